@@ -1,0 +1,260 @@
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `generate`, `corpus`, `info`."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nanoq import __version__
+from nanoq.files import data_dir
+from nanoq.lm.checkpoint import CARD, WEIGHTS, find_checkpoint, save_checkpoint
+from nanoq.lm.corpus import load_corpus
+from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
+from nanoq.lm.generate import stream
+from nanoq.lm.model import GPT, GPTConfig
+from nanoq.lm.tokenizer import CharTokenizer
+from nanoq.lm.train import TrainConfig
+from nanoq.lm.train import train as run_training
+from nanoq.quant import LayerSpec, Recipe, load_quantized, quantize_model, sample_windows, save_quantized
+
+app = typer.Typer(
+    help="Learn how neural networks are quantised: the course's package on the command line.",
+    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+)
+console = Console()
+
+CheckpointArgument = Annotated[str, typer.Argument(help="A shipped checkpoint's name (see `nanoq info`) or a folder.")]
+CorpusOption = Annotated[str | None, typer.Option(
+    help="tales, tinystories, wikitext-2 or a text file; by default the one that the checkpoint was trained on.")]
+WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
+FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        print(f"nanoq: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError):  # torch asserts that it was built with CUDA
+            raise ValueError(f"no device '{name}' on this machine; use --device auto") from None
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@app.command(epilog="Example: nanoq compare tinystories-2.7m --corpus my_stories.txt --out results")
+def compare(
+    checkpoint: CheckpointArgument = "tales-2.7m",
+    corpus: CorpusOption = None,
+    windows: WindowsOption = 128,
+    full: FullOption = False,
+    bits: Annotated[str, typer.Option(help="Widths to compare, 2 to 8.")] = "8,4,3,2",
+    out: Annotated[Path | None, typer.Option(help="Folder for leaderboard.csv, .json, .png and the models.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Quantise a checkpoint to 8, 4, 3 and 2 bits, naively and by GPTQ, and print the leaderboard."""
+    from nanoq.teach.leaderboard import compare as run  # matplotlib is slow to import
+
+    with _one_line_errors():
+        try:
+            widths = [int(width) for width in bits.split(",")]
+        except ValueError:
+            raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
+        board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
+    table = Table(caption=board.caption)
+    header, *lines = board.cells()
+    for number, title in enumerate(header):
+        table.add_column(title, justify="right" if number else "left")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    if out:
+        print(f"wrote {out}/leaderboard.csv, .json, .png and {out}/models")
+
+
+@app.command(epilog="Example: nanoq train tales --characters 2000000 --out runs/mine")
+def train(
+    corpus: Annotated[str, typer.Argument(help="tales, tinystories, wikitext-2 or a text file.")] = "tales",
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and its history.")] = Path("runs/model"),
+    characters: Annotated[int, typer.Option(help="Training characters to read in all.")] = TrainConfig.characters,
+    batch: Annotated[int, typer.Option(help="Sequences in a step.")] = TrainConfig.batch,
+    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = TrainConfig.optimizer,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the block matrices.")] = TrainConfig.lr,
+    lr_rest: Annotated[float, typer.Option(help="Peak learning rate of everything else.")] = TrainConfig.lr_rest,
+    schedule: Annotated[str, typer.Option(help="linear or cosine.")] = TrainConfig.schedule,
+    warmup: Annotated[int, typer.Option(help="Steps of linear growth.")] = TrainConfig.warmup,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.evaluate_every,
+    layers: int = GPTConfig.layers, heads: int = GPTConfig.heads, width: int = GPTConfig.width,
+    context: int = GPTConfig.context, dropout: float = GPTConfig.dropout,
+    seed: SeedOption = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile: helps on a GPU.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit; under torchrun the work is shared."""
+    with _one_line_errors():
+        text = load_corpus(corpus)
+        tokenizer = CharTokenizer.from_text(text.train)
+        config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
+        model = GPT(config, seed).to(_device(device))
+        recipe = TrainConfig(characters=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
+                             schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
+        splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
+        history = run_training(model, *splits, recipe, out, resume, compile)
+        if int(os.environ.get("RANK", 0)):
+            return
+        if history[-1]["step"] < recipe.steps(context):
+            print(f"stopped at step {history[-1]['step']}; go on with --resume")
+            raise typer.Exit(130)
+        losses = window_losses(model, splits[1])
+        command = shlex.join(["nanoq", *(a for a in sys.argv[1:] if a != "--resume")])
+        save_checkpoint(
+            out, model, tokenizer, corpus=text.name, source=text.source, licence=text.licence,
+            parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
+            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=command,
+        )
+    print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
+
+
+@app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
+def quantize(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
+    bits: Annotated[int, typer.Option(help="2 to 8.")] = 4,
+    method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
+    group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
+    symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
+    search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
+    recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
+    corpus: CorpusOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Quantise a checkpoint and write it as packed codes."""
+    with _one_line_errors():
+        options = {"symmetric": symmetric, "search": search}
+        if group_size is not None:
+            options |= {"granularity": "group", "group_size": group_size}
+        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid_options=options, method=method))
+        loaded = load_quantized(checkpoint)
+        model = loaded.model.to(_device(device))
+        tokens = loaded.tokenizer.encode(load_corpus(corpus or loaded.card["corpus"]).train)
+        calibration = sample_windows(tokens, model.config.context).to(_device(device))
+        reports = quantize_model(model, plan, calibration)
+        facts = {key: loaded.card[key] for key in ("corpus", "source", "licence", "parameters") if key in loaded.card}
+        path = save_quantized(out, model, loaded.tokenizer, plan, quantized_from=checkpoint, **facts)
+    size = (path / WEIGHTS).stat().st_size
+    worst = max(reports, key=lambda report: report.output_error, default=None)
+    print(f"wrote {path}: {size:,} bytes, {8 * size / loaded.card['parameters']:.2f} bits a parameter")
+    if worst:
+        print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+@app.command(epilog="Example: nanoq evaluate runs/gptq3 --full")
+def evaluate(
+    checkpoint: CheckpointArgument,
+    corpus: CorpusOption = None,
+    windows: WindowsOption = 128,
+    full: FullOption = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Perplexity, bits per character, bytes and speed of a checkpoint, quantised or not."""
+    with _one_line_errors():
+        loaded = load_quantized(checkpoint)
+        text = load_corpus(corpus or loaded.card["corpus"])
+        tokens = loaded.tokenizer.encode(text.test)
+        started = time.perf_counter()
+        losses = window_losses(loaded.model.to(_device(device)), tokens, limit=None if full else windows)
+        speed = len(losses) * loaded.model.config.context / (time.perf_counter() - started)
+    unknown = loaded.tokenizer.unknown(text.test)
+    print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {text.name} ({text.source})")
+    print(f"bits per character  {bits_per_char(losses):.4f}" + (f"; floor {text.floor:.4f}" if text.floor else ""))
+    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + (f": {unknown}" if unknown else ""))
+    print(f"file                {(find_checkpoint(checkpoint) / WEIGHTS).stat().st_size:,} bytes")
+    print(f"speed               {speed:,.0f} characters a second")
+
+
+@app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')
+def generate(
+    checkpoint: CheckpointArgument,
+    prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "Once upon a time",
+    length: Annotated[int, typer.Option(min=0, help="Characters to add.")] = 400,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest character each time.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest only.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Continue a prompt, character by character."""
+    with _one_line_errors():
+        loaded = load_quantized(checkpoint)
+        model, tokenizer = loaded.model.to(_device(device)), loaded.tokenizer
+        print(prompt, end="", flush=True)
+        tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
+        for token, _ in zip(tokens, range(length), strict=False):
+            print(tokenizer.decode([token]), end="", flush=True)
+    print()
+
+
+@app.command(epilog="Example: nanoq corpus tinystories --write text")
+def corpus(
+    name: Annotated[str, typer.Argument(help="tales, tinystories, wikitext-2 or a text file.")] = "tales",
+    write: Annotated[Path | None, typer.Option(help="Folder for train.txt, valid.txt and test.txt.")] = None,
+) -> None:
+    """Show a corpus: where it came from, the size of its splits, how it begins."""
+    with _one_line_errors():
+        text = load_corpus(name)
+    print(f"{text.name}: {text.source}; licence {text.licence}")
+    for split in ("train", "valid", "test"):
+        content = getattr(text, split)
+        print(f"{split:6}{len(content):>12,} characters, {len(set(content))} different ones")
+        if write:
+            write.mkdir(parents=True, exist_ok=True)
+            (write / f"{split}.txt").write_text(content, encoding="utf-8")
+    if text.floor:
+        print(f"floor of the test split: {text.floor:.4f} bits per character, perplexity {2**text.floor:.4f}")
+    print(f"\n{text.train[:600]}…")
+
+
+@app.command(epilog="Example: nanoq info tinystories-2.7m")
+def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's name or folder.")] = None) -> None:
+    """The card of a checkpoint; without one, this machine and what is shipped."""
+    with _one_line_errors():
+        if checkpoint:
+            card = load_quantized(checkpoint).card
+            card["layers"] = f"{len(card.get('layers', {}))} quantised"
+            console.print_json(json.dumps(card))
+            return
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"nanoq {__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, GPU: {gpu}")
+    print(f"NANOQ_DATA: {os.environ.get('NANOQ_DATA', 'not set')}")
+    for card_path in sorted((data_dir() / "checkpoints").glob(f"*/{CARD}")):
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        print(f"{card_path.parent.name:18} {card['parameters']:,} parameters, "
+              f"validation perplexity {card['validation_perplexity']} on {card['corpus']}")

@@ -1,0 +1,15 @@
+"""The language model: corpora, tokeniser, GPT, training, checkpoints, evaluation. Knows nothing of quantisation."""
+
+from nanoq.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nanoq.lm.corpus import Corpus, load_corpus
+from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses
+from nanoq.lm.generate import generate, stream
+from nanoq.lm.model import GPT, GPTConfig
+from nanoq.lm.tokenizer import CharTokenizer
+from nanoq.lm.train import TrainConfig, train
+
+__all__ = [
+    "GPT", "CharTokenizer", "Checkpoint", "Corpus", "GPTConfig", "TrainConfig", "bits_per_char", "generate",
+    "load_checkpoint", "load_corpus", "paired_difference", "perplexity", "save_checkpoint", "stream", "train",
+    "window_losses",
+]

@@ -1,0 +1,103 @@
+"""Evaluation that can be compared: every model on the same held-out windows, with the loss of each window kept."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoq.progress import progress
+
+
+def windows(tokens: Tensor, context: int, limit: int | None = None) -> Tensor:
+    """Cut tokens (N,) into non-overlapping windows (W, context + 1): `context` predictions each.
+
+    Consecutive windows share one token, the last target of one being the first input of the next. What does not
+    fill a window is dropped. With `limit`, that many windows spread evenly over the text.
+
+    Raises:
+        ValueError: if there is not a single window.
+    """
+    count = (len(tokens) - 1) // context
+    if count < 1:
+        raise ValueError(f"{len(tokens)} tokens are too few for one window of {context} predictions")
+    chosen = torch.arange(count)
+    if limit is not None and limit < count:
+        chosen = torch.linspace(0, count - 1, limit).round().long()
+    return tokens[chosen[:, None] * context + torch.arange(context + 1)]
+
+
+@torch.inference_mode()
+def window_losses(
+    model: nn.Module, tokens: Tensor, context: int | None = None, limit: int | None = None, batch: int = 16
+) -> Tensor:
+    """Mean cross-entropy of each window, in nats a token: float64 (W,).
+
+    Args:
+        model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
+        tokens: the held-out split, int64 (N,).
+        context: predictions in a window; the model's own context by default.
+        limit: evaluate this many windows, evenly spread, instead of all.
+        batch: windows in a forward pass.
+    """
+    rows = windows(tokens, context or model.config.context, limit)
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    losses = []
+    for part in progress(rows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
+        part = part.to(device)
+        logits = model(part[:, :-1])  # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten(), reduction="none")  # (B * T,)
+        losses.append(loss.view(len(part), -1).double().mean(1).cpu())
+    model.train(training)
+    return torch.cat(losses)
+
+
+def perplexity(losses: Tensor) -> float:
+    """Exp of the mean loss: the number of equally likely next tokens that would surprise as much."""
+    return math.exp(losses.mean())
+
+
+def bits_per_char(losses: Tensor) -> float:
+    """The mean loss in bits; for a character model, bits per character."""
+    return float(losses.mean()) / math.log(2)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean loss of one model minus another's on the same windows, in nats, with a confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(
+    losses: Tensor, reference: Tensor, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> PairedDifference:
+    """Bootstrap the mean of losses - reference over windows, both (W,) and on the same windows.
+
+    What makes a window hard makes it hard for both models, so the difference varies far less than either loss.
+
+    Raises:
+        ValueError: if the two were not measured on the same number of windows, or on fewer than two.
+    """
+    if losses.shape != reference.shape or losses.dim() != 1 or len(losses) < 2:
+        raise ValueError(f"need two equal lists of window losses, not {tuple(losses.shape)} and {tuple(reference.shape)}")
+    difference = (losses - reference).double()
+    generator = torch.Generator().manual_seed(seed)
+    # Resampling windows with replacement is a multinomial count per window; draws in parts keep the memory small.
+    means = []
+    for size in [500] * (resamples // 500) + [resamples % 500] * (resamples % 500 > 0):
+        chosen = torch.randint(len(difference), (size, len(difference)), generator=generator)
+        means.append(difference[chosen].mean(1))
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(torch.cat(means), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return PairedDifference(float(difference.mean()), low, high)

@@ -1,0 +1,172 @@
+"""The course's language model: a small pre-norm GPT that is read from top to bottom."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Shape of a GPT. The defaults are the course's 2.7 M-parameter model.
+
+    Attributes:
+        vocab_size: number of token ids.
+        context: the longest sequence the model can read, in tokens.
+        layers: number of blocks.
+        heads: attention heads in a block; must divide `width`.
+        width: size of the residual stream.
+        bias: whether linear layers and norms have a bias.
+        dropout: probability of dropping an activation while training.
+    """
+
+    vocab_size: int
+    context: int = 256
+    layers: int = 6
+    heads: int = 6
+    width: int = 192
+    bias: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        for name in ("vocab_size", "context", "layers", "heads", "width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
+
+
+class KVCache:
+    """Keys and values of the tokens read so far, a pair of (B, heads, T, head width) for each block."""
+
+    def __init__(self, layers: int):
+        self.keys: list[Tensor | None] = [None] * layers
+        self.values: list[Tensor | None] = [None] * layers
+
+    @property
+    def length(self) -> int:
+        """Number of tokens held."""
+        return 0 if self.keys[0] is None else self.keys[0].shape[2]
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append one block's new keys and values; return all of them."""
+        if self.keys[layer] is not None:
+            k = torch.cat((self.keys[layer], k), dim=2)
+            v = torch.cat((self.values[layer], v), dim=2)
+        self.keys[layer], self.values[layer] = k, v
+        return k, v
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: GPTConfig, layer: int):
+        super().__init__()
+        self.layer, self.heads, self.dropout = layer, config.heads, config.dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
+        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T, width) -> (B, T, width); token t reads tokens 0..t and whatever the cache holds."""
+        B, T, C = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)  # (B, heads, T, hw)
+        if cache:
+            k, v = cache.extend(self.layer, k, v)
+        past = k.shape[2] - T
+        # With a past, query t stands at position past + t: a square causal mask would be wrong.
+        mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
+        drop = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=not past)
+        return self.out(y.transpose(1, 2).reshape(B, T, C))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them; four times wider inside."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.up = nn.Linear(config.width, 4 * config.width, bias=config.bias)
+        self.down = nn.Linear(4 * config.width, config.width, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm Transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: GPTConfig, layer: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, bias=config.bias)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = nn.LayerNorm(config.width, bias=config.bias)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        x = x + self.drop(self.attention(self.attention_norm(x), cache))
+        return x + self.drop(self.mlp(self.mlp_norm(x)))
+
+
+class GPT(nn.Module):
+    """Token and position embeddings, blocks, a final norm, and a head tied to the token embedding.
+
+    Args:
+        config: the shape.
+        seed: seed of the initial weights; the global random state is not touched.
+    """
+
+    def __init__(self, config: GPTConfig, seed: int = 0):
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):  # torch's own initial values would advance the global generator
+            self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+            self.position_embedding = nn.Embedding(config.context, config.width)
+            self.drop = nn.Dropout(config.dropout)
+            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+            self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator) -> None:
+        """N(0, 0.02), and smaller for the layers that write to the residual stream, as in GPT-2."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                continue  # norms start at one, biases at zero
+            writes = name.endswith(("out.weight", "down.weight"))
+            parameter.normal_(0, 0.02 / (2 * self.config.layers) ** 0.5 if writes else 0.02, generator=generator)
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+
+    def parameter_count(self) -> int:
+        """Number of parameters; the tied head counts once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """Tokens (B, T) at positions start..start+T-1 -> the first block's input (B, T, width)."""
+        T, context = tokens.shape[1], self.config.context
+        if start + T > context:
+            raise ValueError(f"{start + T} tokens do not fit the model's context of {context}")
+        positions = torch.arange(start, start + T, device=tokens.device)
+        return self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+
+    def head(self, x: Tensor) -> Tensor:
+        """The last block's output (B, T, width) -> logits (B, T, vocab_size)."""
+        return F.linear(self.final_norm(x), self.token_embedding.weight)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Tokens (B, T) -> logits (B, T, vocab_size) of each next token.
+
+        With a `cache` the tokens continue those that the cache holds, and are added to it.
+        """
+        x = self.embed(tokens, cache.length if cache else 0)
+        for block in self.blocks:
+            x = block(x, cache)
+        return self.head(x)

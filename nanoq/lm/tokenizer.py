@@ -1,0 +1,54 @@
+"""A character-level tokeniser: one id a character, and id 0 for every character it has never seen."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+UNKNOWN = "<unk>"
+
+
+class CharTokenizer:
+    """Maps characters to ids 1..V-1 in the order of `characters`; id 0 is `<unk>`.
+
+    Args:
+        characters: the distinct characters of the vocabulary, without `<unk>`.
+
+    Raises:
+        ValueError: if an entry is not a single character or stands twice.
+    """
+
+    def __init__(self, characters: Iterable[str]):
+        self.characters = list(characters)
+        if any(len(c) != 1 for c in self.characters):
+            raise ValueError("a character vocabulary holds single characters only")
+        if len(set(self.characters)) != len(self.characters):
+            raise ValueError("the vocabulary names a character twice")
+        points = [ord(c) for c in self.characters]
+        self._table = np.zeros(max(points, default=0) + 2, dtype=np.int64)  # code point -> id; the last entry stays 0
+        self._table[points] = np.arange(1, len(points) + 1)
+        self._text = [UNKNOWN, *self.characters]
+
+    @classmethod
+    def from_text(cls, text: str) -> "CharTokenizer":
+        """The tokeniser of all characters in `text`, sorted by code point."""
+        return cls(sorted(set(text)))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, `<unk>` included."""
+        return len(self._text)
+
+    def encode(self, text: str) -> Tensor:
+        """Ids of `text`: int64 (T,). Unknown characters become id 0; count them with `unknown`."""
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        return torch.from_numpy(self._table[np.minimum(points, len(self._table) - 1)])
+
+    def decode(self, ids: Tensor | Iterable[int]) -> str:
+        """The text of ids (T,); id 0 is written as `<unk>`."""
+        return "".join(self._text[int(i)] for i in ids)
+
+    def unknown(self, text: str) -> dict[str, int]:
+        """How often each character outside the vocabulary stands in `text`."""
+        return {c: text.count(c) for c in sorted(set(text) - set(self.characters))}

@@ -1,0 +1,294 @@
+"""Training: Muon or AdamW, on one process or several, stopped and resumed without a trace."""
+
+import csv
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nanoq.files import atomic_path
+from nanoq.lm.evaluate import window_losses
+from nanoq.lm.model import GPT
+from nanoq.lm.optim import Muon
+from nanoq.progress import progress
+
+STATE, HISTORY = "state.safetensors", "history.csv"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults are the course's recipe; `characters` sets the length.
+
+    Attributes:
+        characters: training tokens to read in all; rounded down to whole steps.
+        batch: sequences in a step, over all processes together.
+        optimizer: "muon" (block matrices by Muon, the rest by AdamW) or "adamw" (everything).
+        lr: peak learning rate of the block matrices.
+        lr_rest: peak learning rate of embeddings, norms and biases; `lr` where it is None.
+        weight_decay: decoupled, on matrices and embeddings.
+        beta2: AdamW's decay of squared gradients.
+        warmup: steps of linear growth.
+        schedule: "linear" (constant to `decay_from` of the steps, then a line to zero) or "cosine" (to a tenth).
+        decay_from: share of the steps after which the linear schedule decays.
+        clip: largest gradient norm; 0 for none.
+        seed: of the order of the data and of dropout.
+        evaluate_every: steps between validations and saved states.
+        valid_windows: windows of the validation split in each validation.
+    """
+
+    characters: int = 4_000_000
+    batch: int = 16
+    optimizer: str = "muon"
+    lr: float = 0.02
+    lr_rest: float | None = 3e-3
+    weight_decay: float = 0.0
+    beta2: float = 0.95
+    warmup: int = 50
+    schedule: str = "linear"
+    decay_from: float = 0.4
+    clip: float = 1.0
+    seed: int = 0
+    evaluate_every: int = 100
+    valid_windows: int = 128
+
+    def __post_init__(self):
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"optimizer must be 'muon' or 'adamw', not {self.optimizer!r}")
+        if self.schedule not in ("linear", "cosine"):
+            raise ValueError(f"schedule must be 'linear' or 'cosine', not {self.schedule!r}")
+        if self.batch < 1 or self.evaluate_every < 1:
+            raise ValueError("batch and evaluate_every must be at least 1")
+
+    def steps(self, context: int) -> int:
+        """Optimiser steps that read `characters` tokens."""
+        return self.characters // (self.batch * context)
+
+    def lr_factor(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate at a step of 0..steps-1."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        if self.schedule == "cosine":
+            return 0.55 + 0.45 * math.cos(math.pi * (step - self.warmup) / max(1, steps - self.warmup))
+        return min(1.0, (steps - step) / max(1.0, steps * (1 - self.decay_from)))
+
+
+def batch_at(tokens: Tensor, step: int, batch: int, context: int, seed: int) -> Tensor:
+    """The windows (batch, context + 1) of a step, a function of its arguments alone.
+
+    Every epoch cuts the text at a new random offset into non-overlapping windows, and reads them in random order.
+    """
+    per_epoch = (len(tokens) - 1) // context - 1  # one window less than fit, so that any offset fits
+    if per_epoch < 1:
+        raise ValueError(f"{len(tokens)} tokens are too few to train with a context of {context}")
+    rows = torch.arange(step * batch, (step + 1) * batch)
+    starts = torch.empty_like(rows)
+    for epoch in (rows // per_epoch).unique().tolist():
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        offset = torch.randint(context, (1,), generator=generator)
+        order = torch.randperm(per_epoch, generator=generator)
+        mine = rows // per_epoch == epoch
+        starts[mine] = offset + context * order[rows[mine] % per_epoch]
+    return tokens[starts[:, None] + torch.arange(context + 1)]
+
+
+def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """One optimiser for the block matrices and one for the rest; each group remembers its peak rate."""
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
+    chosen = {id(p) for p in matrices}
+    embeddings = [p for p in model.parameters() if p.dim() == 2 and id(p) not in chosen]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    lr_rest = config.lr if config.lr_rest is None else config.lr_rest
+    rest = [{"params": embeddings, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    betas = (0.9, config.beta2)
+    if config.optimizer == "muon":
+        first = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
+    else:
+        first = torch.optim.AdamW(matrices, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+    optimizers = [first, torch.optim.AdamW(rest, lr=lr_rest, betas=betas)]
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def train(
+    model: GPT, train_tokens: Tensor, valid_tokens: Tensor, config: TrainConfig,
+    out: Path | str | None = None, resume: bool = False, compile: bool = False,
+) -> list[dict]:
+    """Train `model` in place and return its history, a row for each validation.
+
+    A row holds step, characters, train_loss and valid_loss (nats a character), lr_factor and seconds. With `out`
+    the rows go to `history.csv` and the whole state to `state.safetensors`, so that `resume=True` goes on bit for
+    bit. Ctrl-C ends the step, saves and returns. Under `torchrun` each process takes its share of every batch.
+
+    Raises:
+        ValueError: if `resume` finds a state of another model or configuration.
+        FileNotFoundError: if there is no state to resume from.
+    """
+    run = _Run(model, config, Path(out) if out else None)
+    history = run.load() if resume else []
+    loss_of = torch.compile(_loss) if compile else _loss
+    steps = config.steps(model.config.context)
+    bar = progress(total=steps, initial=run.step, desc="train", unit="step")
+    started, recent = time.perf_counter() - (history[-1]["seconds"] if history else 0.0), []
+    with _interruptible() as interrupted, torch.random.fork_rng(devices=[]), _processes() as (rank, ranks):
+        torch.set_rng_state(run.rng_state)
+        model.train()
+        while run.step < steps and not interrupted.is_set():
+            rows = batch_at(train_tokens, run.step, config.batch, model.config.context, config.seed)
+            recent.append(run.update(loss_of, rows[rank::ranks], ranks, config.lr_factor(run.step, steps)))
+            bar.set_postfix_str(f"loss {recent[-1]:.3f}, {_rate(run, config, started)} char/s", refresh=False)
+            bar.update()
+            if run.step % config.evaluate_every == 0 or run.step == steps or interrupted.is_set():
+                valid = float(window_losses(model, valid_tokens, limit=config.valid_windows).mean())
+                history.append({
+                    "step": run.step, "characters": run.step * config.batch * model.config.context,
+                    "train_loss": round(sum(recent) / len(recent), 5), "valid_loss": round(valid, 5),
+                    "lr_factor": round(config.lr_factor(run.step, steps), 4),
+                    "seconds": round(time.perf_counter() - started, 1),
+                })
+                recent.clear()
+                if rank == 0:
+                    run.save(history)
+    bar.close()
+    model.eval()
+    return history
+
+
+def _rate(run: "_Run", config: TrainConfig, started: float) -> int:
+    return round(run.step * config.batch * run.model.config.context / (time.perf_counter() - started))
+
+
+def _loss(model: GPT, rows: Tensor) -> Tensor:
+    """Mean next-token loss of windows (B, T + 1), in nats."""
+    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+
+
+class _Run:
+    """Everything that a resumed training needs: model, optimisers, step and random state."""
+
+    def __init__(self, model: GPT, config: TrainConfig, out: Path | None):
+        self.model, self.config, self.out = model, config, out
+        self.optimizers = make_optimizers(model, config)
+        self.step = 0
+        self.rng_state = torch.Generator().manual_seed(config.seed).get_state()
+
+    def update(self, loss_of, rows: Tensor, ranks: int, lr_factor: float) -> float:
+        """One optimiser step on this process's rows; returns the loss over all processes' rows."""
+        loss = loss_of(self.model, rows.to(self.model.token_embedding.weight.device))
+        loss.backward()
+        loss = loss.detach()
+        if ranks > 1:
+            _average([p.grad for p in self.model.parameters()] + [loss], ranks)
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * lr_factor
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        return loss.item()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": p for name, p in self.model.named_parameters()} | {"rng": torch.get_rng_state()}
+        for name, state in self._optimizer_states():
+            tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
+        return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Each parameter's name and its optimiser's live state."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                yield names[id(p)], optimizer.state[p]
+
+    def _facts(self) -> dict:
+        return {"train": asdict(self.config), "model": asdict(self.model.config)}
+
+    def save(self, history: list[dict]) -> None:
+        """Write the state and the history, each atomically."""
+        if self.out is None:
+            return
+        with atomic_path(self.out / HISTORY) as path, open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        with atomic_path(self.out / STATE) as path:
+            facts = self._facts() | {"step": self.step, "history": history}
+            save_file(self._tensors(), path, metadata={"nanoq": json.dumps(facts)})
+
+    def load(self) -> list[dict]:
+        """Read the state back into model and optimisers; return the history up to it."""
+        path = self.out / STATE if self.out else None
+        if path is None or not path.is_file():
+            raise FileNotFoundError(f"nothing to resume: there is no {path or STATE}; train without --resume first")
+        try:
+            with safe_open(path, framework="pt") as file:
+                saved = json.loads((file.metadata() or {})["nanoq"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not a training state ({error}); train again without --resume") from None
+        for kind, mine in self._facts().items():
+            changed = [f"{k}: {saved[kind].get(k)} then, {v} now" for k, v in mine.items() if saved[kind].get(k) != v]
+            if changed:
+                raise ValueError(f"{path} was trained with another configuration ({'; '.join(changed)})")
+        self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+        for name, state in self._optimizer_states():
+            for key in (key for key in tensors if key.startswith("optimizer.") and key.endswith(f".{name}")):
+                state[key.split(".")[1]] = tensors[key]
+        self.step, self.rng_state = saved["step"], tensors["rng"]
+        return saved["history"]
+
+
+def _average(tensors: list[Tensor], ranks: int) -> None:
+    """Replace each tensor by its mean over all processes, in one message."""
+    flat = torch.cat([t.flatten() for t in tensors])
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, (flat / ranks).split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """This process's rank and the number of processes that `torchrun` started (0 and 1 without it)."""
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if ranks == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), ranks
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that a step is never cut in half; the second one interrupts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def on_interrupt(*_):
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

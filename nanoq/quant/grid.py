@@ -1,0 +1,159 @@
+"""Grids: which values the weights of a matrix may take.
+
+A `Grid` says where a weight can go; a rounding method (`nearest`, `gptq`) says where each one goes. Any method takes
+any grid.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+GRANULARITIES = ("tensor", "channel", "group")
+_HALF = torch.finfo(torch.float16)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values scale * (code - zero_point) for codes 0..levels-1, or scale * codebook[code].
+
+    A row of a weight matrix belongs to one output channel. `group_size` neighbouring columns share a scale; the last
+    group may be shorter. A grid with one group fits any number of columns.
+
+    Attributes:
+        bits: width of a packed code.
+        levels: number of codes in use, at most 2**bits.
+        scale: (rows, groups) or (1, 1), positive.
+        group_size: columns in a group.
+        zero_point: the code of the value 0, a whole number, in the shape of `scale`; None where it is the middle code
+            of a symmetric grid, or there is a codebook.
+        codebook: (levels,), ascending; None for evenly spaced values.
+    """
+
+    bits: int
+    levels: int
+    scale: Tensor
+    group_size: int
+    zero_point: Tensor | None = None
+    codebook: Tensor | None = None
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Codes of the nearest grid values: float (rows, columns) -> whole numbers of the same type and shape."""
+        units = values / self._over_columns(self.scale, values)
+        if self.codebook is not None:
+            middles = (self.codebook[1:] + self.codebook[:-1]) / 2
+            return torch.bucketize(units, middles).to(values.dtype)
+        return units.round_().add_(self._zero_code(values)).clamp_(0, self.levels - 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Values of codes: whole numbers (rows, columns) -> float (rows, columns)."""
+        units = codes - self._zero_code(codes) if self.codebook is None else self.codebook[codes.long()]
+        return units * self._over_columns(self.scale, codes)
+
+    def groups(self) -> list["Grid"]:
+        """One grid for each group of columns."""
+        return [
+            replace(
+                self,
+                scale=self.scale[:, g : g + 1],
+                zero_point=None if self.zero_point is None else self.zero_point[:, g : g + 1],
+            )
+            for g in range(self.scale.shape[1])
+        ]
+
+    def _zero_code(self, like: Tensor) -> Tensor | int:
+        return (self.levels - 1) // 2 if self.zero_point is None else self._over_columns(self.zero_point, like)
+
+    def _over_columns(self, values: Tensor, like: Tensor) -> Tensor:
+        """Stretch a value for each group (rows, groups) to one for each column of `like`."""
+        if values.shape[1] == 1:
+            return values
+        return values.repeat_interleave(self.group_size, dim=1)[:, : like.shape[1]]
+
+
+def affine_grid(
+    weight: Tensor, bits: int, *, symmetric: bool = False, granularity: str = "channel",
+    group_size: int | None = None, search: str = "minmax",
+) -> Grid:
+    """Evenly spaced values that cover each row, group or the whole of a weight matrix.
+
+    Asymmetric: 2**bits values from min(w, 0) to max(w, 0), so that 0 is always one of them (Jacob et al. 2018,
+    section 2.1). Symmetric: the 2**bits - 1 values -m..m with m = 2**(bits-1) - 1 steps up to max|w|, which at 2 bits
+    is the naive ternary grid. Scales are rounded to float16 before anything is rounded on them, because that is how
+    they are stored; only a matrix with scales outside float16's normal range keeps float32.
+
+    Args:
+        weight: (out, in), finite.
+        bits: 2 to 8.
+        symmetric: whether the values lie evenly on both sides of 0.
+        granularity: "tensor", "channel" (a scale for each row) or "group" (one for each `group_size` columns of a row).
+        group_size: columns in a group; for granularity "group" only.
+        search: "minmax", or "mse" for the range, shrunk by 0 to 80 %, with the least squared rounding error.
+
+    Raises:
+        ValueError: if an argument is out of its range or the weight holds NaN or infinity.
+    """
+    _check(weight, bits, granularity, group_size, search)
+    rows = weight.reshape(1, -1) if granularity == "tensor" else weight
+    group_size = group_size or rows.shape[1]
+    low, high = [], []
+    for part in rows.split(group_size, dim=1):
+        ends = _range(part, symmetric)
+        if search == "mse":
+            ends = _shrink(part, *ends, bits, symmetric)
+        low.append(ends[0])
+        high.append(ends[1])
+    return _grid_over(torch.cat(low, dim=1), torch.cat(high, dim=1), bits, symmetric, min(group_size, weight.shape[1]))
+
+
+def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, search: str) -> None:
+    if weight.dim() != 2 or not weight.numel():
+        raise ValueError(f"a weight matrix (out, in) is needed, not a tensor of shape {tuple(weight.shape)}")
+    if not weight.isfinite().all():
+        raise ValueError("the weight holds NaN or infinity; no grid covers that")
+    if bits not in range(2, 9):
+        raise ValueError(f"bits must be in 2..8, not {bits!r}")
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {granularity!r}")
+    if (granularity == "group") != (group_size is not None):
+        raise ValueError("group_size goes with granularity 'group', and only with it")
+    if group_size is not None and group_size < 1:
+        raise ValueError(f"group_size must be at least 1, not {group_size}")
+    if search not in ("minmax", "mse"):
+        raise ValueError(f"search must be 'minmax' or 'mse', not {search!r}")
+
+
+def _range(part: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """The ends (rows, 1) of the interval that covers 0 and each row of `part` (rows, columns)."""
+    low, high = part.amin(1, keepdim=True).clamp(max=0), part.amax(1, keepdim=True).clamp(min=0)
+    if symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    return low, high
+
+
+def _shrink(part: Tensor, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """For each row the share of its range, 1.00 to 0.20, whose grid has the least squared rounding error."""
+    best, best_error = torch.ones_like(low), torch.full_like(low, torch.inf)
+    for share in torch.linspace(1, 0.2, 81).tolist():
+        grid = _grid_over(low * share, high * share, bits, symmetric, part.shape[1])
+        error = (grid.decode(grid.encode(part)) - part).square().sum(1, keepdim=True)
+        best = torch.where(error < best_error, share, best)
+        best_error = torch.minimum(error, best_error)
+    return low * best, high * best
+
+
+def _grid_over(low: Tensor, high: Tensor, bits: int, symmetric: bool, group_size: int) -> Grid:
+    """The evenly spaced grid from low to high (rows, groups), moved so that 0 is one of its values."""
+    levels = 2**bits - 1 if symmetric else 2**bits
+    scale = storable((high - low) / (levels - 1))
+    zero_point = None if symmetric else (-low / scale).round().clamp(0, levels - 1)
+    return Grid(bits, levels, scale, group_size, zero_point)
+
+
+def storable(scale: Tensor) -> Tensor:
+    """Positive scales rounded to float16 where its normal range holds them all; 1 for a group of zeros."""
+    scale = torch.where(scale > 0, scale, 1.0)
+    if scale.min() < _HALF.smallest_normal or scale.max() > _HALF.max:
+        return scale
+    return scale.half().to(scale.dtype)

@@ -1,0 +1,62 @@
+"""Small integers in as few bytes as they need.
+
+Layout: a row of codes is a stream of bits. Code i takes the bits i * bits to (i + 1) * bits - 1 of the stream, its
+lowest bit first, and bit k of the stream is bit k % 8 (of value 2 ** (k % 8)) of byte k // 8: little-endian
+throughout. Every row starts at a byte, and its last byte is filled with zeros.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes that one row of `count` codes takes."""
+    return math.ceil(count * bits / 8)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Pack codes in 0..2**bits-1 along the last dimension: int (..., n) -> uint8 (..., packed_bytes(n, bits)).
+
+    Raises:
+        ValueError: if bits is not in 1..8 or a code does not fit.
+    """
+    per_word, word_bytes = _word(bits)
+    if codes.numel() and (codes.min() < 0 or codes.max() >= 2**bits):
+        raise ValueError(f"codes must lie in 0..{2**bits - 1}, not {int(codes.min())}..{int(codes.max())}")
+    n = codes.shape[-1]
+    words = torch.nn.functional.pad(codes.long(), (0, -n % per_word)).unflatten(-1, (-1, per_word))
+    words = (words << _shifts(per_word, bits, codes)).sum(-1, keepdim=True)  # (..., words, 1)
+    packed = (words >> _shifts(word_bytes, 8, codes)) & 255  # (..., words, word_bytes)
+    return packed.to(torch.uint8).flatten(-2)[..., : packed_bytes(n, bits)].contiguous()
+
+
+def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
+    """The first `count` codes of each row: uint8 (..., packed_bytes(count, bits)) -> uint8 (..., count).
+
+    Raises:
+        ValueError: if bits is not in 1..8 or the rows have another length than `count` codes take.
+    """
+    per_word, word_bytes = _word(bits)
+    if packed.dtype != torch.uint8 or packed.shape[-1] != packed_bytes(count, bits):
+        raise ValueError(
+            f"{count} codes of {bits} bits take {packed_bytes(count, bits)} bytes of uint8 a row, "
+            f"not {packed.shape[-1]} of {packed.dtype}"
+        )
+    words = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % word_bytes)).unflatten(-1, (-1, word_bytes))
+    words = (words.long() << _shifts(word_bytes, 8, packed)).sum(-1, keepdim=True)  # (..., words, 1)
+    codes = (words >> _shifts(per_word, bits, packed)) & (2**bits - 1)  # (..., words, per_word)
+    return codes.to(torch.uint8).flatten(-2)[..., :count]
+
+
+def _word(bits: int) -> tuple[int, int]:
+    """The smallest group of codes that fills whole bytes: (codes, bytes), (8, 3) for 3 bits."""
+    if bits not in range(1, 9):
+        raise ValueError(f"bits must be in 1..8, not {bits!r}")
+    common = math.gcd(bits, 8)
+    return 8 // common, bits // common
+
+
+def _shifts(count: int, bits: int, like: Tensor) -> Tensor:
+    return bits * torch.arange(count, device=like.device)

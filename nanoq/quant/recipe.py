@@ -1,0 +1,114 @@
+"""Recipes: what to do to a whole model, as data."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.gptq import gptq
+from nanoq.quant.grid import Grid, affine_grid
+from nanoq.quant.rounding import nearest
+
+# A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
+# methods as method(weight, grid, stats, **method_options).
+GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid}
+METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq}
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """How to quantise one layer.
+
+    Attributes:
+        bits: 2 to 8; 16 leaves the layer in float16.
+        grid: a name in `GRIDS`.
+        grid_options: keyword arguments of the grid, such as {"granularity": "group", "group_size": 64}.
+        method: a name in `METHODS`.
+        method_options: keyword arguments of the method, such as {"act_order": True}.
+    """
+
+    bits: int
+    grid: str = "affine"
+    grid_options: dict = field(default_factory=dict)
+    method: str = "nearest"
+    method_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.bits != 16 and self.bits not in range(2, 9):
+            raise ValueError(f"bits must be 16 or in 2..8, not {self.bits!r}")
+        for kind, table, name, options in (
+            ("grid", GRIDS, self.grid, self.grid_options), ("method", METHODS, self.method, self.method_options)
+        ):
+            if name not in table:
+                raise ValueError(f"no {kind} '{name}': there are {', '.join(table)}")
+            known = [p.name for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            for option in options:
+                if option not in known:
+                    raise ValueError(f"{kind} '{name}' has no option '{option}'; it has {', '.join(known) or 'none'}")
+
+    def make_grid(self, weight: Tensor) -> Grid:
+        """The grid of a weight (out, in)."""
+        return GRIDS[self.grid](weight, self.bits, **self.grid_options)
+
+    def round(self, weight: Tensor, grid: Grid, stats: LayerStats | None) -> Tensor:
+        """The codes of a weight (out, in) on its grid."""
+        return METHODS[self.method](weight, grid, stats, **self.method_options)
+
+    @property
+    def label(self) -> str:
+        """A short name for a table, as "gptq 4 bit"."""
+        return "float16" if self.bits == 16 else f"{self.method} {self.bits} bit"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Maps layer names to what is done to them.
+
+    Attributes:
+        rules: layer names, or patterns with * and ?, and their specs; the first match counts.
+        default: the spec of layers that no rule names.
+    """
+
+    default: LayerSpec
+    rules: dict[str, LayerSpec] = field(default_factory=dict)
+
+    @classmethod
+    def uniform(cls, bits: int, method: str = "nearest", **options) -> "Recipe":
+        """The same for every layer; `options` are fields of `LayerSpec`."""
+        return cls(LayerSpec(bits, method=method, **options))
+
+    def resolve(self, layers: list[str]) -> dict[str, LayerSpec]:
+        """The spec of each named layer.
+
+        Raises:
+            ValueError: if a rule names no layer.
+        """
+        for pattern in self.rules:
+            if not any(fnmatchcase(layer, pattern) for layer in layers):
+                raise ValueError(f"the recipe's '{pattern}' names no layer; there are {', '.join(layers)}")
+        return {
+            layer: next((spec for pattern, spec in self.rules.items() if fnmatchcase(layer, pattern)), self.default)
+            for layer in layers
+        }
+
+    def to_json(self) -> dict:
+        """The recipe as plain data, which `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Recipe":
+        """The recipe that `to_json` wrote, or that a file gives in the same form.
+
+        Raises:
+            ValueError: if it is not of that form.
+        """
+        try:
+            rules = {pattern: LayerSpec(**spec) for pattern, spec in data.get("rules", {}).items()}
+            return cls(LayerSpec(**data["default"]), rules)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"not a recipe ({error}): it needs a 'default' with 'bits', and may have 'rules'"
+            ) from None

@@ -1,0 +1,186 @@
+"""The table that runs through the course: every model on the same held-out windows, its size read from its file."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from nanoq.files import atomic_path
+from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
+from nanoq.lm.corpus import Corpus, load_corpus
+from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
+from nanoq.quant import Recipe, load_quantized, quantize_model, sample_windows, save_quantized
+from nanoq.teach.plots import COLORS
+
+CALIBRATION_WINDOWS = 128
+NAMES = {"nearest": "naive rounding", "gptq": "GPTQ"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on the leaderboard.
+
+    Attributes:
+        method: how its weights were chosen.
+        bits: width of a code; 32 for the model as it was trained.
+        average_bits: bits of its file for each parameter, with scales, zero points and all that was not quantised.
+        bytes: size of its file.
+        perplexity: on the held-out windows.
+        delta_nats: mean loss minus the unquantised model's on the same windows, in nats a character.
+        ci_low, ci_high: ends of the 95 % bootstrap interval of that difference.
+    """
+
+    method: str
+    bits: int
+    average_bits: float
+    bytes: int
+    perplexity: float
+    delta_nats: float
+    ci_low: float
+    ci_high: float
+
+
+class Leaderboard:
+    """Measures models against one checkpoint, whose own row comes first.
+
+    Args:
+        checkpoint: a shipped checkpoint's name or a folder.
+        corpus: its training split gives the calibration text, its test split the held-out text.
+        windows: number of held-out windows, evenly spread over the test split; None for all of them.
+        device: where the models run.
+    """
+
+    def __init__(self, checkpoint: str | Path, corpus: Corpus, windows: int | None = 128, device: str = "cpu"):
+        self.reference: Checkpoint = load_checkpoint(checkpoint)
+        self.reference.model.to(device)
+        self.corpus, self.windows, self.device = corpus, windows, device
+        encode = self.reference.tokenizer.encode
+        self.held_out = encode(corpus.test)
+        context = self.reference.model.config.context
+        self.calibration = sample_windows(encode(corpus.train), context, CALIBRATION_WINDOWS).to(device)
+        self.losses = window_losses(self.reference.model, self.held_out, limit=windows)
+        size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
+        self.rows = [self._row("as trained", 32, size, self.losses)]
+
+    def add(self, method: str, bits: int, recipe: Recipe, folder: Path | str | None = None) -> Row:
+        """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
+        model = deepcopy(self.reference.model)
+        quantize_model(model, recipe, self.calibration)
+        with tempfile.TemporaryDirectory() as temporary:
+            path = save_quantized(folder or temporary, model, self.reference.tokenizer, recipe)
+            size = (path / WEIGHTS).stat().st_size
+            model = load_quantized(path).model.to(self.device)
+        return self.add_model(method, bits, model, size)
+
+    def add_model(self, method: str, bits: int, model: nn.Module, size: int) -> Row:
+        """Measure a model whose file has `size` bytes."""
+        self.rows.append(self._row(method, bits, size, window_losses(model, self.held_out, limit=self.windows)))
+        return self.rows[-1]
+
+    def _row(self, method: str, bits: int, size: int, losses: Tensor) -> Row:
+        difference = paired_difference(losses, self.losses)
+        average_bits = 8 * size / self.reference.model.parameter_count()
+        paired = (difference.mean, difference.low, difference.high)
+        return Row(method, bits, average_bits, size, perplexity(losses), *paired)
+
+    @property
+    def caption(self) -> str:
+        """What the numbers were measured on."""
+        generated = "generated text" if self.corpus.floor is not None else "text written by people or a large model"
+        return f"{self.corpus.name} ({generated}): {len(self.losses)} held-out windows, each the same for every row"
+
+    def save(self, folder: Path | str) -> None:
+        """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
+        folder = Path(folder)
+        rows = [asdict(row) for row in self.rows]
+        with atomic_path(folder / "leaderboard.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        with atomic_path(folder / "leaderboard.json") as path:
+            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        with atomic_path(folder / "leaderboard.png") as path:
+            figure = self.plot()
+            figure.savefig(path, format="png", dpi=150)
+            plt.close(figure)
+
+    def plot(self) -> Figure:
+        """Loss added by each method against the size of its file; the interval as a bar."""
+        return plot_rows(self.rows, self.caption)
+
+    def cells(self) -> list[list[str]]:
+        """The table as text: a header, then a line for each row."""
+        return table_cells(self.rows)
+
+    def _repr_html_(self) -> str:
+        header, *lines = self.cells()
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        return f"<table><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def table_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Rows as text for any table: a header, then a line for each."""
+    header = ["method", "bits", "average bits", "bytes", "perplexity", "Δ loss (nats)", "95 % interval"]
+    return [header] + [
+        [row.method, str(row.bits), f"{row.average_bits:.2f}", f"{row.bytes:,}", f"{row.perplexity:.4f}",
+         f"{row.delta_nats:+.5f}", "–" if row.ci_low == row.ci_high else f"{row.ci_low:+.5f} … {row.ci_high:+.5f}"]
+        for row in rows
+    ]
+
+
+def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
+    """Loss added against bytes on a symmetric logarithmic scale, a line for each method."""
+    figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
+    methods = list(dict.fromkeys(row.method for row in rows if row.bits < 16))
+    for method, color, marker in zip(methods, COLORS.values(), "osD^vPX", strict=False):
+        mine = [row for row in rows if row.method == method]
+        x, y = [row.bytes / 1e6 for row in mine], [row.delta_nats for row in mine]
+        ends = [[row.delta_nats - row.ci_low for row in mine], [row.ci_high - row.delta_nats for row in mine]]
+        axes.errorbar(x, y, yerr=ends, color=color, marker=marker, capsize=3, label=method)
+        for row in mine:
+            at = (row.bytes / 1e6, row.delta_nats)
+            axes.annotate(f"{row.bits} bit", at, textcoords="offset points", xytext=(6, 4))
+    axes.set_yscale("symlog", linthresh=1e-4)
+    axes.set_ylim(bottom=min(0, *(row.ci_low for row in rows)) * 1.5)
+    axes.set_xlabel("size of the file (MB)")
+    axes.set_ylabel("added loss (nats a character)")
+    axes.set_title(caption, fontsize=9)
+    axes.legend()
+    return figure
+
+
+def compare(
+    checkpoint: str | Path, corpus: str | Path | None = None, bits: Sequence[int] = (8, 4, 3, 2),
+    methods: Sequence[str] = ("nearest", "gptq"), windows: int | None = 128, out: Path | str | None = None,
+    device: str = "cpu",
+) -> Leaderboard:
+    """The main job: a checkpoint at every width by every method, and a float16 cast as the control.
+
+    Args:
+        checkpoint: a shipped checkpoint's name or a folder.
+        corpus: what to calibrate and evaluate on; the corpus on the checkpoint's card by default.
+        bits: widths of the codes.
+        methods: names in `nanoq.quant.METHODS`.
+        windows: held-out windows; None for the full split.
+        out: a folder for the leaderboard and, in `models/`, for every quantised model.
+        device: where the models run.
+    """
+    corpus = corpus or load_checkpoint(checkpoint).card["corpus"]
+    board = Leaderboard(checkpoint, load_corpus(corpus), windows, device)
+    jobs = [("float16 cast", 16, Recipe.uniform(16))]
+    jobs += [(NAMES.get(m, m), b, Recipe.uniform(b, m)) for m in methods for b in bits]
+    for method, width, recipe in jobs:
+        folder = Path(out) / "models" / recipe.default.label.replace(" ", "-") if out else None
+        board.add(method, width, recipe, folder)
+    if out:
+        board.save(out)
+    return board
