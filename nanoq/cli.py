@@ -13,6 +13,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -81,10 +82,10 @@ def compare(
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
         board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
-    table = Table(caption=board.caption)
+    table = Table(caption=board.caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     header, *lines = board.cells()
     for number, title in enumerate(header):
-        table.add_column(title, justify="right" if number else "left")
+        table.add_column(title, justify="right" if number else "left", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     console.print(table)
@@ -157,14 +158,14 @@ def quantize(
         plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid_options=options, method=method))
         loaded = load_quantized(checkpoint)
         model = loaded.model.to(_device(device))
+        parameters = model.parameter_count()
         tokens = loaded.tokenizer.encode(load_corpus(corpus or loaded.card["corpus"]).train)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         reports = quantize_model(model, plan, calibration)
-        facts = {key: loaded.card[key] for key in ("corpus", "source", "licence", "parameters") if key in loaded.card}
-        path = save_quantized(out, model, loaded.tokenizer, plan, quantized_from=checkpoint, **facts)
+        path = save_quantized(out, loaded, plan)
     size = (path / WEIGHTS).stat().st_size
     worst = max(reports, key=lambda report: report.output_error, default=None)
-    print(f"wrote {path}: {size:,} bytes, {8 * size / loaded.card['parameters']:.2f} bits a parameter")
+    print(f"wrote {path}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
     if worst:
         print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
 

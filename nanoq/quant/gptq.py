@@ -14,6 +14,7 @@ Cholesky factor of the inverse Hessian, and is Babai's nearest-plane algorithm o
 (arXiv 2507.18553).
 """
 
+import itertools
 import warnings
 
 import torch
@@ -41,9 +42,9 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
         int64 codes (out, in).
 
     Raises:
-        ValueError: if there are no statistics, they do not fit, hold NaN, or cannot be factored.
+        ValueError: if the statistics are empty, do not fit, hold NaN, or cannot be factored.
     """
-    _check(weight, stats)
+    _check(weight, stats, damping)
     n = weight.shape[1]
     order = stats.gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(n)
     pull = _unit_factor(stats.gram[order][:, order], damping)  # (n, n): C_jk / C_kk above the diagonal
@@ -65,9 +66,11 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
     return result.T.long()
 
 
-def _check(weight: Tensor, stats: LayerStats | None) -> None:
-    if stats is None or stats.tokens == 0:
-        raise ValueError("GPTQ needs calibration: pass some tokens to quantize_model")
+def _check(weight: Tensor, stats: LayerStats, damping: float) -> None:
+    if not damping >= 0:
+        raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
+    if stats.tokens == 0:
+        raise ValueError("the layer saw no calibration input")
     if stats.gram.shape != (weight.shape[1],) * 2:
         raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {tuple(weight.shape)}")
     if not stats.gram.isfinite().all():
@@ -81,14 +84,13 @@ def _unit_factor(gram: Tensor, damping: float) -> Tensor:
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
-    mean = gram.diagonal().mean()
-    for share in (damping, *(damping * 10**k for k in (1, 2)), 1.0):
-        damped = gram + share * mean * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+    identity = gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    steps = [damping] + [step for step in (0.01, 0.1, 1.0) if step > damping]
+    for share, more in itertools.zip_longest(steps, steps[1:]):
+        lower, failed = torch.linalg.cholesky_ex((gram + share * identity).flip(0, 1))
         if not failed:
-            break
-        warnings.warn(f"the Hessian is singular at damping {share:g}; trying more", stacklevel=3)
-    else:
-        raise ValueError("the Hessian cannot be factored even at damping 1: are the statistics those of real inputs?")
-    factor = lower.flip(0, 1)
-    return factor / factor.diagonal()
+            factor = lower.flip(0, 1)
+            return factor / factor.diagonal()
+        if more:
+            warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=3)
+    raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")

@@ -1,14 +1,13 @@
 """The driver: a whole model through a recipe, to a file, and back."""
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
-from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.progress import progress
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.qlinear import QuantLinear
@@ -50,13 +49,15 @@ def quantize_model(
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens to
             the hidden states that enter the first block.
         recipe: what to do to each layer.
-        calibration: tokens (windows, T); methods such as GPTQ need it, and with it every layer's error is reported.
+        calibration: tokens (windows, T). A method such as GPTQ needs it; with it every layer's error is reported.
         batch: windows that go through a block at once.
 
     Raises:
         ValueError: if the recipe names a layer that is not there, a weight holds NaN, or a method needs calibration
             and there is none. The model is then partly quantised: load it again.
     """
+    if calibration is None and recipe.needs_calibration:
+        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     layers = linear_layers(model)
     specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
     model.eval()
@@ -101,20 +102,18 @@ def quantize_layer(
     return QuantLinear.from_codes(codes, grid, layer.bias), LayerReport(name, spec, error, messages)
 
 
-def save_quantized(folder: Path | str, model: nn.Module, tokenizer: CharTokenizer, recipe: Recipe, **facts) -> Path:
-    """Write a quantised model: packed codes with their grids, and everything else in float16.
+def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
+    """Write a checkpoint whose model was quantised: packed codes with their grids, everything else in float16.
 
-    `facts` join the card. `load_quantized` gives a model with the same logits, bit for bit.
+    The card keeps what it says of the training. `load_quantized` gives a model with the same logits, bit for bit.
     """
+    model = checkpoint.model
     parameters = dict(model.named_parameters())
     tensors = {name: t.half() if name in parameters else t for name, t in model.state_dict().items()}
-    card = {
-        "config": asdict(model.config),
-        "characters": "".join(tokenizer.characters),
-        "recipe": recipe.to_json(),
-        "layers": {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLinear)},
-    }
-    return write_folder(folder, tensors, card | facts)
+    card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
+    card["recipe"] = recipe.to_json()
+    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
+    return write_folder(folder, tensors, card)
 
 
 def load_quantized(name_or_path: str | Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from nanoq.quant.grid import Grid, affine_grid
 from nanoq.quant.rounding import nearest
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
-# methods as method(weight, grid, stats, **method_options).
+# methods as method(weight, grid, stats, **method_options); `stats` has no default in one that needs calibration.
 GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq}
 
@@ -58,6 +58,11 @@ class LayerSpec:
         return METHODS[self.method](weight, grid, stats, **self.method_options)
 
     @property
+    def needs_calibration(self) -> bool:
+        """Whether the method looks at the layer's inputs."""
+        return self.bits != 16 and inspect.signature(METHODS[self.method]).parameters["stats"].default is inspect.Parameter.empty
+
+    @property
     def label(self) -> str:
         """A short name for a table, as "gptq 4 bit"."""
         return "float16" if self.bits == 16 else f"{self.method} {self.bits} bit"
@@ -79,6 +84,11 @@ class Recipe:
     def uniform(cls, bits: int, method: str = "nearest", **options) -> "Recipe":
         """The same for every layer; `options` are fields of `LayerSpec`."""
         return cls(LayerSpec(bits, method=method, **options))
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a method of the recipe looks at the layers' inputs."""
+        return any(spec.needs_calibration for spec in (self.default, *self.rules.values()))
 
     def resolve(self, layers: list[str]) -> dict[str, LayerSpec]:
         """The spec of each named layer.

@@ -21,7 +21,7 @@ from nanoq.quant import Recipe, load_quantized, quantize_model, sample_windows, 
 from nanoq.teach.plots import COLORS
 
 CALIBRATION_WINDOWS = 128
-NAMES = {"nearest": "naive rounding", "gptq": "GPTQ"}
+NAMES = {"nearest": "naive", "gptq": "GPTQ"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Leaderboard:
 
     def add(self, method: str, bits: int, recipe: Recipe, folder: Path | str | None = None) -> Row:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
-        model = deepcopy(self.reference.model)
-        quantize_model(model, recipe, self.calibration)
+        copy = deepcopy(self.reference)
+        quantize_model(copy.model, recipe, self.calibration if recipe.needs_calibration else None)
         with tempfile.TemporaryDirectory() as temporary:
-            path = save_quantized(folder or temporary, model, self.reference.tokenizer, recipe)
+            path = save_quantized(folder or temporary, copy, recipe)
             size = (path / WEIGHTS).stat().st_size
             model = load_quantized(path).model.to(self.device)
         return self.add_model(method, bits, model, size)
@@ -94,8 +94,9 @@ class Leaderboard:
     @property
     def caption(self) -> str:
         """What the numbers were measured on."""
-        generated = "generated text" if self.corpus.floor is not None else "text written by people or a large model"
-        return f"{self.corpus.name} ({generated}): {len(self.losses)} held-out windows, each the same for every row"
+        generated = " (generated text)" if self.corpus.floor is not None else ""
+        context = self.reference.model.config.context
+        return f"{self.corpus.name}{generated}: the same {len(self.losses):,} held-out windows of {context} for every row"
 
     def save(self, folder: Path | str) -> None:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
@@ -129,7 +130,7 @@ class Leaderboard:
 
 def table_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Rows as text for any table: a header, then a line for each."""
-    header = ["method", "bits", "average bits", "bytes", "perplexity", "Δ loss (nats)", "95 % interval"]
+    header = ["method", "bits", "average", "bytes", "perplexity", "Δ nats", "95 % interval"]
     return [header] + [
         [row.method, str(row.bits), f"{row.average_bits:.2f}", f"{row.bytes:,}", f"{row.perplexity:.4f}",
          f"{row.delta_nats:+.5f}", "–" if row.ci_low == row.ci_high else f"{row.ci_low:+.5f} … {row.ci_high:+.5f}"]
@@ -176,7 +177,7 @@ def compare(
     """
     corpus = corpus or load_checkpoint(checkpoint).card["corpus"]
     board = Leaderboard(checkpoint, load_corpus(corpus), windows, device)
-    jobs = [("float16 cast", 16, Recipe.uniform(16))]
+    jobs = [("float16", 16, Recipe.uniform(16))]
     jobs += [(NAMES.get(m, m), b, Recipe.uniform(b, m)) for m in methods for b in bits]
     for method, width, recipe in jobs:
         folder = Path(out) / "models" / recipe.default.label.replace(" ", "-") if out else None

@@ -1,0 +1,349 @@
+"""Exercises of notebook 04, naive rounding."""
+
+import math
+
+import torch
+
+from nanoq.teach.check import Exercise, Mistake
+
+# ---- 04.codes: weights to codes ----
+
+CODES_CASES = [
+    (torch.tensor([-1.0, -0.26, 0.0, 0.3, 1.2]), 0.5, 2, 3),  # all of them fit
+    (torch.tensor([-3.0, -0.2, 0.2, 3.0]), 0.1, 6, 4),  # both ends have to be clamped
+    (torch.tensor([[0.4, -0.17], [0.31, -0.4]]), 0.25, 1, 2),
+]
+
+
+def _codes(weight, scale, zero_point, bits):
+    return (torch.round(weight / scale) + zero_point).clamp(0, 2**bits - 1).long()
+
+
+# ---- 04.best_share: the clipping search ----
+
+
+def _shares():
+    return torch.linspace(1, 0.2, 81).tolist()
+
+
+def _best_share(cost, clamp=True, best=min):
+    """The search with another cost of (error, scale), without the clamp, or with max for min."""
+
+    def search(weight, bits):
+        qmax = 2 ** (bits - 1) - 1
+
+        def of(share):
+            scale = share * weight.abs().max() / qmax
+            codes = torch.round(weight / scale)
+            codes = codes.clamp(-qmax, qmax) if clamp else codes
+            return float(cost(codes * scale - weight, scale))
+
+        return best(_shares(), key=of)
+
+    return search
+
+
+def _rows(generator):
+    return [(torch.randn(n, generator=generator) * 0.1, bits) for n, bits in ((192, 3), (768, 2), (400, 4))]
+
+
+# ---- 04.pack4 ----
+
+PACK_CASES = [
+    (torch.tensor([1, 2]),),
+    (torch.tensor([15, 0, 7, 9]),),
+    (torch.tensor([3, 12, 5, 10, 8, 1]),),
+]
+
+
+def _pack4(codes):
+    return (codes[0::2] | codes[1::2] << 4).to(torch.uint8)
+
+
+# ---- 04.standard_error ----
+
+
+def _losses(generator):
+    cases = []
+    for n in (16, 50):
+        hard = 1 + 0.3 * torch.randn(n, generator=generator)  # what makes a window hard is common to both models
+        cases.append((hard + 0.02 + 0.01 * torch.randn(n, generator=generator), hard))
+    return cases
+
+
+EXERCISES = [
+    Exercise(
+        id="04.affine",
+        reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
+        cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3)],
+        mistakes=[
+            Mistake(
+                lambda low, high, bits: ((high - low) / 2**bits, round(-low / ((high - low) / 2**bits))),
+                "off by one: 2**bits codes have one step fewer between them, as four fence posts have three gaps.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low * (high - low) / (2**bits - 1))),
+                "the zero point is low/scale, not low*scale: count how many steps lie between low and 0.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1), round(low / ((high - low) / (2**bits - 1)))),
+                "wrong sign: low is negative, but the code of the value 0 lies above code 0.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1), -low / ((high - low) / (2**bits - 1))),
+                "the zero point is a code and has to be a whole number; only then is 0 itself on the grid.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1), int(-low / ((high - low) / (2**bits - 1)))),
+                "int() cuts off the fraction; the zero point too goes to the nearest whole number.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1), 2 ** (bits - 1)),
+                "the middle code is right only if the range is the same on both sides of 0: use low.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.codes",
+        reference=_codes,
+        cases=CODES_CASES,
+        mistakes=[
+            Mistake(
+                lambda w, s, z, b: (torch.round(w / s) + z).long(),
+                "a clamp is missing: a code below 0 or above 2**bits - 1 does not fit into the bits.",
+            ),
+            Mistake(
+                lambda w, s, z, b: (torch.floor(w / s) + z).clamp(0, 2**b - 1).long(),
+                "floor goes to the grid value below, not to the nearest: up to a whole step wrong, always downwards.",
+            ),
+            Mistake(
+                lambda w, s, z, b: ((w / s).long() + z).clamp(0, 2**b - 1),
+                "turning a float into an integer cuts off its fraction, towards zero: round first.",
+            ),
+            Mistake(
+                lambda w, s, z, b: (torch.round(w * s) + z).clamp(0, 2**b - 1).long(),
+                "multiplied by the scale: how many steps of that size go into the weight?",
+            ),
+            Mistake(
+                lambda w, s, z, b: torch.round(w / s).clamp(0, 2**b - 1).long() + z,
+                "clamped too early: it is the code that has to fit, that is with the zero point added.",
+            ),
+            Mistake(
+                lambda w, s, z, b: (torch.round(w / s) + z).clamp(0, 2**b).long(),
+                "off by one: 2**bits codes that start at 0 end at 2**bits - 1.",
+            ),
+            Mistake(
+                lambda w, s, z, b: (torch.round(w / s) + z).clamp(-(2 ** (b - 1)), 2 ** (b - 1) - 1).long(),
+                "that is the range of signed codes; here they start at 0, and the zero point makes up for it.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.noise",
+        reference=lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 12,
+        cases=[(-1.0, 1.0, 2), (-0.3, 0.9, 4), (0.0, 5.0, 8)],
+        mistakes=[
+            Mistake(
+                lambda low, high, bits: (high - low) / (2**bits - 1) / 12,
+                "a squared error goes with the square of the step.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / 2**bits) ** 2 / 12,
+                "off by one: 2**bits values have 2**bits - 1 steps between them.",
+            ),
+            Mistake(
+                lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 3,
+                "that is floor's error, anywhere between 0 and a step; to the nearest it is at most half a step.",
+            ),
+            Mistake(
+                lambda low, high, bits: (high - low) / (2**bits - 1) / math.sqrt(12),
+                "that is the standard deviation of the error; the mean squared error is its square.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.cast",
+        reference="c",
+        mistakes=[
+            Mistake("a", "128 is not an int8: the codes end at 127."),
+            Mistake("b", "that would be a clamp, and nobody wrote one; a cast keeps the low eight bits and no more."),
+            Mistake("d", "no: a cast is silent, which is what makes it a trap."),
+        ],
+    ),
+    Exercise(
+        id="04.row_scale",
+        reference=lambda weight, bits: weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
+        cases=[
+            (torch.tensor([[0.5, -1.0, 0.25], [0.1, 0.2, 0.3]]), 8),
+            (torch.tensor([[3.0, -0.1], [0.2, -6.35], [0.0, 1.5]]), 4),
+            (torch.tensor([[-0.4, 0.3, 0.1, 0.0]]), 2),
+        ],
+        mistakes=[
+            Mistake(
+                lambda weight, bits: weight.abs().amax(0, keepdim=True) / (2 ** (bits - 1) - 1),
+                "wrong axis: dimension 0 counts the rows. A row has one scale, so the maximum runs over dimension 1.",
+            ),
+            Mistake(
+                lambda weight, bits: weight.abs().amax(1) / (2 ** (bits - 1) - 1),
+                "right numbers, wrong shape: without keepdim=True, weight / scale would spread them over the columns.",
+            ),
+            Mistake(
+                lambda weight, bits: weight.abs().max() / (2 ** (bits - 1) - 1),
+                "that is one scale for the whole matrix; a scale for each row is wanted.",
+            ),
+            Mistake(
+                lambda weight, bits: weight.amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
+                "the largest weight may be a negative one: take the maximum of the absolute values.",
+            ),
+            Mistake(
+                lambda weight, bits: weight.abs().amax(1, keepdim=True) / 2 ** (bits - 1),
+                "off by one: the largest symmetric code is 2**(bits-1) - 1, 127 at 8 bits.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.average_bits",
+        reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
+        cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192)],
+        mistakes=[
+            Mistake(
+                lambda columns, bits, group_size: bits,
+                "those are the codes alone: without their scales and zero points nobody can read them.",
+            ),
+            Mistake(
+                lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * bits / columns,
+                "the scales are forgotten: 16 bits for each group.",
+            ),
+            Mistake(
+                lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * 16 / columns,
+                "the zero points are forgotten: a code of its own for each group.",
+            ),
+            Mistake(
+                lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (32 + bits) / columns,
+                "the scales are stored in float16: 16 bits, not 32.",
+            ),
+            Mistake(
+                lambda columns, bits, group_size: bits + (16 + bits) / group_size,
+                "right if the groups come out even; a shorter last group pays for a whole scale. Count the groups.",
+            ),
+            Mistake(
+                lambda columns, bits, group_size: bits + columns // group_size * (16 + bits) / columns,
+                "the shorter last group is forgotten: 192 columns in groups of 128 make two groups.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.best_share",
+        points=2,
+        reference=_best_share(lambda error, scale: error.square().sum()),
+        cases=_rows,
+        mistakes=[
+            Mistake(
+                _best_share(lambda error, scale: error.square().sum(), clamp=False),
+                "a clamp is missing: without it the finest grid always wins, with codes that do not fit.",
+            ),
+            Mistake(
+                _best_share(lambda error, scale: (error / scale).square().sum()),
+                "the error is measured in steps, which makes wide steps look good: compare the weights, not the codes.",
+            ),
+            Mistake(
+                _best_share(lambda error, scale: error.abs().max()),
+                "that makes the largest error least; one clipped weight then decides. Sum the squares.",
+            ),
+            Mistake(
+                _best_share(lambda error, scale: error.abs().sum()),
+                "that makes the mean absolute error least; here it is the squared error that counts.",
+            ),
+            Mistake(
+                _best_share(lambda error, scale: error.square().sum(), best=max),
+                "that is the worst share: the least error is wanted.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.pack4",
+        reference=_pack4,
+        cases=PACK_CASES,
+        mistakes=[
+            Mistake(
+                lambda codes: (codes[0::2] << 4 | codes[1::2]).to(torch.uint8),
+                "wrong nibble order: here the first code goes into the low four bits, the second into the high four.",
+            ),
+            Mistake(
+                lambda codes: (codes[: len(codes) // 2] | codes[len(codes) // 2 :] << 4).to(torch.uint8),
+                "a byte holds two neighbours, codes 0 and 1, then 2 and 3; not one from each half.",
+            ),
+            Mistake(
+                lambda codes: (codes[0::2] | codes[1::2]).to(torch.uint8),
+                "the two codes lie on top of each other: move the second one four bits up.",
+            ),
+            Mistake(
+                lambda codes: (codes[0::2] + codes[1::2] * 15).to(torch.uint8),
+                "off by one: four bits up is times 2**4 = 16, not times the largest code.",
+            ),
+            Mistake(
+                lambda codes: codes.to(torch.uint8),
+                "that is one code in each byte, half of it empty: two fit.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.standard_error",
+        reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
+        cases=_losses,
+        mistakes=[
+            Mistake(
+                lambda losses, reference: ((losses.var() + reference.var()) / len(losses)).sqrt(),
+                "unpaired: that adds the two spreads as if each model had read its own text. Subtract first.",
+            ),
+            Mistake(
+                lambda losses, reference: (losses - reference).std(),
+                "that is the spread of one window; a mean of n windows is surer by the square root of n.",
+            ),
+            Mistake(
+                lambda losses, reference: (losses - reference).std() / len(losses),
+                "the spread of a mean falls with the square root of n, not with n.",
+            ),
+            Mistake(
+                lambda losses, reference: losses.std() / math.sqrt(len(losses)),
+                "that is the standard error of one model's loss; it is the difference that is asked for.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="04.audit",
+        reference="b",
+        mistakes=[
+            Mistake("a", "float64 weights would be 8 bytes a parameter: divide the size of the file by the parameters."),
+            Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
+            Mistake("d", "ten million characters would add 10 MB, but the file is 12 bytes a parameter almost exactly."),
+        ],
+    ),
+    Exercise(
+        id="04.payload",
+        reference=lambda weights, rows, rest: weights + 4 * rows + 4 * rest,
+        cases=[(2_654_208, 10_368, 68_160), (1000, 10, 50)],
+        mistakes=[
+            Mistake(
+                lambda weights, rows, rest: weights + 4 * rest,
+                "the scales are forgotten: a float32 for each row.",
+            ),
+            Mistake(
+                lambda weights, rows, rest: weights + 4 * rows,
+                "the rest is forgotten: embeddings and norms stay in the file, as float32.",
+            ),
+            Mistake(
+                lambda weights, rows, rest: weights + 4 * rows + rest,
+                "the rest is not quantised: its parameters still take four bytes each, not one.",
+            ),
+            Mistake(
+                lambda weights, rows, rest: 8 * weights + 32 * rows + 32 * rest,
+                "those are bits; a byte has eight.",
+            ),
+            Mistake(
+                lambda weights, rows, rest: (weights + 4 * rows + 4 * rest) / 1e6,
+                "those are megabytes: bytes are asked for.",
+            ),
+        ],
+    ),
+]

@@ -1,0 +1,455 @@
+"""Turn each notebook source into its editions: student, solved, and an nbgrader assignment.
+
+    python notebooks/build.py [NN ...]            build all notebooks, or those named
+    python notebooks/build.py --check [NN ...]    verify the committed editions without running them
+    python notebooks/build.py --assignments DIR   write the nbgrader source editions
+
+A source is `source/NN_topic.py` in jupytext's py:percent format, fully solved. What an author writes in it:
+
+Solutions. A region between two marker lines, in a code cell of its own; the next code cell checks it:
+
+    # %%
+    def scale(weight):
+        ### BEGIN SOLUTION
+        return weight.abs().max() / 127
+        ### END SOLUTION
+
+    # %%
+    check("00.scale", scale)
+
+The student edition holds a stub in place of the region: `return ...` where the region is indented. At the top
+level (and where `return ...` would not do) the author writes the stub behind the marker:
+
+    ### BEGIN SOLUTION largest = ...
+    largest = 2**7 - 1
+    ### END SOLUTION
+
+Placeholders. `{{colab}}` in the first cell becomes the badge; a cell that installs nanoq on Colab follows it.
+`{{cost_card}}` becomes the minutes and the memory that this program has measured.
+
+Tags. `# %% tags=["measured"]` marks an output with times or measured floats: it is not compared by nbval.
+
+Both editions are run in a fresh kernel, in the folder where they will lie, and have to run without an error
+and without a word on stderr. Nothing is replaced unless all went well.
+"""
+
+import argparse
+import copy
+import hashlib
+import math
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import jupytext
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+from nanoq.teach.check import exercises_of
+
+REPOSITORY = "nanoq-course/nanoq"
+MAX_CELL_LINES = 25
+
+REGION = re.compile(
+    r"^(?P<indent> *)### BEGIN SOLUTION(?P<stub>.*)\n(?P<body>(?:.*\n)*?) *### END SOLUTION$", re.MULTILINE
+)
+CHECK = re.compile(r"^check\(\s*[\"']([^\"']+)[\"']", re.MULTILINE)
+IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=[\"'][^\"'])[^>]*>")
+# What differs on the next machine or in the next run, and so would fail nbval.
+UNSTABLE = re.compile(r"(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\Users)\S*| at 0x[0-9a-fA-F]{6,}")
+
+BOOTSTRAP = f"""\
+# Where nanoq is installed this does nothing. On Colab it installs nanoq with torch and numpy pinned to the
+# versions that are there: replacing either under a running kernel breaks it.
+try:
+    import nanoq
+except ImportError:
+    from importlib.metadata import distributions
+    from pathlib import Path
+    kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in ("torch", "numpy")]
+    Path("kept.txt").write_text("\\n".join(kept))
+    %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
+
+STRICT = """\
+import os
+os.environ["NANOQ_STRICT"] = "1"  # graded: a check that does not pass raises"""
+
+
+class BuildError(Exception):
+    """A notebook cannot be built or is not as it should be; the message has one line for each problem."""
+
+
+# ---- source → editions ----
+
+
+def read_source(source: Path) -> NotebookNode:
+    """Read a py:percent source into a notebook: solved, not run, placeholders in place, stable cell ids."""
+    cells = jupytext.read(source).cells
+    cells.insert(1, new_code_cell(BOOTSTRAP))
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags + ["nbval-ignore-output"] * ("measured" in tags)} if tags else {}
+        # From the text, not the position: a new cell leaves the ids of all others as they were.
+        cell.id = _digest(source.stem, cell.source, str(seen[cell.source]))
+        seen[cell.source] += 1
+    return new_notebook(cells=cells, metadata={
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    })
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def solved_code(code: str) -> str:
+    """Return the code of a cell for the solved edition: as it is, without the stubs behind the markers."""
+    return REGION.sub(r"\g<indent>### BEGIN SOLUTION\n\g<body>\g<indent>### END SOLUTION", code)
+
+
+def student_code(code: str) -> str:
+    """Return the code of a cell for the student edition: a stub in place of each solution."""
+
+    def stub(region: re.Match) -> str:
+        lines = [line for line in region["body"].splitlines() if line.strip() and line.strip()[0] != "#"]
+        about = f"about {len(lines)} line{'s' * (len(lines) != 1)}"
+        return f"{region['indent']}{region['stub'].strip() or 'return ...'}  # your code here ({about})"
+
+    return REGION.sub(stub, code)
+
+
+def assignment_code(code: str) -> str:
+    """Return the code of a cell for nbgrader, which replaces the region but would leave its name unbound."""
+
+    def bind(region: re.Match) -> str:
+        stub = f"{region['indent']}{region['stub'].strip()}\n" if region["stub"].strip() else ""
+        return stub + solved_code(region[0])
+
+    return REGION.sub(bind, code)
+
+
+def edition(template: NotebookNode, code: Callable[[str], str]) -> NotebookNode:
+    """Return the template with `code` applied to each code cell."""
+    notebook = copy.deepcopy(template)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = code(cell.source)
+    return notebook
+
+
+def fill_in(notebook: NotebookNode, source: Path, cost: dict) -> None:
+    """Fill the placeholders and keep the cost in the metadata."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace("{{colab}}", colab_badge(source))
+            cell.source = cell.source.replace("{{cost_card}}", cost_card(cost))
+    notebook.metadata["nanoq"] = {"cost": cost}
+
+
+def colab_badge(source: Path) -> str:
+    """Return the badge that opens the student edition on Colab."""
+    url = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{source.stem}.ipynb"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
+
+
+def cost_card(cost: dict) -> str:
+    """Say what it costs to run a notebook, as measured by `execute`."""
+    return (f"**Cost** {cost['minutes']} minutes on {cost['cores']} CPU cores, {cost['memory_gb']} GB of "
+            f"memory (measured by the builder, profile {cost['profile']})")
+
+
+def assignment(template: NotebookNode, source: Path, cost: dict) -> NotebookNode:
+    """Return the nbgrader source edition: solutions between markers, graded checks, all other code locked."""
+    notebook = edition(template, assignment_code)
+    fill_in(notebook, source, cost)
+    exercises = exercises_of(source.stem[:2])
+    notebook.cells.insert(0, new_code_cell(STRICT, id=_digest(source.stem, STRICT)))
+    waiting: list[NotebookNode] = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if REGION.search(cell.source):
+            waiting.append(cell)
+        elif ids := CHECK.findall(cell.source):
+            slug = ids[0].replace(".", "-")
+            for number, solution in enumerate(waiting, start=1):
+                _grade(solution, f"{slug}-solution-{number}", solution=True)
+            _grade(cell, f"{slug}-check", grade=True, locked=True, points=exercises[ids[0]].points)
+            waiting = []
+        else:
+            _grade(cell, f"given-{cell.id}", locked=True)
+    return notebook
+
+
+def _grade(cell: NotebookNode, grade_id: str, **role: object) -> None:
+    roles = {"grade": False, "solution": False, "locked": False, "task": False} | role
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": grade_id, "cell_type": "code"} | roles
+
+
+# ---- running ----
+
+
+def execute(notebook: NotebookNode, path: Path, *, strict: bool) -> dict:
+    """Run a notebook in place, in a fresh kernel, in the folder of `path`; return what it cost.
+
+    Raises:
+        BuildError: If a cell raises or the kernel dies.
+    """
+    profile = os.environ.get("NANOQ_PROFILE", "lab")
+    env = os.environ | {"NANOQ_PROGRESS": "0", "NANOQ_PROFILE": profile, "NANOQ_STRICT": str(int(strict))}
+    client = NotebookClient(notebook, kernel_name="python3", timeout=None, record_timing=False,
+                            store_widget_state=False, coalesce_streams=True,
+                            extra_arguments=["--log-level=ERROR"])  # no warnings about its own transport
+    start = time.perf_counter()
+    with client.setup_kernel(env=env, cwd=str(path.parent)), peak_memory(client.km.provisioner.pid) as peak:
+        for index, cell in enumerate(notebook.cells):
+            try:
+                client.execute_cell(cell, index)
+            except CellExecutionError as error:
+                raise BuildError(f"{path}: cell {index + 1} raised {error.ename}: {error.evalue}") from None
+            except DeadKernelError:
+                raise BuildError(f"{path}: the kernel died in cell {index + 1}") from None
+            _drop_widgets(cell)
+    minutes = (time.perf_counter() - start) / 60
+    return {"minutes": _round_up(minutes), "memory_gb": _round_up(peak[0] / 1e9), "cores": os.cpu_count(),
+            "profile": profile}
+
+
+@contextmanager
+def peak_memory(pid: int) -> Iterator[list[int]]:
+    """Watch a process and its children; the one value of the list is the peak of their resident bytes."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            with suppress(psutil.NoSuchProcess):  # a child, or the kernel itself, has just ended
+                process = psutil.Process(pid)
+                family = [process, *process.children(recursive=True)]
+                peak[0] = max(peak[0], sum(p.memory_info().rss for p in family))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _round_up(value: float) -> float:
+    return math.ceil(value * 10) / 10
+
+
+def _drop_widgets(cell: NotebookNode) -> None:
+    """Keep only the text of widgets: their state and random ids mean nothing to the next kernel."""
+    for output in cell.get("outputs", []):
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+# ---- what can be wrong ----
+
+
+def source_problems(template: NotebookNode, source: Path) -> Iterator[str]:
+    """Say what is wrong with a source before it is run."""
+    texts = [cell.source for cell in template.cells if cell.cell_type == "markdown"]
+    if "{{colab}}" not in template.cells[0].source:
+        yield f"{source}: no {{{{colab}}}} in the first cell"
+    if not any("{{cost_card}}" in text for text in texts):
+        yield f"{source}: no {{{{cost_card}}}} in any markdown cell"
+    for number, cell in enumerate(template.cells, start=1):
+        where = f"{source}: cell {number}"
+        if cell.cell_type == "markdown":
+            if IMAGE_WITHOUT_ALT.search(cell.source):
+                yield f"{where} has an image without alt text"
+        else:
+            yield from _code_problems(cell.source, where)
+    yield from _exercise_problems(template, source)
+
+
+def _code_problems(code: str, where: str) -> Iterator[str]:
+    lines = [line for line in code.splitlines() if "### BEGIN SOLUTION" not in line and "### END" not in line]
+    if len(lines) > MAX_CELL_LINES:
+        yield f"{where} has {len(lines)} lines; at most {MAX_CELL_LINES}, better 15"
+    regions = list(REGION.finditer(code))
+    if not len(regions) == code.count("### BEGIN SOLUTION") == code.count("### END SOLUTION"):
+        yield f"{where} has a solution marker without its partner"
+    if any(not region["indent"] and not region["stub"].strip() for region in regions):
+        yield f"{where} has a solution at the top level without a stub: ### BEGIN SOLUTION name = ..."
+    checks = len(CHECK.findall(code))
+    if checks > 1 or (checks and regions):
+        yield f"{where}: a check has a cell of its own, after the cell with the solution"
+
+
+def _exercise_problems(template: NotebookNode, source: Path) -> Iterator[str]:
+    exercises = exercises_of(source.stem[:2])
+    checked: list[str] = []
+    solution = None
+    for number, cell in enumerate(template.cells, start=1):
+        if cell.cell_type == "code" and REGION.search(cell.source):
+            solution = number
+        for exercise_id in CHECK.findall(cell.source) if cell.cell_type == "code" else []:
+            if exercise_id not in exercises:
+                yield f"{source}: cell {number} checks {exercise_id!r}, which is not registered"
+            if solution is None or exercise_id in checked:
+                yield f"{source}: cell {number} checks {exercise_id!r} without a solution before it, or again"
+            checked.append(exercise_id)
+            solution = None
+    if solution is not None:
+        yield f"{source}: cell {solution} has a solution that no check follows"
+    for unused in sorted(exercises.keys() - set(checked)):
+        yield f"{source}: exercise {unused!r} is registered but never checked"
+
+
+def output_problems(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Say what is wrong with the outputs of an executed notebook."""
+    code_cells = [(number, cell) for number, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
+    if [cell.execution_count for _, cell in code_cells] != list(range(1, len(code_cells) + 1)):
+        yield f"{path}: execution counts do not run from 1 to {len(code_cells)}"
+    for number, cell in code_cells:
+        for output in cell.outputs:
+            if output.output_type == "error":
+                yield f"{path}: cell {number} shows {output.ename}: {output.evalue}"
+            elif output.get("name") == "stderr":
+                yield f"{path}: cell {number} writes to stderr: {output.text.strip()[:200]!r}"
+            elif unstable := UNSTABLE.search(_text(output)):
+                yield f"{path}: cell {number} shows what differs on the next machine: {unstable[0]!r}"
+            for kind in output.get("data", {}):
+                if kind.startswith("image/") and not output.metadata.get(kind, {}).get("alt"):
+                    yield f"{path}: cell {number} has a figure without alt text; use show(fig, alt=...)"
+
+
+def _text(output: NotebookNode) -> str:
+    data = output.get("data", {})
+    return output.get("text", "") + data.get("text/plain", "") + data.get("text/html", "")
+
+
+def _stale_cells(committed: NotebookNode, expected: NotebookNode, path: Path) -> Iterator[str]:
+    """Say where a committed edition is not what its source gives; outputs aside."""
+    have, want = ([(c.cell_type, c.source, c.metadata, c.id) for c in n.cells] for n in (committed, expected))
+    for number, (old, new) in enumerate(zip_longest(have, want), start=1):
+        if old != new:  # the first is enough: an inserted cell shifts all that follow
+            yield f"{path}: cell {number} is not what the source gives; run python notebooks/build.py"
+            return
+
+
+# ---- commands ----
+
+
+def editions_of(source: Path) -> dict[Path, Callable[[str], str]]:
+    """Return where the solved and the student edition of a source lie, and what they do to its code."""
+    folder = source.parent.parent
+    name = f"{source.stem}.ipynb"
+    return {folder / "solutions" / name: solved_code, folder / name: student_code}
+
+
+def build(source: Path) -> dict:
+    """Build and run both editions of a source; return the cost of the solved one.
+
+    Raises:
+        BuildError: If anything is wrong; the editions that were there are still there.
+    """
+    template = read_source(source)
+    _demand(source_problems(template, source))
+    cost, executed = {}, {}
+    for path, code in editions_of(source).items():
+        path.parent.mkdir(exist_ok=True)
+        notebook = edition(template, code)
+        measured = execute(notebook, path, strict=code is solved_code)
+        cost = cost or measured  # the solved edition comes first; the stubs of the other cost less
+        fill_in(notebook, source, cost)
+        _demand(output_problems(notebook, path))
+        executed[path] = notebook
+    for path, notebook in executed.items():
+        write(notebook, path)
+    return cost
+
+
+def check(source: Path) -> Iterator[str]:
+    """Say what is wrong with a source and its committed editions, without running them."""
+    template = read_source(source)
+    yield from source_problems(template, source)
+    for path, code in editions_of(source).items():
+        if not path.exists():
+            yield f"{path}: missing; run python notebooks/build.py {source.stem[:2]}"
+            continue
+        committed = nbformat.read(path, as_version=4)
+        cost = committed.metadata.get("nanoq", {}).get("cost")
+        if not cost or cost["profile"] != "lab":
+            yield f"{path}: no cost measured with the profile lab in the metadata; rebuild it"
+            continue
+        expected = edition(template, code)
+        fill_in(expected, source, cost)
+        yield from _stale_cells(committed, expected, path)
+        yield from output_problems(committed, path)
+
+
+def orphans(folder: Path) -> Iterator[str]:
+    """Name the notebooks that have no source."""
+    for path in [*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")]:
+        if not (folder / "source" / f"{path.stem}.py").exists():
+            yield f"{path}: has no source"
+
+
+def write_assignment(source: Path, release: Path) -> None:
+    """Write the nbgrader edition to `release/NN_topic/NN_topic.ipynb`; the notebook must have been built."""
+    solved = next(iter(editions_of(source)))
+    if not solved.exists():
+        raise BuildError(f"{solved}: missing; run python notebooks/build.py {source.stem[:2]}")
+    cost = nbformat.read(solved, as_version=4).metadata.nanoq.cost
+    path = release / source.stem / f"{source.stem}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(assignment(read_source(source), source, cost), path)
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Write a valid notebook whole or not at all."""
+    nbformat.validate(notebook)
+    unfinished = path.with_suffix(".unfinished")
+    nbformat.write(notebook, unfinished)
+    os.replace(unfinished, path)
+
+
+def _demand(problems: Iterable[str]) -> None:
+    if lines := list(problems):
+        raise BuildError("\n".join(lines))
+
+
+def main(arguments: Sequence[str], folder: Path = Path(__file__).parent) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description="Build the editions of the notebooks from their sources.")
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="verify the editions without running them")
+    what.add_argument("--assignments", type=Path, metavar="DIR", help="write the nbgrader editions to DIR")
+    options = parser.parse_args(arguments)
+    sources = {path.name[:2]: path for path in sorted((folder / "source").glob("[0-9][0-9]_*.py"))}
+    try:
+        _demand(f"{folder}: no source {number}_*.py" for number in options.numbers if number not in sources)
+        chosen = [sources[number] for number in options.numbers or sources]
+        if options.check:
+            _demand(chain(*map(check, chosen), orphans(folder)))
+        for source in [] if options.check else chosen:
+            if options.assignments:
+                write_assignment(source, options.assignments)
+            else:
+                print(f"{source.stem}: {cost_card(build(source))}")
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,21 @@
+"""The builder is a script beside the notebooks, not a module of the package: load it from there."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="session")
+def build():
+    spec = importlib.util.spec_from_file_location("nanoq_notebook_builder", NOTEBOOKS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def notebooks():
+    return NOTEBOOKS

@@ -1,0 +1,64 @@
+"""Slow and plain forms of GPTQ, written from the papers, that the fast one has to agree with."""
+
+import torch
+from torch import Tensor
+
+from nanoq.quant import Grid
+
+
+def column_of(grid: Grid, index: int) -> Grid:
+    """The grid of one column."""
+    groups = grid.groups()
+    return groups[index // grid.group_size if len(groups) > 1 else 0]
+
+
+def damped(gram: Tensor, damping: float = 0.01) -> Tensor:
+    """The Hessian with a share of its mean diagonal added."""
+    return gram + damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+
+
+def classic_gptq(weight: Tensor, grid: Grid, gram: Tensor, block: int = 16) -> Tensor:
+    """Algorithm 1 of Frantar et al. 2022: the Cholesky factor of the inverse, lazy batches of columns."""
+    w, n = weight.clone(), weight.shape[1]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(gram)))
+    u = torch.linalg.cholesky(inverse, upper=True)
+    codes = torch.zeros_like(w)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
+        errors = torch.zeros_like(w[:, start:stop])
+        for j in range(start, stop):
+            column = column_of(grid, j)
+            codes[:, j : j + 1] = column.encode(w[:, j : j + 1])
+            value = column.decode(codes[:, j : j + 1])[:, 0]
+            errors[:, j - start] = (w[:, j] - value) / u[j, j]
+            w[:, j:stop] -= errors[:, j - start, None] * u[j, j:stop]
+        w[:, stop:] -= errors @ u[start:stop, stop:]
+    return codes.long()
+
+
+def obq_in_order(weight: Tensor, grid: Grid, gram: Tensor) -> Tensor:
+    """OBQ (Frantar and Alistarh 2022) with a fixed order: eliminate each column from the inverse Hessian."""
+    w, n = weight.clone(), weight.shape[1]
+    inverse = torch.linalg.inv(damped(gram))
+    codes = torch.zeros_like(w)
+    for j in range(n):
+        column = column_of(grid, j)
+        codes[:, j : j + 1] = column.encode(w[:, j : j + 1])
+        value = column.decode(codes[:, j : j + 1])[:, 0]
+        w -= ((w[:, j] - value) / inverse[j, j])[:, None] * inverse[j]
+        inverse = inverse - torch.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+        inverse[j, j] = 1  # the row is zero now and never read again; 1 keeps a later division finite
+    return codes.long()
+
+
+def stale_gptq(weight: Tensor, grid: Grid, gram: Tensor) -> Tensor:
+    """The student project's recursion: rows of the inverse that no column was eliminated from. Wrong on purpose."""
+    w, n = weight.clone(), weight.shape[1]
+    inverse = torch.linalg.inv(damped(gram))
+    codes = torch.zeros_like(w)
+    for j in range(n):
+        column = column_of(grid, j)
+        codes[:, j : j + 1] = column.encode(w[:, j : j + 1])
+        value = column.decode(codes[:, j : j + 1])[:, 0]
+        w[:, j + 1 :] -= ((w[:, j] - value) / inverse[j, j])[:, None] * inverse[j, j + 1 :]
+    return codes.long()

@@ -1,0 +1,148 @@
+import itertools
+
+import pytest
+import torch
+from references import classic_gptq, column_of, damped, obq_in_order, stale_gptq
+
+from nanoq.quant import Grid, LayerStats, affine_grid, gptq, nearest
+
+
+def correlated_inputs(width, tokens=1024, rho=0.9, seed=0, dtype=torch.float64):
+    """AR(1) inputs (tokens, width): neighbours correlate by rho."""
+    x = torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    for k in range(1, width):
+        x[:, k] = rho * x[:, k - 1] + (1 - rho**2) ** 0.5 * x[:, k]
+    return x
+
+
+def problem(out=12, width=80, bits=3, seed=0, rho=0.9, **grid_options):
+    weight = torch.randn(out, width, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    return weight, affine_grid(weight, bits, **grid_options), LayerStats.of(correlated_inputs(width, rho=rho, seed=seed))
+
+
+def error(weight, grid, codes, stats):
+    return stats.output_error(weight, grid.decode(codes))
+
+
+GRIDS = [
+    {"bits": 2}, {"bits": 3}, {"bits": 4, "symmetric": True}, {"bits": 8}, {"bits": 3, "granularity": "tensor"},
+    {"bits": 3, "granularity": "group", "group_size": 16}, {"bits": 3, "granularity": "group", "group_size": 7},
+    {"bits": 2, "search": "mse"},
+]
+
+
+@pytest.mark.parametrize("options", GRIDS, ids=str)
+@pytest.mark.parametrize("reference", [classic_gptq, obq_in_order])
+def test_it_gives_the_codes_of_the_references(options, reference):
+    weight, grid, stats = problem(**options)
+    assert torch.equal(gptq(weight, grid, stats), reference(weight, grid, stats.gram))
+
+
+def test_act_order_is_gptq_on_permuted_columns():
+    weight, grid, stats = problem()
+    scale = torch.rand(80, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
+    stats.gram *= torch.outer(scale, scale)
+    order = stats.gram.diagonal().argsort(descending=True)
+    expected = torch.empty(12, 80, dtype=torch.long)
+    expected[:, order] = classic_gptq(weight[:, order], grid, stats.gram[order][:, order])
+    assert torch.equal(gptq(weight, grid, stats, act_order=True), expected)
+
+
+def test_act_order_keeps_every_column_on_the_grid_of_its_group():
+    weight, grid, stats = problem(granularity="group", group_size=16)
+    weight[:, 16:32] *= 10
+    grid = affine_grid(weight, 3, granularity="group", group_size=16)
+    stats.gram *= torch.outer(*[torch.linspace(1, 2, 80, dtype=torch.float64)] * 2)
+    codes = gptq(weight, grid, stats, act_order=True)
+    assert error(weight, grid, codes, stats) < error(weight, grid, nearest(weight, grid), stats)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_it_beats_nearest_rounding_by_far_on_correlated_inputs(bits):
+    weight, grid, stats = problem(bits=bits)
+    assert error(weight, grid, gptq(weight, grid, stats), stats) < 0.4 * error(weight, grid, nearest(weight, grid), stats)
+
+
+def test_it_beats_the_recursion_on_a_stale_inverse():
+    weight, grid, stats = problem(bits=3)
+    right, stale = (error(weight, grid, codes, stats) for codes in (
+        gptq(weight, grid, stats), stale_gptq(weight, grid, stats.gram)))
+    assert right < 0.8 * stale
+
+
+def test_uncorrelated_inputs_leave_nothing_to_make_up_for():
+    weight, grid, _ = problem()
+    stats = LayerStats(80, torch.float64)
+    stats.gram, stats.tokens = torch.eye(80, dtype=torch.float64), 1000
+    assert torch.equal(gptq(weight, grid, stats), nearest(weight, grid))
+
+
+def test_one_column_is_rounded_to_nearest():
+    weight, grid, stats = problem(width=1)
+    assert torch.equal(gptq(weight, grid, stats), nearest(weight, grid))
+
+
+def test_it_is_close_to_the_best_of_all_roundings():
+    weight, grid, stats = problem(out=1, width=8, bits=2)
+    h = damped(stats.gram)
+    choices = [[float(column_of(grid, k).decode(torch.tensor([[float(c)]]))) for c in range(4)] for k in range(8)]
+    best = min(float(d @ h @ d) for d in (weight[0] - torch.tensor(c, dtype=torch.float64)
+                                          for c in itertools.product(*choices)))
+    mine = weight[0] - grid.decode(gptq(weight, grid, stats))[0]
+    assert best <= float(mine @ h @ mine) < 2 * best
+
+
+def test_a_codebook_grid_works_like_any_other():
+    weight, _, stats = problem()
+    codebook = torch.tensor([-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 0.7, 1.0], dtype=torch.float64)
+    grid = Grid(3, 8, weight.abs().amax(1, keepdim=True), 80, codebook=codebook)
+    codes = gptq(weight, grid, stats)
+    assert torch.equal(codes, classic_gptq(weight, grid, stats.gram))
+    assert error(weight, grid, codes, stats) < 0.5 * error(weight, grid, nearest(weight, grid), stats)
+
+
+def test_weights_of_inputs_that_were_always_zero_are_rounded_to_nearest():
+    weight, grid, _ = problem()
+    x = correlated_inputs(80)
+    x[:, [3, 40]] = 0
+    codes = gptq(weight, grid, LayerStats.of(x))
+    assert torch.equal(codes[:, [3, 40]], nearest(weight, grid)[:, [3, 40]])
+    alive = [k for k in range(80) if k not in (3, 40)]
+    assert not torch.equal(codes[:, alive], nearest(weight, grid)[:, alive])
+
+
+def test_a_singular_hessian_gets_more_damping_and_a_warning():
+    weight, grid, stats = problem()
+    stats.gram = torch.ones(80, 80, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="singular at damping 0; using 0.01"):
+        codes = gptq(weight, grid, stats, damping=0.0)
+    assert torch.equal(codes, gptq(weight, grid, stats, damping=0.01))
+
+
+def test_float32_gives_nearly_the_codes_of_float64():
+    weight, grid, stats = problem(out=64)
+    single = LayerStats.of(correlated_inputs(80).float())
+    codes = gptq(weight.float(), affine_grid(weight.float(), 3), single)
+    assert (codes == gptq(weight, grid, stats)).double().mean() > 0.99
+
+
+@pytest.mark.parametrize(("break_it", "message"), [
+    (lambda s: setattr(s, "tokens", 0), "saw no calibration input"),
+    (lambda s: setattr(s, "gram", s.gram[:5, :5]), "statistics of 5 inputs do not fit"),
+    (lambda s: s.gram.fill_(torch.nan), "NaN or infinity"),
+    (lambda s: s.gram.zero_(), "every calibration input of the layer was zero"),
+    (lambda s: s.gram.neg_(), "cannot be factored"),
+])
+@pytest.mark.filterwarnings("ignore:the Hessian is singular")
+def test_statistics_that_cannot_be_used_are_an_error_that_says_why(break_it, message):
+    weight, grid, stats = problem()
+    break_it(stats)
+    with pytest.raises(ValueError, match=message):
+        gptq(weight, grid, stats)
+
+
+@pytest.mark.parametrize("damping", [-0.1, float("nan")])
+def test_damping_must_be_a_share(damping):
+    weight, grid, stats = problem()
+    with pytest.raises(ValueError, match="damping must be a share"):
+        gptq(weight, grid, stats, damping=damping)
