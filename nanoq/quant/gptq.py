@@ -49,6 +49,7 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
     order = stats.gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(n)
     pull = _unit_factor(stats.gram[order][:, order], damping)  # (n, n): C_jk / C_kk above the diagonal
     groups = grid.groups()
+    column_grids = [groups[k // grid.group_size if len(groups) > 1 else 0] for k in order.tolist()]
 
     original = weight.T[order].contiguous()  # (n, out): a column of the weight is a contiguous row
     target, error, codes = original.clone(), torch.empty_like(original), torch.empty_like(original)
@@ -56,10 +57,9 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
         stop = min(start + BLOCK, n)
         target[start:stop] += pull[:start, start:stop].T @ error[:start]
         for k in range(start, stop):
-            column = groups[int(order[k]) // grid.group_size if len(groups) > 1 else 0]
-            code = column.encode(target[k, :, None])
+            code = column_grids[k].encode(target[k, :, None])
             codes[k] = code[:, 0]
-            error[k] = original[k] - column.decode(code)[:, 0]
+            error[k] = original[k] - column_grids[k].decode(code)[:, 0]
             target[k + 1 : stop].addr_(pull[k, k + 1 : stop], error[k])
     result = torch.empty_like(codes)
     result[order] = codes

@@ -17,7 +17,8 @@ def correlated_inputs(width, tokens=1024, rho=0.9, seed=0, dtype=torch.float64):
 
 def problem(out=12, width=80, bits=3, seed=0, rho=0.9, **grid_options):
     weight = torch.randn(out, width, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
-    return weight, affine_grid(weight, bits, **grid_options), LayerStats.of(correlated_inputs(width, rho=rho, seed=seed))
+    stats = LayerStats.of(correlated_inputs(width, rho=rho, seed=seed))
+    return weight, affine_grid(weight, bits, **grid_options), stats
 
 
 def error(weight, grid, codes, stats):
@@ -60,7 +61,8 @@ def test_act_order_keeps_every_column_on_the_grid_of_its_group():
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_it_beats_nearest_rounding_by_far_on_correlated_inputs(bits):
     weight, grid, stats = problem(bits=bits)
-    assert error(weight, grid, gptq(weight, grid, stats), stats) < 0.4 * error(weight, grid, nearest(weight, grid), stats)
+    best, near = (error(weight, grid, method(weight, grid, stats), stats) for method in (gptq, nearest))
+    assert best < 0.4 * near
 
 
 def test_it_beats_the_recursion_on_a_stale_inverse():
