@@ -60,7 +60,8 @@ class LayerSpec:
     @property
     def needs_calibration(self) -> bool:
         """Whether the method looks at the layer's inputs."""
-        return self.bits != 16 and inspect.signature(METHODS[self.method]).parameters["stats"].default is inspect.Parameter.empty
+        stats = inspect.signature(METHODS[self.method]).parameters["stats"]
+        return self.bits != 16 and stats.default is stats.empty
 
     @property
     def label(self) -> str:

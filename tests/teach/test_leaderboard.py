@@ -1,0 +1,92 @@
+import csv
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+
+from nanoq.lm.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from nanoq.lm.corpus import Corpus
+from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
+from nanoq.lm.model import GPT, GPTConfig
+from nanoq.lm.tokenizer import CharTokenizer
+from nanoq.quant import Recipe, load_quantized
+from nanoq.teach.leaderboard import Leaderboard, Row, compare
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    letters = torch.randint(5, (4000,), generator=torch.Generator().manual_seed(0))
+    text = "".join("abcde"[i] for i in letters)
+    return Corpus("letters", text[:2000], text[2000:2500], text[2500:], "made here", "none")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint")
+    tokenizer = CharTokenizer("abcde")
+    model = GPT(GPTConfig(tokenizer.vocab_size, context=16, layers=1, heads=2, width=32))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    save_checkpoint(path, model, tokenizer, corpus="letters")
+    return path
+
+
+@pytest.fixture(scope="module")
+def board(folder, corpus):
+    board = Leaderboard(folder, corpus, windows=None)
+    board.add("naive", 2, Recipe.uniform(2))
+    return board
+
+
+def test_the_first_row_is_the_checkpoint_itself(board, folder, corpus):
+    row, model = board.rows[0], load_checkpoint(folder).model
+    losses = window_losses(model, board.held_out)
+    assert len(losses) == (len(corpus.test) - 1) // 16
+    assert (row.bits, row.delta_nats, row.ci_low, row.ci_high) == (32, 0, 0, 0)
+    assert row.perplexity == perplexity(losses)
+    assert row.bytes == (folder / WEIGHTS).stat().st_size
+    assert row.average_bits == 8 * row.bytes / model.parameter_count()
+
+
+def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
+    row = board.add("naive", 3, Recipe.uniform(3), tmp_path)
+    losses = window_losses(load_quantized(tmp_path).model, board.held_out)
+    difference = paired_difference(losses, board.losses)
+    assert row == Row("naive", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
+                      difference.mean, difference.low, difference.high)
+    board.rows.remove(row)
+
+
+def test_fewer_bits_are_smaller_and_worse(board):
+    first, second = board.rows
+    assert second.bytes < first.bytes
+    assert second.delta_nats > 0
+
+
+def test_it_is_saved_as_csv_json_and_picture(board, tmp_path):
+    board.save(tmp_path)
+    names = [field.name for field in fields(Row)]
+    assert names == ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high"]
+    rows = json.loads((tmp_path / "leaderboard.json").read_text())
+    assert [Row(**row) for row in rows] == board.rows
+    with open(tmp_path / "leaderboard.csv", newline="") as file:
+        assert [list(row) for row in csv.DictReader(file)] == [names] * 2
+    assert (tmp_path / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_notebook_shows_a_table_that_names_the_text(board):
+    html = board._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "letters: the same 93 held-out windows of 16" in html
+
+
+def test_compare_measures_every_width_and_method(folder, corpus, monkeypatch, tmp_path):
+    monkeypatch.setattr("nanoq.teach.leaderboard.load_corpus", lambda name: corpus)
+    board = compare(folder, bits=(4, 2), windows=10, out=tmp_path)
+    assert [(row.method, row.bits) for row in board.rows] == [
+        ("as trained", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
+    assert len(board.losses) == 10
+    for row, name in zip(board.rows[2:], ("nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit"), strict=True):
+        assert row.bytes == (tmp_path / "models" / name / WEIGHTS).stat().st_size
