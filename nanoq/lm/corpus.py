@@ -134,6 +134,6 @@ def _from_hub(name: str, repository: str, config: str | None, split: str, column
     except Exception as error:  # whatever the HTTP library raises, the learner needs one sentence
         raise FileNotFoundError(
             f"cannot fetch '{name}' ({type(error).__name__}). Three ways to get it: connect to the internet so that "
-            f"`datasets` can read {repository}; or set NANOQ_DATA to a folder with the files that data/README.md "
-            "names; or use the generated corpus, `tales`, which needs neither"
+            f"`datasets` (pip install datasets) can read {repository}; or set NANOQ_DATA to a folder with the files "
+            "that data/README.md names; or use the generated corpus, `tales`, which needs neither"
         ) from None

@@ -22,7 +22,7 @@ class Grid:
 
     Attributes:
         bits: width of a packed code.
-        levels: number of codes in use, at most 2**bits.
+        levels: number of codes in use, at most 2**bits; a symmetric grid leaves one idle.
         scale: (rows, groups) or (1, 1), positive.
         group_size: columns in a group.
         zero_point: the code of the value 0, a whole number, in the shape of `scale`; None where it is the middle code
@@ -88,7 +88,8 @@ def affine_grid(
         symmetric: whether the values lie evenly on both sides of 0.
         granularity: "tensor", "channel" (a scale for each row) or "group" (one for each `group_size` columns of a row).
         group_size: columns in a group; for granularity "group" only.
-        search: "minmax", or "mse" for the range, shrunk by 0 to 80 %, with the least squared rounding error.
+        search: "minmax" covers every weight; "mse" shrinks the range by the 0 to 80 % that gives the least squared
+            error, and clips what then lies outside.
 
     Raises:
         ValueError: if an argument is out of its range or the weight holds NaN or infinity.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from html import escape
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -66,9 +67,10 @@ class Leaderboard:
         self.held_out = encode(corpus.test)
         context = self.reference.model.config.context
         self.calibration = sample_windows(encode(corpus.train), context, CALIBRATION_WINDOWS).to(device)
-        self.losses = window_losses(self.reference.model, self.held_out, limit=windows)
+        self.rows: list[Row] = []
+        self.losses: list[Tensor] = []  # of each row, a loss for each window
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
-        self.rows = [self._row("as trained", 32, size, self.losses)]
+        self.add_model("as trained", 32, self.reference.model, size)
 
     def add(self, method: str, bits: int, recipe: Recipe, folder: Path | str | None = None) -> Row:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
@@ -82,21 +84,21 @@ class Leaderboard:
 
     def add_model(self, method: str, bits: int, model: nn.Module, size: int) -> Row:
         """Measure a model whose file has `size` bytes."""
-        self.rows.append(self._row(method, bits, size, window_losses(model, self.held_out, limit=self.windows)))
-        return self.rows[-1]
-
-    def _row(self, method: str, bits: int, size: int, losses: Tensor) -> Row:
-        difference = paired_difference(losses, self.losses)
+        losses = window_losses(model, self.held_out, limit=self.windows)
+        self.losses.append(losses)
+        difference = paired_difference(losses, self.losses[0])
         average_bits = 8 * size / self.reference.model.parameter_count()
         paired = (difference.mean, difference.low, difference.high)
-        return Row(method, bits, average_bits, size, perplexity(losses), *paired)
+        self.rows.append(Row(method, bits, average_bits, size, perplexity(losses), *paired))
+        return self.rows[-1]
 
     @property
     def caption(self) -> str:
         """What the numbers were measured on."""
         generated = " (generated text)" if self.corpus.floor is not None else ""
         context = self.reference.model.config.context
-        return f"{self.corpus.name}{generated}: the same {len(self.losses):,} held-out windows of {context} for every row"
+        count = f"{len(self.losses[0]):,} held-out windows of {context}"
+        return f"{self.corpus.name}{generated}: the same {count} for every row"
 
     def save(self, folder: Path | str) -> None:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
@@ -121,6 +123,12 @@ class Leaderboard:
         """The table as text: a header, then a line for each row."""
         return table_cells(self.rows)
 
+    def __repr__(self) -> str:
+        lines = self.cells()
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([*table, self.caption])
+
     def _repr_html_(self) -> str:
         header, *lines = self.cells()
         head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
@@ -130,7 +138,7 @@ class Leaderboard:
 
 def table_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Rows as text for any table: a header, then a line for each."""
-    header = ["method", "bits", "average", "bytes", "perplexity", "Δ nats", "95 % interval"]
+    header = ["method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
     return [header] + [
         [row.method, str(row.bits), f"{row.average_bits:.2f}", f"{row.bytes:,}", f"{row.perplexity:.4f}",
          f"{row.delta_nats:+.5f}", "–" if row.ci_low == row.ci_high else f"{row.ci_low:+.5f} … {row.ci_high:+.5f}"]
@@ -142,7 +150,7 @@ def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
     """Loss added against bytes on a symmetric logarithmic scale, a line for each method."""
     figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
     methods = list(dict.fromkeys(row.method for row in rows if row.bits < 16))
-    for method, color, marker in zip(methods, COLORS.values(), "osD^vPX", strict=False):
+    for method, color, marker in zip(methods, cycle(COLORS.values()), cycle("osD^vPX*"), strict=False):
         mine = [row for row in rows if row.method == method]
         x, y = [row.bytes / 1e6 for row in mine], [row.delta_nats for row in mine]
         ends = [[row.delta_nats - row.ci_low for row in mine], [row.ci_high - row.delta_nats for row in mine]]

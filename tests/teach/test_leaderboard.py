@@ -53,10 +53,11 @@ def test_the_first_row_is_the_checkpoint_itself(board, folder, corpus):
 def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
     row = board.add("naive", 3, Recipe.uniform(3), tmp_path)
     losses = window_losses(load_quantized(tmp_path).model, board.held_out)
-    difference = paired_difference(losses, board.losses)
+    difference = paired_difference(losses, board.losses[0])
     assert row == Row("naive", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
                       difference.mean, difference.low, difference.high)
-    board.rows.remove(row)
+    assert torch.equal(board.losses.pop(), losses)
+    assert board.rows.pop() == row
 
 
 def test_fewer_bits_are_smaller_and_worse(board):
@@ -80,6 +81,8 @@ def test_the_notebook_shows_a_table_that_names_the_text(board):
     html = board._repr_html_()
     assert html.count("<tr>") == 3
     assert "letters: the same 93 held-out windows of 16" in html
+    assert "letters: the same 93 held-out windows of 16" in repr(board)
+    assert len(repr(board).splitlines()) == 4
 
 
 def test_compare_measures_every_width_and_method(folder, corpus, monkeypatch, tmp_path):
@@ -87,6 +90,6 @@ def test_compare_measures_every_width_and_method(folder, corpus, monkeypatch, tm
     board = compare(folder, bits=(4, 2), windows=10, out=tmp_path)
     assert [(row.method, row.bits) for row in board.rows] == [
         ("as trained", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
-    assert len(board.losses) == 10
+    assert {len(losses) for losses in board.losses} == {10}
     for row, name in zip(board.rows[2:], ("nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit"), strict=True):
         assert row.bytes == (tmp_path / "models" / name / WEIGHTS).stat().st_size

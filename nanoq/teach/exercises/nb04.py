@@ -314,9 +314,9 @@ EXERCISES = [
         id="04.audit",
         reference="b",
         mistakes=[
-            Mistake("a", "float64 weights would be 8 bytes a parameter: divide the size of the file by the parameters."),
+            Mistake("a", "float64 weights would be 8 bytes a parameter: divide the file's size by their number."),
             Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
-            Mistake("d", "ten million characters would add 10 MB, but the file is 12 bytes a parameter almost exactly."),
+            Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes a parameter almost exactly."),
         ],
     ),
     Exercise(
