@@ -5,7 +5,7 @@ import socket
 
 os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
-import pytest  # noqa: E402 (the environment must be set before anything imports torch)
+import pytest
 
 
 @pytest.fixture(autouse=True)

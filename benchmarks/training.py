@@ -18,7 +18,7 @@ from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, load_corpus, tr
 from nanoq.teach.plots import COLORS, use_style
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
-COURSE = TrainConfig(batch=8)
+COURSE = TrainConfig()
 # The student project (PAPERS 7): AdamW 5e-4, cosine to a tenth, batch 128, weight decay 0.1, dropout 0.1, no clipping.
 STUDENT = TrainConfig(batch=128, optimizer="adamw", lr=5e-4, lr_rest=None, weight_decay=0.1, warmup=75,
                       schedule="cosine", clip=0)

@@ -20,7 +20,7 @@ from rich.table import Table
 from nanoq import __version__
 from nanoq.files import data_dir
 from nanoq.lm.checkpoint import CARD, WEIGHTS, find_checkpoint, save_checkpoint
-from nanoq.lm.corpus import load_corpus
+from nanoq.lm.corpus import corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT, GPTConfig
@@ -49,15 +49,17 @@ def _one_line_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into one line and exit code 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        print(f"nanoq: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print("nanoq:", " ".join(str(error).split()), file=sys.stderr)
         raise typer.Exit(2) from None
 
 
 def _device(name: str) -> torch.device:
     if name != "auto":
         try:
-            return torch.empty(0, device=name).device
+            probe = torch.empty(0, device=name)
+            probe.cpu()  # the device "meta" takes tensors and never gives them back
+            return probe.device
         except (RuntimeError, AssertionError):  # torch asserts that it was built with CUDA
             raise ValueError(f"no device '{name}' on this machine; use --device auto") from None
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -124,13 +126,14 @@ def train(
         history = run_training(model, *splits, recipe, out, resume, compile)
         if int(os.environ.get("RANK", 0)):
             return
-        if history[-1]["step"] < recipe.steps(context):
-            print(f"stopped at step {history[-1]['step']}; go on with --resume")
+        step = history[-1]["step"] if history else 0
+        if step < recipe.steps(context):
+            print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
         losses = window_losses(model, splits[1])
         command = shlex.join(["nanoq", *(a for a in sys.argv[1:] if a != "--resume")])
         save_checkpoint(
-            out, model, tokenizer, corpus=text.name, source=text.source, licence=text.licence,
+            out, model, tokenizer, corpus=corpus, source=text.source, licence=text.licence,
             parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
             seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=command,
         )
@@ -159,7 +162,7 @@ def quantize(
         loaded = load_quantized(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
-        tokens = loaded.tokenizer.encode(load_corpus(corpus or loaded.card["corpus"]).train)
+        tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         reports = quantize_model(model, plan, calibration)
         path = save_quantized(out, loaded, plan)
@@ -188,7 +191,7 @@ def evaluate(
     """Perplexity, bits per character, bytes and speed of a checkpoint, quantised or not."""
     with _one_line_errors():
         loaded = load_quantized(checkpoint)
-        text = load_corpus(corpus or loaded.card["corpus"])
+        text = corpus_of(loaded.card, corpus)
         tokens = loaded.tokenizer.encode(text.test)
         started = time.perf_counter()
         losses = window_losses(loaded.model.to(_device(device)), tokens, limit=None if full else windows)
@@ -230,13 +233,14 @@ def corpus(
     """Show a corpus: where it came from, the size of its splits, how it begins."""
     with _one_line_errors():
         text = load_corpus(name)
+        if write:
+            write.mkdir(parents=True, exist_ok=True)
+            for split in ("train", "valid", "test"):
+                (write / f"{split}.txt").write_text(getattr(text, split), encoding="utf-8")
     print(f"{text.name}: {text.source}; licence {text.licence}")
     for split in ("train", "valid", "test"):
         content = getattr(text, split)
         print(f"{split:6}{len(content):>12,} characters, {len(set(content))} different ones")
-        if write:
-            write.mkdir(parents=True, exist_ok=True)
-            (write / f"{split}.txt").write_text(content, encoding="utf-8")
     if text.floor:
         print(f"floor of the test split: {text.floor:.4f} bits per character, perplexity {2**text.floor:.4f}")
     print(f"\n{text.train[:600]}…")

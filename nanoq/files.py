@@ -18,7 +18,7 @@ def data_dir() -> Path:
 
 def cache_dir() -> Path:
     """The folder for files that can be made again (`NANOQ_CACHE`, else the user's cache folder)."""
-    base = os.environ.get("NANOQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nanoq"
+    base = os.environ.get("NANOQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nanoq"
     path = Path(base)
     path.mkdir(parents=True, exist_ok=True)
     return path

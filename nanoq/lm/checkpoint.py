@@ -1,5 +1,6 @@
 """Checkpoints: a folder with `model.safetensors` and `card.json`, checked against each other when they are read."""
 
+import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -27,15 +28,25 @@ class Checkpoint:
 
 
 def write_folder(folder: Path | str, tensors: dict[str, torch.Tensor], card: dict) -> Path:
-    """Write tensors and their card, each file atomically; the card holds the weights' SHA-256 and the versions."""
+    """Write tensors and their card, each file atomically.
+
+    The card also gets the versions, the SHA-256 of the weights, and that of its own entries that a model is built from.
+    """
     folder = Path(folder)
     with atomic_path(folder / WEIGHTS) as path:
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
     card = card | {"versions": versions, "weights_sha256": sha256(folder / WEIGHTS)}
+    card["model_sha256"] = _model_sha256(card)
     with atomic_path(folder / CARD) as path:
         path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
+
+
+def _model_sha256(card: dict) -> str:
+    """SHA-256 of what a model is built from: a damaged number of heads, say, would fit the weights and go unseen."""
+    entries = {key: card.get(key) for key in ("config", "characters", "layers")}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def read_folder(name_or_path: str | Path, required: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], dict]:
@@ -52,11 +63,13 @@ def read_folder(name_or_path: str | Path, required: tuple[str, ...]) -> tuple[di
     folder = find_checkpoint(name_or_path)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or JSON nested without end
         raise ValueError(f"{folder / CARD} is not a nanoq card ({error}); copy or train the checkpoint again") from None
     missing = [key for key in (*required, "weights_sha256") if not isinstance(card, dict) or key not in card]
     if missing:
         raise ValueError(f"{folder / CARD} is not a card of this kind: it lacks {', '.join(missing)}")
+    if card.get("model_sha256", _model_sha256(card)) != _model_sha256(card):
+        raise ValueError(f"{folder / CARD} is damaged: its config, characters or layers are not what was written")
     if sha256(folder / WEIGHTS) != card["weights_sha256"]:
         raise ValueError(f"{folder / WEIGHTS} is damaged, or not the file of its card: the SHA-256 differs")
     try:
@@ -112,8 +125,8 @@ def build_model(card: dict, name: str | Path) -> tuple[GPT, CharTokenizer]:
     try:
         tokenizer = CharTokenizer(card["characters"])
         config = GPTConfig(**card["config"])
-    except (TypeError, ValueError) as error:
+        if config.vocab_size != tokenizer.vocab_size:
+            raise ValueError(f"{tokenizer.vocab_size} ids in the vocabulary, {config.vocab_size} in the configuration")
+        return GPT(config), tokenizer
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: more weights than memory can hold
         raise ValueError(f"the card of '{name}' does not describe a model: {error}") from None
-    if config.vocab_size != tokenizer.vocab_size:
-        raise ValueError(f"the card of '{name}' has {tokenizer.vocab_size} characters for {config.vocab_size} ids")
-    return GPT(config), tokenizer

@@ -53,6 +53,19 @@ def load_corpus(name_or_path: str | Path = "tales") -> Corpus:
     return _by_position(path.stem, _read(path), str(path), "unknown")
 
 
+def corpus_of(card: dict, name_or_path: str | Path | None = None) -> Corpus:
+    """Load the named corpus, or else the one that a checkpoint's card says it was trained on.
+
+    Raises:
+        ValueError: if neither names one.
+        FileNotFoundError: as `load_corpus`.
+    """
+    name_or_path = name_or_path or card.get("corpus")
+    if not isinstance(name_or_path, (str, Path)):
+        raise ValueError("the checkpoint's card names no corpus: give one with --corpus, or as an argument")
+    return load_corpus(name_or_path)
+
+
 def _tales() -> Corpus:
     """The generated corpus, written to the cache on first use; a changed generator gets a new file."""
     code = b"".join(path.read_bytes() for path in sorted(Path(tales.__file__).parent.glob("*.py")))

@@ -90,7 +90,8 @@ def paired_difference(
         ValueError: if the two were not measured on the same number of windows, or on fewer than two.
     """
     if losses.shape != reference.shape or losses.dim() != 1 or len(losses) < 2:
-        raise ValueError(f"need two equal lists of window losses, not {tuple(losses.shape)} and {tuple(reference.shape)}")
+        shapes = f"{tuple(losses.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"need two equal lists of window losses, not {shapes}")
     difference = (losses - reference).double()
     generator = torch.Generator().manual_seed(seed)
     # Resampling windows with replacement is a multinomial count per window; draws in parts keep the memory small.

@@ -33,7 +33,7 @@ def stream(
     """
     if not len(prompt):
         raise ValueError("the prompt is empty: give at least one character to go on from")
-    if temperature < 0 or (top_k is not None and top_k < 1):
+    if not temperature >= 0 or (top_k is not None and top_k < 1):
         raise ValueError("temperature must not be negative, and top_k must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     context = model.config.context

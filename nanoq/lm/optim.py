@@ -29,7 +29,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: matrices (m, n). A fused projection whose rows are several square matrices, (k n, n) with k = 3,
             is orthogonalised as k matrices.
-        lr: step size; an update has a root-mean-square size of about lr * 0.2 / sqrt(max(m, n)) * sqrt(max(m, n)).
+        lr: step size; an update has a root-mean-square size of about lr / sqrt(n), for one matrix (m, n).
         momentum: decay of the running sum of gradients.
         weight_decay: fraction of a weight removed per unit of lr.
     """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nanoq.files import atomic_path
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
-from nanoq.lm.corpus import Corpus, load_corpus
+from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
 from nanoq.quant import Recipe, load_quantized, quantize_model, sample_windows, save_quantized
 from nanoq.teach.plots import COLORS
@@ -54,19 +54,22 @@ class Leaderboard:
 
     Args:
         checkpoint: a shipped checkpoint's name or a folder.
-        corpus: its training split gives the calibration text, its test split the held-out text.
+        corpus: its training split gives the calibration text, its test split the held-out text. By default, or by
+            name, as `corpus_of` loads it.
         windows: number of held-out windows, evenly spread over the test split; None for all of them.
         device: where the models run.
     """
 
-    def __init__(self, checkpoint: str | Path, corpus: Corpus, windows: int | None = 128, device: str = "cpu"):
+    def __init__(self, checkpoint: str | Path, corpus: Corpus | str | Path | None = None, windows: int | None = 128,
+                 device: str = "cpu"):
         self.reference: Checkpoint = load_checkpoint(checkpoint)
         self.reference.model.to(device)
-        self.corpus, self.windows, self.device = corpus, windows, device
+        self.corpus = corpus if isinstance(corpus, Corpus) else corpus_of(self.reference.card, corpus)
+        self.windows, self.device = windows, device
         encode = self.reference.tokenizer.encode
-        self.held_out = encode(corpus.test)
+        self.held_out = encode(self.corpus.test)
         context = self.reference.model.config.context
-        self.calibration = sample_windows(encode(corpus.train), context, CALIBRATION_WINDOWS).to(device)
+        self.calibration = sample_windows(encode(self.corpus.train), context, CALIBRATION_WINDOWS).to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
@@ -183,8 +186,7 @@ def compare(
         out: a folder for the leaderboard and, in `models/`, for every quantised model.
         device: where the models run.
     """
-    corpus = corpus or load_checkpoint(checkpoint).card["corpus"]
-    board = Leaderboard(checkpoint, load_corpus(corpus), windows, device)
+    board = Leaderboard(checkpoint, corpus, windows, device)
     jobs = [("float16", 16, Recipe.uniform(16))]
     jobs += [(NAMES.get(m, m), b, Recipe.uniform(b, m)) for m in methods for b in bits]
     for method, width, recipe in jobs:

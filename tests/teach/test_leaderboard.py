@@ -85,9 +85,8 @@ def test_the_notebook_shows_a_table_that_names_the_text(board):
     assert len(repr(board).splitlines()) == 4
 
 
-def test_compare_measures_every_width_and_method(folder, corpus, monkeypatch, tmp_path):
-    monkeypatch.setattr("nanoq.teach.leaderboard.load_corpus", lambda name: corpus)
-    board = compare(folder, bits=(4, 2), windows=10, out=tmp_path)
+def test_compare_measures_every_width_and_method(folder, corpus, tmp_path):
+    board = compare(folder, corpus, bits=(4, 2), windows=10, out=tmp_path)
     assert [(row.method, row.bits) for row in board.rows] == [
         ("as trained", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
     assert {len(losses) for losses in board.losses} == {10}

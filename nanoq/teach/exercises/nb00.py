@@ -1,10 +1,76 @@
 """Exercises of notebook 00, start here."""
 
+import math
+
 import torch
 
 from nanoq.teach.check import Exercise, Mistake
 
+
+def _within_half(expected, got):
+    """A size in GB: 326 is as good as 325.96 to tell which mistake was made."""
+    return None if abs(expected - got) < 0.5 else f"expected about {expected} GB, got {got:g}"
+
+
 EXERCISES = [
+    Exercise(
+        id="00.levels",
+        reference=lambda bits: 2**bits,
+        cases=[(1,), (2,), (3,), (8,)],
+        mistakes=[
+            Mistake(
+                lambda bits: 2 * bits,
+                "each further bit doubles the number of values; it does not add two.",
+            ),
+            Mistake(
+                lambda bits: 2**bits - 1,
+                "that is the largest code. Codes start at 0, and 0 is a value too.",
+            ),
+            Mistake(
+                lambda bits: bits**2,
+                "the other way round: each bit is a choice of two, and the choices multiply.",
+            ),
+            Mistake(
+                lambda bits: 2 ** (bits - 1),
+                "a sign bit tells values apart as well: all the bits count.",
+            ),
+            Mistake(
+                lambda bits: 2 ^ bits,
+                "in Python ^ is not a power but a bitwise exclusive or; the power is **.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="00.bytes",
+        reference=lambda weights, bits: math.ceil(weights * bits / 8),
+        cases=[(1000, 32), (1000, 4), (10, 3), (7, 2)],
+        mistakes=[
+            Mistake(
+                lambda weights, bits: weights * bits,
+                "those are bits; a byte has eight.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits * 8,
+                "the wrong way: eight bits make one byte, so there are fewer bytes than bits.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits / 8,
+                "a file has whole bytes: the last one is taken even if it is not full.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits // 8,
+                "that cuts off the last byte where it is not full, and a weight with it: round up.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * math.ceil(bits / 8),
+                "that gives each weight bytes of its own; packed, several small codes share a byte.",
+            ),
+            Mistake(
+                lambda weights, bits: math.ceil(weights * bits / 8) / 1e6,
+                "those are megabytes: bytes are asked for.",
+            ),
+        ],
+    ),
     Exercise(
         id="00.scale",
         reference=lambda weight: weight.abs().max() / 127,
@@ -30,6 +96,28 @@ EXERCISES = [
                 lambda weight: 127 / weight.abs().max(),
                 "upside down: the scale is the step in the weight that one step of the code stands for.",
             ),
+        ],
+    ),
+    Exercise(
+        id="00.gpt3",
+        reference=350.0,
+        compare=_within_half,
+        mistakes=[
+            Mistake(700, "that is fp32, four bytes a weight; fp16 has half of that."),
+            Mistake(175, "one byte a weight would be int8; fp16 has 16 bits."),
+            Mistake(325.96, "that is the number of GiB, units of 2**30 bytes. A GB is 10**9 bytes."),
+            Mistake(2800, "those are gigabits: divide by the bits of a byte."),
+            Mistake(350e9, "those are bytes; a GB has 10**9 of them."),
+            Mistake(350e3, "those are megabytes, units of 10**6 bytes; a GB has 10**9."),
+        ],
+    ),
+    Exercise(
+        id="00.still_fp32",
+        reference="c",
+        mistakes=[
+            Mistake("a", "16 values would fit into 4 bits, but nobody has packed them: each still takes its 32."),
+            Mistake("b", "right about the speed, but a file of fp32 numbers has 4 bytes for each, whatever it is."),
+            Mistake("d", "right about the file, but the product multiplies the same fp32 numbers; it sees no pattern."),
         ],
     ),
 ]

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanoq.lm import CharTokenizer
+
+ANY_TEXT = st.text(st.characters(codec=None))  # every code point, lone surrogates too
+
+
+@given(ANY_TEXT)
+def test_decoding_gives_back_any_text_of_the_vocabulary(text):
+    tokenizer = CharTokenizer.from_text(text)
+    ids = tokenizer.encode(text)
+    assert ids.dtype == torch.int64 and ids.shape == (len(text),)
+    assert tokenizer.decode(ids) == text
+
+
+@given(known=ANY_TEXT, text=ANY_TEXT)
+def test_every_unknown_character_becomes_id_0_and_is_counted(known, text):
+    tokenizer = CharTokenizer.from_text(known)
+    expected = [tokenizer.characters.index(c) + 1 if c in known else 0 for c in text]
+    assert tokenizer.encode(text).tolist() == expected
+    assert tokenizer.unknown(text) == {c: text.count(c) for c in text if c not in known}
+
+
+def test_the_unknown_id_decodes_to_a_word_that_shows_it():
+    assert CharTokenizer("ab").decode([1, 0, 2]) == "a<unk>b"
+
+
+def test_ids_follow_the_code_points_of_the_text():
+    assert CharTokenizer.from_text("banana").characters == ["a", "b", "n"]
+
+
+def test_the_vocabulary_counts_the_unknown_character():
+    assert CharTokenizer("abc").vocab_size == 4
+
+
+def test_a_character_twice_is_an_error():
+    with pytest.raises(ValueError, match="names a character twice"):
+        CharTokenizer("aba")
+
+
+@pytest.mark.parametrize("entry", ["ab", ""])
+def test_an_entry_that_is_not_one_character_is_an_error(entry):
+    with pytest.raises(ValueError, match="single characters"):
+        CharTokenizer(["x", entry])

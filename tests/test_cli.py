@@ -1,0 +1,358 @@
+import csv
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from nanoq import __version__
+from nanoq.cli import app
+from nanoq.lm import generate, load_checkpoint, load_corpus, perplexity, window_losses
+from nanoq.lm.checkpoint import CARD, WEIGHTS, write_folder
+from nanoq.quant import load_quantized
+
+NANOQ = Path(sys.executable).with_name("nanoq")
+TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
+ROW = ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high"]
+FOLDERS = {"float16": "float16", "naive": "nearest-{}-bit", "GPTQ": "gptq-{}-bit"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments):
+    """The output of a command that has to succeed."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr or result.exception
+    return result.stdout
+
+
+def size(folder):
+    return (folder / WEIGHTS).stat().st_size
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A small text file of made-up sentences."""
+    rng = random.Random(0)
+    words = ["the", "a", "cat", "dog", "sun", "tree", "saw", "ran", "sat", "and", "big", "red", "by"]
+    path = tmp_path_factory.mktemp("text") / "pets.txt"
+    path.write_text("".join(" ".join(rng.choices(words, k=7)) + ".\n" for _ in range(400)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(text, tmp_path_factory):
+    """A tiny model that `nanoq train` made."""
+    out = tmp_path_factory.mktemp("runs") / "pets"
+    ok("train", text, "--out", out, "--characters", 40 * 4 * 16, "--warmup", 5, *TINY)
+    return out
+
+
+@pytest.fixture(scope="module")
+def quantized(model, tmp_path_factory):
+    """The same model at 3 bits, made by `nanoq quantize`."""
+    out = tmp_path_factory.mktemp("runs") / "pets3"
+    ok("quantize", model, "--bits", 3, "--group-size", 8, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def compared(model, tmp_path_factory):
+    """The folder that `nanoq compare` filled, and what it printed."""
+    out = tmp_path_factory.mktemp("compared")
+    return out, ok("compare", model, "--bits", "8,2", "--windows", 12, "--out", out)
+
+
+@pytest.fixture
+def damaged(model, tmp_path):
+    """A copy of the model's folder, to be damaged."""
+    return shutil.copytree(model, tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda command: command.callback.__name__)
+def test_every_command_has_help_with_an_example_of_options_that_it_has(command):
+    name = command.callback.__name__
+    shown = ok(name, "--help")
+    program, example, *rest = shlex.split(command.epilog.removeprefix("Example: "))
+    assert (program, example) == ("nanoq", name)
+    assert f"Example: nanoq {name}" in shown
+    assert all(option in shown for option in rest if option.startswith("--"))
+
+
+def test_without_a_command_the_commands_are_listed():
+    shown = run().output
+    names = ["compare", "train", "quantize", "evaluate", "generate", "corpus", "info"]
+    assert all(re.search(rf"\b{name}\b", shown) for name in names)
+
+
+def test_train_writes_a_checkpoint_whose_card_says_how(model, text):
+    card = load_checkpoint(model).card
+    assert card["characters_seen"] == 40 * 4 * 16
+    assert card["corpus"] == card["source"] == str(text)
+    assert card["parameters"] == sum(t.numel() for t in load_file(model / WEIGHTS).values())
+    tokens = load_checkpoint(model).tokenizer.encode(load_corpus(text).valid)
+    expected = perplexity(window_losses(load_checkpoint(model).model, tokens))
+    assert card["validation_perplexity"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_resuming_a_finished_training_writes_the_same_weights(damaged, text):
+    before = (damaged / WEIGHTS).read_bytes()
+    (damaged / WEIGHTS).unlink()
+    ok("train", text, "--out", damaged, "--characters", 40 * 4 * 16, "--warmup", 5, *TINY, "--resume")
+    assert (damaged / WEIGHTS).read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["model", "quantized"])
+def test_evaluate_prints_perplexity_and_the_size_of_the_file(request, text, folder):
+    folder = request.getfixturevalue(folder)
+    shown = ok("evaluate", folder, "--full")
+    loaded = load_quantized(folder)
+    losses = window_losses(loaded.model, loaded.tokenizer.encode(load_corpus(text).test))
+    assert f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of pets" in shown
+    assert f"file                {size(folder):,} bytes" in shown
+
+
+def test_evaluate_takes_as_many_windows_as_asked_for(model):
+    assert "on 5 windows" in ok("evaluate", model, "--windows", 5)
+
+
+def test_evaluate_counts_and_names_unknown_characters(model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat.\n" * 190 + "the zebra sat.\n" * 10)
+    assert re.search(r"unknown characters  \d+ of 1\d\d: \{'z': (\d+)\}", ok("evaluate", model, "--corpus", other))
+
+
+def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, tmp_path):
+    assert size(quantized) < size(model) / 2
+    shown = ok("quantize", model, "--bits", 3, "--group-size", 8, "--out", tmp_path / "again")
+    parameters = load_checkpoint(model).model.parameter_count()
+    assert f"{size(quantized):,} bytes, {8 * size(quantized) / parameters:.2f} bits a parameter" in shown
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (quantized / WEIGHTS).read_bytes()
+
+
+def test_quantize_follows_a_recipe_file(model, tmp_path):
+    recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    ok("quantize", model, "--recipe", tmp_path / "recipe.json", "--out", tmp_path / "mixed")
+    layers = load_quantized(tmp_path / "mixed").card["layers"]
+    assert {name: layout["bits"] for name, layout in layers.items()} == {"blocks.1.mlp.up": 4, "blocks.1.mlp.down": 4}
+
+
+@pytest.mark.parametrize("folder", ["model", "quantized"])
+def test_generate_prints_what_the_package_generates(request, folder):
+    folder = request.getfixturevalue(folder)
+    loaded = load_quantized(folder)
+    expected = generate(loaded.model, loaded.tokenizer, "the cat", 40, temperature=0.5, top_k=3, seed=2)
+    options = ["--prompt", "the cat", "--length", 40, "--temperature", 0.5, "--top-k", 3, "--seed", 2]
+    assert ok("generate", folder, *options) == expected + "\n"
+
+
+def test_corpus_shows_the_splits_and_writes_them(text, tmp_path):
+    shown = ok("corpus", text, "--write", tmp_path)
+    assert shown.startswith(f"pets: {text}")
+    parts = [(tmp_path / f"{split}.txt").read_text(encoding="utf-8") for split in ("train", "valid", "test")]
+    assert "".join(parts) == text.read_text(encoding="utf-8")
+    assert all(f"{len(part):,} characters" in shown for part in parts)
+
+
+def test_info_prints_a_card_as_json(model, quantized):
+    card = json.loads(ok("info", model))
+    assert card["config"]["width"] == 16 and card["layers"] == "0 quantised"
+    assert json.loads(ok("info", quantized))["layers"] == "8 quantised"
+
+
+def test_info_lists_what_is_shipped(model, tmp_path, monkeypatch):
+    shutil.copytree(model, tmp_path / "checkpoints" / "pets-7k")
+    monkeypatch.setattr("nanoq.cli.data_dir", lambda: tmp_path)
+    shown = ok("info")
+    assert f"nanoq {__version__}, torch {torch.__version__}" in shown
+    assert re.search(r"pets-7k +[\d,]+ parameters, validation perplexity", shown)
+
+
+def test_compare_writes_the_same_rows_as_json_and_csv_with_the_documented_keys(compared):
+    out, _ = compared
+    rows = json.loads((out / "leaderboard.json").read_text())
+    with open(out / "leaderboard.csv", newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ROW and all(list(row) == ROW for row in rows)
+    assert table[1:] == [[str(value) for value in row.values()] for row in rows]
+
+
+def test_compare_measures_every_method_at_every_width(compared):
+    rows = json.loads((compared[0] / "leaderboard.json").read_text())
+    assert [(row["method"], row["bits"]) for row in rows] == [
+        ("as trained", 32), ("float16", 16), ("naive", 8), ("naive", 2), ("GPTQ", 8), ("GPTQ", 2),
+    ]
+
+
+def test_compare_counts_the_bytes_of_the_files_that_it_saved(compared, model):
+    out, _ = compared
+    reference, *rows = json.loads((out / "leaderboard.json").read_text())
+    assert reference["bytes"] == size(model)
+    parameters = load_checkpoint(model).model.parameter_count()
+    for row in rows:
+        assert row["bytes"] == size(out / "models" / FOLDERS[row["method"]].format(row["bits"]))
+        assert row["average_bits"] == 8 * row["bytes"] / parameters
+
+
+def test_compare_gives_the_perplexity_of_the_models_that_it_saved(compared, text):
+    out, _ = compared
+    for row in json.loads((out / "leaderboard.json").read_text())[1:]:
+        loaded = load_quantized(out / "models" / FOLDERS[row["method"]].format(row["bits"]))
+        losses = window_losses(loaded.model, loaded.tokenizer.encode(load_corpus(text).test), limit=12)
+        assert row["perplexity"] == perplexity(losses)
+
+
+def test_compare_puts_the_difference_inside_its_interval(compared):
+    reference, *rows = json.loads((compared[0] / "leaderboard.json").read_text())
+    assert reference["delta_nats"] == reference["ci_low"] == reference["ci_high"] == 0
+    assert all(row["ci_low"] <= row["delta_nats"] <= row["ci_high"] for row in rows)
+    assert rows[-1]["bits"] == 2 and rows[-1]["ci_low"] < rows[-1]["ci_high"]
+
+
+def test_compare_draws_the_leaderboard(compared):
+    assert (compared[0] / "leaderboard.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_compare_prints_a_line_for_every_row(compared):
+    out, shown = compared
+    for row in json.loads((out / "leaderboard.json").read_text()):
+        assert re.search(rf"^ *{row['method']} +{row['bits']} .* {row['bytes']:,} ", shown, re.MULTILINE)
+
+
+def test_compare_full_takes_every_window(model, text):
+    windows = (len(load_corpus(text).test) - 1) // 16
+    assert f"the same {windows} held-out windows of 16" in ok("compare", model, "--bits", "8", "--full")
+
+
+def assert_one_line(result, message):
+    """Exit code 2, and one line on stderr that says what is wrong."""
+    assert result.exit_code == 2, result.exception
+    assert re.fullmatch(rf"nanoq: .*{message}.*\n", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate", "generate", "info", "quantize"])
+def test_an_unknown_checkpoint_is_one_line(command, tmp_path):
+    out = ["--out", tmp_path / "out"] if command == "quantize" else []
+    assert_one_line(run(command, "nowhere", *out), "no checkpoint at 'nowhere'")
+
+
+@pytest.mark.parametrize("command", ["compare {model} --corpus", "evaluate {model} --corpus", "train", "corpus"])
+def test_an_unknown_corpus_is_one_line(command, model):
+    assert_one_line(run(*command.format(model=model).split(), "nosuch"), "no corpus 'nosuch'")
+
+
+@pytest.mark.parametrize(("command", "message"), [
+    ("compare {model} --bits 4,9", r"bits must be 16 or in 2\.\.8, not 9"),
+    ("compare {model} --bits four", "--bits takes numbers"),
+    ("quantize {model} --bits 1 --out {out}", r"bits must be 16 or in 2\.\.8, not 1"),
+    ("quantize {model} --method magic --out {out}", "no method 'magic'"),
+    ("quantize {model} --search luck --out {out}", "luck"),
+    ("quantize {model} --group-size 0 --out {out}", "group_size"),
+    ("quantize {model} --out {file}", "taken"),
+    ("quantize {model} --recipe {file} --out {out}", "taken is not JSON"),
+    ("quantize {model} --recipe {out}/missing.json --out {out}", r"missing\.json"),
+    ("quantize {model} --recipe {folder} --out {out}", "directory"),
+    ("generate {model} --device tpu", "no device 'tpu' on this machine; use --device auto"),
+    ("generate {model} --device meta", "no device 'meta'"),
+    ("generate {model} --device cuda:99", "no device 'cuda:99'"),
+    ("generate {model} --temperature -1", "temperature must not be negative"),
+    ("generate {model} --top-k 0", "top_k must be at least 1"),
+    ("train {text} --out {out} --heads 5", "width 192 is not divisible by 5 heads"),
+    ("train {text} --out {out} --optimizer sgd", "optimizer must be 'muon' or 'adamw'"),
+    ("train {text} --out {out} --characters 10", "10 characters are less than one step"),
+    ("train {text} --out {out} --resume", "nothing to resume"),
+    ("train {file} --out {out} --context 16", "too few to train"),
+    ("corpus {text} --write {file}", "taken"),
+    ("corpus {binary}", "binary is not UTF-8 text"),
+])
+def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
+    (tmp_path / "taken").write_text("once\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    places = {"model": model, "text": text, "out": tmp_path / "out", "folder": tmp_path}
+    places |= {"file": tmp_path / "taken", "binary": tmp_path / "binary"}
+    assert_one_line(run(*command.format(**places).split()), message)
+
+
+def test_an_empty_prompt_is_one_line(model):
+    assert_one_line(run("generate", model, "--prompt", ""), "the prompt is empty")
+
+
+@pytest.mark.parametrize(("recipe", "message"), [
+    ("[]", "not a recipe"),
+    ("{}", "it needs a 'default'"),
+    ('{"default": {"bits": 4, "colour": "red"}}', "colour"),
+    ('{"default": {"bits": 40}}', "not 40"),
+    ('{"default": {"bits": 4}, "rules": {"nowhere": {"bits": 2}}}', "'nowhere' names no layer"),
+])
+def test_json_that_is_no_recipe_is_one_line(model, tmp_path, recipe, message):
+    (tmp_path / "recipe.json").write_text(recipe)
+    assert_one_line(run("quantize", model, "--recipe", tmp_path / "recipe.json", "--out", tmp_path / "out"), message)
+
+
+def test_an_error_leaves_no_output(model, tmp_path):
+    run("quantize", model, "--bits", 1, "--out", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate", "generate", "info"])
+def test_a_damaged_folder_is_one_line(damaged, command):
+    (damaged / WEIGHTS).write_bytes((damaged / WEIGHTS).read_bytes()[:999])
+    assert_one_line(run(command, damaged), r"model\.safetensors is damaged")
+
+
+def test_weights_that_do_not_fit_are_one_line(damaged):
+    card = json.loads((damaged / CARD).read_text(encoding="utf-8"))
+    write_folder(damaged, {"foreign": torch.zeros(2)}, card)
+    assert_one_line(run("evaluate", damaged), "do not fit its card")
+
+
+def test_a_card_that_names_no_corpus_asks_for_one(damaged):
+    card = json.loads((damaged / CARD).read_text(encoding="utf-8"))
+    del card["corpus"]
+    (damaged / CARD).write_text(json.dumps(card), encoding="utf-8")
+    assert_one_line(run("evaluate", damaged), "names no corpus: give one with --corpus")
+
+
+def test_the_installed_program_reports_an_error_in_one_line():
+    result = subprocess.run([NANOQ, "evaluate", "nowhere"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"nanoq: no checkpoint at 'nowhere'.*\n", result.stderr)
+
+
+def test_the_installed_program_compares(model, text, tmp_path):
+    command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(json.loads((tmp_path / "board" / "leaderboard.json").read_text())) == 4
+
+
+def test_ctrl_c_stops_the_installed_program_at_a_saved_step(text, tmp_path):
+    command = [NANOQ, "train", text, "--out", tmp_path, "--characters", str(10**9), *TINY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "state.safetensors").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        shown, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (130, "")
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        step = json.loads(file.metadata()["nanoq"])["step"]
+    assert shown == f"stopped at step {step}; go on with --resume\n"
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "state.safetensors"]

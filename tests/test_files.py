@@ -1,0 +1,71 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from nanoq import files
+
+
+def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
+    with files.atomic_path(tmp_path / "deep" / "a.txt") as path:
+        path.write_text("new")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
+    assert (tmp_path / "deep" / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+
+    def write_half():
+        with files.atomic_path(tmp_path / "a.txt") as path:
+            path.write_text("ha")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    with files.atomic_path(tmp_path / "a.txt") as path:
+        path.write_text("new")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o444 == 0o444
+
+
+def test_the_data_folder_is_the_repositorys():
+    assert files.data_dir() == Path(__file__).parents[1] / "data"
+
+
+def test_the_data_folder_of_a_wheel_lies_inside_the_package(tmp_path, monkeypatch):
+    (tmp_path / "nanoq" / "data").mkdir(parents=True)
+    monkeypatch.setattr(files, "_PACKAGE", tmp_path / "nanoq")
+    assert files.data_dir() == tmp_path / "nanoq" / "data"
+
+
+def test_the_cache_is_where_nanoq_cache_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("NANOQ_CACHE", str(tmp_path / "mine"))
+    assert files.cache_dir() == tmp_path / "mine" and (tmp_path / "mine").is_dir()
+
+
+def test_the_cache_follows_the_desktops_convention(tmp_path, monkeypatch):
+    monkeypatch.delenv("NANOQ_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / "nanoq"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_the_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch, empty):
+    monkeypatch.delenv("NANOQ_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if empty is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", empty)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert files.cache_dir() == tmp_path / ".cache" / "nanoq"
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()

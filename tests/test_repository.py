@@ -1,0 +1,56 @@
+"""Promises that files of the repository make about each other."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import nanoq
+
+ROOT = Path(__file__).parents[1]
+
+
+PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/build.py", "benchmarks", "conftest.py"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_ruff_has_nothing_to_say(part):
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "concise", part]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_readme_has_the_command_that_ci_runs():
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    command = lines[lines.index("rm -rf .venv") + 1]
+    assert "pytest" in command
+    assert command in [line.strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_readme_of_the_data_names_every_file():
+    named = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    files = [path for folder in ("checkpoints", "results") for path in (ROOT / "data" / folder).rglob("*.*")]
+    assert files
+    assert [str(path) for path in files if not (path.name in named and path.parent.name in named)] == []
+
+
+def test_the_installed_package_has_the_version_of_its_source():
+    assert version("nanoq") == nanoq.__version__
+
+
+def test_the_pinned_set_has_one_version_of_each_package_and_ends_with_nanoq():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    packages = [line for line in lines if line and not line.startswith("#")]
+    assert packages[-1] == "-e ."
+    assert "torch==2.13.0" in packages
+    assert all(package.count("==") == 1 for package in packages[:-1])
+
+
+def test_the_package_needs_nothing_that_the_pinned_set_lacks():
+    pinned = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["course"]]
+    assert [name for name in needed if f"\n{name.split('>=')[0]}==" not in pinned] == []
