@@ -31,8 +31,8 @@ from nanoq.lm import generate, load_checkpoint, load_corpus
 from nanoq.quant import LayerSpec, LayerStats, Recipe, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
 from nanoq.teach import check, pick, profile, show, use_style
 from nanoq.teach.check import find_exercise, judge
-from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.course import course_map, course_table
+from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.machine import describe_products, machine_report, plot_products, probe_products
 from nanoq.teach.plots import COLORS
 
