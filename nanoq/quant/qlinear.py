@@ -12,15 +12,17 @@ class QuantLinear(nn.Module):
     """Holds packed codes and their grid, and makes the float weight anew in every call.
 
     Its buffers are what a checkpoint saves: `codes` uint8 (out, bytes); `scale` (rows, groups), in float16 where that
-    is exact; `zero_point`, all of them in one packed stream; `codebook` and `bias`. Those that a layer does not have
-    are None. `layout` is what is needed beside them.
+    is exact; `zero_point`, all of them in one packed stream; `codebook`. Those that a layer does not have are None.
+    `layout` is what is needed beside them. The bias stays a parameter like those of the layers that are not quantised.
     """
 
-    def __init__(self, layout: dict[str, int], buffers: dict[str, Tensor | None]):
+    def __init__(self, layout: dict[str, int], tensors: dict[str, Tensor | None]):
         super().__init__()
         self.layout = layout
-        for name in ("codes", "scale", "zero_point", "codebook", "bias"):
-            self.register_buffer(name, buffers.get(name))
+        for name in ("codes", "scale", "zero_point", "codebook"):
+            self.register_buffer(name, tensors.get(name))
+        bias = tensors.get("bias")
+        self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
 
     @classmethod
     def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None) -> "QuantLinear":

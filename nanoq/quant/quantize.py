@@ -68,11 +68,11 @@ def quantize_model(
     reports = []
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
         inside = {name: layers[name] for name in specs if name.startswith(f"blocks.{index}.")}
-        with observe(inside) as stats:
+        with observe(inside if hidden else {}) as stats:
             for x in hidden:
                 block(x)
         for name, layer in inside.items():
-            quantized, report = quantize_layer(name, layer, specs[name], stats[name] if hidden else None)
+            quantized, report = quantize_layer(name, layer, specs[name], stats.get(name))
             model.set_submodule(name, quantized)
             reports.append(report)
         hidden = [block(x) for x in hidden]
@@ -127,8 +127,8 @@ def load_quantized(name_or_path: str | Path) -> Checkpoint:
     model, tokenizer = build_model(card, name_or_path)
     try:
         for name, layout in card.get("layers", {}).items():
-            buffers = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-            layer = QuantLinear(layout, buffers)
+            own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+            layer = QuantLinear(layout, own)
             if layer.dequantize().shape != model.get_submodule(name).weight.shape:
                 raise ValueError(f"the codes of {name} have another shape than its weight")
             model.set_submodule(name, layer)

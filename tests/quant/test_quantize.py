@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
@@ -59,6 +60,18 @@ def test_a_saved_model_loads_with_the_same_logits_bit_for_bit(checkpoint, tokens
     assert torch.equal(loaded.model(tokens), checkpoint.model(tokens))
     assert loaded.card["corpus"] == "none"
     assert Recipe.from_json(loaded.card["recipe"]) == recipe
+
+
+def test_a_bias_is_kept_in_float16(checkpoint, tokens, tmp_path):
+    config = GPTConfig(9, context=16, layers=1, heads=2, width=32, bias=True)
+    model = GPT(config)
+    with torch.no_grad():
+        model.blocks[0].mlp.up.bias.uniform_(-1, 1)
+    biased = Checkpoint(model, checkpoint.tokenizer, checkpoint.card | {"config": asdict(config)})
+    quantize_model(model, RECIPES["gptq 3"], tokens)
+    save_quantized(tmp_path, biased, RECIPES["gptq 3"])
+    assert load_file(tmp_path / WEIGHTS)["blocks.0.mlp.up.bias"].dtype == torch.float16
+    assert torch.equal(load_quantized(tmp_path).model(tokens), model(tokens))
 
 
 def test_every_linear_layer_of_the_blocks_is_quantised_and_nothing_else(checkpoint, tokens):
@@ -170,6 +183,7 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, 
     save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
     card = json.loads((tmp_path / "card.json").read_text())
     change(card)
+    del card["model_sha256"]  # as in a card that was written by hand
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="do not fit its card"):
         load_quantized(tmp_path)
