@@ -5,7 +5,12 @@ import socket
 
 os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
+import hypothesis
 import pytest
+
+# A busy machine is no failure, and a red run must be red again when it is looked into.
+hypothesis.settings.register_profile("nanoq", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("nanoq")
 
 
 @pytest.fixture(autouse=True)
