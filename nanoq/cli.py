@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -220,7 +221,7 @@ def generate(
         model, tokenizer = loaded.model.to(_device(device)), loaded.tokenizer
         print(prompt, end="", flush=True)
         tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
-        for token, _ in zip(tokens, range(length), strict=False):
+        for token in islice(tokens, length):
             print(tokenizer.decode([token]), end="", flush=True)
     print()
 

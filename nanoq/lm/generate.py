@@ -1,6 +1,7 @@
 """Sampling text from a model, one token at a time."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -56,4 +57,4 @@ def generate(
 ) -> str:
     """The prompt and `length` more characters."""
     tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
-    return prompt + tokenizer.decode(token for token, _ in zip(tokens, range(length), strict=False))
+    return prompt + tokenizer.decode(islice(tokens, length))

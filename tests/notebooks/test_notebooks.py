@@ -1,15 +1,28 @@
-"""The notebooks of the course as they are committed."""
+"""The notebooks of the course as they are committed. nbval runs the solved editions besides."""
 
 import pkgutil
+from pathlib import Path
 
 import pytest
 
 from nanoq.teach import exercises
 from nanoq.teach.check import exercises_of
 
+SOURCES = sorted((Path(__file__).parents[2] / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
+
 
 def test_the_committed_notebooks_are_what_their_sources_give(build, capsys):
     assert build.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_learner_can_run_the_student_edition_untouched(build, source):
+    path = source.parents[1] / f"{source.stem}.ipynb"
+    notebook = build.edition(build.read_source(source), build.student_code)
+    build.execute(notebook, path, strict=False)  # raises where a cell does
+    assert list(build.output_problems(notebook, path)) == []
+    printed = "".join(build._text(output) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert printed.count("not attempted yet") >= len(exercises_of(source.stem[:2]))
 
 
 @pytest.mark.parametrize("module", [module.name for module in pkgutil.iter_modules(exercises.__path__)])
