@@ -14,7 +14,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -85,7 +84,7 @@ def compare(
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
         board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
-    table = Table(caption=board.caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    table = Table(caption=board.caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left")
     header, *lines = board.cells()
     for number, title in enumerate(header):
         table.add_column(title, justify="right" if number else "left", no_wrap=True)

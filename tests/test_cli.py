@@ -195,7 +195,7 @@ def test_compare_writes_the_same_rows_as_json_and_csv_with_the_documented_keys(c
 def test_compare_measures_every_method_at_every_width(compared):
     rows = json.loads((compared[0] / "leaderboard.json").read_text())
     assert [(row["method"], row["bits"]) for row in rows] == [
-        ("as trained", 32), ("float16", 16), ("naive", 8), ("naive", 2), ("GPTQ", 8), ("GPTQ", 2),
+        ("float32", 32), ("float16", 16), ("naive", 8), ("naive", 2), ("GPTQ", 8), ("GPTQ", 2),
     ]
 
 

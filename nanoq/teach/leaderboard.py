@@ -73,7 +73,7 @@ class Leaderboard:
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
-        self.add_model("as trained", 32, self.reference.model, size)
+        self.add_model("float32", 32, self.reference.model, size)
 
     def add(self, method: str, bits: int, recipe: Recipe, folder: Path | str | None = None) -> Row:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
@@ -162,11 +162,13 @@ def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
             at = (row.bytes / 1e6, row.delta_nats)
             axes.annotate(f"{row.bits} bit", at, textcoords="offset points", xytext=(6, 4))
     axes.set_yscale("symlog", linthresh=1e-4)
+    axes.margins(x=0.1, y=0.1)
     axes.set_ylim(bottom=min(0, *(row.ci_low for row in rows)) * 1.5)
     axes.set_xlabel("size of the file (MB)")
     axes.set_ylabel("added loss (nats a character)")
     axes.set_title(caption, fontsize=9)
-    axes.legend()
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
     return figure
 
 

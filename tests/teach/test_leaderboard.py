@@ -88,7 +88,7 @@ def test_the_notebook_shows_a_table_that_names_the_text(board):
 def test_compare_measures_every_width_and_method(folder, corpus, tmp_path):
     board = compare(folder, corpus, bits=(4, 2), windows=10, out=tmp_path)
     assert [(row.method, row.bits) for row in board.rows] == [
-        ("as trained", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
+        ("float32", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
     assert {len(losses) for losses in board.losses} == {10}
     for row, name in zip(board.rows[2:], ("nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit"), strict=True):
         assert row.bytes == (tmp_path / "models" / name / WEIGHTS).stat().st_size
