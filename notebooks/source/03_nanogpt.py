@@ -736,7 +736,7 @@ recipe = TrainConfig(
 )
 history = train(small, train_tokens, valid_tokens, recipe)
 last = history[-1]
-print(f"{small.parameter_count():,} parameters, {last['step']} steps, {last['characters']:,} characters read")
+print(f"{small.parameter_count():,} parameters; a step reads {recipe.batch * small_config.context:,} characters")
 
 # %%
 fig, ax = plt.subplots()
@@ -1068,7 +1068,7 @@ read_places = []
 hook = model.token_embedding.register_forward_hook(
     lambda module, inputs, output: read_places.append(inputs[0].numel())
 )
-new, ids = pick(ci=20, lab=60, full=60), shipped.tokenizer.encode(prompt)  # ids: (30,)
+new, ids = 60, shipped.tokenizer.encode(prompt)  # ids: (30,)
 
 text = ids
 with torch.inference_mode():
