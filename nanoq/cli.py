@@ -162,14 +162,16 @@ def quantize(
         loaded = load_quantized(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
-        tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
-        calibration = sample_windows(tokens, model.config.context).to(_device(device))
+        calibration = None
+        if plan.needs_calibration:
+            tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
+            calibration = sample_windows(tokens, model.config.context).to(_device(device))
         reports = quantize_model(model, plan, calibration)
         path = save_quantized(out, loaded, plan)
     size = (path / WEIGHTS).stat().st_size
-    worst = max(reports, key=lambda report: report.output_error, default=None)
     print(f"wrote {path}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
-    if worst:
+    if calibration is not None:
+        worst = max(reports, key=lambda report: report.output_error)
         print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
 
 

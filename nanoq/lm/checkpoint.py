@@ -33,6 +33,7 @@ def write_folder(folder: Path | str, tensors: dict[str, torch.Tensor], card: dic
     The card also gets the versions, the SHA-256 of the weights, and that of its own entries that a model is built from.
     """
     folder = Path(folder)
+    json.dumps(card)  # what is no JSON must fail before the weights of an older card are replaced
     with atomic_path(folder / WEIGHTS) as path:
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
@@ -108,6 +109,8 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         FileNotFoundError, ValueError: as `read_folder`, and if the weights do not fit the card's configuration.
     """
     tensors, card = read_folder(name_or_path, required=("config", "characters"))
+    if card.get("layers"):
+        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.quant.load_quantized")
     model, tokenizer = build_model(card, name_or_path)
     try:
         model.load_state_dict(tensors)

@@ -81,17 +81,21 @@ def _tales() -> Corpus:
 
 
 def _tinystories() -> Corpus:
-    """Real TinyStories: local files, or the first 10 MB from the hub; held-out stories go to valid and test in turn."""
+    """Real TinyStories, local files or the beginning of both splits on the hub; valid and test take turns."""
     licence = "CDLA-Sharing-1.0"
     if (train := _local("tinystories_train.txt")) and (held_out := _local("tinystories_valid.txt")):
-        stories = [story.strip("\n") for story in _read(held_out).split(STORY_END.strip()) if story.strip()]
-        valid, test = ("".join(story + STORY_END for story in stories[half::2]) for half in (0, 1))
-        return Corpus("tinystories", _read(train), valid, test, f"TinyStories, {train.parent}", licence)
+        source = f"TinyStories, {train.parent}"
+        return Corpus("tinystories", _read(train), *_in_turn(_read(held_out)), source, licence)
     rows = _from_hub("tinystories", "roneneldan/TinyStories", None, "train", "text", STORY_END)
     held_out = _from_hub("tinystories", "roneneldan/TinyStories", None, "validation", "text", STORY_END, 2_000_000)
-    half = held_out.index(STORY_END, len(held_out) // 2) + len(STORY_END)
     source = "TinyStories, huggingface.co/datasets/roneneldan/TinyStories"
-    return Corpus("tinystories", rows, held_out[:half], held_out[half:], source, licence)
+    return Corpus("tinystories", rows, *_in_turn(held_out), source, licence)
+
+
+def _in_turn(text: str) -> tuple[str, str]:
+    """The stories of even and of odd number."""
+    stories = [story.strip("\n") + STORY_END for story in text.split(STORY_END.strip()) if story.strip()]
+    return "".join(stories[0::2]), "".join(stories[1::2])
 
 
 def _wikitext() -> Corpus:

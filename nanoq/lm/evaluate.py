@@ -94,7 +94,7 @@ def paired_difference(
         raise ValueError(f"need two equal lists of window losses, not {shapes}")
     difference = (losses - reference).double()
     generator = torch.Generator().manual_seed(seed)
-    # Resampling windows with replacement is a multinomial count per window; draws in parts keep the memory small.
+    # In parts, because all draws at once would take resamples * windows numbers.
     means = []
     for size in [500] * (resamples // 500) + [resamples % 500] * (resamples % 500 > 0):
         chosen = torch.randint(len(difference), (size, len(difference)), generator=generator)

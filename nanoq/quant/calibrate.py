@@ -31,14 +31,19 @@ class LayerStats:
 
     def add(self, inputs: Tensor) -> None:
         """Take in more inputs (..., in)."""
-        x = inputs.reshape(-1, inputs.shape[-1])
+        x = inputs.reshape(-1, inputs.shape[-1]).to(self.gram.dtype)
+        if not len(x):
+            return
         self.tokens += len(x)
         # gram <- gram * old / new + x^T x / new, in place: a rank-k update
         self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
 
     def output_error(self, weight: Tensor, quantized: Tensor) -> float:
         """Mean squared error of the layer's outputs over their mean square, for both weights (out, in)."""
-        change = quantized - weight
+        weight = weight.to(self.gram.dtype)
+        change = quantized.to(self.gram.dtype) - weight
+        if not change.any():
+            return 0.0
         return float(((change @ self.gram) * change).sum() / ((weight @ self.gram) * weight).sum())
 
 

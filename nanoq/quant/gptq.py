@@ -45,6 +45,7 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
         ValueError: if the statistics are empty, do not fit, hold NaN, or cannot be factored.
     """
     _check(weight, stats, damping)
+    weight = weight.to(stats.gram.dtype)
     n = weight.shape[1]
     order = stats.gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(n)
     pull = _unit_factor(stats.gram[order][:, order], damping)  # (n, n): C_jk / C_kk above the diagonal
@@ -66,10 +67,10 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
     return result.T.long()
 
 
-def _check(weight: Tensor, stats: LayerStats, damping: float) -> None:
+def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
     if not damping >= 0:
         raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
-    if stats.tokens == 0:
+    if stats is None or stats.tokens == 0:
         raise ValueError("the layer saw no calibration input")
     if stats.gram.shape != (weight.shape[1],) * 2:
         raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {tuple(weight.shape)}")

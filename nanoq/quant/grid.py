@@ -47,7 +47,10 @@ class Grid:
 
     def decode(self, codes: Tensor) -> Tensor:
         """Values of codes: whole numbers (rows, columns) -> float (rows, columns)."""
-        units = codes - self._zero_code(codes) if self.codebook is None else self.codebook[codes.long()]
+        if self.codebook is not None:
+            units = self.codebook[codes.long()]
+        else:
+            units = codes.to(self.scale.dtype) - self._zero_code(codes)  # uint8 codes would wrap around below 0
         return units * self._over_columns(self.scale, codes)
 
     def groups(self) -> list["Grid"]:
@@ -118,8 +121,8 @@ def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, 
         raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {granularity!r}")
     if (granularity == "group") != (group_size is not None):
         raise ValueError("group_size goes with granularity 'group', and only with it")
-    if group_size is not None and group_size < 1:
-        raise ValueError(f"group_size must be at least 1, not {group_size}")
+    if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
+        raise ValueError(f"group_size must be a whole number of at least 1, not {group_size!r}")
     if search not in ("minmax", "mse"):
         raise ValueError(f"search must be 'minmax' or 'mse', not {search!r}")
 

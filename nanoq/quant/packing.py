@@ -23,10 +23,13 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         ValueError: if bits is not in 1..8 or a code does not fit.
     """
     per_word, word_bytes = _word(bits)
+    if codes.is_floating_point():
+        raise ValueError(f"codes must be integers, not {codes.dtype}")
+    codes = codes.long()  # a narrow type could not be compared with 2**bits
     if codes.numel() and (codes.min() < 0 or codes.max() >= 2**bits):
         raise ValueError(f"codes must lie in 0..{2**bits - 1}, not {int(codes.min())}..{int(codes.max())}")
     n = codes.shape[-1]
-    words = torch.nn.functional.pad(codes.long(), (0, -n % per_word)).unflatten(-1, (-1, per_word))
+    words = torch.nn.functional.pad(codes, (0, -n % per_word)).unflatten(-1, (-1, per_word))
     words = (words << _shifts(per_word, bits, codes)).sum(-1, keepdim=True)  # (..., words, 1)
     packed = (words >> _shifts(word_bytes, 8, codes)) & 255  # (..., words, word_bytes)
     return packed.to(torch.uint8).flatten(-2)[..., : packed_bytes(n, bits)].contiguous()

@@ -31,9 +31,9 @@ class QuantLinear(nn.Module):
         exact = torch.equal(half.to(grid.scale.dtype), grid.scale)
         layout = {"in_features": codes.shape[1]} | {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
         return cls(layout, {
-            "codes": pack(codes, grid.bits),
+            "codes": pack(codes.long(), grid.bits),
             "scale": half if exact else grid.scale.float(),
-            "zero_point": None if grid.zero_point is None else pack(grid.zero_point.flatten(), grid.bits),
+            "zero_point": None if grid.zero_point is None else pack(grid.zero_point.flatten().long(), grid.bits),
             "codebook": grid.codebook,
             "bias": bias,
         })
@@ -53,8 +53,9 @@ class QuantLinear(nn.Module):
         return self.grid.decode(unpack(self.codes, self.layout["bits"], self.layout["in_features"]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return F.linear(x, self.dequantize(), self.bias)
+        """(..., in) -> (..., out), in the type of x."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.dequantize().to(x.dtype), bias)
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""

@@ -43,7 +43,8 @@ def quantize_model(
     """Quantise a model in place, block by block, each block calibrated on the outputs of the quantised ones before it.
 
     The layers that the recipe names become `QuantLinear`. Everything else, embeddings, norms and the tied head among
-    it, is rounded to float16, as it is stored, and goes on computing in its own type.
+    it, is rounded to float16, as it is stored, and goes on computing in its own type. The model is left in evaluation
+    mode.
 
     Args:
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens to
@@ -53,17 +54,24 @@ def quantize_model(
         batch: windows that go through a block at once.
 
     Raises:
-        ValueError: if the recipe names a layer that is not there, a weight holds NaN, or a method needs calibration
-            and there is none. The model is then partly quantised: load it again.
+        ValueError: if the model is quantised already, the recipe names a layer that is not there, a weight holds NaN
+            or does not fit its type, or a method needs calibration and there is none. After an error the model may be
+            partly quantised: load it again.
     """
-    if calibration is None and recipe.needs_calibration:
-        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
+    if any(isinstance(module, QuantLinear) for module in model.modules()):
+        raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
     layers = linear_layers(model)
     specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
+    if calibration is None and any(spec.needs_calibration for spec in specs.values()):
+        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
+    if calibration is not None and (calibration.dim() != 2 or not calibration.numel()):
+        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
     model.eval()
     for name, parameter in model.named_parameters():
         if name.removesuffix(".weight") not in specs:
             parameter.copy_(parameter.half())
+            if not parameter.isfinite().all():
+                raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
     hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
     reports = []
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):

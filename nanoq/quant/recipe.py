@@ -37,7 +37,7 @@ class LayerSpec:
     method_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.bits != 16 and self.bits not in range(2, 9):
+        if not isinstance(self.bits, int) or (self.bits != 16 and self.bits not in range(2, 9)):
             raise ValueError(f"bits must be 16 or in 2..8, not {self.bits!r}")
         for kind, table, name, options in (
             ("grid", GRIDS, self.grid, self.grid_options), ("method", METHODS, self.method, self.method_options)
@@ -117,6 +117,8 @@ class Recipe:
             ValueError: if it is not of that form.
         """
         try:
+            if unknown := set(data) - {"default", "rules"}:
+                raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
             rules = {pattern: LayerSpec(**spec) for pattern, spec in data.get("rules", {}).items()}
             return cls(LayerSpec(**data["default"]), rules)
         except (TypeError, KeyError, AttributeError) as error:

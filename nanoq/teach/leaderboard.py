@@ -144,9 +144,15 @@ def table_cells(rows: Sequence[Row]) -> list[list[str]]:
     header = ["method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
     return [header] + [
         [row.method, str(row.bits), f"{row.average_bits:.2f}", f"{row.bytes:,}", f"{row.perplexity:.4f}",
-         f"{row.delta_nats:+.5f}", "–" if row.ci_low == row.ci_high else f"{row.ci_low:+.5f} … {row.ci_high:+.5f}"]
+         _signed(row.delta_nats),
+         "–" if row.ci_low == row.ci_high else f"{_signed(row.ci_low)} … {_signed(row.ci_high)}"]
         for row in rows
     ]
+
+
+def _signed(value: float) -> str:
+    """Five decimals with a sign, and no -0.00000."""
+    return f"{round(value, 5) + 0.0:+.5f}"
 
 
 def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
@@ -188,9 +194,11 @@ def compare(
         out: a folder for the leaderboard and, in `models/`, for every quantised model.
         device: where the models run.
     """
-    board = Leaderboard(checkpoint, corpus, windows, device)
+    if not set(bits) <= set(range(2, 9)):
+        raise ValueError(f"bits must be in 2..8, not {', '.join(map(str, bits))}; float16 is on the board anyway")
     jobs = [("float16", 16, Recipe.uniform(16))]
     jobs += [(NAMES.get(m, m), b, Recipe.uniform(b, m)) for m in methods for b in bits]
+    board = Leaderboard(checkpoint, corpus, windows, device)
     for method, width, recipe in jobs:
         folder = Path(out) / "models" / recipe.default.label.replace(" ", "-") if out else None
         board.add(method, width, recipe, folder)

@@ -43,8 +43,8 @@ use_style()
 #
 # - Sixteen notebooks. They begin at the bits of a number and end at real language models, each layer with bits of its
 #   own.
-# - An arrow means "comes first". There are several ways through: **00 → 03 → 04 → 08** is the shortest to a good
-#   4-bit model.
+# - An arrow means "comes first". There are several ways through: if you know your number types, **00 → 03 → 04 →
+#   08** is the shortest to a good 4-bit model.
 
 # %%
 show(course_map(), alt="Map of the course: sixteen boxes from left to right with arrows between them. 00 leads "
@@ -166,7 +166,7 @@ for bits in (32, 8, 4, 2):
 # ## 4 · One table for everything
 #
 # - The **leaderboard** runs through the course. Each method adds rows to it; no method gets a table of its own.
-# - *average* counts honestly: all bits of the file, scales and unquantised parts too, divided by the number of
+# - *bits/param* counts honestly: all bits of the file, scales and unquantised parts too, divided by the number of
 #   parameters.
 # - *Δ nats* is the loss that quantising has added, per character, on the same held-out text for every row. The
 #   interval says how sure that is.

@@ -118,8 +118,8 @@ def test_tinystories_from_the_hub_look_like_the_local_file(hub):
     hub.rows["roneneldan/TinyStories", None, "validation"] = [f"A story of the number {i}." for i in range(5)]
     corpus = load_corpus("tinystories")
     assert corpus.train == f"One.{STORY_END}Two.{STORY_END}"
-    assert corpus.valid == "".join(f"A story of the number {i}.{STORY_END}" for i in range(3))
-    assert corpus.test == "".join(f"A story of the number {i}.{STORY_END}" for i in (3, 4))
+    assert corpus.valid == "".join(f"A story of the number {i}.{STORY_END}" for i in (0, 2, 4))
+    assert corpus.test == "".join(f"A story of the number {i}.{STORY_END}" for i in (1, 3))
 
 
 def test_wikitext_from_the_hub_keeps_its_own_splits(hub):

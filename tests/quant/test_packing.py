@@ -35,6 +35,16 @@ def test_a_code_that_does_not_fit_is_an_error(codes):
         pack(torch.tensor(codes), 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_integers_of_any_width_are_packed_alike(dtype):
+    assert pack(torch.tensor([0, 7, 100]).to(dtype), 8).tolist() == [0, 7, 100]
+
+
+def test_codes_that_are_no_integers_are_an_error():
+    with pytest.raises(ValueError, match="integers"):
+        pack(torch.tensor([1.0]), 4)
+
+
 @pytest.mark.parametrize("bits", [0, 9, 2.5])
 def test_bits_out_of_range_are_an_error(bits):
     with pytest.raises(ValueError, match="bits must be in"):

@@ -154,6 +154,51 @@ def test_the_size_of_the_file_is_what_the_codes_take(checkpoint, tokens, tmp_pat
         assert sizes[bits] - sizes[2] == pytest.approx((weights + rows) * (bits - 2) / 8, abs=64)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_a_packed_layer_decodes_to_the_rounded_weight(bits, symmetric):
+    weight = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    grid = affine_grid(weight, bits, symmetric=symmetric)
+    decoded = QuantLinear.from_codes(nearest(weight, grid), grid).dequantize()
+    assert torch.equal(decoded, grid.decode(nearest(weight, grid)))
+    assert (decoded - weight).abs().max() <= 1.1 * grid.scale.max()
+
+
+def test_a_layer_takes_inputs_of_any_float_type():
+    weight = torch.randn(6, 20, generator=torch.Generator().manual_seed(0)).half()
+    grid = affine_grid(weight.float(), 4)
+    layer = QuantLinear.from_codes(nearest(weight.float(), grid), grid, torch.ones(6))
+    assert layer(torch.ones(2, 20, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_quantised_model_is_not_quantised_again(checkpoint):
+    quantize_model(checkpoint.model, Recipe.uniform(4))
+    with pytest.raises(ValueError, match="quantised already"):
+        quantize_model(checkpoint.model, Recipe.uniform(2))
+
+
+def test_what_float16_cannot_hold_is_named(checkpoint):
+    with torch.no_grad():
+        checkpoint.model.token_embedding.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"token_embedding\.weight holds NaN"):
+        quantize_model(checkpoint.model, Recipe.uniform(4))
+
+
+@pytest.mark.parametrize("shape", [(0, 16), (12, 0), (16,)])
+def test_calibration_without_windows_is_an_error(checkpoint, shape):
+    with pytest.raises(ValueError, match="calibration must be tokens"):
+        quantize_model(checkpoint.model, Recipe.uniform(4), torch.zeros(shape, dtype=torch.long))
+
+
+def test_a_card_that_is_no_json_leaves_the_old_checkpoint_whole(checkpoint, tokens, tmp_path):
+    quantize_model(checkpoint.model, Recipe.uniform(4))
+    save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
+    checkpoint.card["corpus"] = object()
+    with pytest.raises(TypeError):
+        save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
+    assert torch.equal(load_quantized(tmp_path).model(tokens), checkpoint.model(tokens))
+
+
 def test_a_layer_computes_what_its_dequantised_weight_gives():
     weight = torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
     bias, x = torch.arange(5.0), torch.ones(2, 3, 11)

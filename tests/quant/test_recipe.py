@@ -23,7 +23,10 @@ def test_a_recipe_survives_json():
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
-@pytest.mark.parametrize("data", [{}, [], {"default": 4}, {"default": {"bits": 4, "colour": "red"}}, {"default": {}}])
+@pytest.mark.parametrize("data", [
+    {}, [], {"default": 4}, {"default": {"bits": 4, "colour": "red"}}, {"default": {}},
+    {"default": {"bits": 4}, "rule": {}},
+])
 def test_what_is_not_a_recipe_is_an_error(data):
     with pytest.raises(ValueError, match="not a recipe"):
         Recipe.from_json(data)
@@ -31,6 +34,7 @@ def test_what_is_not_a_recipe_is_an_error(data):
 
 @pytest.mark.parametrize(("spec", "message"), [
     ({"bits": 1}, "bits must be 16 or in 2..8"), ({"bits": 32}, "bits must be 16 or in 2..8"),
+    ({"bits": 4.0}, "bits must be 16 or in 2..8"),
     ({"bits": 4, "grid": "hexagonal"}, "no grid 'hexagonal': there are affine"),
     ({"bits": 4, "method": "magic"}, "no method 'magic': there are nearest"),
     ({"bits": 4, "grid_options": {"groups": 64}}, "grid 'affine' has no option 'groups'; it has symmetric"),
