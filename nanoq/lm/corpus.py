@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from nanoq.files import atomic_path, cache_dir
 from nanoq.lm import tales
@@ -141,6 +144,7 @@ def _from_hub(name: str, repository: str, config: str | None, split: str, column
     try:
         from datasets import load_dataset  # slow to import, and needed only here
 
+        _find_hub()
         parts, size = [], 0
         for row in load_dataset(repository, config, split=split, streaming=True):
             parts.append(row[column].strip("\n") + end if end else row[column])
@@ -154,3 +158,9 @@ def _from_hub(name: str, repository: str, config: str | None, split: str, column
             f"`datasets` (pip install datasets) can read {repository}; or set NANOQ_DATA to a folder with the files "
             "that data/README.md names; or use the generated corpus, `tales`, which needs neither"
         ) from None
+
+
+def _find_hub() -> None:
+    """Fail at once where the hub's name is unknown: `datasets` would try for half a minute, with warnings."""
+    if not getproxies():
+        socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443)
