@@ -1,6 +1,6 @@
-"""Three training recipes at an equal budget of characters, on the same model, data and validation windows.
+"""Four training recipes at an equal budget of characters, on the same model, data and validation windows.
 
-    NANOQ_DATA=../shared/data python benchmarks/training.py --characters 2000000
+    NANOQ_DATA=../shared/data python benchmarks/training.py --characters 800000
 
 writes data/results/training.csv and training.png. Schedules are stretched to the budget; warm-up is as published
 where it fits into a tenth of the steps.
@@ -36,7 +36,7 @@ RECIPES = {
 def main() -> None:
     """Train every recipe and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--characters", type=int, default=2_000_000)
+    parser.add_argument("--characters", type=int, default=800_000)
     parser.add_argument("--corpus", default="tinystories")
     arguments = parser.parse_args()
     corpus = load_corpus(arguments.corpus)
