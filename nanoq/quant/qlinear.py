@@ -31,7 +31,7 @@ class QuantLinear(nn.Module):
         exact = torch.equal(half.to(grid.scale.dtype), grid.scale)
         layout = {"in_features": codes.shape[1]} | {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
         return cls(layout, {
-            "codes": pack(codes.long(), grid.bits),
+            "codes": pack(codes, grid.bits),
             "scale": half if exact else grid.scale.float(),
             "zero_point": None if grid.zero_point is None else pack(grid.zero_point.flatten().long(), grid.bits),
             "codebook": grid.codebook,

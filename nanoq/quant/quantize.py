@@ -77,13 +77,14 @@ def quantize_model(
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
         inside = {name: layers[name] for name in specs if name.startswith(f"blocks.{index}.")}
         with observe(inside if hidden else {}) as stats:
-            for x in hidden:
+            for x in hidden if inside else []:
                 block(x)
         for name, layer in inside.items():
             quantized, report = quantize_layer(name, layer, specs[name], stats.get(name))
             model.set_submodule(name, quantized)
             reports.append(report)
-        hidden = [block(x) for x in hidden]
+        if block is not model.blocks[-1]:
+            hidden = [block(x) for x in hidden]
     return reports
 
 
