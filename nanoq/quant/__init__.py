@@ -2,7 +2,7 @@
 
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.gptq import gptq
-from nanoq.quant.grid import Grid, affine_grid
+from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.packing import pack, packed_bytes, unpack
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.quant.quantize import (
@@ -18,6 +18,6 @@ from nanoq.quant.rounding import nearest
 
 __all__ = [
     "GRIDS", "METHODS", "Grid", "LayerReport", "LayerSpec", "LayerStats", "QuantLinear", "Recipe", "affine_grid",
-    "gptq", "linear_layers", "load_quantized", "nearest", "observe", "pack", "packed_bytes", "quantize_layer",
-    "quantize_model", "sample_windows", "save_quantized", "unpack",
+    "block_grid", "gptq", "linear_layers", "load_quantized", "nearest", "observe", "pack", "packed_bytes",
+    "quantize_layer", "quantize_model", "sample_windows", "save_quantized", "unpack",
 ]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nanoq.numbers.blocks import BlockFormat, PackedScales, nearest_code
+
 GRANULARITIES = ("tensor", "channel", "group")
 _HALF = torch.finfo(torch.float16)
 
@@ -28,6 +30,7 @@ class Grid:
         zero_point: the code of the value 0, a whole number, in the shape of `scale`; None where it is the middle code
             of a symmetric grid, or there is a codebook.
         codebook: (levels,), ascending; None for evenly spaced values.
+        packed_scale: what `scale` was decoded from, where the file keeps it in 8 bits.
     """
 
     bits: int
@@ -36,13 +39,13 @@ class Grid:
     group_size: int
     zero_point: Tensor | None = None
     codebook: Tensor | None = None
+    packed_scale: PackedScales | None = None
 
     def encode(self, values: Tensor) -> Tensor:
         """Codes of the nearest grid values: float (rows, columns) -> whole numbers of the same type and shape."""
         units = values / self._over_columns(self.scale, values)
         if self.codebook is not None:
-            middles = (self.codebook[1:] + self.codebook[:-1]) / 2
-            return torch.bucketize(units, middles).to(values.dtype)
+            return nearest_code(units, self.codebook).to(values.dtype)
         return units.round_().add_(self._zero_code(values)).clamp_(0, self.levels - 1)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -60,6 +63,7 @@ class Grid:
                 self,
                 scale=self.scale[:, g : g + 1],
                 zero_point=None if self.zero_point is None else self.zero_point[:, g : g + 1],
+                packed_scale=None,
             )
             for g in range(self.scale.shape[1])
         ]
@@ -110,11 +114,36 @@ def affine_grid(
     return _grid_over(torch.cat(low, dim=1), torch.cat(high, dim=1), bits, symmetric, min(group_size, weight.shape[1]))
 
 
-def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, search: str) -> None:
+def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
+    """The values of a block format, such as MXFP4 or NF4: a codebook, and a scale for each block of columns.
+
+    Args:
+        fmt: one of `nanoq.numbers.BLOCKS`.
+        weight: (out, in), finite.
+        bits: those of the format; recipes name the bits of every layer.
+
+    Raises:
+        ValueError: if the format has other bits, or the weight holds NaN or infinity.
+    """
+    _check_weight(weight)
+    if bits != fmt.bits:
+        raise ValueError(f"{fmt.name} has {fmt.bits} bits, not {bits!r}")
+    scales = fmt.scales(weight)
+    packed = scales if isinstance(scales, PackedScales) else None
+    scale = packed.decode() if packed else scales
+    return Grid(bits, len(fmt.codebook), scale.to(weight.dtype), min(fmt.block, weight.shape[1]),
+                codebook=fmt.codebook.to(weight.dtype), packed_scale=packed)
+
+
+def _check_weight(weight: Tensor) -> None:
     if weight.dim() != 2 or not weight.numel():
         raise ValueError(f"a weight matrix (out, in) is needed, not a tensor of shape {tuple(weight.shape)}")
     if not weight.isfinite().all():
         raise ValueError("the weight holds NaN or infinity; no grid covers that")
+
+
+def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, search: str) -> None:
+    _check_weight(weight)
     if bits not in range(2, 9):
         raise ValueError(f"bits must be in 2..8, not {bits!r}")
     if granularity not in GRANULARITIES:

@@ -4,22 +4,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.numbers.blocks import CODEBOOKS, PackedScales
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
+
+TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
 
 
 class QuantLinear(nn.Module):
     """Holds packed codes and their grid, and makes the float weight anew in every call.
 
-    Its buffers are what a checkpoint saves: `codes` uint8 (out, bytes); `scale` (rows, groups), in float16 where that
-    is exact; `zero_point`, all of them in one packed stream; `codebook`. Those that a layer does not have are None.
-    `layout` is what is needed beside them. The bias stays a parameter like those of the layers that are not quantised.
+    Its buffers are what a checkpoint saves, those that a layer does not have being None:
+    `codes` uint8 (out, bytes); `scale` (rows, groups), in float16 where that is exact, in 8 bits with `scale_coarse`
+    and `scale_offset` (`PackedScales`) where the grid keeps it so; `zero_point`, all of them in one packed stream;
+    `codebook`, unless it has a name. `layout` is what is needed beside them. The bias stays a parameter like those of
+    the layers that are not quantised.
     """
 
-    def __init__(self, layout: dict[str, int], tensors: dict[str, Tensor | None]):
+    def __init__(self, layout: dict[str, int | str], tensors: dict[str, Tensor | None]):
         super().__init__()
         self.layout = layout
-        for name in ("codes", "scale", "zero_point", "codebook"):
+        for name in TENSORS:
             self.register_buffer(name, tensors.get(name))
         bias = tensors.get("bias")
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
@@ -27,26 +32,39 @@ class QuantLinear(nn.Module):
     @classmethod
     def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None) -> "QuantLinear":
         """The layer of codes (out, in) on a grid, and a bias (out,)."""
-        half = grid.scale.half()
-        exact = torch.equal(half.to(grid.scale.dtype), grid.scale)
         layout = {"in_features": codes.shape[1]} | {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
-        return cls(layout, {
-            "codes": pack(codes, grid.bits),
-            "scale": half if exact else grid.scale.float(),
-            "zero_point": None if grid.zero_point is None else pack(grid.zero_point.flatten().long(), grid.bits),
-            "codebook": grid.codebook,
-            "bias": bias,
-        })
+        tensors = {"codes": pack(codes, grid.bits), "bias": bias}
+        if grid.packed_scale is not None:
+            packed = grid.packed_scale
+            layout["scale_format"] = packed.format
+            tensors |= {"scale": packed.codes, "scale_coarse": packed.coarse, "scale_offset": packed.offset}
+        else:
+            half = grid.scale.half()
+            tensors["scale"] = half if torch.equal(half.to(grid.scale.dtype), grid.scale) else grid.scale.float()
+        if grid.zero_point is not None:
+            tensors["zero_point"] = pack(grid.zero_point.flatten().long(), grid.bits)
+        if grid.codebook is not None:
+            names = [name for name, values in CODEBOOKS.items() if torch.equal(values, grid.codebook.float())]
+            if names:
+                layout["codebook"] = names[0]
+            else:
+                tensors["codebook"] = grid.codebook.float()
+        return cls(layout, tensors)
 
     @property
     def grid(self) -> Grid:
         """The grid of the codes, in float32."""
-        zero_point = None
+        scale, zero_point, codebook, packed = self.scale.float(), None, self.codebook, None
+        if "scale_format" in self.layout:
+            packed = PackedScales(self.layout["scale_format"], self.scale, self.scale_coarse, self.scale_offset)
+            scale = packed.decode()
         if self.zero_point is not None:
-            codes = unpack(self.zero_point, self.layout["bits"], self.scale.numel())
-            zero_point = codes.view_as(self.scale).float()
-        return Grid(self.layout["bits"], self.layout["levels"], self.scale.float(), self.layout["group_size"],
-                    zero_point, self.codebook)
+            codes = unpack(self.zero_point, self.layout["bits"], scale.numel())
+            zero_point = codes.view_as(scale).float()
+        if "codebook" in self.layout:
+            codebook = CODEBOOKS[self.layout["codebook"]].to(scale.device)
+        return Grid(self.layout["bits"], self.layout["levels"], scale, self.layout["group_size"],
+                    zero_point, codebook, packed)
 
     def dequantize(self) -> Tensor:
         """The weight that the codes stand for: float32 (out, in)."""

@@ -4,17 +4,21 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 
 from torch import Tensor
 
+from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.gptq import gptq
-from nanoq.quant.grid import Grid, affine_grid
+from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.rounding import nearest
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
 # methods as method(weight, grid, stats, **method_options); `stats` has no default in one that needs calibration.
-GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid}
+GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid} | {
+    name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()
+}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq}
 
 
@@ -65,8 +69,10 @@ class LayerSpec:
 
     @property
     def label(self) -> str:
-        """A short name for a table, as "gptq 4 bit"."""
-        return "float16" if self.bits == 16 else f"{self.method} {self.bits} bit"
+        """A short name for a table, as "gptq 4 bit" or "gptq nf4"."""
+        if self.bits == 16:
+            return "float16"
+        return f"{self.method} {self.bits} bit" if self.grid == "affine" else f"{self.method} {self.grid}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from references import classic_gptq, column_of, damped, obq_in_order, stale_gptq
 
-from nanoq.quant import Grid, LayerStats, affine_grid, gptq, nearest
+from nanoq.quant import Grid, LayerStats, affine_grid, gptq, nearest, recipe
 
 
 def correlated_inputs(width, tokens=1024, rho=0.9, seed=0, dtype=torch.float64):
@@ -36,6 +36,14 @@ GRIDS = [
 @pytest.mark.parametrize("reference", [classic_gptq, obq_in_order])
 def test_it_gives_the_codes_of_the_references(options, reference):
     weight, grid, stats = problem(**options)
+    assert torch.equal(gptq(weight, grid, stats), reference(weight, grid, stats.gram))
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nf4-dq"])
+@pytest.mark.parametrize("reference", [classic_gptq, obq_in_order])
+def test_it_gives_their_codes_on_block_formats_too(name, reference):
+    weight, _, stats = problem()
+    grid = recipe.GRIDS[name](weight, 4)
     assert torch.equal(gptq(weight, grid, stats), reference(weight, grid, stats.gram))
 
 

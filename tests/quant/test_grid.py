@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoq.quant import Grid, affine_grid, nearest
+from nanoq.numbers import BLOCKS
+from nanoq.quant import GRIDS, Grid, affine_grid, nearest
 
 
 def random_weight(seed=0, out=6, width=40, dtype=torch.float32):
@@ -138,11 +139,28 @@ def test_codebooks_round_to_the_nearest_entry():
     assert torch.equal(rounded(values, grid), torch.tensor([[-2.0, -0.4, 0.0, 1.0], [0.0, 1.0, 2.0, 2.0]]))
 
 
-def test_groups_split_a_grid_by_columns():
-    weight = random_weight()
-    grid = affine_grid(weight, 3, granularity="group", group_size=16)
-    parts = [rounded(part, one) for part, one in zip(weight.split(16, dim=1), grid.groups(), strict=True)]
-    assert torch.equal(torch.cat(parts, dim=1), rounded(weight, grid))
+@pytest.mark.parametrize("fmt", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("width", [40, 128, 8])
+def test_nearest_on_a_block_format_is_the_formats_own_rounding(fmt, width):
+    weight = random_weight(width=width)
+    assert torch.equal(rounded(weight, GRIDS[fmt.name](weight, fmt.bits)), fmt.round(weight))
+
+
+def test_a_block_format_has_the_bits_that_it_has():
+    with pytest.raises(ValueError, match="nf4 has 4 bits, not 3"):
+        GRIDS["nf4"](random_weight(), 3)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        GRIDS["nf4"](torch.full((2, 2), torch.nan), 4)
+
+
+@pytest.mark.parametrize("name", ["affine", *BLOCKS])
+def test_groups_split_a_grid_by_columns(name):
+    weight = random_weight(width=100)
+    options = {"granularity": "group", "group_size": 16} if name == "affine" else {}
+    grid = GRIDS[name](weight, 8 if name == "mxfp8" else 4, **options)
+    parts = weight.split(grid.group_size, dim=1)
+    codes = [nearest(part, one) for part, one in zip(parts, grid.groups(), strict=True)]
+    assert torch.equal(torch.cat(codes, dim=1), nearest(weight, grid))
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -10,7 +10,10 @@ from torch import nn
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
+from nanoq.numbers import BLOCKS
 from nanoq.quant import (
+    GRIDS,
+    Grid,
     LayerSpec,
     LayerStats,
     QuantLinear,
@@ -33,7 +36,7 @@ RECIPES = {
     "tensor": Recipe.uniform(5, grid_options={"granularity": "tensor"}),
     "mixed": Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "*.down": LayerSpec(16)}),
     "float16": Recipe.uniform(16),
-}
+} | {f"gptq {fmt.name}": Recipe.uniform(fmt.bits, "gptq", grid=fmt.name) for fmt in BLOCKS.values()}
 
 
 @pytest.fixture
@@ -60,6 +63,24 @@ def test_a_saved_model_loads_with_the_same_logits_bit_for_bit(checkpoint, tokens
     assert torch.equal(loaded.model(tokens), checkpoint.model(tokens))
     assert loaded.card["corpus"] == "none"
     assert Recipe.from_json(loaded.card["recipe"]) == recipe
+
+
+@pytest.mark.parametrize("fmt", BLOCKS.values(), ids=BLOCKS)
+def test_a_block_format_takes_its_bits_for_each_weight_and_no_more(fmt):
+    weight = torch.randn(64, 4096, generator=torch.Generator().manual_seed(0))
+    grid = GRIDS[fmt.name](weight, fmt.bits)
+    layer = QuantLinear.from_codes(nearest(weight, grid), grid)
+    stored = sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())
+    once = {"nvfp4": 4, "nf4-dq": 4}.get(fmt.name, 0)  # one float32 for the whole matrix
+    assert 8 * (stored - once) == fmt.bits_per_weight * weight.numel()
+    assert torch.equal(layer.dequantize(), fmt.round(weight))
+
+
+def test_a_codebook_without_a_name_is_stored():
+    grid = Grid(2, 3, torch.ones(2, 1), 4, codebook=torch.tensor([-1.0, 0.0, 0.5]))
+    layer = QuantLinear.from_codes(torch.tensor([[0, 1, 2, 2], [2, 0, 0, 1]]), grid)
+    assert torch.equal(layer.dequantize(), torch.tensor([[-1.0, 0.0, 0.5, 0.5], [0.5, -1.0, -1.0, 0.0]]))
+    assert torch.equal(layer.codebook, grid.codebook)
 
 
 def test_a_bias_is_kept_in_float16(checkpoint, tokens, tmp_path):
