@@ -27,7 +27,7 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig
 from nanoq.lm.train import train as run_training
-from nanoq.quant import LayerSpec, Recipe, load_quantized, quantize_model, sample_windows, save_quantized
+from nanoq.quant import GRIDS, LayerSpec, Recipe, load_quantized, quantize_model, sample_windows, save_quantized
 
 app = typer.Typer(
     help="Learn how neural networks are quantised: the course's package on the command line.",
@@ -146,6 +146,7 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
     bits: Annotated[int, typer.Option(help="2 to 8.")] = 4,
     method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
+    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine.")] = "affine",
     group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
     search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
@@ -155,10 +156,12 @@ def quantize(
 ) -> None:
     """Quantise a checkpoint and write it as packed codes."""
     with _one_line_errors():
-        options = {"symmetric": symmetric, "search": search}
+        options = {"symmetric": symmetric} if symmetric else {}
+        if search != "minmax":
+            options["search"] = search
         if group_size is not None:
             options |= {"granularity": "group", "group_size": group_size}
-        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid_options=options, method=method))
+        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid, options, method))
         loaded = load_quantized(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()

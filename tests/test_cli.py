@@ -144,6 +144,15 @@ def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, 
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (quantized / WEIGHTS).read_bytes()
 
 
+def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, tmp_path):
+    ok("quantize", model, "--grid", "nf4", "--method", "nearest", "--out", tmp_path / "nf4")
+    layers = load_quantized(tmp_path / "nf4").card["layers"]
+    assert {layout["codebook"] for layout in layers.values()} == {"nf4"}
+    result = run("quantize", model, "--grid", "nf4", "--group-size", 8, "--out", tmp_path / "no")
+    assert result.exit_code == 2
+    assert "grid 'nf4' has no option 'group_size'" in result.stderr
+
+
 def test_quantize_follows_a_recipe_file(model, tmp_path):
     recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
