@@ -150,7 +150,7 @@ def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, 
     assert {layout["codebook"] for layout in layers.values()} == {"nf4"}
     result = run("quantize", model, "--grid", "nf4", "--group-size", 8, "--out", tmp_path / "no")
     assert result.exit_code == 2
-    assert "grid 'nf4' has no option 'group_size'" in result.stderr
+    assert "grid 'nf4' has no option 'granularity'" in result.stderr
 
 
 def test_quantize_follows_a_recipe_file(model, tmp_path):
