@@ -1,0 +1,284 @@
+"""Exercises of notebook 01, data types."""
+
+import math
+
+from nanoq.teach.check import Exercise, Mistake
+
+
+def _exactly(expected: float, got: object) -> str | None:
+    """Floats bit for bit: subnormals are too small for a tolerance."""
+    got = float(got)
+    if expected == got or (math.isnan(expected) and math.isnan(got)):
+        return None
+    return f"expected {expected!r}, got {got!r}"
+
+
+# ---- 01.signed: a string of bits -> the number in two's complement ----
+
+
+def _signed(weight):
+    """The number whose first bit counts weight(number of bits), the others as usual."""
+    return lambda digits: int(digits[0]) * weight(len(digits)) + int(digits[1:], 2)
+
+
+# ---- 01.decode: a pattern of fp16 -> its value ----
+
+
+def _decode(bias=15, hidden=1, low=1, below=0, over=1024, sign=-1, specials=True, nan=True, subnormals=True):
+    """Decoding, with each of the things that can be forgotten."""
+
+    def decode(pattern):
+        field, fraction = pattern >> 10 & 31, pattern & 1023
+        if specials and field == 31:
+            size = math.nan if nan and fraction else math.inf
+        elif subnormals and field == 0:
+            size = 2.0 ** (low - bias) * (below + fraction / over)
+        else:
+            size = 2.0 ** (field - bias) * (hidden + fraction / over)
+        return (sign if pattern >> 15 else 1) * size
+
+    return decode
+
+
+DECODE_CASES = [(p,) for p in (0x3C00, 0xC248, 0x7BFF, 0x8100, 0x0001, 0x0000, 0x7C00, 0xFC00, 0x7E01, 0x4101)]
+
+
+# ---- 01.largest ----
+
+
+def _largest(exponent, mantissa, specials):
+    bias = 2 ** (exponent - 1) - 1
+    field, fraction = 2**exponent - 1, 2**mantissa - 1
+    if specials == "ieee":
+        field -= 1
+    elif specials == "fn":
+        fraction -= 1
+    return 2.0 ** (field - bias) * (1 + fraction / 2**mantissa)
+
+
+LARGEST_CASES = [(5, 10, "ieee"), (8, 7, "ieee"), (5, 2, "ieee"), (4, 3, "fn"), (2, 1, "none"), (3, 2, "none")]
+
+
+# ---- 01.cards ----
+
+
+def _cards(whole=math.ceil, byte=8, gigabyte=1e9):
+    return lambda parameters, bits, card: whole(parameters * bits / byte / (card * gigabyte))
+
+
+CARDS_CASES = [
+    (175_000_000_000, 32, 80), (175_000_000_000, 16, 80), (175_000_000_000, 4, 80), (175_000_000_000, 3, 80),
+    (160_000_000_000, 4, 80), (168_000_000_000, 4, 80), (70_000_000_000, 16, 24),
+]
+
+
+# ---- 01.notes ----
+
+
+def _letters(expected: str, got: object) -> str | None:
+    """Letters in any order, with or without commas."""
+    chosen = {letter for letter in str(got).lower() if letter.isalpha()}
+    return None if chosen == set(expected) else f"{''.join(sorted(chosen))!r} is not yet the set of wrong sentences"
+
+
+EXERCISES = [
+    Exercise(
+        id="01.signed",
+        reference=_signed(lambda bits: -(2 ** (bits - 1))),
+        cases=[("10001001",), ("01111111",), ("11111111",), ("10000000",), ("1010",), ("0111111111111",), ("10110",)],
+        mistakes=[
+            Mistake(lambda digits: int(digits, 2), "that is the unsigned reading: here the first bit counts negative."),
+            Mistake(
+                _signed(lambda bits: 2.0 ** -(bits - 1)),
+                "2 to a negative power is a small fraction, 2^-7 = 1/128. The minus stands before the power.",
+            ),
+            Mistake(
+                lambda digits: (-1) ** int(digits[0]) * int(digits[1:], 2),
+                "that is sign and magnitude, as floats have it, with two zeros. In two's complement the first bit has "
+                "a weight like every other, only negative.",
+            ),
+            Mistake(
+                _signed(lambda bits: 1 - 2 ** (bits - 1)),
+                "one too large: that is one's complement, in which all ones are a second zero.",
+            ),
+            Mistake(
+                lambda digits: int(digits, 2) - 256 * int(digits[0]),
+                "right for 8 bits only: the weight of the first bit follows from len(digits).",
+            ),
+            Mistake(
+                _signed(lambda bits: -(2**bits)),
+                "the first of n bits is bit n - 1, because the last is bit 0: its power is one lower.",
+            ),
+            Mistake(
+                lambda digits: _signed(lambda bits: -(2 ** (bits - 1)))(digits[::-1]),
+                "read from the wrong end: the first digit is the most significant one.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.wrap",
+        reference=lambda total, bits: (total + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1),
+        cases=[(150, 8), (100, 8), (128, 8), (-128, 8), (-129, 8), (1000, 8), (-700, 8), (9, 4), (-9, 4)],
+        mistakes=[
+            Mistake(
+                lambda total, bits: max(-(2 ** (bits - 1)), min(2 ** (bits - 1) - 1, total)),
+                "that is saturation, which an adder does only if it is asked to; the carry is simply lost here.",
+            ),
+            Mistake(
+                lambda total, bits: total % 2**bits,
+                "the right bits, read as unsigned: half of the remainders stand for negative numbers.",
+            ),
+            Mistake(
+                lambda total, bits: total - 2**bits if total >= 2 ** (bits - 1) else total,
+                "the circle has another side: a sum below the smallest number wraps as well, and some wrap twice.",
+            ),
+            Mistake(
+                lambda total, bits: (total + 2 ** (bits - 1) - 1) % 2**bits - 2 ** (bits - 1) + 1,
+                "look at the two ends, -2**(bits - 1) and 2**(bits - 1): there is one more on the negative side.",
+            ),
+            Mistake(
+                lambda total, bits: (total + 128) % 256 - 128,
+                "right for 8 bits only: use `bits`.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.decode",
+        reference=_decode(),
+        cases=DECODE_CASES,
+        compare=_exactly,
+        mistakes=[
+            Mistake(_decode(hidden=0), "a normal number's fraction follows a 1 that is not stored: 1.fraction."),
+            Mistake(_decode(sign=1), "the sign bit is not used: it turns the whole number over."),
+            Mistake(_decode(bias=16), "the bias of fp16 is 15 = 2^4 - 1, so that field 15 means 2^0."),
+            Mistake(
+                _decode(subnormals=False),
+                "field 0 has a rule of its own: no hidden 1. As you read it, there is no pattern for 0.",
+            ),
+            Mistake(
+                _decode(low=0),
+                "subnormals have the exponent of field 1, not of field 0: only then do they reach up to the smallest "
+                "normal number without a gap.",
+            ),
+            Mistake(_decode(below=1), "the exponent is right, but field 0 has no hidden 1: it is 0.fraction."),
+            Mistake(_decode(specials=False), "field 31, all ones, is no number: infinity or NaN."),
+            Mistake(_decode(nan=False), "field 31 is infinity only if the fraction is 0."),
+            Mistake(_decode(over=1023), "ten bits count in steps of 1/1024; 1023/1024 is the largest fraction, not 1."),
+        ],
+    ),
+    Exercise(
+        id="01.gap",
+        reference=lambda mantissa: 2 ** (mantissa + 1) + 1,
+        cases=[(23,), (10,), (7,), (3,), (1,)],
+        mistakes=[
+            Mistake(
+                lambda mantissa: 2**mantissa + 1,
+                "one binade too early: with the hidden 1 there is one more bit than the fraction has.",
+            ),
+            Mistake(
+                lambda mantissa: 2 ** (mantissa + 1),
+                "powers of two are always there: fraction 0. Look at its neighbour.",
+            ),
+            Mistake(
+                lambda mantissa: 2 ** (mantissa + 1) - 1,
+                "that one has all bits 1 and is still there: mantissa + 1 of them.",
+            ),
+            Mistake(
+                lambda mantissa: 2 ** (mantissa + 2) + 1,
+                "that one is missing too, but it is not the first.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.largest",
+        reference=_largest,
+        cases=LARGEST_CASES,
+        compare=_exactly,
+        mistakes=[
+            Mistake(
+                lambda e, m, specials: _largest(e, m, "ieee"),
+                "only \"ieee\" gives the whole highest field away: in \"fn\" and \"none\" it holds numbers.",
+            ),
+            Mistake(
+                lambda e, m, specials: _largest(e, m, "none"),
+                "as if every pattern were a number: \"ieee\" keeps the highest field for infinity and NaN, "
+                "\"fn\" the pattern of all ones for NaN.",
+            ),
+            Mistake(
+                lambda e, m, specials: _largest(e, m, "none" if specials == "fn" else specials),
+                "\"fn\" has one pattern that is no number, the one of all ones: the largest is the pattern before it.",
+            ),
+            Mistake(
+                lambda e, m, specials: 2.0 ** math.floor(math.log2(_largest(e, m, specials))),
+                "the exponent is right, the fraction is 0: there are larger ones in the same binade.",
+            ),
+            Mistake(
+                lambda e, m, specials: 2 * _largest(e, m, specials),
+                "twice too large: the bias is 2**(exponent - 1) - 1.",
+            ),
+            Mistake(
+                lambda e, m, specials: 2.0 ** (math.floor(math.log2(_largest(e, m, specials))) + 1),
+                "that is where the next binade would begin: the largest is one step below it, or two.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.block_bits",
+        reference=lambda bits, block, scale_bits: bits + scale_bits / block,
+        cases=[(4, 32, 8), (8, 32, 8), (4, 16, 8), (4, 64, 32)],
+        mistakes=[
+            Mistake(lambda bits, block, scale_bits: float(bits), "the scale is in the file too: count it."),
+            Mistake(
+                lambda bits, block, scale_bits: float(bits + scale_bits),
+                "that would be a scale for every number: a whole block shares one.",
+            ),
+            Mistake(
+                lambda bits, block, scale_bits: bits + scale_bits / 8 / block,
+                "bits are asked for, and scale_bits are bits already: no 8 is needed.",
+            ),
+            Mistake(lambda bits, block, scale_bits: bits + 32 / block, "not every scale is a float32: use scale_bits."),
+            Mistake(
+                lambda bits, block, scale_bits: bits + block / scale_bits,
+                "upside down: a longer block makes the scale cheaper for each number.",
+            ),
+            Mistake(
+                lambda bits, block, scale_bits: float(bits * block + scale_bits),
+                "those are the bits of the whole block; for each number, please.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.cards",
+        reference=_cards(),
+        cases=CARDS_CASES,
+        mistakes=[
+            Mistake(_cards(math.floor), "rounded down: what does not fit on the last card needs one more."),
+            Mistake(_cards(round), "rounded to nearest: a little too much is still too much for one card."),
+            Mistake(
+                _cards(lambda cards: math.floor(cards) + 1),
+                "what fits exactly needs no further card: one of the cases fills its card to the last byte.",
+            ),
+            Mistake(_cards(byte=1), "those are bits; a card's size is given in bytes."),
+            Mistake(_cards(gigabyte=2**30), "a GB is 10^9 bytes; 2^30 bytes are a GiB, seven per cent more."),
+            Mistake(
+                lambda parameters, bits, card: math.ceil(parameters * 4 / (card * 1e9)),
+                "as if every parameter took 4 bytes: use `bits`.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="01.notes",
+        reference="aceg",
+        compare=_letters,
+        mistakes=[
+            Mistake("ace", "one is missing. How many bytes do 175 billion parameters take? What has 80 GB?"),
+            Mistake("acg", "one is missing. Count the fraction bits of each format in the sentences about formats."),
+            Mistake("aeg", "one is missing: ask torch.finfo how far each type reaches."),
+            Mistake("ceg", "one is missing: what is 2 to a negative power?"),
+            Mistake("abceg", "b is right: add up -128, 8 and 1."),
+            Mistake("acdeg", "d is right: bf16 has the exponent bits of fp32, and so very nearly its range."),
+            Mistake("acefg", "f is right: 70 billion *parameters*, times four bytes."),
+            Mistake("bdf", "those are the right ones; it is the wrong ones that are asked for."),
+        ],
+    ),
+]
