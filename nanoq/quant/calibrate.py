@@ -16,11 +16,13 @@ class LayerStats:
     Attributes:
         gram: (in, in).
         tokens: number of inputs seen.
+        factored: what `gptq` made of the Gram matrix, for the next layer that reads the same input.
     """
 
     def __init__(self, width: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
         self.gram = torch.zeros(width, width, dtype=dtype, device=device)
         self.tokens = 0
+        self.factored: dict = {}
 
     @classmethod
     def of(cls, inputs: Tensor) -> "LayerStats":
@@ -34,6 +36,7 @@ class LayerStats:
         x = inputs.reshape(-1, inputs.shape[-1]).to(self.gram.dtype)
         if not len(x):
             return
+        self.factored.clear()
         self.tokens += len(x)
         # gram <- gram * old / new + x^T x / new, in place: a rank-k update
         self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
@@ -61,9 +64,23 @@ def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0
 
 @contextmanager
 def observe(layers: dict[str, nn.Module]) -> Iterator[dict[str, LayerStats]]:
-    """Gather the statistics of the inputs that the layers see while the block runs: {name: LayerStats}."""
-    stats = {name: LayerStats(layer.weight.shape[1], device=layer.weight.device) for name, layer in layers.items()}
-    hooks = [layer.register_forward_pre_hook(lambda _, args, mine=stats[name]: mine.add(args[0]))
+    """Gather the statistics of the inputs that the layers see while the block runs: {name: LayerStats}.
+
+    The names come in the order in which the layers ran. Layers that read the very same tensor, as queries, keys and
+    values do, share one object.
+    """
+    stats: dict[str, LayerStats] = {}
+    read: dict[str, Tensor] = {}  # what each object's first layer read last
+
+    def note(name: str, x: Tensor) -> None:
+        twin = next((other for other, tensor in read.items() if tensor is x and other != name), None)
+        if twin:
+            stats[name] = stats[twin]
+            return
+        stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)).add(x)
+        read[name] = x
+
+    hooks = [layer.register_forward_pre_hook(lambda _, args, name=name: note(name, args[0]))
              for name, layer in layers.items()]
     try:
         yield stats

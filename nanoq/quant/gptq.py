@@ -12,24 +12,36 @@ and columns before k are rounded already. What makes it least is to round to nea
 That is the whole algorithm. It gives the codes of the paper's algorithm 1, which updates the weights with rows of the
 Cholesky factor of the inverse Hessian, and is Babai's nearest-plane algorithm on the lattice that C spans
 (arXiv 2507.18553).
+
+The sums are matrix products but for runs of `LEAF` columns, which a compiled loop goes through one by one. The first
+call in a new installation compiles it, which takes a few seconds.
 """
 
 import itertools
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.grid import Grid
+from nanoq.quant.grid import Grid, affine_grid
+from nanoq.quant.rounding import nearest
 
-BLOCK = 32  # columns whose corrections are applied one by one; those of earlier blocks come in one matrix product
+LEAF = 32  # columns that the compiled loop takes at once
+ROWS = 64  # rows that it takes at once: LEAF * ROWS numbers stay in the fastest cache
+TOKENS_PER_INPUT = 4  # fewer, and the damping decides more than the data
 
 
-def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01, act_order: bool = False) -> Tensor:
+def gptq(
+    weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01, act_order: bool = False, descent: int = 0,
+) -> Tensor:
     """Round column after column, each to the nearest grid value once the errors before it are made up for.
 
-    An input that was always zero in the calibration couples to no other, so its weights are simply rounded.
+    An input that was always zero in the calibration couples to no other, so its weights are simply rounded. A layer
+    whose Hessian is of no use is rounded to nearest as a whole, with a warning.
 
     Args:
         weight: (out, in).
@@ -37,34 +49,71 @@ def gptq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01
         stats: of the layer's inputs.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
         act_order: whether to go from the column with the largest diagonal to that with the smallest.
+        descent: rounds of coordinate descent afterwards, which move one column at a time to its best values given
+            all the others.
 
     Returns:
         int64 codes (out, in).
 
     Raises:
-        ValueError: if the statistics are empty, do not fit, hold NaN, or cannot be factored.
+        ValueError: if the statistics are empty, do not fit, or hold NaN.
     """
     _check(weight, stats, damping)
-    weight = weight.to(stats.gram.dtype)
-    n = weight.shape[1]
-    order = stats.gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(n)
-    pull = _unit_factor(stats.gram[order][:, order], damping)  # (n, n): C_jk / C_kk above the diagonal
-    groups = grid.groups()
-    column_grids = [groups[k // grid.group_size if len(groups) > 1 else 0] for k in order.tolist()]
+    if not stats.gram.any():
+        warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
+        return nearest(weight, grid)
+    order, hessian, pull = _factored(stats, damping, act_order)
+    walk = _Walk(weight.to(hessian.dtype), grid, order)
+    walk.solve(pull, walk.weight.clone())
+    if descent:
+        couplings = hessian / hessian.diagonal()  # H_jk / H_kk
+        for _ in range(descent):
+            walk.descend(couplings)
+    return walk.result()
 
-    original = weight.T[order].contiguous()  # (n, out): a column of the weight is a contiguous row
-    target, error, codes = original.clone(), torch.empty_like(original), torch.empty_like(original)
-    for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        target[start:stop] += pull[:start, start:stop].T @ error[:start]
-        for k in range(start, stop):
-            code = column_grids[k].encode(target[k, :, None])
-            codes[k] = code[:, 0]
-            error[k] = original[k] - column_grids[k].decode(code)[:, 0]
-            target[k + 1 : stop].addr_(pull[k, k + 1 : stop], error[k])
-    result = torch.empty_like(codes)
-    result[order] = codes
-    return result.T.long()
+
+def dynamic_grid(
+    weight: Tensor, bits: int, stats: LayerStats, *, group_size: int, damping: float = 0.01, symmetric: bool = False,
+    search: str = "minmax",
+) -> Grid:
+    """The affine grid that GPTQ finds when it fits each group only as it comes to it.
+
+    By then the weights of the group have taken over errors of the columns before it, and the grid covers what they are
+    now. `gptq` on this grid is GPTQ with dynamic groups (the official code's default, but right where a group is
+    smaller than a block, too).
+
+    Args:
+        weight: (out, in).
+        bits: 2 to 8.
+        stats: of the layer's inputs.
+        group_size: columns in a group.
+        damping: as in `gptq`, which has to be given the same.
+        symmetric: as in `affine_grid`.
+        search: as in `affine_grid`.
+
+    Raises:
+        ValueError: as `gptq` and `affine_grid` do.
+    """
+    options = {"granularity": "group", "group_size": group_size, "symmetric": symmetric, "search": search}
+    grid = affine_grid(weight, bits, **options)
+    _check(weight, stats, damping)
+    if not stats.gram.any():
+        return grid
+    _, hessian, pull = _factored(stats, damping, act_order=False)
+    original = weight.T.to(hessian.dtype)  # (in, out)
+    error, grids = torch.zeros_like(original), []
+    for start in range(0, len(original), group_size):
+        mine = slice(start, start + group_size)
+        taken_over = pull[:start, mine].T @ error[:start]
+        # Were the group's own columns free, they would share it like this: the error of each column of (W - Q) C is 0.
+        shared = torch.linalg.solve_triangular(pull[mine, mine].T, taken_over, upper=False, unitriangular=True)
+        grids.append(affine_grid((original[mine] + shared).T, bits, symmetric=symmetric, search=search))
+        walk = _Walk(original[mine].T, grids[-1], torch.arange(len(shared)))
+        walk.solve(pull[mine, mine], original[mine] + taken_over)
+        error[mine] = walk.error
+    scale = torch.cat([part.scale for part in grids], dim=1).to(weight.dtype)
+    zero_point = None if symmetric else torch.cat([part.zero_point for part in grids], dim=1).to(weight.dtype)
+    return replace(grid, scale=scale, zero_point=zero_point)
 
 
 def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
@@ -76,22 +125,134 @@ def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
         raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {tuple(weight.shape)}")
     if not stats.gram.isfinite().all():
         raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
-    if not stats.gram.any():
-        raise ValueError("every calibration input of the layer was zero")
+    enough = TOKENS_PER_INPUT * weight.shape[1]
+    if stats.tokens < enough:
+        warnings.warn(f"{stats.tokens} calibration tokens are few for {weight.shape[1]} inputs; take {enough} or more",
+                      stacklevel=3)
 
 
-def _unit_factor(gram: Tensor, damping: float) -> Tensor:
-    """C_jk / C_kk of the upper triangular C with C C^T = gram + damping; (n, n).
+def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The order of the columns, and in that order the damped Hessian and C_jk / C_kk of its factor C, both (in, in).
+
+    They are kept for the other layers that read the same input.
+    """
+    key = damping, act_order
+    if key not in stats.factored:
+        gram = stats.gram.cpu()
+        order = gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(len(gram))
+        stats.factored[key] = order, *_unit_factor(gram[order][:, order] if act_order else gram, damping)
+    return stats.factored[key]
+
+
+def _unit_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """The damped Hessian H, and C_jk / C_kk of the upper triangular C with C C^T = H.
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
-    identity = gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     steps = [damping] + [step for step in (0.01, 0.1, 1.0) if step > damping]
     for share, more in itertools.zip_longest(steps, steps[1:]):
-        lower, failed = torch.linalg.cholesky_ex((gram + share * identity).flip(0, 1))
+        hessian = gram.clone()
+        hessian.diagonal().add_(share * gram.diagonal().mean())
+        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
         if not failed:
             factor = lower.flip(0, 1)
-            return factor / factor.diagonal()
+            return hessian, factor.div_(factor.diagonal().clone())
         if more:
-            warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=3)
+            warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=4)
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
+
+
+class _Walk:
+    """A weight matrix on its way to codes, transposed, so that a column is a contiguous row, and in the walk's order.
+
+    Attributes:
+        weight: (in, out).
+        error: (in, out), the weight minus its rounded value; 0 for columns that are not rounded yet.
+        codes: (in, out).
+    """
+
+    def __init__(self, weight: Tensor, grid: Grid, order: Tensor):
+        self.order, self.weight = order, weight.cpu().T[order].contiguous()
+        self.error, self.codes = torch.zeros_like(self.weight), torch.empty_like(self.weight)
+        groups, rows = grid.scale.shape[1], self.weight.shape[1]
+        self.group = (order // grid.group_size if groups > 1 else torch.zeros_like(order)).numpy()
+        zero = grid.zero_point
+        if zero is None:
+            zero = torch.full_like(grid.scale, 0 if grid.codebook is not None else (grid.levels - 1) // 2)
+        self.scale, self.zero = (self._array(t.T.expand(groups, rows)) for t in (grid.scale, zero))
+        self.codebook = self._array(torch.empty(0) if grid.codebook is None else grid.codebook)
+        self.ends = self._array(torch.tensor([0, grid.levels - 1]))
+
+    def solve(self, pull: Tensor, target: Tensor, start: int = 0) -> None:
+        """Round the columns from `start` on to `target` (columns, out), which is used up.
+
+        The second half comes after the first, whose errors it takes over in one matrix product.
+        """
+        stop = start + len(target)
+        if len(target) <= LEAF:
+            self._round(pull, target, start)
+            return
+        half = len(target) // 2
+        middle = start + half
+        self.solve(pull, target[:half], start)
+        target[half:].addmm_(pull[start:middle, middle:stop].T, self.error[start:middle])
+        self.solve(pull, target[half:], middle)
+
+    def descend(self, couplings: Tensor) -> None:
+        """Move every column once to its best values given all the others; the error cannot grow."""
+        for start in range(0, len(self.weight), LEAF):
+            mine = slice(start, start + LEAF)
+            target = self.weight[mine] + couplings[:, mine].T @ self.error - self.error[mine]
+            self._round(couplings, target, start)
+
+    def result(self) -> Tensor:
+        """The codes as int64 (out, in), in the order of the weight."""
+        codes = torch.empty_like(self.codes)
+        codes[self.order] = self.codes
+        return codes.T.long()
+
+    def _round(self, pull: Tensor, target: Tensor, start: int) -> None:
+        mine = slice(start, start + len(target))
+        _round_columns(self.weight[mine].numpy(), target.numpy(), pull[mine, mine].contiguous().numpy(),
+                       self.group[mine], self.scale, self.zero, self.codebook, self.ends, self.error[mine].numpy(),
+                       self.codes[mine].numpy())
+
+    def _array(self, values: Tensor) -> np.ndarray:
+        return values.to(self.weight).contiguous().numpy()
+
+
+@njit(cache=True)
+def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, error, codes):
+    """Round columns one by one and let every later one make up for what has changed in the error; all (columns, out).
+
+    It does what `Grid.encode` and `Grid.decode` do.
+    """
+    columns, rows = weight.shape
+    middles = (codebook[1:] + codebook[:-1]) / 2
+    origin = np.searchsorted(codebook, 0)
+    goal = np.empty((columns, ROWS), weight.dtype)
+    change = np.empty(ROWS, weight.dtype)
+    for first in range(0, rows, ROWS):
+        count = min(ROWS, rows - first)
+        goal[:, :count] = target[:, first : first + count]
+        for k in range(columns):
+            scales, zeros = scale[group[k], first : first + count], zero[group[k], first : first + count]
+            for r in range(count):
+                unit = goal[k, r] / scales[r]
+                if len(codebook):
+                    code = np.searchsorted(middles, unit)
+                    if (code - origin) % 2:
+                        code = np.searchsorted(middles, unit, side="right")
+                    value = codebook[code]
+                    codes[k, first + r] = code
+                else:
+                    code = min(max(np.rint(unit) + zeros[r], ends[0]), ends[1])
+                    value = code - zeros[r]
+                    codes[k, first + r] = code
+                new = weight[k, first + r] - value * scales[r]
+                change[r] = new - error[k, first + r]
+                error[k, first + r] = new
+            for later in range(k + 1, columns):
+                factor = pull[k, later]
+                for r in range(count):
+                    goal[later, r] += factor * change[r]

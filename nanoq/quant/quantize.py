@@ -38,7 +38,8 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
 
 @torch.no_grad()
 def quantize_model(
-    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16
+    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16,
+    true_sequential: bool = False,
 ) -> list[LayerReport]:
     """Quantise a model in place, block by block, each block calibrated on the outputs of the quantised ones before it.
 
@@ -52,6 +53,8 @@ def quantize_model(
         recipe: what to do to each layer.
         calibration: tokens (windows, T). A method such as GPTQ needs it; with it every layer's error is reported.
         batch: windows that go through a block at once.
+        true_sequential: whether a layer also sees what the quantised layers before it *in its block* give it, for
+            which the block runs once more for each of them (the official code's option of that name).
 
     Raises:
         ValueError: if the model is quantised already, the recipe names a layer that is not there, a weight holds NaN
@@ -75,14 +78,19 @@ def quantize_model(
     hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
     reports = []
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
-        inside = {name: layers[name] for name in specs if name.startswith(f"blocks.{index}.")}
-        with observe(inside if hidden else {}) as stats:
-            for x in hidden if inside else []:
-                block(x)
-        for name, layer in inside.items():
-            quantized, report = quantize_layer(name, layer, specs[name], stats.get(name))
-            model.set_submodule(name, quantized)
-            reports.append(report)
+        waiting = {name: layers[name] for name in specs if name.startswith(f"blocks.{index}.")}
+        while waiting:
+            with observe(waiting if hidden else {}) as stats:
+                for x in hidden:
+                    block(x)
+            now = list(waiting)
+            if true_sequential and stats:
+                first = next(iter(stats.values()))
+                now = [name for name in waiting if stats.get(name) is first]
+            for name in now:
+                quantized, report = quantize_layer(name, waiting.pop(name), specs[name], stats.get(name))
+                model.set_submodule(name, quantized)
+                reports.append(report)
         if block is not model.blocks[-1]:
             hidden = [block(x) for x in hidden]
     return reports
@@ -100,7 +108,7 @@ def quantize_layer(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            grid = spec.make_grid(weight)
+            grid = spec.make_grid(weight, stats)
             codes = spec.round(weight, grid, stats)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None

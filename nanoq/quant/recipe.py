@@ -10,13 +10,14 @@ from torch import Tensor
 
 from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.gptq import gptq
+from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.rounding import nearest
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
-# methods as method(weight, grid, stats, **method_options); `stats` has no default in one that needs calibration.
-GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid} | {
+# methods as method(weight, grid, stats, **method_options). A parameter `stats` without a default means that calibration
+# is needed; a grid maker with one is given it as the third argument.
+GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid, "affine-dynamic": dynamic_grid} | {
     name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()
 }
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq}
@@ -48,14 +49,18 @@ class LayerSpec:
         ):
             if name not in table:
                 raise ValueError(f"no {kind} '{name}': there are {', '.join(table)}")
-            known = [p.name for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            known = {p.name: p for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY}
             for option in options:
                 if option not in known:
                     raise ValueError(f"{kind} '{name}' has no option '{option}'; it has {', '.join(known) or 'none'}")
+            for option, parameter in known.items():
+                if parameter.default is parameter.empty and option not in options:
+                    raise ValueError(f"{kind} '{name}' needs the option '{option}'")
 
-    def make_grid(self, weight: Tensor) -> Grid:
+    def make_grid(self, weight: Tensor, stats: LayerStats | None) -> Grid:
         """The grid of a weight (out, in)."""
-        return GRIDS[self.grid](weight, self.bits, **self.grid_options)
+        more = (stats,) if _needs_stats(GRIDS[self.grid]) else ()
+        return GRIDS[self.grid](weight, self.bits, *more, **self.grid_options)
 
     def round(self, weight: Tensor, grid: Grid, stats: LayerStats | None) -> Tensor:
         """The codes of a weight (out, in) on its grid."""
@@ -63,9 +68,8 @@ class LayerSpec:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the method looks at the layer's inputs."""
-        stats = inspect.signature(METHODS[self.method]).parameters["stats"]
-        return self.bits != 16 and stats.default is stats.empty
+        """Whether the method, or the grid, looks at the layer's inputs."""
+        return self.bits != 16 and (_needs_stats(METHODS[self.method]) or _needs_stats(GRIDS[self.grid]))
 
     @property
     def label(self) -> str:
@@ -73,6 +77,11 @@ class LayerSpec:
         if self.bits == 16:
             return "float16"
         return f"{self.method} {self.bits} bit" if self.grid == "affine" else f"{self.method} {self.grid}"
+
+
+def _needs_stats(function: Callable) -> bool:
+    stats = inspect.signature(function).parameters.get("stats")
+    return stats is not None and stats.default is stats.empty
 
 
 @dataclass(frozen=True)

@@ -62,3 +62,19 @@ def stale_gptq(weight: Tensor, grid: Grid, gram: Tensor) -> Tensor:
         value = column.decode(codes[:, j : j + 1])[:, 0]
         w[:, j + 1 :] -= ((w[:, j] - value) / inverse[j, j])[:, None] * inverse[j, j + 1 :]
     return codes.long()
+
+
+def babai(row: Tensor, scale: float, gram: Tensor) -> Tensor:
+    """Babai's nearest plane: whole numbers z for which scale * z is near a row (n,) in the norm of the Hessian.
+
+    The lattice is spanned by the columns of a matrix B with B^T B = scale**2 * H. The algorithm settles its last basis
+    vector first, so that the columns are turned round.
+    """
+    basis = scale * torch.linalg.cholesky(damped(gram)).T.flip(1)  # (n, n)
+    orthogonal, triangle = torch.linalg.qr(basis)
+    rest = orthogonal.T @ (basis @ (row.flip(0) / scale))
+    codes = torch.zeros_like(row)
+    for k in reversed(range(len(row))):
+        codes[k] = torch.round(rest[k] / triangle[k, k])
+        rest -= codes[k] * triangle[:, k]
+    return codes.flip(0).long()

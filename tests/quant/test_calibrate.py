@@ -25,6 +25,19 @@ def test_the_output_error_is_that_of_the_layer():
     assert LayerStats.of(x).output_error(weight, other) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_layers_that_read_the_same_tensor_share_their_statistics():
+    layers = {name: nn.Linear(4, 4) for name in ("queries", "keys", "values", "out")}
+    with observe(layers) as stats, torch.no_grad():
+        for seed in range(3):
+            x = inputs(10, 4, seed=seed)
+            layers["out"](layers["queries"](x) + layers["keys"](x) + layers["values"](x))
+    assert stats["queries"] is stats["keys"] is stats["values"]
+    assert stats["queries"].tokens == stats["out"].tokens == 30
+    assert list(stats) == ["queries", "keys", "values", "out"]
+    both = torch.cat([inputs(10, 4, seed=seed) for seed in range(3)])
+    assert torch.allclose(stats["keys"].gram, LayerStats.of(both).gram, atol=1e-6)
+
+
 def test_observing_sees_what_each_layer_sees_and_then_stops():
     first, second = nn.Linear(4, 6), nn.Linear(6, 3)
     model = nn.Sequential(first, nn.ReLU(), second)

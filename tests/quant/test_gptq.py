@@ -1,10 +1,11 @@
 import itertools
+import warnings
 
 import pytest
 import torch
-from references import classic_gptq, column_of, damped, obq_in_order, stale_gptq
+from references import babai, classic_gptq, column_of, damped, obq_in_order, stale_gptq
 
-from nanoq.quant import Grid, LayerStats, affine_grid, gptq, nearest, recipe
+from nanoq.quant import Grid, LayerStats, affine_grid, dynamic_grid, gptq, nearest, recipe
 
 
 def correlated_inputs(width, tokens=1024, rho=0.9, seed=0, dtype=torch.float64):
@@ -121,6 +122,103 @@ def test_weights_of_inputs_that_were_always_zero_are_rounded_to_nearest():
     assert not torch.equal(codes[:, alive], nearest(weight, grid)[:, alive])
 
 
+def test_a_layer_that_saw_only_zeros_is_rounded_to_nearest_and_says_so():
+    weight, grid, stats = problem()
+    stats.gram.zero_()
+    with pytest.warns(UserWarning, match="rounded to nearest, because every calibration input was zero"):
+        assert torch.equal(gptq(weight, grid, stats), nearest(weight, grid))
+
+
+def test_few_calibration_tokens_are_pointed_out():
+    weight, grid, _ = problem()
+    with pytest.warns(UserWarning, match="319 calibration tokens are few for 80 inputs; take 320 or more"):
+        gptq(weight, grid, LayerStats.of(correlated_inputs(80, tokens=319)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gptq(weight, grid, LayerStats.of(correlated_inputs(80, tokens=320)))
+
+
+def test_it_is_babais_nearest_plane_algorithm():
+    weight, _, stats = problem(bits=8)
+    grid = affine_grid(10 * weight, 8)  # so wide that no code is ever clamped
+    for row in range(3):
+        codes = babai(weight[row], float(grid.scale[row]), stats.gram)
+        assert torch.equal(gptq(weight, grid, stats)[row] - grid.zero_point[row].long(), codes)
+
+
+def test_its_error_is_within_babais_bound():
+    weight, _, stats = problem()
+    grid = affine_grid(10 * weight, 8)
+    change = weight - grid.decode(gptq(weight, grid, stats))
+    hessian = damped(stats.gram)
+    pivots = torch.linalg.cholesky(hessian.flip(0, 1)).diagonal().square()  # of the LDL factors
+    bound = grid.scale[:, 0].square() * pivots.sum() / 4
+    assert (((change @ hessian) * change).sum(1) <= bound).all()
+
+
+@pytest.mark.parametrize("options", GRIDS, ids=str)
+def test_coordinate_descent_never_makes_it_worse_and_ends(options):
+    weight, grid, stats = problem(width=100, rho=0.6, **options)
+    hessian = damped(stats.gram)
+
+    def loss(rounds):
+        change = weight - grid.decode(gptq(weight, grid, stats, descent=rounds))
+        return ((change @ hessian) * change).sum(1)
+
+    losses = [loss(rounds) for rounds in (0, 1, 2, 30, 31)]
+    assert all((after <= before * (1 + 1e-9)).all() for before, after in itertools.pairwise(losses))
+    assert losses[1].sum() < 0.99 * losses[0].sum()
+    assert torch.equal(losses[3], losses[4])
+
+
+def test_after_coordinate_descent_no_single_column_can_be_improved():
+    weight, grid, stats = problem(out=5, width=70, rho=0.6)
+    hessian, codes = damped(stats.gram), gptq(weight, grid, stats, descent=50)
+    change = weight - grid.decode(codes)
+    least = ((change @ hessian) * change).sum(1)
+    for k in range(70):
+        for step in (-1, 1):
+            moved = codes.clone()
+            moved[:, k] = (moved[:, k] + step).clamp(0, 7)
+            other = weight - grid.decode(moved)
+            assert (((other @ hessian) * other).sum(1) >= least - 1e-12).all()
+
+
+@pytest.mark.parametrize("group_size", [7, 16, 32, 50])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_dynamic_groups_fit_the_compensated_weights(group_size, symmetric):
+    weight, _, stats = problem(width=100)
+    grid = dynamic_grid(weight, 3, stats, group_size=group_size, symmetric=symmetric)
+    codes = gptq(weight, grid, stats)
+    # Columns before a group are settled; the plain form of what the rest then is, from the inverse Hessian.
+    for start in range(0, 100, group_size):
+        inverse = torch.linalg.inv(damped(stats.gram)[start:, start:])
+        coupling = damped(stats.gram)[:start, start:] @ inverse  # what each settled column's error does to the rest
+        error = (weight - grid.decode(codes))[:, :start]
+        compensated = (weight[:, start:] + error @ coupling)[:, :group_size]
+        part = affine_grid(compensated, 3, symmetric=symmetric)
+        assert torch.allclose(part.scale[:, 0], grid.scale[:, start // group_size], rtol=2e-3)
+
+
+def test_dynamic_groups_pay_where_small_weights_take_over_the_errors_of_large_ones():
+    weight, _, stats = problem(out=64, width=128)
+    weight[:, 16:32] /= 50
+    static = affine_grid(weight, 3, granularity="group", group_size=16)  # too narrow there for what is to come
+    dynamic = dynamic_grid(weight, 3, stats, group_size=16)
+    assert error(weight, dynamic, gptq(weight, dynamic, stats), stats) < error(
+        weight, static, gptq(weight, static, stats), stats)
+
+
+def test_layers_with_the_same_input_share_one_factor(monkeypatch):
+    weight, grid, stats = problem()
+    first = gptq(weight, grid, stats)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", None)  # cannot be called again
+    assert torch.equal(gptq(weight, grid, stats), first)
+    stats.add(correlated_inputs(80, seed=9))
+    with pytest.raises(TypeError):
+        gptq(weight, grid, stats)
+
+
 def test_a_singular_hessian_gets_more_damping_and_a_warning():
     weight, grid, stats = problem()
     stats.gram = torch.ones(80, 80, dtype=torch.float64)
@@ -140,7 +238,6 @@ def test_float32_gives_nearly_the_codes_of_float64():
     (lambda s: setattr(s, "tokens", 0), "saw no calibration input"),
     (lambda s: setattr(s, "gram", s.gram[:5, :5]), "statistics of 5 inputs do not fit"),
     (lambda s: s.gram.fill_(torch.nan), "NaN or infinity"),
-    (lambda s: s.gram.zero_(), "every calibration input of the layer was zero"),
     (lambda s: s.gram.neg_(), "cannot be factored"),
 ])
 @pytest.mark.filterwarnings("ignore:the Hessian is singular")

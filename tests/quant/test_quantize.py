@@ -132,6 +132,21 @@ def test_each_block_is_calibrated_on_the_outputs_of_the_quantised_ones_before_it
     assert torch.equal(model.blocks[1].attention.qkv.codes, pack(recipe.default.round(weight, grid, stats), 2))
 
 
+def test_true_sequential_calibrates_each_layer_on_the_quantised_ones_before_it(checkpoint, tokens):
+    recipe = Recipe.uniform(2, "gptq")
+    model, original = checkpoint.model, deepcopy(checkpoint.model)
+    reports = quantize_model(model, recipe, tokens, true_sequential=True)
+    assert [report.layer.split(".", 2)[2] for report in reports[:4]] == ["attention.qkv", "attention.out", "mlp.up",
+                                                                         "mlp.down"]
+    block = model.blocks[0]
+    hidden = model.embed(tokens)
+    hidden = hidden + block.attention(block.attention_norm(hidden))  # with quantised attention
+    inner = nn.functional.gelu(block.mlp.up(block.mlp_norm(hidden)))
+    weight = original.blocks[0].mlp.down.weight.detach()
+    codes = recipe.default.round(weight, affine_grid(weight, 2), LayerStats.of(inner.detach().reshape(-1, 128)))
+    assert torch.equal(block.mlp.down.codes, pack(codes, 2))
+
+
 def test_gptq_has_less_error_than_nearest_in_every_layer(checkpoint, tokens):
     near = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(3), tokens)
     best = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(3, "gptq"), tokens)
