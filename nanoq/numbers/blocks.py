@@ -80,7 +80,8 @@ class PackedScales:
 
 def absmax_scales(largest: Tensor, top: float) -> Tensor:
     """Scales (rows, blocks) in float32 that take the largest number of each block to the largest value, `top`."""
-    return torch.where(largest > 0, largest, 1) / top
+    scales = largest / top
+    return torch.where(scales > 0, scales, 1)
 
 
 def power_scales(largest: Tensor, top: float) -> PackedScales:
@@ -104,7 +105,7 @@ def double_scales(largest: Tensor, top: float) -> PackedScales:
     """`absmax_scales`, their mean taken off, quantised once more: e4m3 with a float32 scale for 256 of them."""
     fmt = FLOATS["e4m3fn"]
     scales = absmax_scales(largest, top)
-    offset = scales.mean().view(1)
+    offset = scales.double().mean().float().view(1)  # the sum may lie beyond float32
     rest = F.pad((scales - offset).flatten(), (0, -scales.numel() % SCALES_PER_COARSE)).view(-1, SCALES_PER_COARSE)
     coarse = absmax_scales(rest.abs().amax(1, keepdim=True), fmt.max)
     codes = fmt.encode(rest / coarse, saturate=True).flatten()[: scales.numel()].view_as(scales)

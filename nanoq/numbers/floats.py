@@ -54,6 +54,8 @@ class FloatFormat:
             raise ValueError("without a sign there is no -0 to make NaN of: specials cannot be 'fnuz'")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent - 1) - 1)
+        if self.bias > 1023 or 2**self.exponent - 1 - self.has_inf - self.bias > 1023:
+            raise ValueError(f"with a bias of {self.bias} the format goes beyond float64")
 
     # ---- what it can hold ----
 
@@ -135,8 +137,8 @@ class FloatFormat:
 
         Args:
             values: the numbers.
-            rounding: "nearest" (halves to even), "zero" (cut off), or "stochastic" (up or down by chance, so that
-                the mean is right).
+            rounding: "nearest" (halves to even, or up where there is no fraction), "zero" (cut off), or "stochastic"
+                (up or down by chance, so that the mean is right).
             saturate: whether a number too large, infinity included, becomes the largest finite value. Otherwise it
                 becomes infinity; where there is none, NaN; where there is neither, the largest value.
             generator: for "stochastic".
@@ -289,7 +291,7 @@ FLOATS = {
         FloatFormat("e2m3", 2, 3, specials="none"),
         FloatFormat("e2m1", 2, 1, specials="none"),
         FloatFormat("e8m0", 8, 0, bias=127, specials="fn", signed=False, subnormals=False,
-                    dtype=torch.float8_e8m0fnu),
+                    dtype=getattr(torch, "float8_e8m0fnu", None)),  # torch 2.7 and newer
     )
 }
 

@@ -101,8 +101,8 @@ class IntFormat:
         if values.is_floating_point():
             if values.isnan().any():
                 raise ValueError("NaN is no integer")
-            values = values.double().round()
-        return values.clamp(self.min, self.max).long()
+            return values.double().round().clamp(self.min, self.max).long()
+        return values.long().clamp(self.min, self.max)
 
     def digits(self, value: int) -> str:
         """The bits of one number, as "11110110" for -10 in int8."""
@@ -122,6 +122,6 @@ class IntFormat:
 
 def _whole(values: Tensor | int) -> Tensor:
     values = torch.as_tensor(values)
-    if values.is_floating_point() and not torch.equal(values, values.round()):
-        raise ValueError("only whole numbers have a pattern; round first")
+    if values.is_floating_point() and not ((values == values.round()) & (values.abs() < 2**63)).all():
+        raise ValueError("only whole numbers have a pattern, and only below 2**63; round first")
     return values.long()

@@ -72,28 +72,30 @@ class emulate(TorchFunctionMode):
         return self._linear(*args, **(kwargs or {}))
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        y = _Product.apply(input.flatten(0, -2), weight, self).unflatten(0, input.shape[:-1])
-        return y if bias is None else y + bias
+        y = _Product.apply(input.reshape(-1, input.shape[-1]), weight, bias, self)
+        return y.view(*input.shape[:-1], len(weight))
 
 
 class _Product(torch.autograd.Function):
-    """x (n, in) times weight (out, in) transposed, and its two gradients, in a precision."""
+    """x (n, in) times weight (out, in) transposed, plus bias (out,), and the gradients of all three, in a precision."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, mode: emulate) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, mode: emulate) -> Tensor:
         p = mode.precision
         x, weight = _cast(x, p.forward, p.scaled), _cast(weight, p.forward, p.scaled)
         ctx.save_for_backward(x, weight)
-        ctx.mode = mode
-        return _cast(x @ weight.T, p.result)
+        ctx.mode, ctx.has_bias = mode, bias is not None
+        y = x @ weight.T
+        return _cast(y if bias is None else y + bias, p.result)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         p, (x, weight) = ctx.mode.precision, ctx.saved_tensors
         small = _cast(gradient, p.gradient, p.scaled)
         ctx.mode.gradients += int((gradient != 0).sum())
         ctx.mode.flushed += int(((gradient != 0) & (small == 0)).sum())
-        return _cast(small @ weight, p.result), _cast(small.T @ x, p.result), None
+        bias = _cast(small.sum(0), p.result) if ctx.has_bias else None
+        return _cast(small @ weight, p.result), _cast(small.T @ x, p.result), bias, None
 
 
 def _cast(x: Tensor, dtype: torch.dtype, scaled: bool = False) -> Tensor:
@@ -160,7 +162,7 @@ def train_mixed(
         batches: whatever `loss` takes.
         optimizer: of the model's parameters.
         precision: a name in `PRECISIONS`.
-        scheduler: of the optimizer's learning rate; it advances with every batch.
+        scheduler: of the optimizer's learning rate; it advances with every step that is not skipped.
         store: a name in `nanoq.numbers.FLOATS`.
         rounding: of the stored weights: "nearest", or "stochastic", which keeps small updates in the mean.
         seed: of stochastic rounding.
@@ -170,9 +172,10 @@ def train_mixed(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"no precision {precision!r}: there are {', '.join(PRECISIONS)}")
-    types, scale = PRECISIONS[precision], LossScale()
+    types, scale, steps = PRECISIONS[precision], LossScale(), []
     round_weight = partial(float_format(store).round, rounding=rounding, generator=torch.Generator().manual_seed(seed))
-    steps = []
+    for parameter in model.parameters():
+        parameter.data.copy_(round_weight(parameter.data))
     model.train()
     for batch in progress(batches, desc=f"train in {precision}", unit="step"):
         factor = scale.value if types.loss_scaling else 1.0
@@ -182,7 +185,7 @@ def train_mixed(
         (value * factor).backward()
         skipped = not _unscale(model, factor) and types.loss_scaling
         lost = 0.0 if skipped else _update(model, optimizer, None if store == "fp32" else round_weight)
-        if scheduler:
+        if scheduler and not skipped:
             scheduler.step()
         scale.update(skipped)
         steps.append(Step(value.item(), factor, skipped, mode.flushed / max(1, mode.gradients), lost))

@@ -1,7 +1,9 @@
 """Quantisation: grids, rounding methods, recipes, and the driver that takes a whole model through one."""
 
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
+from nanoq.quant.gguf_format import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
+from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.obs import obq, obs_prune
 from nanoq.quant.packing import pack, packed_bytes, unpack
@@ -19,6 +21,7 @@ from nanoq.quant.rounding import nearest
 
 __all__ = [
     "GRIDS", "METHODS", "Grid", "LayerReport", "LayerSpec", "LayerStats", "QuantLinear", "Recipe", "affine_grid",
-    "block_grid", "dynamic_grid", "gptq", "linear_layers", "load_quantized", "nearest", "obq", "obs_prune", "observe",
-    "pack", "packed_bytes", "quantize_layer", "quantize_model", "sample_windows", "save_quantized", "unpack",
+    "block_grid", "dynamic_grid", "export_gguf", "export_gptq", "gptq", "import_gptq", "linear_layers",
+    "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "packed_bytes", "quantize_layer",
+    "quantize_model", "sample_windows", "save_quantized", "unpack",
 ]
