@@ -1,6 +1,6 @@
 """Sampling text from a model, one token at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
@@ -22,12 +22,13 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None, generator:
 
 @torch.inference_mode()
 def stream(
-    model: GPT, prompt: Tensor, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
+    model: GPT, prompt: Tensor, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
+    make_cache: Callable[[int], KVCache] = KVCache,
 ) -> Iterator[int]:
     """Continue the tokens `prompt` (T,) without end, one id after another.
 
     Each token is read once, its keys and values kept in a cache. When the context is full, the later half of it is
-    read again and the rest forgotten.
+    read again and the rest forgotten. `make_cache` makes an empty cache for a number of blocks.
 
     Raises:
         ValueError: if the prompt is empty, or temperature or top_k is out of range.
@@ -38,7 +39,7 @@ def stream(
         raise ValueError("temperature must not be negative, and top_k must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     context = model.config.context
-    read, cache = prompt[-context:], KVCache(model.config.layers)
+    read, cache = prompt[-context:], make_cache(model.config.layers)
     history = read.tolist()
     while True:
         logits = model(read[None].to(next(model.parameters()).device), cache)[0, -1]
@@ -48,13 +49,15 @@ def stream(
         read = token
         if cache.length == context:
             history = history[-(context // 2 + 1) :]
-            read, cache = torch.tensor(history), KVCache(model.config.layers)
+            read, cache = torch.tensor(history), make_cache(model.config.layers)
 
 
 def generate(
     model: GPT, tokenizer: CharTokenizer, prompt: str, length: int = 200, *,
     temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
+    make_cache: Callable[[int], KVCache] = KVCache,
 ) -> str:
-    """The prompt and `length` more characters."""
-    tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
+    """The prompt and `length` more characters, sampled as `stream` does."""
+    tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed,
+                    make_cache=make_cache)
     return prompt + tokenizer.decode(islice(tokens, length))

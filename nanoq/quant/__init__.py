@@ -1,5 +1,13 @@
 """Quantisation: grids, rounding methods, recipes, and the driver that takes a whole model through one."""
 
+from nanoq.quant.activations import (
+    QuantizedKVCache,
+    StepwiseModel,
+    plant_outliers,
+    quantized_activations,
+    round_activations,
+    smooth,
+)
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.gguf_format import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
@@ -20,8 +28,9 @@ from nanoq.quant.recipe import GRIDS, METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import nearest
 
 __all__ = [
-    "GRIDS", "METHODS", "Grid", "LayerReport", "LayerSpec", "LayerStats", "QuantLinear", "Recipe", "affine_grid",
-    "block_grid", "dynamic_grid", "export_gguf", "export_gptq", "gptq", "import_gptq", "linear_layers",
-    "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "packed_bytes", "quantize_layer",
-    "quantize_model", "sample_windows", "save_quantized", "unpack",
+    "GRIDS", "METHODS", "Grid", "LayerReport", "LayerSpec", "LayerStats", "QuantLinear", "QuantizedKVCache", "Recipe",
+    "StepwiseModel", "affine_grid", "block_grid", "dynamic_grid", "export_gguf", "export_gptq", "gptq", "import_gptq",
+    "linear_layers", "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "packed_bytes",
+    "plant_outliers", "quantize_layer", "quantize_model", "quantized_activations", "round_activations",
+    "sample_windows", "save_quantized", "smooth", "unpack",
 ]

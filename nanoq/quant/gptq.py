@@ -62,10 +62,11 @@ def gptq(
     if not stats.gram.any():
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
-    order, hessian, pull = _factored(stats, damping, act_order)
-    walk = _Walk(weight.to(hessian.dtype), grid, order)
+    order, pull, damping = _factored(stats, damping, act_order)
+    walk = _Walk(weight.to(pull.dtype), grid, order)
     walk.solve(pull, walk.weight.clone())
     if descent:
+        hessian = _damped(stats.gram.cpu()[order][:, order], damping)
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
             walk.descend(couplings)
@@ -99,8 +100,8 @@ def dynamic_grid(
     _check(weight, stats, damping)
     if not stats.gram.any():
         return grid
-    _, hessian, pull = _factored(stats, damping, act_order=False)
-    original = weight.T.to(hessian.dtype)  # (in, out)
+    _, pull, _ = _factored(stats, damping, act_order=False)
+    original = weight.T.to(pull.dtype)  # (in, out)
     error, grids = torch.zeros_like(original), []
     for start in range(0, len(original), group_size):
         mine = slice(start, start + group_size)
@@ -131,8 +132,8 @@ def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
                       stacklevel=3)
 
 
-def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The order of the columns, and in that order the damped Hessian and C_jk / C_kk of its factor C, both (in, in).
+def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tensor, Tensor, float]:
+    """The order of the columns (in,); C_jk / C_kk (in, in) of the factor C in that order; the damping that it took.
 
     They are kept for the other layers that read the same input.
     """
@@ -144,22 +145,27 @@ def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tenso
     return stats.factored[key]
 
 
-def _unit_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """The damped Hessian H, and C_jk / C_kk of the upper triangular C with C C^T = H.
+def _unit_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
+    """C_jk / C_kk of the upper triangular C with C C^T = H, the damped Hessian, and the damping that it took.
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
     steps = [damping] + [step for step in (0.01, 0.1, 1.0) if step > damping]
     for share, more in itertools.zip_longest(steps, steps[1:]):
-        hessian = gram.clone()
-        hessian.diagonal().add_(share * gram.diagonal().mean())
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
+        lower, failed = torch.linalg.cholesky_ex(_damped(gram, share).flip(0, 1))
         if not failed:
             factor = lower.flip(0, 1)
-            return hessian, factor.div_(factor.diagonal().clone())
+            return factor.div_(factor.diagonal().clone()), share
         if more:
             warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=4)
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
+
+
+def _damped(gram: Tensor, share: float) -> Tensor:
+    """The Gram matrix with a share of its mean diagonal added to the diagonal."""
+    hessian = gram.clone()
+    hessian.diagonal().add_(share * gram.diagonal().mean())
+    return hessian
 
 
 class _Walk:

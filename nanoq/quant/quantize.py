@@ -88,7 +88,7 @@ def quantize_model(
                 first = next(iter(stats.values()))
                 now = [name for name in waiting if stats.get(name) is first]
             for name in now:
-                quantized, report = quantize_layer(name, waiting.pop(name), specs[name], stats.get(name))
+                quantized, report = quantize_layer(name, waiting.pop(name), specs[name], stats.pop(name, None))
                 model.set_submodule(name, quantized)
                 reports.append(report)
         if block is not model.blocks[-1]:

@@ -5,6 +5,7 @@ import torch
 
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, generate, stream
 from nanoq.lm.generate import next_token
+from nanoq.lm.model import KVCache
 
 TOKENIZER = CharTokenizer("abcdefghij")
 PROMPT = TOKENIZER.encode("abc")
@@ -88,6 +89,18 @@ def test_only_the_end_of_a_long_prompt_is_read(model):
 def test_generate_returns_the_prompt_and_the_asked_for_characters(model):
     tokens = take(model, 9, seed=3, temperature=0.5, top_k=4)
     assert generate(model, TOKENIZER, "abc", 9, seed=3, temperature=0.5, top_k=4) == "abc" + TOKENIZER.decode(tokens)
+
+
+def test_the_cache_may_be_another_one(model):
+    made = []
+
+    def make_cache(layers):
+        made.append(KVCache(layers))
+        return made[-1]
+
+    text = generate(model, TOKENIZER, "abc", 30, make_cache=make_cache)
+    assert text == generate(model, TOKENIZER, "abc", 30)
+    assert [(len(cache.keys), cache.length) for cache in made] == [(2, 16)] * 3  # 14 tokens, then 8 from each half
 
 
 def test_an_empty_prompt_is_an_error(model):
