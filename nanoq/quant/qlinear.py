@@ -12,18 +12,22 @@ TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "code
 
 
 class QuantLinear(nn.Module):
-    """Holds packed codes and their grid, and makes the float weight anew in every call.
+    """Holds packed codes and their grid, and makes the float weight anew in every call, unless it has a kernel.
 
     Its buffers are what a checkpoint saves, those that a layer does not have being None:
     `codes` uint8 (out, bytes); `scale` (rows, groups), in float16 where that is exact, in 8 bits with `scale_coarse`
     and `scale_offset` (`PackedScales`) where the grid keeps it so; `zero_point`, all of them in one packed stream;
     `codebook`, unless it has a name. `layout` is what is needed beside them. The bias stays a parameter like those of
     the layers that are not quantised.
+
+    `kernel` multiplies by the packed codes themselves where it can; `nanoq.quant.kernels` sets it. Without one the
+    layer computes what the file's values give, bit for bit.
     """
 
     def __init__(self, layout: dict[str, int | str], tensors: dict[str, Tensor | None]):
         super().__init__()
         self.layout = layout
+        self.kernel = None
         for name in TENSORS:
             self.register_buffer(name, tensors.get(name))
         bias = tensors.get("bias")
@@ -73,8 +77,21 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the type of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.kernel is not None and self.kernel.takes(x):
+            y = self.kernel(x)
+            return y if bias is None else y + bias
         return F.linear(x, self.dequantize().to(x.dtype), bias)
+
+    @property
+    def backend(self) -> str:
+        """How it computes: "dequantize", or the name of its kernel."""
+        return "dequantize" if self.kernel is None else self.kernel.backend
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
-        return f"out_features={len(self.codes)}, " + ", ".join(f"{k}={v}" for k, v in self.layout.items())
+        shown = {"out_features": len(self.codes)} | self.layout | {"backend": self.backend}
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.kernel = None  # it was made from the old scales
