@@ -41,6 +41,12 @@ class LayerStats:
         # gram <- gram * old / new + x^T x / new, in place: a rank-k update
         self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
 
+    def damped(self, share: float) -> Tensor:
+        """The Gram matrix (in, in), with a share of its mean diagonal added to the diagonal."""
+        gram = self.gram.clone()
+        gram.diagonal().add_(share * self.gram.diagonal().mean())
+        return gram
+
     def output_error(self, weight: Tensor, quantized: Tensor) -> float:
         """Mean squared error of the layer's outputs over their mean square, for both weights (out, in)."""
         weight = weight.to(self.gram.dtype)

@@ -66,11 +66,11 @@ def gptq(
     walk = _Walk(weight.to(pull.dtype), grid, order)
     walk.solve(pull, walk.weight.clone())
     if descent:
-        hessian = _damped(stats.gram.cpu()[order][:, order], damping)
+        hessian = stats.damped(damping).cpu()[order[:, None], order]
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
             walk.descend(couplings)
-    return walk.result()
+    return walk.result().to(weight.device)
 
 
 def dynamic_grid(
@@ -101,7 +101,7 @@ def dynamic_grid(
     if not stats.gram.any():
         return grid
     _, pull, _ = _factored(stats, damping, act_order=False)
-    original = weight.T.to(pull.dtype)  # (in, out)
+    original = weight.cpu().T.to(pull.dtype)  # (in, out)
     error, grids = torch.zeros_like(original), []
     for start in range(0, len(original), group_size):
         mine = slice(start, start + group_size)
@@ -112,8 +112,8 @@ def dynamic_grid(
         walk = _Walk(original[mine].T, grids[-1], torch.arange(len(shared)))
         walk.solve(pull[mine, mine], original[mine] + taken_over)
         error[mine] = walk.error
-    scale = torch.cat([part.scale for part in grids], dim=1).to(weight.dtype)
-    zero_point = None if symmetric else torch.cat([part.zero_point for part in grids], dim=1).to(weight.dtype)
+    scale = torch.cat([part.scale for part in grids], dim=1).to(weight)
+    zero_point = None if symmetric else torch.cat([part.zero_point for part in grids], dim=1).to(weight)
     return replace(grid, scale=scale, zero_point=zero_point)
 
 
@@ -139,33 +139,28 @@ def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tenso
     """
     key = damping, act_order
     if key not in stats.factored:
-        gram = stats.gram.cpu()
-        order = gram.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(len(gram))
-        stats.factored[key] = order, *_unit_factor(gram[order][:, order] if act_order else gram, damping)
+        order = torch.arange(len(stats.gram))
+        if act_order:
+            order = stats.gram.diagonal().argsort(descending=True, stable=True).cpu()
+        stats.factored[key] = order, *_unit_factor(stats, order, damping)
     return stats.factored[key]
 
 
-def _unit_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
-    """C_jk / C_kk of the upper triangular C with C C^T = H, the damped Hessian, and the damping that it took.
+def _unit_factor(stats: LayerStats, order: Tensor, damping: float) -> tuple[Tensor, float]:
+    """C_jk / C_kk (in, in) of the upper triangular C with C C^T = H, and the damping that it took.
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
     steps = [damping] + [step for step in (0.01, 0.1, 1.0) if step > damping]
+    reverse = order.flip(0)
     for share, more in itertools.zip_longest(steps, steps[1:]):
-        lower, failed = torch.linalg.cholesky_ex(_damped(gram, share).flip(0, 1))
+        lower, failed = torch.linalg.cholesky_ex(stats.damped(share).cpu()[reverse[:, None], reverse])
         if not failed:
             factor = lower.flip(0, 1)
             return factor.div_(factor.diagonal().clone()), share
         if more:
             warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=4)
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
-
-
-def _damped(gram: Tensor, share: float) -> Tensor:
-    """The Gram matrix with a share of its mean diagonal added to the diagonal."""
-    hessian = gram.clone()
-    hessian.diagonal().add_(share * gram.diagonal().mean())
-    return hessian
 
 
 class _Walk:

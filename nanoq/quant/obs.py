@@ -60,8 +60,7 @@ class _Rows:
     """Rows (out, in) on their way: which weights are free, and the inverse (out, in, in) of their Hessian."""
 
     def __init__(self, weight: Tensor, stats: LayerStats, damping: float):
-        hessian = stats.gram.double().clone()
-        hessian.diagonal().add_(damping * hessian.diagonal().mean())
+        hessian = stats.damped(damping).double()
         self.weight = weight.double().clone()
         self.free = torch.ones_like(weight, dtype=torch.bool)
         self.inverse = torch.linalg.inv(hessian).repeat(len(weight), 1, 1)
