@@ -5,6 +5,7 @@ Blackwell GPUs, NF4 that of QLoRA (Dettmers et al. 2023, arXiv 2305.14314, secti
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ def _finite_values(name: str) -> Tensor:
     return values[values.isfinite()].unique().float()  # ascending; -0 and 0 are one
 
 
+# The element types of OCP's formats, whether one of `BLOCKS` uses them or not, and NormalFloat.
 CODEBOOKS = {name: _finite_values(name) for name in ("e2m1", "e3m2", "e2m3", "e4m3fn", "e5m2")} | {
     "nf4": normal_float()}
 
@@ -44,7 +46,7 @@ def nearest_code(units: Tensor, codebook: Tensor) -> Tensor:
     A number half-way goes to the value that is an even number of places from 0, which for the floating-point
     codebooks is IEEE's rule.
     """
-    middles = (codebook[1:] + codebook[:-1]) / 2
+    middles = ((codebook[1:] + codebook[:-1]) / 2).to(units.dtype)
     lower, upper = torch.bucketize(units, middles), torch.bucketize(units, middles, right=True)
     zero = int((codebook < 0).sum())
     return torch.where((lower - zero) % 2 == 0, lower, upper)
@@ -57,7 +59,7 @@ class PackedScales:
     Attributes:
         format: a name in `FLOATS`.
         codes: patterns of that format, uint8 (rows, blocks).
-        coarse: float32 (n,), one for each n-th part of the codes in reading order, rounded up; None for 1.
+        coarse: float32 (n,), one for each `SCALES_PER_COARSE` codes in reading order, or one for all; None for 1.
         offset: float32 (1,); None for 0.
     """
 
@@ -102,14 +104,24 @@ def fp8_scales(largest: Tensor, top: float) -> PackedScales:
 
 
 def double_scales(largest: Tensor, top: float) -> PackedScales:
-    """`absmax_scales`, their mean taken off, quantised once more: e4m3 with a float32 scale for 256 of them."""
-    fmt = FLOATS["e4m3fn"]
+    """`absmax_scales`, their mean taken off, quantised once more: e4m3 with a float32 scale for 256 of them.
+
+    That is for matrices whose blocks are alike. A scale far below the mean is less than a step of the second
+    quantisation, and lost; then there is a warning.
+    """
+    fmt, used = FLOATS["e4m3fn"], largest > 0
     scales = absmax_scales(largest, top)
-    offset = scales.double().mean().float().view(1)  # the sum may lie beyond float32
-    rest = F.pad((scales - offset).flatten(), (0, -scales.numel() % SCALES_PER_COARSE)).view(-1, SCALES_PER_COARSE)
+    offset = scales[used].double().mean().float().view(1) if used.any() else scales.new_ones(1)  # no float32 overflow
+    rest = torch.where(used, scales - offset, 0)
+    rest = F.pad(rest.flatten(), (0, -rest.numel() % SCALES_PER_COARSE)).view(-1, SCALES_PER_COARSE)
     coarse = absmax_scales(rest.abs().amax(1, keepdim=True), fmt.max)
     codes = fmt.encode(rest / coarse, saturate=True).flatten()[: scales.numel()].view_as(scales)
-    return PackedScales("e4m3fn", codes.to(torch.uint8), coarse.flatten(), offset)
+    packed = PackedScales("e4m3fn", codes.to(torch.uint8), coarse.flatten(), offset)
+    lost = int((((packed.decode() - scales).abs() > scales / 2) & used).sum())
+    if lost:
+        warnings.warn(f"{lost} of {used.sum()} scales are too far below the mean for double quantisation: use 'nf4'",
+                      stacklevel=4)
+    return packed
 
 
 @dataclass(frozen=True)
@@ -142,10 +154,14 @@ class BlockFormat:
         """Code and scale, without what there is once for a whole matrix (NVFP4: 32 bits; NF4 doubly quantised: 32)."""
         return self.bits + self.scale_bits / self.block
 
-    def scales(self, weight: Tensor) -> Tensor | PackedScales:
-        """The scales (rows, blocks) of finite numbers (rows, columns); the last block of a row may be shorter."""
+    def scales(self, weight: Tensor) -> tuple[Tensor, PackedScales | None]:
+        """The scales of finite numbers (rows, columns), float32 (rows, blocks), and what 8 bits keep of them, if so.
+
+        The last block of a row may be shorter.
+        """
         largest = [part.abs().amax(1, keepdim=True) for part in weight.float().split(self.block, dim=1)]
-        return self.make_scales(torch.cat(largest, dim=1), float(self.codebook[-1]))
+        made = self.make_scales(torch.cat(largest, dim=1), float(self.codebook[-1]))
+        return (made.decode(), made) if isinstance(made, PackedScales) else (made, None)
 
     def round(self, weight: Tensor) -> Tensor:
         """The nearest values of the format: (rows, columns) -> float32 (rows, columns).
@@ -155,8 +171,7 @@ class BlockFormat:
         """
         if weight.dim() != 2 or not weight.isfinite().all():
             raise ValueError("a matrix (rows, columns) of finite numbers is needed")
-        scales = self.scales(weight)
-        scale = scales.decode() if isinstance(scales, PackedScales) else scales
+        scale, _ = self.scales(weight)
         each = scale.repeat_interleave(self.block, dim=1)[:, : weight.shape[1]]
         return self.codebook[nearest_code(weight.float() / each, self.codebook)] * each
 

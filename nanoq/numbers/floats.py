@@ -54,7 +54,8 @@ class FloatFormat:
             raise ValueError("without a sign there is no -0 to make NaN of: specials cannot be 'fnuz'")
         if self.bias is None:
             object.__setattr__(self, "bias", 2 ** (self.exponent - 1) - 1)
-        if self.bias > 1023 or 2**self.exponent - 1 - self.has_inf - self.bias > 1023:
+        highest = 2**self.exponent - 1 - self.has_inf - self.bias
+        if highest > 1023 or self._min_exponent - self.mantissa < -1074:
             raise ValueError(f"with a bias of {self.bias} the format goes beyond float64")
 
     # ---- what it can hold ----
@@ -119,12 +120,13 @@ class FloatFormat:
         self, values: Tensor | float, rounding: str = "nearest", *, saturate: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The value of the format that each number becomes: float64 for float64 and Python numbers, else float32.
+        """The value of the format that each number becomes: float32 for float32 and smaller types, else float64.
 
         Arguments and errors are those of `encode`.
         """
         rounded = self.decode(self.encode(values, rounding, saturate=saturate, generator=generator))
-        return rounded.float() if isinstance(values, Tensor) and values.dtype != torch.float64 else rounded
+        narrow = isinstance(values, Tensor) and values.is_floating_point() and values.dtype != torch.float64
+        return rounded.float() if narrow else rounded
 
     def encode(
         self, values: Tensor | float, rounding: str = "nearest", *, saturate: bool = False,
@@ -271,7 +273,8 @@ def _whole(x: Tensor, rounding: str, generator: torch.Generator | None) -> Tenso
     if rounding == "zero":
         return x.floor()
     if rounding == "stochastic":
-        return (x + torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)).floor()
+        low = x.floor()
+        return low + (torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) < x - low)
     raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
 
 

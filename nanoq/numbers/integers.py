@@ -97,7 +97,7 @@ class IntFormat:
         Raises:
             ValueError: for NaN.
         """
-        values = torch.as_tensor(values)
+        values = _tensor(values)
         if values.is_floating_point():
             if values.isnan().any():
                 raise ValueError("NaN is no integer")
@@ -120,8 +120,13 @@ class IntFormat:
         return Addition(self.digits(a), self.digits(b), total, carries, carry, value, value != a + b)
 
 
+def _tensor(values: Tensor | float) -> Tensor:
+    """A tensor as it is; a Python float in float64, which is what it is."""
+    return torch.as_tensor(values, dtype=torch.float64 if isinstance(values, float) else None)
+
+
 def _whole(values: Tensor | int) -> Tensor:
-    values = torch.as_tensor(values)
+    values = _tensor(values)
     if values.is_floating_point() and not ((values == values.round()) & (values.abs() < 2**63)).all():
         raise ValueError("only whole numbers have a pattern, and only below 2**63; round first")
     return values.long()

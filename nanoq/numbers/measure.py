@@ -18,7 +18,7 @@ class DowncastReport:
         max_error: largest absolute error of the numbers that stayed finite.
         mean_error: mean of the same.
         relative_error: root of the mean squared error over that of the mean square, of the same.
-        overflowed: finite numbers that became infinity or NaN.
+        overflowed: finite numbers that became infinity or NaN. A format that has neither saturates: that is error.
         underflowed: numbers other than 0 that became 0.
         bytes_before, bytes_after: of the tensor; bits of a smaller format are counted as if packed.
     """
@@ -45,12 +45,12 @@ def downcast_report(tensor: Tensor, kind: FloatFormat | torch.dtype | str) -> Do
     before = tensor.double()
     after = fmt.round(before)
     stayed = after.isfinite() & before.isfinite()
-    error, kept = (after - before)[stayed].abs(), before[stayed]
-    power = kept.square().sum()
+    error, kept = (after - before)[stayed].abs(), before[stayed].abs()
+    largest = kept.max().item() if len(kept) else 0.0  # squares of what is divided by it stay within float64
     return DowncastReport(
         max_error=error.max().item() if len(error) else 0.0,
         mean_error=error.mean().item() if len(error) else 0.0,
-        relative_error=(error.square().sum() / power).sqrt().item() if power > 0 else 0.0,
+        relative_error=((error / largest).norm() / (kept / largest).norm()).item() if largest else 0.0,
         overflowed=int((before.isfinite() & ~after.isfinite()).sum()),
         underflowed=int(((before != 0) & (after == 0)).sum()),
         bytes_before=tensor.numel() * tensor.element_size(),

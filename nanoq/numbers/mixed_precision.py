@@ -6,8 +6,10 @@ The small type is *emulated*: what enters a product is rounded to it, the produc
 is rounded again. That is what tensor cores do, which multiply small numbers and add up in float32, and it is fast where
 a CPU's own small products are slow. The numbers are those of the type; the time and the memory are not.
 
-`F.linear` is the only operation that is emulated: the linear layers and the head, forward and backward. Attention,
-norms, softmax and loss stay in float32. `torch.autocast` chooses nearly the same, in the real types.
+`F.linear` is the only operation that is emulated: the linear layers and the head, forward and backward. Everything else
+stays in float32, the two products inside attention among it, which `torch.autocast`, that does the same in the real
+types, rounds as well. Products that no call of `F.linear` makes are not seen: `nn.MultiheadAttention` is refused, and
+what `torch.utils.checkpoint` computes again in the backward pass has to be wrapped by itself.
 """
 
 from collections.abc import Callable, Iterable
@@ -67,6 +69,8 @@ class emulate(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace `F.linear`, and only that."""
+        if func is F.multi_head_attention_forward:
+            raise ValueError("nn.MultiheadAttention multiplies where it cannot be emulated: use layers of nn.Linear")
         if func is not F.linear:
             return func(*args, **(kwargs or {}))
         return self._linear(*args, **(kwargs or {}))
@@ -119,8 +123,14 @@ class LossScale:
         self.value, self.patience, self._good = value, patience, 0
 
     def update(self, overflowed: bool) -> None:
-        """Take note of whether a step overflowed."""
+        """Take note of whether a step overflowed.
+
+        Raises:
+            ValueError: if gradients overflow at a factor so small that it cannot be its fault.
+        """
         self._good = 0 if overflowed else self._good + 1
+        if self.value < 2.0**-24 and overflowed:
+            raise ValueError("the gradients are not finite whatever the loss scale: the training has diverged")
         if overflowed:
             self.value /= 2
         elif self._good % self.patience == 0:

@@ -24,7 +24,7 @@ class Grid:
 
     Attributes:
         bits: width of a packed code.
-        levels: number of codes in use, at most 2**bits; a symmetric grid leaves one idle.
+        levels: number of codes in use, at most 2**bits; a symmetric grid leaves one idle, a codebook some.
         scale: (rows, groups) or (1, 1), positive.
         group_size: columns in a group.
         zero_point: the code of the value 0, a whole number, in the shape of `scale`; None where it is the middle code
@@ -128,11 +128,9 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
     _check_weight(weight)
     if bits != fmt.bits:
         raise ValueError(f"{fmt.name} has {fmt.bits} bits, not {bits!r}")
-    scales = fmt.scales(weight)
-    packed = scales if isinstance(scales, PackedScales) else None
-    scale = packed.decode() if packed else scales
-    return Grid(bits, len(fmt.codebook), scale.to(weight.dtype), min(fmt.block, weight.shape[1]),
-                codebook=fmt.codebook.to(weight.dtype), packed_scale=packed)
+    scale, packed = fmt.scales(weight)
+    codebook = fmt.codebook.to(weight.device)
+    return Grid(bits, len(codebook), scale, min(fmt.block, weight.shape[1]), codebook=codebook, packed_scale=packed)
 
 
 def _check_weight(weight: Tensor) -> None:

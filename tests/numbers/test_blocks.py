@@ -112,14 +112,13 @@ def test_bits_per_weight_are_exact(name, bits):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_numbers_stored_take_the_bits_that_are_counted(name):
     fmt, weight = BLOCKS[name], random_weight(rows=64, columns=1024)
-    scales = fmt.scales(weight)
-    if isinstance(scales, PackedScales):
-        assert scales.codes.dtype == torch.uint8
-        shared = 0 if scales.coarse is None or len(scales.coarse) == 1 else 32 * len(scales.coarse)
-        bits = 8 * scales.codes.numel() + shared
-    else:
-        assert scales.dtype == torch.float32
-        bits = 32 * scales.numel()
+    scales, packed = fmt.scales(weight)
+    assert scales.dtype == torch.float32
+    bits = 32 * scales.numel()
+    if packed is not None:
+        assert packed.codes.dtype == torch.uint8
+        shared = 0 if packed.coarse is None or len(packed.coarse) == 1 else 32 * len(packed.coarse)
+        bits = 8 * packed.codes.numel() + shared
     assert len(fmt.codebook) <= 2**fmt.bits
     assert fmt.bits + bits / weight.numel() == fmt.bits_per_weight
 
@@ -133,7 +132,7 @@ def test_mx_scales_are_the_power_of_two_of_the_specification(name, top_exponent,
     weight = random_weight(seed) * 2.0**power
     largest = largest_of(weight, 32)
     exponents = (floor_log2(largest) - top_exponent).clamp(-127, 127).where(largest > 0, -top_exponent)
-    assert torch.equal(BLOCKS[name].scales(weight).decode().double(), 2.0 ** exponents.double())
+    assert torch.equal(BLOCKS[name].scales(weight)[0].double(), 2.0 ** exponents.double())
 
 
 @pytest.mark.parametrize(("largest", "exponent"), [
@@ -143,7 +142,7 @@ def test_mx_scales_are_the_power_of_two_of_the_specification(name, top_exponent,
 def test_mxfp4_scales_at_the_edges(largest, exponent):
     weight = torch.zeros(1, 32)
     weight[0, 7] = -largest
-    scales = BLOCKS["mxfp4"].scales(weight)
+    _, scales = BLOCKS["mxfp4"].scales(weight)
     assert (scales.format, scales.coarse, scales.offset) == ("e8m0", None, None)
     assert scales.codes.tolist() == [[exponent + 127]]
     assert scales.decode().tolist() == [[2.0**exponent]]
@@ -175,7 +174,7 @@ def test_nvfp4_scales_are_torchs_e4m3_of_the_published_rule(factor):
     largest = largest_of(weight, 16)
     coarse = weight.abs().max() / (448 * 6)
     codes = (largest / (6 * coarse)).clamp(max=448).to(torch.float8_e4m3fn).view(torch.uint8).clamp(min=1)
-    scales = BLOCKS["nvfp4"].scales(weight)
+    _, scales = BLOCKS["nvfp4"].scales(weight)
     assert torch.equal(scales.codes, codes)
     assert torch.equal(scales.coarse, coarse.view(1))
     assert torch.equal(scales.decode(), codes.view(torch.float8_e4m3fn).float() * coarse)
@@ -185,13 +184,13 @@ def test_nvfp4_scales_are_torchs_e4m3_of_the_published_rule(factor):
 def test_the_largest_block_of_nvfp4_has_the_largest_scale(seed):
     weight = random_weight(seed, spread=2.0)
     place = largest_of(weight, 16).argmax()
-    assert BLOCKS["nvfp4"].scales(weight).codes.flatten()[place] == 0b0_1111_110  # 448
+    assert BLOCKS["nvfp4"].scales(weight)[1].codes.flatten()[place] == 0b0_1111_110  # 448
     assert BLOCKS["nvfp4"].round(weight).abs().max() == pytest.approx(weight.abs().max().item(), rel=1e-6)
 
 
 def test_nf4_takes_the_largest_of_each_block_as_it_is():
     weight = random_weight(spread=2.0)
-    scales = BLOCKS["nf4"].scales(weight)
+    scales, _ = BLOCKS["nf4"].scales(weight)
     assert torch.equal(scales, largest_of(weight, 64))
     units = weight.double() / each(scales, weight, 64).double()
     nearest = (units[..., None] - CODEBOOKS["nf4"].double()).abs().argmin(-1)
@@ -201,7 +200,7 @@ def test_nf4_takes_the_largest_of_each_block_as_it_is():
 @pytest.mark.parametrize("spread", [0.0, 2.0])
 def test_scales_quantised_twice_are_off_by_half_an_ulp_of_e4m3(spread):
     weight = random_weight(rows=40, columns=1000, spread=spread)
-    scales, true = BLOCKS["nf4-dq"].scales(weight), largest_of(weight, 64)
+    (_, scales), true = BLOCKS["nf4-dq"].scales(weight), largest_of(weight, 64)
     assert scales.offset.item() == pytest.approx(true.mean().item(), rel=1e-6)
     assert len(scales.coarse) == 3  # for 640 scales
     rest = (true - true.mean()).flatten()
@@ -211,13 +210,30 @@ def test_scales_quantised_twice_are_off_by_half_an_ulp_of_e4m3(spread):
     assert ((scales.decode() - true).flatten().abs() <= bound + 1e-6 * true.max()).all()
 
 
+def test_scales_that_are_quantised_twice_and_lost_are_pointed_out():
+    weight = random_weight(rows=8, columns=256)
+    weight[::2] /= 1000
+    with pytest.warns(UserWarning, match="16 of 32 scales are too far below the mean"):
+        BLOCKS["nf4-dq"].scales(weight)
+
+
+def test_blocks_of_zeros_do_not_move_the_scales_of_the_others():
+    weight = 2e-4 * random_weight(rows=64, columns=256)
+    whole = BLOCKS["nf4-dq"].round(weight)[:, 64:]
+    weight[:, :64] = 0
+    error, before = (((rounded - weight[:, 64:]).norm()) for rounded in (BLOCKS["nf4-dq"].round(weight)[:, 64:], whole))
+    assert error < 1.05 * before
+    assert (BLOCKS["nf4-dq"].round(weight)[:, :64] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*too far below the mean")
 @pytest.mark.parametrize("name", ["mxfp4", "mxfp8", "nvfp4", "nf4-dq"])
 @pytest.mark.parametrize("columns", [64, 300])
 def test_packed_scales_are_positive_however_much_the_rows_differ(name, columns):
     weight = random_weight(columns=columns)
     weight[::2] *= 1e-6
     weight[2] = 0
-    scales = BLOCKS[name].scales(weight).decode()
+    scales = BLOCKS[name].scales(weight)[0]
     assert scales.dtype == torch.float32
     assert scales.shape == (8, math.ceil(columns / BLOCKS[name].block))
     assert (scales > 0).all()
@@ -297,7 +313,7 @@ def test_rounding_twice_to_nvfp4_goes_further_where_the_scale_of_a_block_is_subn
 def test_rounding_twice_to_nf4_with_scales_quantised_twice_goes_further_as_the_mean_of_the_scales_has_moved():
     weight = random_weight()
     once = BLOCKS["nf4-dq"].round(weight)
-    first, second = (BLOCKS["nf4-dq"].scales(x).offset.item() for x in (weight, once))
+    first, second = (BLOCKS["nf4-dq"].scales(x)[1].offset.item() for x in (weight, once))
     assert first != second
     assert not torch.equal(BLOCKS["nf4-dq"].round(once), once)
     assert torch.allclose(BLOCKS["nf4-dq"].round(once), once, atol=0.02 * once.abs().max().item())

@@ -492,3 +492,16 @@ def test_a_pattern_of_too_many_bits_is_an_error(name, pattern):
 def test_lists_of_values_end_at_16_bits(name):
     with pytest.raises(ValueError, match="lists end at 16 bits"):
         FLOATS[name].values()
+
+
+@pytest.mark.parametrize("name", ["fp64", "fp32", "bf16"])
+def test_stochastic_rounding_leaves_what_the_format_has(name):
+    x = torch.full((1000,), 1.5, dtype=torch.float64)
+    assert torch.equal(FLOATS[name].round(x, "stochastic", generator=torch.Generator().manual_seed(0)), x)
+
+
+def test_stochastic_rounding_is_right_where_float64_has_hardly_more_digits():
+    fmt = FloatFormat("any", 8, 49)
+    x = torch.full((200_000,), 1 + 2.0**-52, dtype=torch.float64)  # an eighth of a step above 1
+    up = fmt.round(x, "stochastic", generator=torch.Generator().manual_seed(0)) > 1
+    assert up.double().mean().item() == pytest.approx(1 / 8, abs=0.004)

@@ -205,3 +205,8 @@ def test_whole_floats_are_taken():
 def test_nan_is_no_integer():
     with pytest.raises(ValueError, match="NaN is no integer"):
         IntFormat(8).saturate(torch.tensor([1.0, torch.nan]))
+
+
+def test_python_numbers_are_read_in_full():
+    assert IntFormat(32).saturate(16777217.0) == IntFormat(32).encode(16777217.0) == 16777217
+    assert IntFormat(8).saturate(2.5000001) == 3

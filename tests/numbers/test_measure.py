@@ -202,3 +202,11 @@ def test_what_there_is_not_is_an_error_that_says_so(options, message):
         dot(torch.ones(3), torch.ones(3), **options)
     with pytest.raises(ValueError, match=message):
         matmul(torch.ones(3, 3), torch.ones(3, 3), **options)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_a_relative_error_is_right_at_the_ends_of_float64(factor):
+    x = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    assert downcast_report(factor * x, "fp64").relative_error == 0
+    if factor < 1:
+        assert downcast_report(factor * x, "fp32").relative_error == 1

@@ -362,3 +362,17 @@ def test_what_there_is_not_is_an_error_and_leaves_the_weights_alone(options, mes
         train_mixed(model, output, [torch.ones(1, 4)], torch.optim.SGD(model.parameters(), 0.5),
                     **({"precision": "fp32"} | options))
     assert (model.weight == 1).all()
+
+
+def test_attention_that_cannot_be_emulated_is_refused():
+    attention, x = nn.MultiheadAttention(8, 2), torch.zeros(3, 1, 8)
+    with emulate(PRECISIONS["bf16"]), pytest.raises(ValueError, match=r"nn\.MultiheadAttention"):
+        attention(x, x, x)
+
+
+def test_a_training_that_has_diverged_is_an_error_and_not_an_endless_row_of_skipped_steps():
+    scale = LossScale()
+    with pytest.raises(ValueError, match="diverged"):
+        for _ in range(100):
+            scale.update(True)
+    assert scale.value > 0
