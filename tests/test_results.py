@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nanoq.lm.checkpoint import load_checkpoint
+from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,32 @@ def test_the_table_in_the_readme_is_the_shipped_leaderboard(corpus):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for line in table_cells(leaderboard(corpus)):
         assert f"| {' | '.join(line)} |" in readme
+
+
+def formats():
+    with open(RESULTS / "tinystories" / "formats.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_block_formats_in_the_readme_is_the_file():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [row for row in formats() if row["method"] in ("nearest", "gptq")]
+    assert len(rows) == 2 * len(BLOCKS)
+    for row in rows:
+        delta, low, high = (f"{float(row[key]):+.5f}" for key in ("delta_nats", "ci_low", "ci_high"))
+        line = (f"| {row['format']} | {row['method'].replace('gptq', 'GPTQ')} | {float(row['average_bits']):.2f} | "
+                f"{float(row['perplexity']):.4f} | {delta} | {low} … {high} |")
+        assert line in readme
+
+
+def test_gptq_helps_on_every_block_format():
+    delta = {(row["format"], row["method"]): float(row["delta_nats"]) for row in formats()}
+    assert all(delta[name, "gptq"] < delta[name, "nearest"] / 2 for name in BLOCKS)
+
+
+def test_a_block_scale_beats_a_scale_for_each_tensor_at_four_bits():
+    delta = {(row["format"], row["method"]): float(row["delta_nats"]) for row in formats()}
+    assert delta["mxfp4", "nearest"] < delta["e2m1", "cast, scaled"] < delta["e2m1", "cast"]
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
