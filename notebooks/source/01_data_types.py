@@ -246,8 +246,8 @@ show(fig, alt="Two number lines around zero. Without subnormals the values stop 
 
 # %% [markdown]
 # - Without subnormals there is a hole around 0, and 0 itself is missing.
-# - Subnormals fill it *evenly*, with the gap of the binade above them. With the exponent of field 1 the last of them
-#   ends exactly one gap below the first normal number.
+# - Subnormals fill it *evenly*, with the gap that the smallest normal numbers have. With the exponent of field 1 the last
+#   of them ends exactly one gap below the first normal number.
 # - The price: towards 0 they have fewer and fewer digits.
 #
 # **Exercise 01.decode.** All four rules, for fp16. `float("inf")` and `float("nan")` (or `math.inf`, `math.nan`) are
@@ -593,7 +593,7 @@ def quantile(p):
     return torch.special.ndtri(torch.as_tensor(p, dtype=torch.float64))
 
 
-edge = (1 / 30 + 1 / 32) / 2  # the outermost slices end here, not at 0 and 1, which lie at infinity
+edge = (1 / 30 + 1 / 32) / 2  # the outermost quantiles; those of 0 and 1 would lie at infinity
 above = torch.linspace(0.5, 1 - edge, 9, dtype=torch.float64)  # zero and 8 positive values
 below = torch.linspace(edge, 0.5, 8, dtype=torch.float64)[:-1]  # 7 negative values
 probability = torch.cat((below, above))  # (16,)
@@ -617,8 +617,10 @@ show(fig, alt="The S-shaped distribution function of the normal distribution. Si
      "at both ends.")
 
 # %% [markdown]
-# - 0 has to be one of the values, so there are 8 above it and 7 below, with slightly different steps. The ends are cut
-#   where they are by convention.
+# - 0 has to be one of the values, so there are 8 above it and 7 below, with slightly different steps.
+# - Where do 1/30 and 1/32 come from? With 15 even steps of probability, half a step is 1/30; with 16, it is 1/32. So far
+#   from 0 and 1 the outermost quantiles would lie. bitsandbytes, QLoRA's library, takes the mean of the two, and so do we, to
+#   have the same table: another end would do as well.
 # - The values lie between −1 and 1: NF4 needs a scale, as every 4-bit format does. It is the largest weight of a block of
 #   64, which becomes 1 or −1.
 #
@@ -655,9 +657,9 @@ matrix = linear_layers(load_checkpoint("tales-2.7m").model)["blocks.2.mlp.up"].w
 assert (matrix.abs() < 0.5).float().mean() > 0.9
 row = matrix[:1, :96]  # (1, 96)
 mx = BLOCKS["mxfp4"]
-scales = mx.scales(row)
+scales, _ = mx.scales(row)
 fig, ax = plt.subplots(figsize=(8, 3.6))
-for i, scale in enumerate(scales.decode()[0]):
+for i, scale in enumerate(scales[0]):
     ax.hlines(mx.codebook * scale, 32 * i - 0.5, 32 * i + 31.5, color=COLORS["sky"], lw=1)
     ax.text(32 * i + 15.5, 0.97, f"scale $2^{{{int(math.log2(scale))}}}$", ha="center", va="top",
             transform=ax.get_xaxis_transform())
@@ -685,7 +687,10 @@ block = row[0, :32]  # (32,)
 power = math.floor(math.log2(block.abs().max())) - 2
 units = block / 2.0**power  # (32,)
 places = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
-nearest = places[(units.abs()[:, None] - places).abs().argmin(1)]  # (32,)
+away = (units.abs()[:, None] - places).abs()  # (32, 8): from each weight to each value
+closest, second = away.topk(2, largest=False).values.T  # (32,) each
+assert (closest < second).all()  # no weight lies half-way: the format would take the even code, argmin the first
+nearest = places[away.argmin(1)]  # (32,)
 by_hand = nearest * units.sign() * 2.0**power
 assert torch.equal(by_hand, mx.round(block[None])[0]) and 4 <= units.abs().max() < 8
 print(int((units.abs() > 6).sum()), "of the 32 weights saturate")
@@ -693,7 +698,7 @@ print(int((units.abs() > 6).sum()), "of the 32 weights saturate")
 code = power + 127
 show(bit_figure("e8m0", code), alt=f"The scale of the block as e8m0: eight exponent bits, field {code}, and so "
      f"2 to the power of {power}.")
-assert code == mx.scales(block[None]).codes.item()
+assert code == mx.scales(block[None])[1].codes.item()
 
 # %% [markdown]
 # ### Counting the bits
@@ -810,7 +815,7 @@ check("01.cards", cards)
 # - d) bf16 reaches to about $10^{38}$.
 # - e) fp32 has 1 sign bit, 8 exponent bits and 7 fraction bits.
 # - f) A model with 70 billion parameters takes 280 GB in fp32.
-# - g) GPT-3 takes 80 GB.
+# - g) GPT-3 takes 80 GB in fp16.
 #
 # **Exercise 01.notes.** Which are wrong? A string of letters, such as `"bd"`.
 

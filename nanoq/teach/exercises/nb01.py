@@ -1,6 +1,7 @@
 """Exercises of notebook 01, data types."""
 
 import math
+import re
 
 from nanoq.teach.check import Exercise, Mistake
 
@@ -76,8 +77,8 @@ CARDS_CASES = [
 
 
 def _letters(expected: str, got: object) -> str | None:
-    """Letters in any order, with or without commas."""
-    chosen = {letter for letter in str(got).lower() if letter.isalpha()}
+    """Letters in any order, with or without commas, or an "and" between them."""
+    chosen = {letter for letter in re.sub(r"\band\b", "", str(got).lower()) if letter.isalpha()}
     return None if chosen == set(expected) else f"{''.join(sorted(chosen))!r} is not yet the set of wrong sentences"
 
 
@@ -100,6 +101,10 @@ EXERCISES = [
             Mistake(
                 _signed(lambda bits: 1 - 2 ** (bits - 1)),
                 "one too large: that is one's complement, in which all ones are a second zero.",
+            ),
+            Mistake(
+                lambda digits: int(digits, 2) - 2 ** len(digits),
+                "right for negative numbers only: where the first bit is 0, nothing is to be taken off.",
             ),
             Mistake(
                 lambda digits: int(digits, 2) - 256 * int(digits[0]),
@@ -127,6 +132,10 @@ EXERCISES = [
             Mistake(
                 lambda total, bits: total % 2**bits,
                 "the right bits, read as unsigned: half of the remainders stand for negative numbers.",
+            ),
+            Mistake(
+                lambda total, bits: total % 2**bits - 2 ** (bits - 1),
+                "a total of 0 shall stay 0: what is taken off after the remainder has to be added before it.",
             ),
             Mistake(
                 lambda total, bits: total - 2**bits if total >= 2 ** (bits - 1) else total,
@@ -163,6 +172,7 @@ EXERCISES = [
             Mistake(_decode(below=1), "the exponent is right, but field 0 has no hidden 1: it is 0.fraction."),
             Mistake(_decode(specials=False), "field 31, all ones, is no number: infinity or NaN."),
             Mistake(_decode(nan=False), "field 31 is infinity only if the fraction is 0."),
+            Mistake(_decode(over=1), "the fraction bits come after the point: the last of them counts 1/1024, not 1."),
             Mistake(_decode(over=1023), "ten bits count in steps of 1/1024; 1023/1024 is the largest fraction, not 1."),
         ],
     ),
@@ -225,9 +235,13 @@ EXERCISES = [
     Exercise(
         id="01.block_bits",
         reference=lambda bits, block, scale_bits: bits + scale_bits / block,
-        cases=[(4, 32, 8), (8, 32, 8), (4, 16, 8), (4, 64, 32)],
+        cases=[(4, 32, 8), (8, 32, 8), (4, 16, 8), (4, 64, 32), (4, 16, 24)],
         mistakes=[
             Mistake(lambda bits, block, scale_bits: float(bits), "the scale is in the file too: count it."),
+            Mistake(
+                lambda bits, block, scale_bits: (bits * block + scale_bits) // block,
+                "`//` drops what is less than a whole bit, and that is most of what a scale adds to a number.",
+            ),
             Mistake(
                 lambda bits, block, scale_bits: float(bits + scale_bits),
                 "that would be a scale for every number: a whole block shares one.",

@@ -5,7 +5,17 @@ import math
 import torch
 
 from nanoq.numbers import FLOATS
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.check import Exercise, Mistake, difference
+
+# ---- 02.bound: at most half a step, as a share of the number ----
+
+
+def _bound(expected: float, got: object) -> str | None:
+    """u, or the slightly sharper u / (1 + u): what is half a step off a power of two is itself a little above it."""
+    if difference(expected / (1 + expected), got) is None:
+        return None
+    return difference(expected, got)
+
 
 # ---- 02.losses: what a cast made unusable ----
 
@@ -59,12 +69,13 @@ def _float8(x):
     return x.to(torch.float8_e4m3fn).float()
 
 
-def _kahan(sign=1, carry=True, round_total=True, compare_with_term=True):
+def _kahan(sign=1, carry=True, round_total=True, compare_with_term=True, corrected=True):
     def total_of(terms, small):
         total = lost = torch.tensor(0.0)
-        for term in terms:
-            term = small(term - sign * lost) if carry else term
+        for plain in terms:
+            term = small(plain - sign * lost) if carry else plain
             new = small(total + term) if round_total else total + term
+            term = term if corrected else plain
             lost = small(small(new - total) - term) if compare_with_term else small(new - total)
             total = new
         return float(total)
@@ -110,7 +121,7 @@ HISTORIES = [
 ]
 
 
-def _loss_scale(reset=True, restart=True, up=2.0, down=0.5):
+def _loss_scale(reset=True, restart=True, up=2.0, down=0.5, late=0):
     def last(overflowed, scale, patience):
         good = 0
         for overflow in overflowed:
@@ -118,7 +129,7 @@ def _loss_scale(reset=True, restart=True, up=2.0, down=0.5):
                 scale, good = scale * down, 0 if reset else good
                 continue
             good += 1
-            if good >= patience:
+            if good >= patience + late:
                 scale, good = scale * up, 0 if restart else good
         return scale
 
@@ -168,6 +179,7 @@ EXERCISES = [
         id="02.bound",
         reference=lambda fraction_bits: 2.0 ** -(fraction_bits + 1),
         cases=[(10,), (7,), (3,), (2,)],
+        compare=_bound,
         mistakes=[
             Mistake(
                 lambda fraction_bits: 2.0**-fraction_bits,
@@ -210,8 +222,12 @@ EXERCISES = [
     Exercise(
         id="02.stuck",
         reference=_stuck(),
-        cases=[(0.1, 10), (0.1, 7), (1.0, 10), (1.0, 7), (0.3, 3)],
+        cases=[(0.1, 10), (0.1, 7), (1.0, 10), (1.0, 7), (0.3, 3), (0.01, 3)],
         mistakes=[
+            Mistake(
+                lambda term, fraction_bits: max(1.0, _stuck()(term, fraction_bits)),
+                "small terms stop below 1: powers of two go on there, so begin further down.",
+            ),
             Mistake(
                 _stuck(half=False),
                 "one binade too early: a term of more than half a step still moves the total, by a whole step.",
@@ -245,6 +261,10 @@ EXERCISES = [
                 "wrong sign: lost is how much too large the total has become, so it is taken off the next term.",
             ),
             Mistake(
+                _kahan(corrected=False),
+                "what should have been added is the term after `lost` was taken off, not the one that came in.",
+            ),
+            Mistake(
                 _kahan(round_total=False),
                 "the total is not rounded: a machine with that type keeps every sum in it.",
             ),
@@ -267,6 +287,10 @@ EXERCISES = [
             Mistake(
                 lambda matrix, claimed: (claimed - matrix).abs() > 0.5,
                 "half-way numbers have two nearest integers, but the rule picks one of them: the even one.",
+            ),
+            Mistake(
+                lambda matrix, claimed: (claimed - matrix).abs() >= 0.5,
+                "that marks every half-way number, but one of its two neighbours is the right one: the even one.",
             ),
             Mistake(
                 lambda matrix, claimed: claimed != torch.floor(matrix + 0.5),
@@ -294,6 +318,22 @@ EXERCISES = [
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 128, lambda units: torch.round(units).clamp(-128, 127)),
                 "128 is not an int8: the largest number shall be code 127.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.abs().max() / 255),
+                "255 is the number of codes; they lie on both sides of 0, so this scale clamps every large number.",
+            ),
+            Mistake(
+                _to_int8(lambda w: 2 * w.abs().max() / 255),
+                "nearly: from -127 to 127 there are 254 steps, not 255.",
+            ),
+            Mistake(
+                lambda w: (_to_int8(lambda w: w.abs().max() / 127)(w)[0], (127 / w.abs().max()).item()),
+                "right codes, but that is the scale upside down: codes times scale shall give the weight again.",
+            ),
+            Mistake(
+                _to_int8(lambda w: 127 / w.abs().max()),
+                "the scale is upside down: it is the size of one step.",
             ),
             Mistake(
                 _to_int8(lambda w: w.max() / 127, lambda units: torch.round(units).clamp(-128, 127)),
@@ -427,6 +467,10 @@ EXERCISES = [
             Mistake(
                 _loss_scale(reset=False),
                 "an overflow starts the count anew: it is steps in a row that are asked for.",
+            ),
+            Mistake(
+                _loss_scale(late=1),
+                "one step late: after `patience` good steps it doubles, without waiting for one more.",
             ),
             Mistake(
                 _loss_scale(restart=False),
