@@ -48,8 +48,10 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
             f"not {packed.shape[-1]} of {packed.dtype}"
         )
     words = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % word_bytes)).unflatten(-1, (-1, word_bytes))
-    words = (words.long() << _shifts(word_bytes, 8, packed)).sum(-1, keepdim=True)  # (..., words, 1)
-    codes = (words >> _shifts(per_word, bits, packed)) & (2**bits - 1)  # (..., words, per_word)
+    if word_bytes > 1:  # the narrowest type that holds a word: unpacking is all that a small layer's time goes into
+        words = words.to(torch.int32 if word_bytes < 4 else torch.int64)
+        words = (words << _shifts(word_bytes, 8, words)).sum(-1, keepdim=True, dtype=words.dtype)  # (..., words, 1)
+    codes = (words >> _shifts(per_word, bits, words)) & (2**bits - 1)  # (..., words, per_word)
     return codes.to(torch.uint8).flatten(-2)[..., :count]
 
 
@@ -62,4 +64,4 @@ def _word(bits: int) -> tuple[int, int]:
 
 
 def _shifts(count: int, bits: int, like: Tensor) -> Tensor:
-    return bits * torch.arange(count, device=like.device)
+    return bits * torch.arange(count, dtype=like.dtype, device=like.device)

@@ -1,0 +1,359 @@
+"""Exercises of notebook 09, size is not speed."""
+
+import torch
+
+from nanoq.teach.check import Exercise, Mistake
+
+# ---- 09.dot4: a row of packed nibbles times a vector ----
+
+
+def _packed_rows(generator):
+    cases = []
+    for n, zero in ((4, 7), (16, 0), (64, 9)):
+        packed = torch.randint(0, 256, (n // 2,), generator=generator).to(torch.uint8)
+        cases.append((packed, 0.25, zero, torch.randn(n, generator=generator)))
+    return cases
+
+
+def _dot4(packed, scale, zero, x, low=slice(0, None, 2), high=slice(1, None, 2)):
+    total = ((packed & 15).float() * x[low]).sum() + ((packed >> 4).float() * x[high]).sum()
+    return scale * (total - zero * x.sum())
+
+
+def _halves(packed, scale, zero, x):
+    half = len(x) // 2
+    return _dot4(packed, scale, zero, x, slice(0, half), slice(half, None))
+
+
+def _wrapping(packed, scale, zero, x):
+    low, high = (packed & 15) - zero, (packed >> 4) - zero
+    return scale * ((low.float() * x[0::2]).sum() + (high.float() * x[1::2]).sum())
+
+
+def _unshifted(packed, scale, zero, x):
+    total = ((packed & 15).float() * x[0::2]).sum() + ((packed & 240).float() * x[1::2]).sum()
+    return scale * (total - zero * x.sum())
+
+
+# ---- 09.w8a8: integers in, floats out ----
+
+
+def _integers(generator):
+    cases = []
+    for out, tokens, columns in ((3, 5, 40), (6, 1, 12)):
+        codes = torch.randint(0, 256, (out, columns), generator=generator).to(torch.uint8)
+        zero = torch.randint(100, 156, (out, 1), generator=generator)
+        q = torch.randint(-127, 128, (tokens, columns), generator=generator).to(torch.int8)
+        scales = (0.01 * torch.rand(n, 1, generator=generator) + 0.01 for n in (out, tokens))
+        cases.append((codes, zero, *scales, q))
+    return cases
+
+
+def _w8a8(codes, zero, weight_scale, x_scale, q):
+    sums = codes.long() @ q.long().T
+    return ((sums - zero * q.long().sum(1)) * weight_scale).T * x_scale
+
+
+def _narrow_sums(codes, zero, weight_scale, x_scale, q):
+    sums = (codes.long() @ q.long().T).to(torch.int16).long()
+    return ((sums - zero * q.long().sum(1)) * weight_scale).T * x_scale
+
+
+# ---- 09.smooth ----
+
+
+def _ranges(generator):
+    cases = []
+    for columns, alpha in ((4, 0.5), (7, 0.75)):
+        x = torch.randn(30, columns, generator=generator) * torch.linspace(0.5, 20, columns)
+        cases.append((x, torch.randn(9, columns, generator=generator), alpha))
+    return cases
+
+
+def _smooth(x, weight, alpha):
+    return x.abs().amax(0) ** alpha / weight.abs().amax(0) ** (1 - alpha)
+
+
+# ---- 09.kv_bytes ----
+
+
+def _kv_bytes(layers, heads, width, bits, group, keys=1, values=1, twice=1):
+    codes = 2 * width * bits / 8 if twice else width * bits / 8
+    return layers * heads * (codes + keys * 4 * width / group + values * 4)
+
+
+# ---- 09.word ----
+
+WORDS = [(0x76543210,), (-1985229329,), (-1,), (1234567,)]
+
+
+EXERCISES = [
+    Exercise(
+        id="09.dot4",
+        points=2,
+        reference=_dot4,
+        cases=_packed_rows,
+        mistakes=[
+            Mistake(
+                lambda packed, scale, zero, x: _dot4(packed, scale, zero, x, slice(1, None, 2), slice(0, None, 2)),
+                "the nibbles are swapped: the low four bits belong to the even columns, 0, 2, 4, ...",
+            ),
+            Mistake(
+                _halves,
+                "a byte holds two neighbouring columns; here its nibbles have met the first and the second half of x.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, x: _dot4(packed, scale, 0, x),
+                "the zero point is missing: a code q stands for scale * (q - zero), not for scale * q.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, x: _dot4(packed, scale, 0, x) - scale * zero,
+                "the zero point was taken off once; it has to come off every code, and each code has its own x.",
+            ),
+            Mistake(
+                _wrapping,
+                "uint8 has no negative numbers: 3 - 7 wrapped around to 252. Turn the codes into floats first.",
+            ),
+            Mistake(
+                _unshifted,
+                "the high nibble was masked but not moved: it still counts sixteen times too much.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, x: _dot4(packed, 1.0, zero, x),
+                "the scale is missing.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.bytes_moved",
+        reference=lambda out, columns, bits, group_size: (
+            out * columns * bits / 8 + out * (columns / group_size) * 8 + 4 * (columns + out)
+        ),
+        cases=[(2048, 8192, 4, 64), (192, 768, 8, 192), (768, 192, 4, 32), (100, 64, 4, 16)],
+        mistakes=[
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + 4 * (columns + out),
+                "the scales and zero points are forgotten: 8 bytes for every group of every row.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * (2 + bits / 8) + 4 * (columns + out)
+                ),
+                "that is how a file stores scales and zero points; this kernel keeps a float32 and an int32 of each.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits + out * (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "the codes were counted in bits: eight of them make a byte.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + out * (columns / group_size) * 8,
+                "x and y are forgotten: they are small here, but they have to be read and written too.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + out * 8 + 4 * (columns + out),
+                "that is one scale a row: here every group of a row has one.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * (4 + bits / 8) + out * (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "a float weight was counted too: the kernel never makes one, and that is its point.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.intensity",
+        reference=lambda out, columns, tokens, bits: (
+            2 * out * columns * tokens / (out * columns * bits / 8 + 4 * tokens * (columns + out))
+        ),
+        cases=[(2048, 8192, 1, 32), (2048, 8192, 256, 4), (192, 768, 16, 8)],
+        mistakes=[
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    out * columns * tokens / (out * columns * bits / 8 + 4 * tokens * (columns + out))
+                ),
+                "half of the work is missing: each weight is multiplied and then added, two operations.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    2 * out * columns * tokens / (out * columns * bits + 4 * tokens * (columns + out))
+                ),
+                "the weight was counted in bits: operations for each BYTE are asked for.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    2 * out * columns * tokens / (tokens * (out * columns * bits / 8 + 4 * (columns + out)))
+                ),
+                "the weight was read anew for every token: in one product it is read once, and that is the point.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: 2 * out * columns * tokens / (out * columns * bits / 8),
+                "the activations are forgotten: every token is read and its result written, in float32.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    (out * columns * bits / 8 + 4 * tokens * (columns + out)) / (2 * out * columns * tokens)
+                ),
+                "upside down: operations for each byte, not bytes for each operation.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.crossover",
+        reference=lambda rate, bandwidth, bits: rate / bandwidth * bits / 16,
+        cases=[(100e9, 10e9, 32), (100e9, 10e9, 4), (3e12, 200e9, 8)],
+        mistakes=[
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth * bits / 8,
+                "a factor of two: each weight does two operations for each token, a product and a sum.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth / (bits / 16),
+                "upside down: with fewer bits there is less to wait for, so the processor is busy sooner.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth * bits / 2,
+                "the weight was counted in bits; the bandwidth is in bytes.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: bandwidth / rate * bits / 16,
+                "bandwidth and rate are swapped: set bytes / bandwidth equal to operations / rate.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth,
+                "that is the ridge, in operations for each byte; how many tokens bring a weight of these bits there?",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.w8a8",
+        points=2,
+        reference=_w8a8,
+        cases=_integers,
+        mistakes=[
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: ((codes.long() @ q.long().T) * weight_scale).T * x_scale,
+                "the zero point is missing: zero * sum of q has to come off every sum.",
+            ),
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero) * weight_scale).T * x_scale,
+                "the zero point came off once; it comes off every code, so it meets the sum of that token's q.",
+            ),
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)) * weight_scale).T,
+                "still in steps of the activations: the scale of each token is missing.",
+            ),
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)).T * x_scale),
+                "still in steps of the weights: the scale of each row is missing.",
+            ),
+            Mistake(
+                _narrow_sums,
+                "the sums went through int16 and wrapped around: they need int32 at least.",
+            ),
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)) * weight_scale) * x_scale.T,
+                "right numbers, wrong way round: a row of the result belongs to a token.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.smooth",
+        reference=_smooth,
+        cases=_ranges,
+        mistakes=[
+            Mistake(
+                lambda x, weight, alpha: x.abs().amax(0) ** (1 - alpha) / weight.abs().amax(0) ** alpha,
+                "the exponents are swapped: alpha belongs to the activations. (At 0.5 nobody would notice.)",
+            ),
+            Mistake(
+                lambda x, weight, alpha: weight.abs().amax(0) ** (1 - alpha) / x.abs().amax(0) ** alpha,
+                "upside down: X is DIVIDED by s, so s has to be large where X is large.",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.amax(0) ** alpha / weight.amax(0) ** (1 - alpha),
+                "the largest value may be a negative one: take the maximum of the absolute values.",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.abs().mean(0) ** alpha / weight.abs().mean(0) ** (1 - alpha),
+                "those are means (AWQ uses them, for another purpose); the scale of a grid follows the maximum.",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.abs().max() ** alpha / weight.abs().amax(0) ** (1 - alpha),
+                "one maximum for all of X: every channel has its own, over the tokens (dimension 0).",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.abs().amax(0) ** alpha * weight.abs().amax(0) ** (1 - alpha),
+                "the range of the weights divides: a column that is wide already should not get wider.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.kv_bytes",
+        reference=lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group),
+        cases=[(6, 6, 32, 4, 32), (6, 6, 32, 2, 32), (80, 8, 128, 4, 64), (12, 3, 64, 8, 128)],
+        mistakes=[
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0, 0),
+                "those are the codes alone: each group has a scale and a minimum, two bytes each.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 1, twice=0),
+                "keys AND values are kept: the codes count twice.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 0),
+                "the values are rounded too, with a scale and a minimum for each token of each head.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group) / heads,
+                "every head keeps its own keys and values.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group) / layers,
+                "every block has a cache of its own.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, group, 1),
+                "a group of tokens shares the scales of its channels: a token pays its part of them only.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0.5, 0.5),
+                "a scale and a minimum, in float16: that makes four bytes, not two.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="09.word",
+        reference=lambda word: [word >> 4 * k & 15 for k in range(8)],
+        cases=WORDS,
+        mistakes=[
+            Mistake(
+                lambda word: [word >> 4 * k & 15 for k in reversed(range(8))],
+                "the other way round: code 0 lies in the lowest four bits.",
+            ),
+            Mistake(
+                lambda word: [word >> 4 * k for k in range(8)],
+                "a mask is missing: of what is left after the shift, only the lowest four bits are the code.",
+            ),
+            Mistake(
+                lambda word: [word >> k & 15 for k in range(8)],
+                "the codes overlap: each lies four bits above the one before it, not one.",
+            ),
+            Mistake(
+                lambda word: [abs(word) >> 4 * k & 15 for k in range(8)],
+                "the sign of the word means nothing, but its bits do: abs() changes them all.",
+            ),
+            Mistake(
+                lambda word: [word >> 8 * k & 255 for k in range(4)],
+                "those are the four bytes; each holds two codes.",
+            ),
+        ],
+    ),
+]
