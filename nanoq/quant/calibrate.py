@@ -26,8 +26,9 @@ class LayerStats:
 
     @classmethod
     def of(cls, inputs: Tensor) -> "LayerStats":
-        """The statistics of inputs (tokens, in)."""
-        stats = cls(inputs.shape[-1], inputs.dtype, inputs.device)
+        """The statistics of inputs (tokens, in), in float64 for float64 and otherwise in float32."""
+        dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
+        stats = cls(inputs.shape[-1], dtype, inputs.device)
         stats.add(inputs)
         return stats
 
@@ -41,6 +42,20 @@ class LayerStats:
         # gram <- gram * old / new + x^T x / new, in place: a rank-k update
         self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
 
+    def check(self, weight: Tensor) -> None:
+        """Look whether these can be the statistics of the inputs of a weight (out, in).
+
+        Raises:
+            ValueError: if they are empty, do not fit, or hold NaN.
+        """
+        if self.tokens == 0:
+            raise ValueError("the layer saw no calibration input")
+        shape = tuple(weight.shape)
+        if self.gram.shape != (shape[1], shape[1]):
+            raise ValueError(f"statistics of {len(self.gram)} inputs do not fit a weight of shape {shape}")
+        if not self.gram.isfinite().all():
+            raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
+
     def damped(self, share: float) -> Tensor:
         """The Gram matrix (in, in), with a share of its mean diagonal added to the diagonal."""
         gram = self.gram.clone()
@@ -51,9 +66,8 @@ class LayerStats:
         """Mean squared error of the layer's outputs over their mean square, for both weights (out, in)."""
         weight = weight.to(self.gram.dtype)
         change = quantized.to(self.gram.dtype) - weight
-        if not change.any():
-            return 0.0
-        return float(((change @ self.gram) * change).sum() / ((weight @ self.gram) * weight).sum())
+        error = float(((change @ self.gram) * change).sum())
+        return error and error / float(((weight @ self.gram) * weight).sum())
 
 
 def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0) -> Tensor:
@@ -72,24 +86,28 @@ def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0
 def observe(layers: dict[str, nn.Module]) -> Iterator[dict[str, LayerStats]]:
     """Gather the statistics of the inputs that the layers see while the block runs: {name: LayerStats}.
 
-    The names come in the order in which the layers ran. Layers that read the very same tensor, as queries, keys and
-    values do, share one object.
+    The names come in the order in which the layers ran. Layers that turn out to have read the same, as queries, keys
+    and values do, share one object in the end, and with it the factor that `gptq` makes of it.
     """
     stats: dict[str, LayerStats] = {}
-    read: dict[str, Tensor] = {}  # what each object's first layer read last
 
     def note(name: str, x: Tensor) -> None:
-        twin = next((other for other, tensor in read.items() if tensor is x and other != name), None)
-        if twin:
-            stats[name] = stats[twin]
-            return
         stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)).add(x)
-        read[name] = x
 
-    hooks = [layer.register_forward_pre_hook(lambda _, args, name=name: note(name, args[0]))
-             for name, layer in layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, args, kwargs, name=name: note(name, args[0] if args else kwargs["input"]), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
     try:
         yield stats
     finally:
         for hook in hooks:
             hook.remove()
+        for i, name in enumerate(stats):
+            twins = (other for other in list(stats.values())[:i] if _same(other, stats[name]))
+            stats[name] = next(twins, stats[name])
+
+
+def _same(a: LayerStats, b: LayerStats) -> bool:
+    return a.tokens == b.tokens and torch.equal(a.gram, b.gram)

@@ -17,7 +17,6 @@ The sums are matrix products but for runs of `LEAF` columns, which a compiled lo
 call in a new installation compiles it, which takes a few seconds.
 """
 
-import itertools
 import warnings
 from dataclasses import replace
 
@@ -41,7 +40,7 @@ def gptq(
     """Round column after column, each to the nearest grid value once the errors before it are made up for.
 
     An input that was always zero in the calibration couples to no other, so its weights are simply rounded. A layer
-    whose Hessian is of no use is rounded to nearest as a whole, with a warning.
+    that saw only zeros is rounded to nearest as a whole, with a warning.
 
     Args:
         weight: (out, in).
@@ -56,17 +55,21 @@ def gptq(
         int64 codes (out, in).
 
     Raises:
-        ValueError: if the statistics are empty, do not fit, or hold NaN.
+        ValueError: if the statistics are empty, do not fit, hold NaN, or cannot be factored, or an option is negative.
     """
     _check(weight, stats, damping)
+    if descent < 0:
+        raise ValueError(f"descent must be a number of rounds, not {descent!r}")
     if not stats.gram.any():
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
-    order, pull, damping = _factored(stats, damping, act_order)
+    order, pull, used = _factored(stats, damping, act_order)
+    if used != damping:
+        warnings.warn(f"the Hessian is singular at damping {damping:g}; using {used:g}", stacklevel=2)
     walk = _Walk(weight.to(pull.dtype), grid, order)
     walk.solve(pull, walk.weight.clone())
     if descent:
-        hessian = stats.damped(damping).cpu()[order[:, None], order]
+        hessian = stats.damped(used).cpu()[order[:, None], order]
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
             walk.descend(couplings)
@@ -120,12 +123,9 @@ def dynamic_grid(
 def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
     if not damping >= 0:
         raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
-    if stats is None or stats.tokens == 0:
+    if stats is None:
         raise ValueError("the layer saw no calibration input")
-    if stats.gram.shape != (weight.shape[1],) * 2:
-        raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {tuple(weight.shape)}")
-    if not stats.gram.isfinite().all():
-        raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
+    stats.check(weight)
     enough = TOKENS_PER_INPUT * weight.shape[1]
     if stats.tokens < enough:
         warnings.warn(f"{stats.tokens} calibration tokens are few for {weight.shape[1]} inputs; take {enough} or more",
@@ -138,12 +138,12 @@ def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tenso
     They are kept for the other layers that read the same input.
     """
     key = damping, act_order
-    if key not in stats.factored:
+    if key not in stats.factored or stats.factored[key][0] is not stats.gram:
         order = torch.arange(len(stats.gram))
         if act_order:
             order = stats.gram.diagonal().argsort(descending=True, stable=True).cpu()
-        stats.factored[key] = order, *_unit_factor(stats, order, damping)
-    return stats.factored[key]
+        stats.factored[key] = stats.gram, order, *_unit_factor(stats, order, damping)
+    return stats.factored[key][1:]
 
 
 def _unit_factor(stats: LayerStats, order: Tensor, damping: float) -> tuple[Tensor, float]:
@@ -151,15 +151,12 @@ def _unit_factor(stats: LayerStats, order: Tensor, damping: float) -> tuple[Tens
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
-    steps = [damping] + [step for step in (0.01, 0.1, 1.0) if step > damping]
     reverse = order.flip(0)
-    for share, more in itertools.zip_longest(steps, steps[1:]):
+    for share in (damping, *(step for step in (0.01, 0.1, 1.0) if step > damping)):
         lower, failed = torch.linalg.cholesky_ex(stats.damped(share).cpu()[reverse[:, None], reverse])
         if not failed:
             factor = lower.flip(0, 1)
             return factor.div_(factor.diagonal().clone()), share
-        if more:
-            warnings.warn(f"the Hessian is singular at damping {share:g}; using {more:g}", stacklevel=4)
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
 
 

@@ -4,7 +4,7 @@ A `Grid` says where a weight can go; a rounding method (`nearest`, `gptq`) says 
 any grid.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,18 +55,6 @@ class Grid:
         else:
             units = codes.to(self.scale.dtype) - self._zero_code(codes)  # uint8 codes would wrap around below 0
         return units * self._over_columns(self.scale, codes)
-
-    def groups(self) -> list["Grid"]:
-        """One grid for each group of columns."""
-        return [
-            replace(
-                self,
-                scale=self.scale[:, g : g + 1],
-                zero_point=None if self.zero_point is None else self.zero_point[:, g : g + 1],
-                packed_scale=None,
-            )
-            for g in range(self.scale.shape[1])
-        ]
 
     def _zero_code(self, like: Tensor) -> Tensor | int:
         return (self.levels - 1) // 2 if self.zero_point is None else self._over_columns(self.zero_point, like)

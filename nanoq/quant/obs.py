@@ -28,7 +28,7 @@ def obs_prune(weight: Tensor, stats: LayerStats, share: float, *, damping: float
         The pruned weight, float64 (out, in).
 
     Raises:
-        ValueError: if the share is not in 0..1.
+        ValueError: if the share is not in 0..1, or the statistics are empty, do not fit, or hold NaN.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in 0..1, not {share!r}")
@@ -49,6 +49,9 @@ def obq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01)
         grid: of the weight.
         stats: of the layer's inputs.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
+
+    Raises:
+        ValueError: if the statistics are empty, do not fit, or hold NaN.
     """
     rows = _Rows(weight, stats, damping)
     for _ in range(weight.shape[1]):
@@ -60,6 +63,7 @@ class _Rows:
     """Rows (out, in) on their way: which weights are free, and the inverse (out, in, in) of their Hessian."""
 
     def __init__(self, weight: Tensor, stats: LayerStats, damping: float):
+        stats.check(weight)
         hessian = stats.damped(damping).double()
         self.weight = weight.double().clone()
         self.free = torch.ones_like(weight, dtype=torch.bool)

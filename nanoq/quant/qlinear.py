@@ -92,6 +92,16 @@ class QuantLinear(nn.Module):
         shown = {"out_features": len(self.codes)} | self.layout | {"backend": self.backend}
         return ", ".join(f"{key}={value}" for key, value in shown.items())
 
+    def _apply(self, fn, recurse=True) -> "QuantLinear":
+        """Go to the model's device; but scales keep their types, or `model.half()` would change the weights."""
+        kept, device = dict(self.named_buffers()), self.codes.device
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            self._buffers[name] = buffer.to(self.codes.device)
+        if self.codes.device != device:
+            self.kernel = None  # it has the old buffers
+        return self
+
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.kernel = None  # it was made from the old scales

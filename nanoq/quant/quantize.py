@@ -69,12 +69,7 @@ def quantize_model(
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     if calibration is not None and (calibration.dim() != 2 or not calibration.numel()):
         raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
-    model.eval()
-    for name, parameter in model.named_parameters():
-        if name.removesuffix(".weight") not in specs:
-            parameter.copy_(parameter.half())
-            if not parameter.isfinite().all():
-                raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
+    _round_the_rest(model.eval(), set(specs))
     hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
     reports = []
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
@@ -83,17 +78,23 @@ def quantize_model(
             with observe(waiting if hidden else {}) as stats:
                 for x in hidden:
                     block(x)
-            now = list(waiting)
-            if true_sequential and stats:
-                first = next(iter(stats.values()))
-                now = [name for name in waiting if stats.get(name) is first]
-            for name in now:
+            first = next(iter(stats.values()), None) if true_sequential else None
+            for name in [name for name in waiting if first is None or stats.get(name) is first]:
                 quantized, report = quantize_layer(name, waiting.pop(name), specs[name], stats.pop(name, None))
                 model.set_submodule(name, quantized)
                 reports.append(report)
         if block is not model.blocks[-1]:
             hidden = [block(x) for x in hidden]
     return reports
+
+
+def _round_the_rest(model: nn.Module, layers: set[str]) -> None:
+    """Round every parameter but the weights of the named layers to float16."""
+    for name, parameter in model.named_parameters():
+        if name.removesuffix(".weight") not in layers:
+            parameter.copy_(parameter.half())
+            if not parameter.isfinite().all():
+                raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
 
 
 def quantize_layer(
@@ -112,7 +113,7 @@ def quantize_layer(
             codes = spec.round(weight, grid, stats)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    messages = [str(warning.message) for warning in caught]
+    messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
     error = stats.output_error(weight, grid.decode(codes)) if stats else None

@@ -57,6 +57,12 @@ class LayerSpec:
                 if parameter.default is parameter.empty and option not in options:
                     raise ValueError(f"{kind} '{name}' needs the option '{option}'")
 
+        if self.grid == "affine-dynamic" and self.method == "gptq":
+            walks = [options.get("damping", 0.01) for options in (self.grid_options, self.method_options)]
+            if self.method_options.get("act_order") or walks[0] != walks[1]:
+                raise ValueError("dynamic groups are fitted along one walk: gptq has to have the same damping as the "
+                                 "grid 'affine-dynamic', and no act_order")
+
     def make_grid(self, weight: Tensor, stats: LayerStats | None) -> Grid:
         """The grid of a weight (out, in)."""
         more = (stats,) if _needs_stats(GRIDS[self.grid]) else ()

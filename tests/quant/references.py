@@ -1,14 +1,25 @@
 """Slow and plain forms of GPTQ, written from the papers, that the fast one has to agree with."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from nanoq.quant import Grid
 
 
+def groups_of(grid: Grid) -> list[Grid]:
+    """One grid for each group of columns."""
+    return [
+        replace(grid, scale=grid.scale[:, g : g + 1], packed_scale=None,
+                zero_point=None if grid.zero_point is None else grid.zero_point[:, g : g + 1])
+        for g in range(grid.scale.shape[1])
+    ]
+
+
 def column_of(grid: Grid, index: int) -> Grid:
     """The grid of one column."""
-    groups = grid.groups()
+    groups = groups_of(grid)
     return groups[index // grid.group_size if len(groups) > 1 else 0]
 
 

@@ -428,3 +428,16 @@ def test_8_bits_cost_a_trained_model_nothing_and_2_bits_something(trained):
     }
     assert abs(loss[8, "channel"]) < 0.001
     assert 0.005 < loss[2, "channel"] < 0.5 * loss[2, "token"]
+
+
+@pytest.mark.parametrize("values", [[6e4, -6e4, 1e3], [1.2e-7, -3e-7, 0.0]])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_float16_activations_of_any_size_are_rounded(values, symmetric):
+    x = torch.tensor([values]).half()
+    rounded = round_activations(x, 8, symmetric=symmetric)
+    assert rounded.dtype == torch.float16
+    assert (rounded - x).float().abs().max() <= x.float().abs().max() / 100
+
+
+def test_no_activations_are_no_error():
+    assert round_activations(torch.zeros(0, 5), 8, "tensor").shape == (0, 5)

@@ -38,6 +38,23 @@ def test_layers_that_read_the_same_tensor_share_their_statistics():
     assert torch.allclose(stats["keys"].gram, LayerStats.of(both).gram, atol=1e-6)
 
 
+def test_an_input_that_is_changed_in_place_is_another_input():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    x = inputs(10, 4)
+    before, after = x.clone(), 2 * x + 1
+    with observe({"first": first, "second": second}) as stats, torch.no_grad():
+        first(x)
+        x.mul_(2).add_(1)
+        second(input=x)
+    assert torch.allclose(stats["first"].gram, LayerStats.of(before).gram)
+    assert torch.allclose(stats["second"].gram, LayerStats.of(after).gram)
+    assert stats["first"] is not stats["second"]
+
+
+def test_half_precision_inputs_are_added_up_in_float32():
+    assert LayerStats.of(inputs(10, 4).half()).gram.dtype == torch.float32
+
+
 def test_observing_sees_what_each_layer_sees_and_then_stops():
     first, second = nn.Linear(4, 6), nn.Linear(6, 3)
     model = nn.Sequential(first, nn.ReLU(), second)

@@ -209,6 +209,13 @@ def test_dynamic_groups_pay_where_small_weights_take_over_the_errors_of_large_on
         weight, static, gptq(weight, static, stats), stats)
 
 
+def test_other_statistics_are_factored_anew():
+    weight, grid, stats = problem()
+    gptq(weight, grid, stats)
+    stats.gram = LayerStats.of(correlated_inputs(80, rho=0.3, seed=4)).gram
+    assert torch.equal(gptq(weight, grid, stats), classic_gptq(weight, grid, stats.gram))
+
+
 def test_layers_with_the_same_input_share_one_factor(monkeypatch):
     weight, grid, stats = problem()
     first = gptq(weight, grid, stats)

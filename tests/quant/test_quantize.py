@@ -83,6 +83,16 @@ def test_a_codebook_without_a_name_is_stored():
     assert torch.equal(layer.codebook, grid.codebook)
 
 
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double])
+def test_casting_a_model_leaves_the_quantised_weights_alone(checkpoint, tokens, cast):
+    quantize_model(checkpoint.model, Recipe.uniform(4, grid="nf4"))
+    layer = checkpoint.model.blocks[0].mlp.up
+    weight = layer.dequantize()
+    cast(checkpoint.model)
+    assert torch.equal(layer.dequantize(), weight)
+    assert checkpoint.model(tokens).dtype == checkpoint.model.token_embedding.weight.dtype
+
+
 def test_a_bias_is_kept_in_float16(checkpoint, tokens, tmp_path):
     config = GPTConfig(9, context=16, layers=1, heads=2, width=32, bias=True)
     model = GPT(config)

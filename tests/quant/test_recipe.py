@@ -50,3 +50,15 @@ def test_only_methods_that_read_statistics_need_calibration():
     assert not Recipe.uniform(4).needs_calibration
     assert not Recipe.uniform(16, "gptq").needs_calibration
     assert Recipe(LayerSpec(4), {"*": LayerSpec(4, method="gptq")}).needs_calibration
+
+
+@pytest.mark.parametrize("options", [{"act_order": True}, {"damping": 0.1}])
+def test_dynamic_groups_and_another_walk_do_not_go_together(options):
+    with pytest.raises(ValueError, match="one walk"):
+        LayerSpec(4, "affine-dynamic", {"group_size": 16}, "gptq", options)
+    assert LayerSpec(4, "affine-dynamic", {"group_size": 16, "damping": 0.1}, "gptq", {"damping": 0.1}).bits == 4
+
+
+def test_an_option_that_a_grid_cannot_do_without_is_asked_for():
+    with pytest.raises(ValueError, match="needs the option 'group_size'"):
+        LayerSpec(4, "affine-dynamic", method="gptq")
