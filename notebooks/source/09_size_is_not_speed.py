@@ -13,7 +13,7 @@
 #
 # - multiply by packed 4-bit codes without making the float weight, in torch and in ten lines of numba;
 # - count the bytes that a layer moves, measure this machine's roofline, and read from it when fewer bits save time;
-# - say why weight-only quantisation pays at one token and not in a prompt, and why it does little for a tiny model;
+# - say why weight-only quantisation can pay at one token and not in a prompt, and how to find out for a tiny model;
 # - compute a layer in integers alone (W8A8), and repair what outliers do to it with SmoothQuant;
 # - quantise a KV cache, and choose along which axis;
 # - decode one word of a GPTQ file and one block of a GGUF file.
@@ -69,7 +69,7 @@ print(machine_report())
 #
 # - The course's model in float32, and its 4-bit version as notebook 04 made it, with packed codes in `QuantLinear`.
 # - Both write the same number of characters. They take turns, one character each, so that whatever else this machine
-#   does disturbs both alike. What counts is the lower quartile: the time that every fourth character stayed below.
+#   does disturbs both alike. What counts is the median; the quartiles of the ratio, turn by turn, say how sure it is.
 #
 # **Before you run it.** The 4-bit weights are about an eighth of the bytes. Will it write eight times as fast, twice,
 # equally fast, or slower?
@@ -80,8 +80,8 @@ model, tokenizer = checkpoint.model, checkpoint.tokenizer
 prompt = tokenizer.encode("Once upon a time")
 
 
-def writing_speed(models, length):
-    """Tokens a second of each model, all in turn and each of them first as often: {name: tokens a second}."""
+def writing_times(models, length):
+    """Seconds for each token, all models in turn and each of them first as often: {name: (length,)}."""
     streams = {name: stream(m, prompt, seed=1) for name, m in models.items()}
     for one in streams.values():
         next(one)  # the prompt is read at once, which is another matter
@@ -92,25 +92,33 @@ def writing_speed(models, length):
             start = time.perf_counter()
             next(streams[name])
             took[name].append(time.perf_counter() - start)
-    return {name: 1 / sorted(seconds)[length // 4] for name, seconds in took.items()}
+    return {name: torch.tensor(seconds) for name, seconds in took.items()}
+
+
+def times_as_fast(seconds, base):
+    """Median and quartiles of base / seconds, turn by turn, and a verdict if the quartiles agree on one."""
+    low, middle, high = (base / seconds).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    verdict = "faster" if low > 1 else "slower" if high < 1 else "no clear winner"
+    return middle, f"{middle:.2f} times as fast (quartiles {low:.2f} and {high:.2f}: {verdict})"
 
 # %% tags=["measured"]
 four = deepcopy(model)
 quantize_model(four, Recipe.uniform(4))
-speed = writing_speed({"float32": model, "4 bits": four}, pick(ci=4, lab=40, full=200))
+wrote = writing_times({"float32": model, "4 bits": four}, pick(ci=4, lab=40, full=200))
+speed = {name: 1 / float(seconds.median()) for name, seconds in wrote.items()}
 fig, ax = plt.subplots(figsize=(7, 1.8))
 ax.barh(list(speed), list(speed.values()), color=[COLORS["blue"], COLORS["orange"]])
 ax.invert_yaxis()
 ax.set(xlabel="characters a second")
 show(fig, alt="Two bars: characters a second of the float32 model and of the 4-bit model, as measured on this machine.")
-print(f"On this machine the 4-bit model writes {speed['4 bits'] / speed['float32']:.2f} times as fast as float32.")
+print(f"On this machine, the 4-bit model against float32: {times_as_fast(wrote['4 bits'], wrote['float32'])[1]}")
 
 # %% [markdown]
 # <details><summary>What happened</summary>
 # <code>QuantLinear</code> unpacks its codes, makes the float weight anew in <i>every</i> call, multiplies, and throws it
 # away. For each weight it reads half a byte, writes four (the float), and reads these four again: 8.5 bytes where float32
-# moves 4. No way of writing that loop well could win. (Ours, in plain torch, is not even written for speed: it goes
-# through 64-bit integers.) The file is small. The work is not.
+# moves 4. No way of writing that loop well could win. (Ours, in plain torch, goes over the numbers several times.) The
+# file is small. The work is not.
 # </details>
 #
 # This is what "weight-only int8 has no speed-up" means: **the format saves memory; only a kernel saves time.** So write
@@ -255,8 +263,8 @@ def measure_cold(functions, seconds, rounds=3):
 # float weight first.
 #
 # <details><summary>What to look for</summary>
-# On most machines the fast loop and the package lead and making the float weight comes last, by orders of magnitude. The
-# order of float32, the strict loop and torch on packed codes depends on the machine.
+# On most machines the fast loop and the package lead, and making the float weight comes last by far. The order of
+# float32, the strict loop and torch on packed codes depends on the machine.
 # </details>
 
 # %% tags=["measured"]
@@ -420,18 +428,33 @@ ax.set(xlabel="operations for each byte", ylabel="thousand million operations a 
        title=f"{OUT} × {COLUMNS}: one token (hollow), 256 tokens (filled)")
 ax.legend(fontsize=9)
 show(fig, alt="Roofline on logarithmic axes: a slope on the left, a flat roof on the right, dotted for integers. Hollow "
-     "markers for one token lie at the left, ordered fp32, int8, int4 from left to right along the slope; filled markers "
-     "for 256 tokens lie to the right of the ridge.")
+     "markers for one token lie at the left, fp32 first, then int8 and W8A8 above each other, then int4; how far each is "
+     "from its roof is printed below. Filled markers for 256 tokens lie far to the right.")
+
+# %% tags=["measured"]
+row = seconds_of[1]
+for name, (bits, _, _) in STYLES.items():
+    moved, top = OUT * COLUMNS * bits / 8 + 4 * (COLUMNS + OUT), integer_rate if name == "w8a8" else rate
+    roof_time = max(moved / bandwidth, 2 * OUT * COLUMNS / top)
+    limit = "memory" if moved / bandwidth >= 2 * OUT * COLUMNS / top else "computing, right of the ridge"
+    print(f"{name}: weight of {bits:2} bits, {row['fp32'] / row[name]:.2f} times as fast as fp32, {100 * roof_time / row[name]:3.0f} % "
+          f"of its roof (there: {limit})")
+print(f"int8 and w8a8 read the same bytes; int8, which unpacks them to floats, takes {row['int8'] / row['w8a8']:.2f} times "
+      "as long")
 
 # %% [markdown]
 # How to read it:
 #
-# - **One token** (hollow): float32 lies far down the slope, and waits for memory. Fewer bits move a point to the right
-#   *and up the slope*: less to read, so less to wait for. As long as the unpacking keeps up, time follows bytes.
+# - **One token** (hollow): float32 lies far down the slope, and waits for memory. Fewer bits move a point to the right,
+#   where the roof is higher: less to read, so less to wait for. If the point does not reach its roof, memory is not what
+#   it waits for. A kernel that turns every code into a float before it multiplies has that to do, too.
+# - **int8 against W8A8** shows it best: both read the same bytes, and W8A8 multiplies them as they are. Where int8 takes
+#   clearly longer (last line above), *unpacking* sets its pace and not reading. Then its time does not follow the bytes,
+#   and int4's, which unpacks as many codes, need not either. **Fewer bytes are a chance; the kernel must take it.**
 # - **256 tokens** (filled): right of the ridge, the weight is read once and used 256 times. Reading less saves nothing,
 #   since nobody waits for it; unpacking comes on top. Only a **higher roof** helps: integer arithmetic, which needs
 #   integer activations (section 5).
-# - So: writing a text is one token at a time, and **weight-only quantisation pays**. Reading a prompt, or serving many
+# - So: writing a text is one token at a time, and **weight-only quantisation can pay**. Reading a prompt, or serving many
 #   texts at once, is the other case, and it does not.
 # - With several tokens the int8 and int4 kernels decode each row once, into the cache, and multiply all tokens by it. The
 #   better such a loop is written, the nearer it comes to float32. It cannot pass it: the roof is the same.
@@ -489,7 +512,7 @@ for ax, tokens in zip(axes, (1, 256), strict=True):
     predicted(ax, tokens)
     ax.set(xlabel="predicted time, fp32 = 1")
 show(fig, alt="Two groups of bars, the roofline's predicted time of fp32, int8, int4 and W8A8 at one token and at 256, in "
-     "units of float32's time. At one token the time follows the bits; at 256 all that compute in float take equally long.")
+     "units of float32's time. At one token the time falls with the bits, until computing limits it; at 256 all that compute in float take equally long.")
 
 # %% tags=["measured"]
 slider = ipywidgets.SelectionSlider(options=[2**k for k in range(11)], value=8, description="tokens")
@@ -516,7 +539,7 @@ show_widget(ipywidgets.VBox([ipywidgets.HBox([slider, memory]), picture]),
                 "above, the time that the roofline predicts for each number type.)")
 
 # %% [markdown]
-# ## 4 · A model that is too small
+# ## 4 · A model that fits the cache
 #
 # The layers of our model have 192 × 192 to 768 × 192 weights. All of them together take about 11 MB in float32: many
 # processors can keep that in their cache, where nothing has to be fetched from memory. And a call into torch or numba
@@ -551,16 +574,18 @@ show(fig, alt="Left: weights read a second by a float32 product at one token aga
 # - On the left of the left plot the *call* costs more than the work; then the matrix comes from the cache, which may be
 #   several times as fast as memory; at last most of it comes from memory, and the rate falls towards section 3's.
 # - On the right, int4 gains where float32 has to wait for memory. Our model's layers lie in the shaded band.
+# - The layer of sections 2 and 3 comes again below, and need not get the same number: there the cache was emptied before
+#   each call. Here it is not, and int4's 8 MB may stay in a large cache while float32's 64 MB cannot.
 # - `choose_backend` measures instead of believing: for each form of layer it times the ways there are and keeps the
 #   fastest *quantised* one. "fp32" is only compared with, since it would need the float weight. It times a layer alone,
 #   as the figure does.
 # - `python benchmarks/kernels.py` times more shapes, more kernels (torch's own too) and more tokens, in some minutes.
 
 # %% tags=["measured"]
-chosen = {}
+alone = {}
 for report in choose_backend(four, seconds=0.05):
-    chosen.setdefault(report.layer.split(".", 2)[2], str(report))
-print(*chosen.values(), f"the large layer: {choose_backend(layers[4], seconds=0.2)[0]}", sep="\n")
+    alone.setdefault(report.layer.split(".", 2)[2], report)
+print(*alone.values(), f"the large layer: {choose_backend(layers[4], seconds=0.2)[0]}", sep="\n")
 
 # %% [markdown]
 # ### Who writes fastest?
@@ -601,28 +626,33 @@ with torch.inference_mode():
 print("same logits, with and without a float weight")
 
 # %% tags=["measured"]
-written = {"course": writing_speed(models["course"], pick(ci=4, lab=60, full=200)),
-           "stack": writing_speed(models["stack"], pick(ci=4, lab=40, full=200))}
+written = {"course": writing_times(models["course"], pick(ci=4, lab=60, full=200)),
+           "stack": writing_times(models["stack"], pick(ci=4, lab=40, full=200))}
 titles = {"course": "the course's model, 2.7 M", "stack": f"random stack, {stack.parameter_count() / 1e6:.0f} M"}
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.6))
 for ax, (name, row) in zip(axes, written.items(), strict=True):
-    row = {kind: row[kind] for kind in ("fp32", "int8", "int4")}
-    bars = ax.bar(list(row), list(row.values()), color=[COLORS[STYLES[kind][1]] for kind in row])
-    ax.bar_label(bars, [f"{value / row['fp32']:.2f}×" for value in row.values()])
+    bars = ax.bar(list(row), [1 / float(seconds.median()) for seconds in row.values()],
+                  color=[COLORS[STYLES[kind][1]] for kind in row])
+    ax.bar_label(bars, [f"{times_as_fast(seconds, row['fp32'])[0]:.2f}×" for seconds in row.values()])
     ax.set(title=titles[name], ylabel="tokens a second")
     ax.margins(y=0.15)
 show(fig, alt="Two bar charts: tokens a second of fp32, int8 and int4 for the course's small model and for a larger "
      "random stack, each bar labelled with its ratio to fp32.")
 for name, row in written.items():
-    ratios = " and ".join(f"{kind} {row[kind] / row['fp32']:.2f}" for kind in ("int8", "int4"))
-    print(f"{titles[name]}: {ratios} times as fast as fp32 on this machine")
+    for kind in ("int8", "int4"):
+        print(f"{titles[name]}, {kind}: {times_as_fast(row[kind], row['fp32'])[1]}")
+slowest, fastest = (f(report.seconds["fp32"] / report.seconds["int4"] for report in alone.values()) for f in (min, max))
+middle = times_as_fast(written["course"]["int4"], written["course"]["fp32"])[0]
+print(f"The course's layers, each timed alone with int4: {slowest:.2f} to {fastest:.2f} times as fast; the model that is "
+      f"made of them: {middle:.2f}. " + ("Timing layers alone foretold it." if slowest <= middle <= fastest else
+                                         "Timing layers alone did not foretell it."))
 
 # %% [markdown]
-# - Both charts use the same kernels. If the small model gains less than the large one, nothing, or loses, that is no defect
-#   of int4: its weights lay in a cache, and there was little to wait for.
-# - If it does *better* than its layers did alone, this is why: a layer that is called again and again stays in the nearest
-#   and fastest cache. In the model, 23 others pass in between, and its weights come from further away. Timing a layer
-#   alone flatters float32. **Measure what you will run.**
+# - Both charts use the same kernels. Look at the verdicts before you compare the bars: on a busy machine the quartiles
+#   may lie far apart, and the next run may say something else.
+# - A layer that is called again and again can stay in the nearest cache; in the model 23 others pass in between, and its
+#   weights come from further away. How much of the last line above that explains, we have not measured. (You can:
+#   `measure_cold` takes any layer.) **Measure what you will run**, not its parts.
 # - Norms, attention, the head and Python take their time in every type, and limit what any kernel can do. (Amdahl's law:
 #   what you do not speed up stays.)
 # - In section 1 the 4-bit model made its float weight anew for each character. How much its kernel gains over that:
@@ -630,7 +660,7 @@ for name, row in written.items():
 # %% tags=["measured"]
 sample = stream(models["stack"]["int4"], prompt, seed=1)
 print("what the random stack writes:", repr(tokenizer.decode(list(islice(sample, 40)))))
-gain = written["course"]["int4"] / speed["4 bits"]
+gain = float(wrote["4 bits"].median() / written["course"]["int4"].median())
 print(f"the course's model: int4 with a kernel is {gain:.1f} times as fast as dequantising, on this machine")
 
 # %% [markdown]
@@ -1128,10 +1158,11 @@ if gguf:
 #
 # - **A format saves memory, a kernel saves time.** Making the float weight in every call moves *more* bytes than float32.
 # - Time is the larger of bytes ÷ bandwidth and operations ÷ rate. At **one token** a layer waits for its weight, and
-#   fewer bits help; with **many tokens** it computes, and weight-only quantisation does not.
+#   fewer bits help as far as the kernel's unpacking keeps up; with **many tokens** it computes, and weight-only
+#   quantisation does not help.
 # - Count all that travels: scales and zero points of small groups double the 4 bits.
-# - A model that fits the cache has little to wait for. Measure what you will run, on *your* machine, in turns, and report
-#   a ratio.
+# - What a small model gains cannot be read from its layers' times, nor from a large model's. Measure what you will run,
+#   on *your* machine, in turns, and report a ratio with its spread.
 # - **W8A8**: integer sums are exact if they fit. Scales for tokens and rows can be taken out of the sum, for columns not.
 #   Outliers break it; SmoothQuant moves them into the weights, where they do less harm.
 # - **KV cache**: keys per channel. 4 bits cost next to nothing here, 2 bits little.

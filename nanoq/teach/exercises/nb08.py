@@ -131,6 +131,16 @@ def _layers(generator):
     return cases
 
 
+# ---- 08.bug ----
+
+
+def _letter(expected, got):
+    """One letter, with or without brackets; anything else is told what is asked for, not the answer."""
+    if isinstance(got, str) and got.strip(" ().").casefold() == expected:
+        return None
+    return "answer with one letter, a, b, c or d, as a string"
+
+
 # ---- 08.repair: the student project's recursion ----
 
 
@@ -150,11 +160,23 @@ def _recursion(update):
     return run
 
 
-def _eliminate_used(inverse, k):
-    """Eliminate column k, which is not used again, and leave a harmless 1 on the diagonal."""
-    left = _eliminate(inverse, k)
-    left[k, k] = 1
-    return left
+def _upper(matrix):
+    return torch.linalg.cholesky(matrix, upper=True)
+
+
+def _by_factor(pull):
+    """The recursion with what `pull` takes from the inverse and its Cholesky factor for column k."""
+
+    def run(weight, grid, inverse):
+        weight, upper = weight.clone(), _upper(inverse)
+        codes = torch.zeros_like(weight)
+        for k in range(weight.shape[1]):
+            codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
+            error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+            weight[:, k + 1 :] -= error[:, None] * pull(inverse, k, upper)
+        return codes.long()
+
+    return run
 
 
 def _plus(inverse, k):
@@ -174,11 +196,9 @@ def _repairs(generator):
 # ---- 08.group_size ----
 
 
-def _group_size(overhead, up=True):
+def _group_size(overhead, whole=math.ceil):
     def smallest(bits, budget):
-        wanted = overhead(bits) / budget
-        power = math.log2(wanted)
-        return 2 ** (math.ceil(power) if up else math.floor(power))
+        return 2 ** whole(math.log2(overhead(bits) / budget))
 
     return smallest
 
@@ -208,6 +228,14 @@ EXERCISES = [
             Mistake(
                 lambda change, gram: float(((change @ gram) * change).mean()),
                 "the mean over rows and columns: the error of the outputs is a sum over both.",
+            ),
+            Mistake(
+                lambda change, gram: float(((change @ gram) * change).sum()) / len(change),
+                "averaged over the outputs: the mean is over the tokens, and G holds it; a token's outputs add up.",
+            ),
+            Mistake(
+                lambda change, gram: float(((change @ gram) * change).sum()) / 2,
+                "half of it: no factor stands in front, G being the mean of x x^T itself.",
             ),
         ],
     ),
@@ -308,7 +336,8 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight, error, factor, k: weight[:, k] + error[:, :k] @ factor[k, :k] / factor[k, k],
-                "row k to the left of the diagonal is zero, the factor being upper triangular: take the column.",
+                "nothing was added: left of the diagonal row k of an upper triangular factor is zero, and so are the "
+                "errors from column k on. Which errors are there already, and where do they meet target k?",
             ),
             Mistake(
                 lambda weight, error, factor, k:
@@ -357,11 +386,12 @@ EXERCISES = [
             Mistake("b", "that line is right: what was lost, with the sign of weight minus rounded value."),
             Mistake("d", "the range is right: only later columns may still move."),
         ],
+        compare=_letter,
     ),
     Exercise(
         id="08.repair",
         points=2,
-        reference=_recursion(_eliminate_used),
+        reference=_by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / upper[k, k]),
         cases=_repairs,
         mistakes=[
             Mistake(
@@ -370,8 +400,21 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight, grid, inverse: grid.encode(weight).long(),
-                "that is naive rounding: no later column takes over anything. Use row k first and then "
-                "eliminate: afterwards it is zero.",
+                "that is naive rounding: no later column takes over anything. Was row k read where it is zero, in a "
+                "lower triangular factor, or after it was eliminated?",
+            ),
+            Mistake(
+                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :]),
+                "row k of the factor is not divided by its diagonal entry.",
+            ),
+            Mistake(
+                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / inverse[k, k]),
+                "the row comes from the factor, its pivot still from the inverse: take both from the factor.",
+            ),
+            Mistake(
+                _by_factor(lambda inverse, k, upper: _upper(torch.linalg.inv(inverse))[k, k + 1 :]
+                           / _upper(torch.linalg.inv(inverse))[k, k]),
+                "that is a factor of H: the rows of the smaller inverses are in the factor of the inverse.",
             ),
             Mistake(
                 _recursion(_plus),
@@ -408,12 +451,16 @@ EXERCISES = [
                 lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2),
                 "that is the spread of single windows; the mean of many is surer.",
             ),
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2 / (windows - 1)),
+                "windows - 1 belongs into an estimate of the spread. Here the spread is given.",
+            ),
         ],
     ),
     Exercise(
         id="08.group_size",
         reference=_group_size(lambda bits: 16 + bits),
-        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13)],
+        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13), (8, 0.5)],
         mistakes=[
             Mistake(
                 _group_size(lambda bits: 16),
@@ -428,8 +475,12 @@ EXERCISES = [
                 "scales are stored in float16: 16 bits, not 32.",
             ),
             Mistake(
-                _group_size(lambda bits: 16 + bits, up=False),
+                _group_size(lambda bits: 16 + bits, whole=math.floor),
                 "that group is too small and costs more than the budget: go up to the next power of two.",
+            ),
+            Mistake(
+                _group_size(lambda bits: 16 + bits, whole=round),
+                "the nearest power of two may be too small a group, which costs more than the budget.",
             ),
         ],
     ),

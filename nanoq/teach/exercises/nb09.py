@@ -148,6 +148,24 @@ EXERCISES = [
                 "the codes were counted in bits: eight of them make a byte.",
             ),
             Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * 4 + 4 * (columns + out)
+                ),
+                "four bytes for each group: a scale and a zero point are two numbers.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * 8 + 4 * columns
+                ),
+                "the result is forgotten: y has to be written, too.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "the groups of one row were counted: every row has groups of its own.",
+            ),
+            Mistake(
                 lambda out, columns, bits, group_size: out * columns * bits / 8 + out * (columns / group_size) * 8,
                 "x and y are forgotten: they are small here, but they have to be read and written too.",
             ),
@@ -244,6 +262,11 @@ EXERCISES = [
             ),
             Mistake(
                 lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.shape[1]) * weight_scale).T * x_scale,
+                "the zero point came off once for each column, as if every activation were 1: each has its own q.",
+            ),
+            Mistake(
+                lambda codes, zero, weight_scale, x_scale, q: (
                     (codes.long() @ q.long().T - zero * q.long().sum(1)) * weight_scale).T,
                 "still in steps of the activations: the scale of each token is missing.",
             ),
@@ -275,6 +298,11 @@ EXERCISES = [
             Mistake(
                 lambda x, weight, alpha: weight.abs().amax(0) ** (1 - alpha) / x.abs().amax(0) ** alpha,
                 "upside down: X is DIVIDED by s, so s has to be large where X is large.",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.abs().amax(0) ** alpha / weight.abs().amax(0) ** alpha,
+                "both exponents are alpha: what one side takes of the trouble, the other is spared. (At 0.5 nobody "
+                "would notice.)",
             ),
             Mistake(
                 lambda x, weight, alpha: x.amax(0) ** alpha / weight.amax(0) ** (1 - alpha),
@@ -326,6 +354,14 @@ EXERCISES = [
             Mistake(
                 lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0.5, 0.5),
                 "a scale and a minimum, in float16: that makes four bytes, not two.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0.5, 1),
+                "the minimum of the keys is forgotten: each channel of a group has two numbers, not one.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 0.5),
+                "the minimum of the values is forgotten: each token of a head has two numbers, not one.",
             ),
         ],
     ),
