@@ -29,6 +29,7 @@ from nanoq.quant.kernels import candidates, integer_product
 
 SHAPES = [(192, 192), (768, 768), (768, 3072), (2048, 8192), (4096, 11008)]  # (in, out) of a layer
 TOKENS = [1, 4, 16, 256]
+TORCH_TOKENS = 16  # with more, torch's own products take a hundred times as long as fp32
 COLUMNS = ["in", "out", "tokens", "way", "microseconds_min", "microseconds_median", "speedup_min", "speedup_median",
            "rounds", "threads", "cpu", "vector_instructions", "torch", "integer_product"]
 
@@ -87,6 +88,8 @@ def ways(weight: Tensor, x: Tensor) -> dict[str, Callable[[], Tensor]]:
         del mine["fp32"]
         found |= {backend + name: way for backend, way in mine.items()}
     for name, make in (("torch int8", torch_int8), ("torch int4", torch_int4)):
+        if len(x) > TORCH_TOKENS:
+            continue
         try:
             way = make(weight, x)
             way()

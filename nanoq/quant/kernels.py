@@ -30,7 +30,7 @@ from nanoq.quant.qlinear import QuantLinear
 
 WEIGHT_ONLY = ("int8", "int4")
 BACKENDS = ("dequantize", *WEIGHT_ONLY, "w8a8")
-MOST_TOKENS = 256  # of a weight-only product: near there the time of dequantising is made up for by a float product
+MOST_TOKENS = 64  # of a weight-only product: beyond, dequantising and a float product take less time
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _SERIAL = 2**16  # fewer multiplications than this take less time than starting a second thread
 _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
