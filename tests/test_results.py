@@ -76,6 +76,21 @@ def test_a_block_scale_beats_a_scale_for_each_tensor_at_four_bits():
     assert delta["mxfp4", "nearest"] < delta["e2m1", "cast, scaled"] < delta["e2m1", "cast"]
 
 
+def test_the_speeds_in_the_readme_are_those_of_the_files():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    with open(RESULTS / "gptq.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ratios = [float(row["ratio"]) for row in rows]
+    assert all(abs(float(row["error_ratio"]) - 1) < 1e-3 for row in rows)
+    assert f"GPTQ is {min(ratios):.1f} to {max(ratios):.1f} times as fast" in readme
+    with open(RESULTS / "kernels.csv", newline="") as file:
+        speedup = {(row["in"], row["tokens"], row["way"]): f"{float(row['speedup_min']):.1f}"
+                   for row in csv.DictReader(file)}
+    one, many = (speedup["2048", "1", "int4"], speedup["2048", "1", "int8"]), speedup["768", "256", "w8a8"]
+    assert "int4 codes {} and int8 codes {} times less".format(*one) in readme
+    assert f"W8A8 {many} times less" in readme
+
+
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_the_checkpoint_is_the_one_that_was_measured(corpus):
     first = leaderboard(corpus)[0]
