@@ -10,23 +10,22 @@ bytes are those of one window of 256 tokens, against float32 in the first row of
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model, sample_windows
 from nanoq.quant.activations import QuantizedKVCache, StepwiseModel, plant_outliers, quantized_activations, smooth
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
 
 
 def main() -> None:
@@ -46,10 +45,7 @@ def main() -> None:
                      "delta_nats": round(delta.mean, 5), "ci_low": round(delta.low, 5),
                      "ci_high": round(delta.high, 5), "cache_bytes": size})
         print(rows[-1], flush=True)
-    with open(RESULTS / "activations.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "activations.csv", rows)
 
 
 def activations(model: GPT, calibration: Tensor, test: Tensor, windows: int) -> Iterator[tuple[str, Tensor, str]]:

@@ -9,18 +9,18 @@ block format, and everything else in float16, in a file that is loaded again.
 """
 
 import argparse
-import csv
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from nanoq.files import data_dir, write_csv
 from nanoq.numbers import BLOCKS, FLOATS, FloatFormat
 from nanoq.quant import Recipe
 from nanoq.teach.leaderboard import Leaderboard, Row
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
+COLUMNS = ("method", "bits", "average_bits", "perplexity", "delta_nats", "ci_low", "ci_high")
 CASTS = ("bf16", "fp16", "e4m3fn", "e5m2", "e2m3", "e3m2", "e2m1")
 
 
@@ -32,7 +32,7 @@ def cast(parameter: Tensor, fmt: FloatFormat, scaled: bool) -> Tensor:
 
 @torch.no_grad()
 def main() -> None:
-    """Measure every format and write a row after each."""
+    """Measure every format, print it, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", choices=("tinystories", "tales"))
     parser.add_argument("--windows", type=int, help="held-out windows instead of all of them")
@@ -51,12 +51,10 @@ def main() -> None:
         for method in ("nearest", "gptq"):
             row = board.add(method, fmt.bits, Recipe.uniform(fmt.bits, method, grid=fmt.name))
             report(formats, fmt.name, row)
-    columns = ("method", "bits", "average_bits", "perplexity", "delta_nats", "ci_low", "ci_high")
-    with open(RESULTS / arguments.corpus / "formats.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["format", *columns, "windows"])
-        writer.writerows([name, *(getattr(row, column) for column in columns), len(board.losses[0])]
-                         for name, row in zip(formats, board.rows, strict=True))
+    write_csv(RESULTS / arguments.corpus / "formats.csv", [
+        {"format": name} | {column: getattr(row, column) for column in COLUMNS} | {"windows": len(board.losses[0])}
+        for name, row in zip(formats, board.rows, strict=True)
+    ])
 
 
 def report(formats: list[str], name: str, row: Row) -> None:

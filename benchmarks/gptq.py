@@ -9,19 +9,16 @@ after the other, and the loss of every weight noted down.
 """
 
 import argparse
-import csv
-import time
-from collections.abc import Callable
-from pathlib import Path
 
-import numba
 import torch
 from torch import Tensor
 
+from nanoq.files import data_dir, write_csv
 from nanoq.quant import Grid, LayerStats, affine_grid, gptq
+from nanoq.quant.kernels import measure
 from nanoq.teach.machine import machine_report
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
 SHAPES = ((192, 192), (768, 192), (192, 768), (768, 768), (3072, 768), (768, 3072), (2048, 2048))
 
 
@@ -55,17 +52,6 @@ def official(weight: Tensor, grid: Grid, gram: Tensor, damping: float = 0.01, bl
     return rounded
 
 
-def alternate(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """The best time of each function, in seconds, when they take turns."""
-    best = [float("inf")] * len(functions)
-    for _ in range(repeats):
-        for i, function in enumerate(functions):
-            started = time.perf_counter()
-            function()
-            best[i] = min(best[i], time.perf_counter() - started)
-    return best
-
-
 def main() -> None:
     """Measure every shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,16 +59,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    numba.set_num_threads(arguments.threads)
-    rows = [measure(*shape, arguments.repeats) for shape in SHAPES]
-    with open(RESULTS / "gptq.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*rows[0], "threads", "instructions"], lineterminator="\n")
-        writer.writeheader()
-        about = {"threads": arguments.threads, "instructions": machine_report().instructions}
-        writer.writerows(row | about for row in rows)
+    rows = [one_shape(*shape, arguments.repeats) for shape in SHAPES]
+    about = {"threads": arguments.threads, "instructions": machine_report().instructions}
+    write_csv(RESULTS / "gptq.csv", [row | about for row in rows])
 
 
-def measure(out: int, width: int, repeats: int) -> dict:
+def one_shape(out: int, width: int, repeats: int) -> dict:
     """One shape, 4 bits, inputs correlated at random."""
     generator = torch.Generator().manual_seed(0)
     weight = 0.02 * torch.randn(out, width, generator=generator)
@@ -96,7 +78,9 @@ def measure(out: int, width: int, repeats: int) -> dict:
         return gptq(weight, grid, stats)
 
     codes, theirs = ours(), official(weight, grid, stats.gram)
-    slow, fast, factor = alternate([lambda: official(weight, grid, stats.gram), ours, lambda: ours(*one)], repeats)
+    times = measure({"official": lambda: official(weight, grid, stats.gram), "nanoq": ours,
+                     "factor": lambda: ours(*one)}, seconds=0, rounds=repeats)
+    slow, fast, factor = times.values()
     errors = stats.output_error(weight, grid.decode(codes)), stats.output_error(weight, theirs)
     row = {
         "out": out, "in": width, "official_ms": round(1e3 * slow, 2), "nanoq_ms": round(1e3 * fast, 2),

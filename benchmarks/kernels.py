@@ -12,10 +12,8 @@ int4 and "int4 group 64", which have one for 64 columns.
 """
 
 import argparse
-import csv
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,15 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanoq.files import atomic_path, data_dir
+from nanoq.files import data_dir, write_csv
 from nanoq.quant import QuantLinear, affine_grid, nearest
-from nanoq.quant.kernels import candidates, integer_product
+from nanoq.quant.kernels import candidates, integer_product, time_in_turn
 
 SHAPES = [(192, 192), (768, 768), (768, 3072), (2048, 8192), (4096, 11008)]  # (in, out) of a layer
 TOKENS = [1, 4, 16, 256]
 TORCH_TOKENS = 16  # with more, torch's own products take a hundred times as long as fp32
-COLUMNS = ["in", "out", "tokens", "way", "microseconds_min", "microseconds_median", "speedup_min", "speedup_median",
-           "rounds", "threads", "cpu", "vector_instructions", "torch", "integer_product"]
 
 
 def main() -> None:
@@ -41,8 +37,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape and number of tokens")
     arguments = parser.parse_args()
     shapes, tokens, seconds = (SHAPES[:2], [1, 16], 0.2) if arguments.quick else (SHAPES, TOKENS, arguments.seconds)
-    machine = {"threads": torch.get_num_threads(), "cpu": cpu_name(), "torch": torch.__version__,
-               "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+    machine = {"threads": torch.get_num_threads(), "cpu": cpu_name(),
+               "vector_instructions": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
                "integer_product": integer_product().__name__}
     print(machine)
     rows = []
@@ -50,10 +46,7 @@ def main() -> None:
         for count in tokens:
             rows += [row | machine for row in time_shape(columns, out, count, seconds)]
     if not arguments.quick:
-        with atomic_path(data_dir() / "results" / "kernels.csv") as path, open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(data_dir() / "results" / "kernels.csv", rows)
 
 
 def time_shape(columns: int, out: int, tokens: int, seconds: float) -> list[dict]:
@@ -64,11 +57,12 @@ def time_shape(columns: int, out: int, tokens: int, seconds: float) -> list[dict
     times = time_in_turn(ways(weight, x), seconds)
     base = times["fp32"]
     rows = [{
-        "in": columns, "out": out, "tokens": tokens, "way": way, "rounds": len(measured),
+        "in": columns, "out": out, "tokens": tokens, "way": way,
         "microseconds_min": round(1e6 * min(measured), 1),
         "microseconds_median": round(1e6 * statistics.median(measured), 1),
         "speedup_min": round(min(base) / min(measured), 3),
         "speedup_median": round(statistics.median(base) / statistics.median(measured), 3),
+        "rounds": len(measured),
     } for way, measured in times.items()]  # fmt: skip
     print(f"{columns}x{out}, {tokens} tokens, fp32 {rows[0]['microseconds_min']:.0f} us: "
           + ", ".join(f"{row['way']} {row['speedup_min']:.2f}" for row in rows[1:]), flush=True)
@@ -114,21 +108,6 @@ def torch_int4(weight: Tensor, x: Tensor) -> Callable[[], Tensor]:
     scale_and_offset = torch.stack([grid.scale, (8 - grid.zero_point) * grid.scale], dim=-1).transpose(0, 1)
     scale_and_offset = scale_and_offset.contiguous()
     return lambda: torch._weight_int4pack_mm_for_cpu(x, packed, 64, scale_and_offset)
-
-
-@torch.inference_mode()
-def time_in_turn(functions: dict[str, Callable[[], Tensor]], seconds: float) -> dict[str, list[float]]:
-    """All times of each function, in seconds; at least three rounds."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    end = time.perf_counter() + seconds
-    while len(times["fp32"]) < 3 or time.perf_counter() < end:
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return times
 
 
 def cpu_name() -> str:

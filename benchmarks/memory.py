@@ -8,19 +8,18 @@ blocks would need no more: a block that is quantised is smaller than it was. Pri
 data/results/memory.csv.
 """
 
-import csv
 import resource
 import time
 import warnings
-from pathlib import Path
 
 import psutil
 import torch
 
+from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import LayerSpec, Recipe, quantize_model
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
 
 
 def main() -> None:
@@ -44,10 +43,7 @@ def main() -> None:
         "minutes": round((time.perf_counter() - started) / 60, 1), "threads": torch.get_num_threads(),
     }
     print(row)
-    with open(RESULTS / "memory.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerow(row)
+    write_csv(RESULTS / "memory.csv", [row])
 
 
 if __name__ == "__main__":

@@ -8,17 +8,16 @@ of each token. In exact arithmetic AdamW would hardly notice.
 """
 
 import argparse
-import csv
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_corpus, window_losses
 from nanoq.lm.train import batch_at
 from nanoq.numbers import train_mixed
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
 # name: (precision of the products, format of the stored weights, their rounding, divisor of the loss)
 RUNS = {
     "fp32": ("fp32", "fp32", "nearest", 1),
@@ -50,10 +49,7 @@ def main() -> None:
             rows.append({"run": name, "corpus": corpus.name, "seed": seed, **one_run(name, config, splits, seed,
                                                                                      arguments.steps)})
             print(rows[-1], flush=True)
-            with open(RESULTS / "mixed_precision.csv", "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(RESULTS / "mixed_precision.csv", rows)
 
 
 def one_run(name: str, config: GPTConfig, splits: tuple, seed: int, steps: int, batch: int = 8) -> dict:

@@ -45,18 +45,17 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from gptq import official
 from torch import Tensor, nn
 
-from nanoq.files import atomic_path
+from nanoq.files import data_dir, write_csv
 from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.quant import METHODS, Grid, LayerStats, Recipe, linear_layers, quantize_model, sample_windows
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / "peers.csv"
+RESULTS = data_dir() / "results" / "peers.csv"
 KEYS = ("peer", "method", "bits", "granularity")  # of a case
 BITS = (8, 4, 3, 2)
 WINDOWS = 64
@@ -336,10 +335,7 @@ def put(row: dict) -> None:
     places = [i for i, old in enumerate(rows) if all(old[key] == row[key] for key in KEYS)] or [len(rows)]
     rows[places[0] : places[0] + 1] = [row]
     rows.sort(key=lambda row: (list(PEERS).index(row["peer"]), -int(row["bits"])))
-    with atomic_path(RESULTS) as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ where it fits into a tenth of the steps.
 """
 
 import argparse
-import csv
 from dataclasses import replace
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 
+from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, load_corpus, train
 from nanoq.teach.plots import COLORS, use_style
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = data_dir() / "results"
 COURSE = TrainConfig()
 # The student project (PAPERS 7): AdamW 5e-4, cosine to a tenth, batch 128, weight decay 0.1, dropout 0.1, no clipping.
 STUDENT = TrainConfig(batch=128, optimizer="adamw", lr=5e-4, lr_rest=None, weight_decay=0.1, warmup=75,
@@ -51,11 +50,7 @@ def main() -> None:
         history = train(GPT(config), *splits, recipe)
         rows += [{"recipe": name, "corpus": corpus.name, "threads": torch.get_num_threads(), **row} for row in history]
         print(name, history[-1], flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / "training.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "training.csv", rows)
     plot(rows)
 
 

@@ -1,5 +1,6 @@
 """Where nanoq keeps its files, and how it writes them so that an interruption never leaves half a file."""
 
+import csv
 import hashlib
 import os
 import tempfile
@@ -38,6 +39,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: Path | str, rows: list[dict]) -> None:
+    """Write rows that have the same keys as a CSV file, with a header, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256(path: Path | str) -> str:

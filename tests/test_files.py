@@ -69,3 +69,8 @@ def test_the_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch, empty
 def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_table_is_written_as_csv_with_a_header(tmp_path):
+    files.write_csv(tmp_path / "deep" / "a.csv", [{"name": "naïve, row", "bits": 4}, {"name": "x", "bits": 0.5}])
+    assert (tmp_path / "deep" / "a.csv").read_bytes() == 'name,bits\n"naïve, row",4\nx,0.5\n'.encode()

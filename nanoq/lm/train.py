@@ -1,6 +1,5 @@
 """Training: Muon or AdamW, on one process or several, stopped and resumed without a trace."""
 
-import csv
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nanoq.files import atomic_path
+from nanoq.files import atomic_path, write_csv
 from nanoq.lm.evaluate import window_losses
 from nanoq.lm.model import GPT
 from nanoq.lm.optim import Muon
@@ -241,10 +240,7 @@ class _Run:
         """Write the state and the history, each atomically."""
         if self.out is None:
             return
-        with atomic_path(self.out / HISTORY) as path, open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
+        write_csv(self.out / HISTORY, history)
         with atomic_path(self.out / STATE) as path:
             facts = self._facts() | {"step": self.step, "history": history}
             save_file(self._tensors(), path, metadata={"nanoq": json.dumps(facts)})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.lm.model import GPT, GPTConfig, KVCache
-from nanoq.quant.grid import Grid
+from nanoq.quant.grid import covering_range, evenly_spaced
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
 
@@ -42,14 +42,7 @@ def round_activations(x: Tensor, bits: int, granularity: str = "token", symmetri
         return x
     rows = x.reshape(1, -1) if granularity == "tensor" else x.reshape(-1, x.shape[-1])
     rows = rows if x.dtype == torch.float64 else rows.float()  # a range of float16 numbers may not fit float16
-    low, high = rows.amin(1, keepdim=True).clamp(max=0), rows.amax(1, keepdim=True).clamp(min=0)
-    if symmetric:
-        high = torch.maximum(-low, high)
-        low = -high
-    levels = 2**bits - 1 if symmetric else 2**bits
-    scale = (high - low) / (levels - 1)
-    scale = torch.where(scale > 0, scale, 1.0)  # a token of zeros
-    grid = Grid(bits, levels, scale, rows.shape[1], None if symmetric else (-low / scale).round())
+    grid = evenly_spaced(*covering_range(rows, symmetric), bits, symmetric, rows.shape[1], stored=False)
     return grid.decode(grid.encode(rows)).view(x.shape).to(x.dtype)
 
 

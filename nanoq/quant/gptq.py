@@ -177,10 +177,7 @@ class _Walk:
         self.error, self.codes = torch.zeros_like(self.weight), torch.empty_like(self.weight)
         groups, rows = grid.scale.shape[1], self.weight.shape[1]
         self.group = (order // grid.group_size if groups > 1 else torch.zeros_like(order)).numpy()
-        zero = grid.zero_point
-        if zero is None:
-            zero = torch.full_like(grid.scale, 0 if grid.codebook is not None else (grid.levels - 1) // 2)
-        self.scale, self.zero = (self._array(t.T.expand(groups, rows)) for t in (grid.scale, zero))
+        self.scale, self.zero = (self._array(t.T.expand(groups, rows)) for t in (grid.scale, grid.zero_codes))
         self.codebook = self._array(torch.empty(0) if grid.codebook is None else grid.codebook)
         self.ends = self._array(torch.tensor([0, grid.levels - 1]))
 

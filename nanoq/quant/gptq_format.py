@@ -37,7 +37,7 @@ from nanoq import __version__
 from nanoq.files import atomic_path
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.qlinear import QuantLinear, as_float16
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"
@@ -232,9 +232,7 @@ def plain_tensors(model: nn.Module, layers: dict[str, QuantLinear]) -> dict[str,
     for name, tensor in model.state_dict().items():
         if name in tied or name.rpartition(".")[0] in layers:
             continue
-        tensors[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
+        tensors[name] = as_float16(name, tensor) if tensor.is_floating_point() else tensor
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -56,8 +56,17 @@ class Grid:
             units = codes.to(self.scale.dtype) - self._zero_code(codes)  # uint8 codes would wrap around below 0
         return units * self._over_columns(self.scale, codes)
 
+    @property
+    def zero_codes(self) -> Tensor:
+        """The code of the value 0, whether it is stored or the middle one: in the shape of `scale`."""
+        return torch.full_like(self.scale, self._middle) if self.zero_point is None else self.zero_point
+
+    @property
+    def _middle(self) -> int:
+        return (self.levels - 1) // 2
+
     def _zero_code(self, like: Tensor) -> Tensor | int:
-        return (self.levels - 1) // 2 if self.zero_point is None else self._over_columns(self.zero_point, like)
+        return self._middle if self.zero_point is None else self._over_columns(self.zero_point, like)
 
     def _over_columns(self, values: Tensor, like: Tensor) -> Tensor:
         """Stretch a value for each group (rows, groups) to one for each column of `like`."""
@@ -94,12 +103,13 @@ def affine_grid(
     group_size = group_size or rows.shape[1]
     low, high = [], []
     for part in rows.split(group_size, dim=1):
-        ends = _range(part, symmetric)
+        ends = covering_range(part, symmetric)
         if search == "mse":
             ends = _shrink(part, *ends, bits, symmetric)
         low.append(ends[0])
         high.append(ends[1])
-    return _grid_over(torch.cat(low, dim=1), torch.cat(high, dim=1), bits, symmetric, min(group_size, weight.shape[1]))
+    group_size = min(group_size, weight.shape[1])
+    return evenly_spaced(torch.cat(low, dim=1), torch.cat(high, dim=1), bits, symmetric, group_size)
 
 
 def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
@@ -142,7 +152,7 @@ def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, 
         raise ValueError(f"search must be 'minmax' or 'mse', not {search!r}")
 
 
-def _range(part: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
+def covering_range(part: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
     """The ends (rows, 1) of the interval that covers 0 and each row of `part` (rows, columns)."""
     low, high = part.amin(1, keepdim=True).clamp(max=0), part.amax(1, keepdim=True).clamp(min=0)
     if symmetric:
@@ -155,24 +165,31 @@ def _shrink(part: Tensor, low: Tensor, high: Tensor, bits: int, symmetric: bool)
     """For each row the share of its range, 1.00 to 0.20, whose grid has the least squared rounding error."""
     best, best_error = torch.ones_like(low), torch.full_like(low, torch.inf)
     for share in torch.linspace(1, 0.2, 81).tolist():
-        grid = _grid_over(low * share, high * share, bits, symmetric, part.shape[1])
+        grid = evenly_spaced(low * share, high * share, bits, symmetric, part.shape[1])
         error = (grid.decode(grid.encode(part)) - part).square().sum(1, keepdim=True)
         best = torch.where(error < best_error, share, best)
         best_error = torch.minimum(error, best_error)
     return low * best, high * best
 
 
-def _grid_over(low: Tensor, high: Tensor, bits: int, symmetric: bool, group_size: int) -> Grid:
-    """The evenly spaced grid from low to high (rows, groups), moved so that 0 is one of its values."""
+def evenly_spaced(
+    low: Tensor, high: Tensor, bits: int, symmetric: bool, group_size: int, stored: bool = True
+) -> Grid:
+    """The evenly spaced grid from low to high (rows, groups), moved so that 0 is one of its values.
+
+    A group of zeros has scale 1. `stored` rounds the scales to what a file keeps of them.
+    """
     levels = 2**bits - 1 if symmetric else 2**bits
-    scale = storable((high - low) / (levels - 1))
+    scale = (high - low) / (levels - 1)
+    scale = torch.where(scale > 0, scale, 1.0)
+    if stored:
+        scale = _storable(scale)
     zero_point = None if symmetric else (-low / scale).round().clamp(0, levels - 1)
     return Grid(bits, levels, scale, group_size, zero_point)
 
 
-def storable(scale: Tensor) -> Tensor:
-    """Positive scales rounded to float16 where its normal range holds them all; 1 for a group of zeros."""
-    scale = torch.where(scale > 0, scale, 1.0)
+def _storable(scale: Tensor) -> Tensor:
+    """Positive scales rounded to float16 where its normal range holds them all."""
     if scale.min() < _HALF.smallest_normal or scale.max() > _HALF.max:
         return scale
     return scale.half().to(scale.dtype)

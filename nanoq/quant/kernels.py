@@ -365,12 +365,11 @@ def use_backend(layer: QuantLinear, backend: str) -> None:
 
 def _kernel(layer: QuantLinear, backend: str) -> Kernel:
     grid, rows = layer.grid, len(layer.codes)
-    zero = torch.full_like(grid.scale, (grid.levels - 1) // 2) if grid.zero_point is None else grid.zero_point
     width = layer.codes.shape[1]
     group_bytes = grid.group_size * grid.bits // 8 if grid.scale.shape[1] > 1 else width
     return Kernel(
         backend, layer.layout["in_features"], layer.codes, grid.scale.expand(rows, -1).contiguous(),
-        zero.int().expand(rows, -1).contiguous(), group_bytes,
+        grid.zero_codes.int().expand(rows, -1).contiguous(), group_bytes,
     )  # fmt: skip
 
 
@@ -454,19 +453,24 @@ def candidates(layer: QuantLinear, backends: list[str], x: Tensor) -> Iterator[t
 
 
 def measure(functions: dict, seconds: float, rounds: int = 3) -> dict:
-    """The shortest time of each function in seconds: all in turn, so that they share what else the machine does.
+    """The shortest time of each function in seconds, as `time_in_turn` takes them."""
+    return {name: min(times) for name, times in time_in_turn(functions, seconds, rounds).items()}
+
+
+@torch.inference_mode()
+def time_in_turn(functions: dict, seconds: float, rounds: int = 3) -> dict[object, list[float]]:
+    """All times of each function, in seconds; they take turns, so that they share what else the machine does.
 
     It stops after `seconds`, but not before each was called once to warm up and `rounds` times to be timed.
     """
-    best = dict.fromkeys(functions, math.inf)
-    with torch.inference_mode():
-        for function in functions.values():
+    times = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    end, done = time.perf_counter() + seconds, 0
+    while done < rounds or time.perf_counter() < end:
+        for name, function in functions.items():
+            start = time.perf_counter()
             function()
-        end, done = time.perf_counter() + seconds, 0
-        while done < rounds or time.perf_counter() < end:
-            for name, function in functions.items():
-                start = time.perf_counter()
-                function()
-                best[name] = min(best[name], time.perf_counter() - start)
-            done += 1
-    return best
+            times[name].append(time.perf_counter() - start)
+        done += 1
+    return times

@@ -105,3 +105,15 @@ class QuantLinear(nn.Module):
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.kernel = None  # it was made from the old scales
+
+
+def as_float16(name: str, tensor: Tensor) -> Tensor:
+    """What is kept in float16 beside the quantised layers.
+
+    Raises:
+        ValueError: if float16 cannot hold the tensor, by its name.
+    """
+    half = tensor.half()
+    if not half.isfinite().all():
+        raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
+    return half

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
 from nanoq.progress import progress
 from nanoq.quant.calibrate import LayerStats, observe
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.qlinear import QuantLinear, as_float16
 from nanoq.quant.recipe import LayerSpec, Recipe
 
 
@@ -92,9 +92,7 @@ def _round_the_rest(model: nn.Module, layers: set[str]) -> None:
     """Round every parameter but the weights of the named layers to float16."""
     for name, parameter in model.named_parameters():
         if name.removesuffix(".weight") not in layers:
-            parameter.copy_(parameter.half())
-            if not parameter.isfinite().all():
-                raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
+            parameter.copy_(as_float16(name, parameter))
 
 
 def quantize_layer(

@@ -1,6 +1,5 @@
 """The table that runs through the course: every model on the same held-out windows, its size read from its file."""
 
-import csv
 import json
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from nanoq.files import atomic_path
+from nanoq.files import atomic_path, write_csv
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
@@ -107,10 +106,7 @@ class Leaderboard:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
         folder = Path(folder)
         rows = [asdict(row) for row in self.rows]
-        with atomic_path(folder / "leaderboard.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(folder / "leaderboard.csv", rows)
         with atomic_path(folder / "leaderboard.json") as path:
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         with atomic_path(folder / "leaderboard.png") as path:
