@@ -167,9 +167,9 @@ class BlockFormat:
         """The nearest values of the format: (rows, columns) -> float32 (rows, columns).
 
         Raises:
-            ValueError: if the numbers are not a matrix, or not finite.
+            ValueError: if the numbers are not a matrix, there are none, or they are not finite.
         """
-        if weight.dim() != 2 or not weight.isfinite().all():
+        if weight.dim() != 2 or not weight.numel() or not weight.isfinite().all():
             raise ValueError("a matrix (rows, columns) of finite numbers is needed")
         scale, _ = self.scales(weight)
         each = scale.repeat_interleave(self.block, dim=1)[:, : weight.shape[1]]

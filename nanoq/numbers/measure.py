@@ -76,10 +76,12 @@ def dot(
             along what the last sum lost (Kahan 1965).
 
     Raises:
-        ValueError: if there is no such format or order.
+        ValueError: if there is no such format or order, or the factors are empty or of different lengths.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
+    if a.shape[-1:] != b.shape[-1:] or not a.numel():
+        raise ValueError(f"factors (..., n) of one length are needed, not {tuple(a.shape)} and {tuple(b.shape)}")
     factors, sums = float_format(kind), float_format(kind if accumulate is None else accumulate)
     products = sums.round(factors.round(a.double()) * factors.round(b.double()))
     if order == "pairwise":

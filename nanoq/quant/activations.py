@@ -36,6 +36,8 @@ def round_activations(x: Tensor, bits: int, granularity: str = "token", symmetri
         ValueError: if bits or granularity is out of its range, or x holds NaN or infinity.
     """
     _check_rounding(bits, granularity, ("token", "tensor"))
+    if not x.dim():
+        raise ValueError("activations (..., width) are needed, not a single number")
     if not x.isfinite().all():
         raise ValueError("the activations hold NaN or infinity: look for it in the model's weights")
     if not x.numel():

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from nanoq.quant.grid import check_weight
+
 
 class LayerStats:
     """The mean of x x^T over the inputs x of a linear layer, which is all that the layer's output error depends on.
@@ -42,20 +44,6 @@ class LayerStats:
         # gram <- gram * old / new + x^T x / new, in place: a rank-k update
         self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
 
-    def check(self, weight: Tensor) -> None:
-        """Look whether these can be the statistics of the inputs of a weight (out, in).
-
-        Raises:
-            ValueError: if they are empty, do not fit, or hold NaN.
-        """
-        if self.tokens == 0:
-            raise ValueError("the layer saw no calibration input")
-        shape = tuple(weight.shape)
-        if self.gram.shape != (shape[1], shape[1]):
-            raise ValueError(f"statistics of {len(self.gram)} inputs do not fit a weight of shape {shape}")
-        if not self.gram.diagonal().isfinite().all():  # where every input that is not finite leaves its mark
-            raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
-
     def damped(self, share: float) -> Tensor:
         """The Gram matrix (in, in), with a share of its mean diagonal added to the diagonal."""
         gram = self.gram.clone()
@@ -68,6 +56,23 @@ class LayerStats:
         change = quantized.to(self.gram.dtype) - weight
         error = float(((change @ self.gram) * change).sum())
         return error and error / float(((weight @ self.gram) * weight).sum())
+
+
+def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:
+    """Look whether a weight (out, in) can be rounded, and whether these can be the statistics of its inputs.
+
+    Raises:
+        ValueError: if the weight is not a matrix or holds NaN or infinity, or the statistics are missing, empty, do not
+            fit, or hold NaN.
+    """
+    check_weight(weight)
+    if stats is None or stats.tokens == 0:
+        raise ValueError("the layer saw no calibration input")
+    shape = tuple(weight.shape)
+    if stats.gram.shape != (shape[1], shape[1]):
+        raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {shape}")
+    if not stats.gram.diagonal().isfinite().all():  # where every input that is not finite leaves its mark
+        raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
 
 
 def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid, affine_grid
 from nanoq.quant.rounding import nearest
 
@@ -57,9 +57,12 @@ def gptq(
         int64 codes (out, in).
 
     Raises:
-        ValueError: if the statistics are empty, do not fit, hold NaN, or cannot be factored, or an option is negative.
+        ValueError: if the weight holds NaN, the grid or the statistics do not fit it, the statistics are empty, hold
+            NaN or cannot be factored, or an option is negative.
     """
     _check(weight, stats, damping)
+    if len(grid.scale) not in (1, len(weight)):
+        raise ValueError(f"a grid of {len(grid.scale)} rows does not fit a weight of shape {tuple(weight.shape)}")
     if descent < 0:
         raise ValueError(f"descent must be a number of rounds, not {descent!r}")
     if not stats.gram.diagonal().any():
@@ -125,9 +128,7 @@ def dynamic_grid(
 def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
     if not damping >= 0:
         raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
-    if stats is None:
-        raise ValueError("the layer saw no calibration input")
-    stats.check(weight)
+    check_calibration(weight, stats)
     enough = TOKENS_PER_INPUT * weight.shape[1]
     if stats.tokens < enough:
         warnings.warn(f"{stats.tokens} calibration tokens are few for {weight.shape[1]} inputs; take {enough} or more",

@@ -123,7 +123,7 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
     Raises:
         ValueError: if the format has other bits, or the weight holds NaN or infinity.
     """
-    _check_weight(weight)
+    check_weight(weight)
     if bits != fmt.bits:
         raise ValueError(f"{fmt.name} has {fmt.bits} bits, not {bits!r}")
     scale, packed = fmt.scales(weight)
@@ -131,7 +131,8 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
     return Grid(bits, len(codebook), scale, min(fmt.block, weight.shape[1]), codebook=codebook, packed_scale=packed)
 
 
-def _check_weight(weight: Tensor) -> None:
+def check_weight(weight: Tensor) -> None:
+    """Look whether this is a weight matrix (out, in) of finite numbers, and raise a ValueError if it is not."""
     if weight.dim() != 2 or not weight.numel():
         raise ValueError(f"a weight matrix (out, in) is needed, not a tensor of shape {tuple(weight.shape)}")
     if not weight.isfinite().all():
@@ -139,7 +140,7 @@ def _check_weight(weight: Tensor) -> None:
 
 
 def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, search: str) -> None:
-    _check_weight(weight)
+    check_weight(weight)
     if bits not in range(2, 9):
         raise ValueError(f"bits must be in 2..8, not {bits!r}")
     if granularity not in GRANULARITIES:

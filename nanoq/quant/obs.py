@@ -9,7 +9,7 @@ needs an inverse of its own: the memory is out * in**2 numbers and the work out 
 import torch
 from torch import Tensor
 
-from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid
 
 
@@ -28,7 +28,7 @@ def obs_prune(weight: Tensor, stats: LayerStats, share: float, *, damping: float
         The pruned weight, float64 (out, in).
 
     Raises:
-        ValueError: if the share is not in 0..1, or the statistics are empty, do not fit, or hold NaN.
+        ValueError: if the share is not in 0..1, or as `gptq` does.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in 0..1, not {share!r}")
@@ -51,7 +51,7 @@ def obq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01)
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
 
     Raises:
-        ValueError: if the statistics are empty, do not fit, or hold NaN.
+        ValueError: as `gptq` does.
     """
     rows = _Rows(weight, stats, damping)
     for _ in range(weight.shape[1]):
@@ -63,7 +63,7 @@ class _Rows:
     """Rows (out, in) on their way: which weights are free, and the inverse (out, in, in) of their Hessian."""
 
     def __init__(self, weight: Tensor, stats: LayerStats, damping: float):
-        stats.check(weight)
+        check_calibration(weight, stats)
         hessian = stats.damped(damping).double()
         self.weight = weight.double().clone()
         self.free = torch.ones_like(weight, dtype=torch.bool)

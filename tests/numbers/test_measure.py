@@ -210,3 +210,9 @@ def test_a_relative_error_is_right_at_the_ends_of_float64(factor):
     assert downcast_report(factor * x, "fp64").relative_error == 0
     if factor < 1:
         assert downcast_report(factor * x, "fp32").relative_error == 1
+
+
+@pytest.mark.parametrize(("a", "b"), [(3, 4), (0, 0), (1, 3)])
+def test_factors_of_different_lengths_or_none_are_an_error(a, b):
+    with pytest.raises(ValueError, match=r"factors \(\.\.\., n\) of one length are needed"):
+        dot(torch.ones(a), torch.ones(b), "fp16")

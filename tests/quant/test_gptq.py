@@ -209,6 +209,17 @@ def test_dynamic_groups_pay_where_small_weights_take_over_the_errors_of_large_on
         weight, static, gptq(weight, static, stats), stats)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda w, g: (w.where(w < 1, torch.nan), g), "the weight holds NaN or infinity"),
+    (lambda w, g: (w[0], g), "a weight matrix"),
+    (lambda w, g: (w, affine_grid(w[:5], 3)), "a grid of 5 rows does not fit"),
+])
+def test_a_weight_or_a_grid_that_cannot_be_used_is_an_error_that_says_why(change, message):
+    weight, grid, stats = problem()
+    with pytest.raises(ValueError, match=message):
+        gptq(*change(weight, grid), stats)
+
+
 def test_other_statistics_are_factored_anew():
     weight, grid, stats = problem()
     gptq(weight, grid, stats)

@@ -76,3 +76,18 @@ def test_a_share_out_of_range_is_an_error():
     weight, stats = problem()
     with pytest.raises(ValueError, match=r"share must lie in 0\.\.1"):
         obs_prune(weight, stats, 50)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda w, s: (w * torch.nan, s), "NaN or infinity"), (lambda w, s: (w[0], s), "a weight matrix"),
+    (lambda w, s: (w, None), "no calibration"), (lambda w, s: (w, LayerStats(16)), "no calibration"),
+    (lambda w, s: (w[:, :5], s), "do not fit"),
+])
+def test_what_cannot_be_used_is_an_error_that_says_why(change, message):
+    weight, stats = problem()
+    grid = affine_grid(weight, 4)
+    broken, other = change(weight, stats)
+    with pytest.raises(ValueError, match=message):
+        obs_prune(broken, other, 0.5)
+    with pytest.raises(ValueError, match=message):
+        obq(broken, grid, other)
