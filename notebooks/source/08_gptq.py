@@ -1087,7 +1087,7 @@ print("same error on the calibration text; once input 5 is alive, setting to 0 c
 #   quantised layers before it in its block, for several times the forward passes.
 # - Every row reads the same held-out windows; the interval is for the paired difference (notebook 04).
 #
-# **Before you run it.** Naive rounding: 4 bits cost about 0.04 nats on this model, 3 bits about 0.28, 2 bits nearly 3.
+# **Before you run it.** Naive rounding: 4 bits cost about 0.04 nats on this model, 3 bits about 0.29, 2 bits nearly 3.
 # Write down three numbers for GPTQ.
 
 # %% tags=["measured"]
