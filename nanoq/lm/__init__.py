@@ -6,10 +6,10 @@ from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, wind
 from nanoq.lm.generate import generate, stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig, train
+from nanoq.lm.train import TrainConfig, next_token_loss, train
 
 __all__ = [
     "GPT", "CharTokenizer", "Checkpoint", "Corpus", "GPTConfig", "TrainConfig", "bits_per_char", "generate",
-    "load_checkpoint", "load_corpus", "paired_difference", "perplexity", "save_checkpoint", "stream", "train",
-    "window_losses",
+    "load_checkpoint", "load_corpus", "next_token_loss", "paired_difference", "perplexity", "save_checkpoint", "stream",
+    "train", "window_losses",
 ]

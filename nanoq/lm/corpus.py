@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -86,7 +86,7 @@ def _tales() -> Corpus:
 def _tinystories() -> Corpus:
     """Real TinyStories, local files or the beginning of both splits on the hub; valid and test take turns."""
     licence = "CDLA-Sharing-1.0"
-    if (train := _local("tinystories_train.txt")) and (held_out := _local("tinystories_valid.txt")):
+    if (train := local_file("tinystories_train.txt")) and (held_out := local_file("tinystories_valid.txt")):
         source = f"TinyStories, {train.parent}"
         return Corpus("tinystories", _read(train), *_in_turn(_read(held_out)), source, licence)
     rows = _from_hub("tinystories", "roneneldan/TinyStories", None, "train", "text", STORY_END)
@@ -104,7 +104,7 @@ def _in_turn(text: str) -> tuple[str, str]:
 def _wikitext() -> Corpus:
     """WikiText-2: its three splits from the hub, or the local validation file cut by position."""
     licence = "CC BY-SA 3.0"
-    if path := _local("wikitext2_valid.tokens"):
+    if path := local_file("wikitext2_valid.tokens"):
         return _by_position("wikitext-2", _read(path), f"WikiText-2 validation split, {path}", licence)
     splits = [_from_hub("wikitext-2", "Salesforce/wikitext", "wikitext-2-raw-v1", split, "text", "")
               for split in ("train", "validation", "test")]
@@ -124,7 +124,7 @@ def _by_position(name: str, text: str, source: str, licence: str) -> Corpus:
     return Corpus(name, text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :], source, licence)
 
 
-def _local(file: str) -> Path | None:
+def local_file(file: str) -> Path | None:
     """A file of the folder that `NANOQ_DATA` names, if it is there."""
     folder = os.environ.get("NANOQ_DATA")
     path = Path(folder) / file if folder else None
@@ -141,22 +141,32 @@ def _read(path: Path) -> str:
 def _from_hub(name: str, repository: str, config: str | None, split: str, column: str, end: str,
               characters: int = CHARACTERS) -> str:
     """Join one text column of a hub data set, streaming no more than is needed."""
+    otherwise = ("set NANOQ_DATA to a folder with the files that data/README.md names; or use the generated corpus, "
+                 "`tales`, which needs neither")
+    parts, size = [], 0
+    for row in hub_rows(name, repository, config, split, otherwise):
+        parts.append(row[column].strip("\n") + end if end else row[column])
+        size += len(parts[-1])
+        if size >= characters:
+            break
+    return "".join(parts)
+
+
+def hub_rows(name: str, repository: str, config: str | None, split: str, otherwise: str) -> Iterator[dict]:
+    """Stream the rows of one split of a hub data set, each a dict by column.
+
+    Raises:
+        FileNotFoundError: whatever goes wrong; one sentence that ends with `otherwise`, the other two ways to get it.
+    """
     try:
         from datasets import load_dataset  # slow to import, and needed only here
 
         _find_hub()
-        parts, size = [], 0
-        for row in load_dataset(repository, config, split=split, streaming=True):
-            parts.append(row[column].strip("\n") + end if end else row[column])
-            size += len(parts[-1])
-            if size >= characters:
-                break
-        return "".join(parts)
+        yield from load_dataset(repository, config, split=split, streaming=True)
     except Exception as error:  # whatever the HTTP library raises, the learner needs one sentence
         raise FileNotFoundError(
             f"cannot fetch '{name}' ({type(error).__name__}). Three ways to get it: connect to the internet so that "
-            f"`datasets` (pip install datasets) can read {repository}; or set NANOQ_DATA to a folder with the files "
-            "that data/README.md names; or use the generated corpus, `tales`, which needs neither"
+            f"`datasets` (pip install datasets) can read {repository}; or {otherwise}"
         ) from None
 
 

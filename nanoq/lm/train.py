@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,6 +128,7 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
 def train(
     model: GPT, train_tokens: Tensor, valid_tokens: Tensor, config: TrainConfig,
     out: Path | str | None = None, resume: bool = False, compile: bool = False,
+    loss_of: Callable[[GPT, Tensor], Tensor] | None = None,
 ) -> list[dict]:
     """Train `model` in place and return its history, a row for each validation.
 
@@ -136,6 +137,7 @@ def train(
     bit (with dropout, on a CPU). Ctrl-C ends the step, saves and returns. Under `torchrun` each process takes its
     share of every batch.
     `compile` uses torch.compile where there is a compiler; on a CPU it gained one percent here and took 40 seconds.
+    `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
         ValueError: if `characters` are fewer than one step reads, the processes cannot share a batch evenly, or
@@ -147,7 +149,8 @@ def train(
         raise ValueError(f"{config.characters} characters are less than one step of {config.batch} sequences")
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
-    loss_of = torch.compile(_loss) if compile and _has_compiler() else _loss
+    loss_of = loss_of or next_token_loss
+    loss_of = torch.compile(loss_of) if compile and _has_compiler() else loss_of
     bar = progress(total=steps, initial=run.step, desc="train", unit="step")
     started, recent = time.perf_counter() - (history[-1]["seconds"] if history else 0.0), []
     with _interruptible() as interrupted, torch.random.fork_rng(devices=[]), _processes(config.batch) as (rank, ranks):
@@ -180,7 +183,7 @@ def _rate(run: "_Run", config: TrainConfig, started: float) -> int:
     return round(run.step * config.batch * run.model.config.context / (time.perf_counter() - started))
 
 
-def _loss(model: GPT, rows: Tensor) -> Tensor:
+def next_token_loss(model: GPT, rows: Tensor) -> Tensor:
     """Mean next-token loss of windows (B, T + 1), in nats."""
     return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
 

@@ -8,31 +8,36 @@ from nanoq.quant.activations import (
     round_activations,
     smooth,
 )
+from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.gguf_format import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_backend
+from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.obs import obq, obs_prune
-from nanoq.quant.packing import pack, packed_bytes, unpack
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
+from nanoq.quant.qat import FakeQuantizer, convert_qat, distillation_loss, fake_quantizers, prepare_qat
+from nanoq.quant.qlinear import QuantConv2d, QuantLayer, QuantLinear
 from nanoq.quant.quantize import (
     LayerReport,
-    linear_layers,
     load_quantized,
     quantize_layer,
     quantize_model,
     save_quantized,
 )
-from nanoq.quant.recipe import GRIDS, METHODS, LayerSpec, Recipe
-from nanoq.quant.rounding import nearest
+from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, LayerSpec, Recipe
+from nanoq.quant.rounding import nearest, refit_scale
+from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
-    "BACKENDS", "GRIDS", "METHODS", "BackendReport", "Grid", "LayerReport", "LayerSpec", "LayerStats", "QuantLinear",
-    "QuantizedKVCache", "Recipe", "StepwiseModel", "affine_grid", "block_grid", "choose_backend", "dynamic_grid",
-    "export_gguf", "export_gptq", "gptq", "import_gptq", "linear_layers", "load_quantized", "nearest", "obq",
-    "obs_prune", "observe", "pack", "packed_bytes", "plant_outliers", "quantize_layer", "quantize_model",
-    "quantized_activations", "round_activations", "sample_windows", "save_quantized", "smooth", "unpack",
-    "use_backend",
+    "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "FakeQuantizer", "Grid",
+    "LayerReport", "LayerSpec", "LayerStats", "QuantConv2d", "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe",
+    "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "choose_backend", "convert_qat",
+    "distillation_loss", "dynamic_grid", "export_gguf", "export_gptq", "fake_quantizers", "gptq", "import_gptq",
+    "linear_layers", "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes",
+    "plant_outliers", "prepare_qat", "quantize_layer", "quantize_model", "quantized_activations", "refit_scale",
+    "round_activations", "sample_windows", "save_quantized", "smooth", "ternary_grid", "trit_bytes", "unpack",
+    "unpack_trits", "use_backend", "weight_matrix",
 ]

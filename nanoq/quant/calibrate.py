@@ -1,12 +1,15 @@
 """Calibration: what the inputs of each layer look like on a little real text."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nanoq.quant.grid import check_weight
+from nanoq.quant.layers import matrix_inputs
 
 
 class LayerStats:
@@ -17,12 +20,15 @@ class LayerStats:
 
     Attributes:
         gram: (in, in).
+        cross: (in, in), the mean of y x^T, where y is the input that the layer would have in the unquantised model;
+            None if that was not gathered.
         tokens: number of inputs seen.
         factored: what `gptq` made of the Gram matrix, for the next layer that reads the same input.
     """
 
     def __init__(self, width: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
         self.gram = torch.zeros(width, width, dtype=dtype, device=device)
+        self.cross: Tensor | None = None
         self.tokens = 0
         self.factored: dict = {}
 
@@ -34,15 +40,33 @@ class LayerStats:
         stats.add(inputs)
         return stats
 
-    def add(self, inputs: Tensor) -> None:
-        """Take in more inputs (..., in)."""
+    def add(self, inputs: Tensor, originals: Tensor | None = None) -> None:
+        """Take in more inputs (..., in), and what each would be in the unquantised model; always both, or never."""
         x = inputs.reshape(-1, inputs.shape[-1]).to(self.gram.dtype)
         if not len(x):
             return
         self.factored.clear()
         self.tokens += len(x)
-        # gram <- gram * old / new + x^T x / new, in place: a rank-k update
-        self.gram.addmm_(x.T, x, beta=1 - len(x) / self.tokens, alpha=1 / self.tokens)
+        share = {"beta": 1 - len(x) / self.tokens, "alpha": 1 / self.tokens}
+        self.gram.addmm_(x.T, x, **share)  # gram * old / new + x^T x / new, in place: a rank-k update
+        if originals is not None:
+            self.cross = torch.zeros_like(self.gram) if self.cross is None else self.cross
+            self.cross.addmm_(originals.reshape(x.shape).to(x.dtype).T, x, **share)
+
+    def target(self, weight: Tensor, damping: float = 0.01) -> Tensor:
+        """The weight (out, in) to be rounded: itself, or with `cross` that whose outputs are nearest the original ones.
+
+        That is W (cross + d) (gram + d)^-1 by least squares, d the damping, a share of the mean diagonal, which
+        draws it to W. A method that rounds it is asymmetric in the sense of AdaRound (Nagel et al. 2020,
+        arXiv 2004.10568, equation 25): quantised inputs, original outputs.
+        """
+        if self.cross is None:
+            return weight
+        extra = damping * self.gram.diagonal().mean()
+        if not extra > 0:
+            return weight
+        goal = weight.to(self.gram.dtype) @ self.cross + extra * weight
+        return torch.linalg.solve(self.damped(damping), goal.T).T.to(weight.dtype)  # the damped Gram is symmetric
 
     def damped(self, share: float) -> Tensor:
         """The Gram matrix (in, in), with a share of its mean diagonal added to the diagonal."""
@@ -88,22 +112,25 @@ def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0
 
 
 @contextmanager
-def observe(layers: dict[str, nn.Module]) -> Iterator[dict[str, LayerStats]]:
+def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None = None
+            ) -> Iterator[dict[str, LayerStats]]:
     """Gather the statistics of the inputs that the layers see while the block runs: {name: LayerStats}.
 
     The names come in the order in which the layers ran. Layers that turn out to have read the same, as queries, keys
     and values do, share one object in the end, and with it the factor that `gptq` makes of it.
+
+    Args:
+        layers: by name, linear layers and convolutions.
+        originals: the same layers of the unquantised model, which is run on each batch before the other.
     """
     stats: dict[str, LayerStats] = {}
+    last: dict[str, Tensor] = {}
 
     def note(name: str, x: Tensor) -> None:
-        stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)).add(x)
+        stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)).add(x, last.get(name))
 
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda _, args, kwargs, name=name: note(name, args[0] if args else kwargs["input"]), with_kwargs=True)
-        for name, layer in layers.items()
-    ]
+    hooks = [_on_input(layer, functools.partial(last.__setitem__, name)) for name, layer in (originals or {}).items()]
+    hooks += [_on_input(layer, functools.partial(note, name)) for name, layer in layers.items()]
     try:
         yield stats
     finally:
@@ -114,5 +141,13 @@ def observe(layers: dict[str, nn.Module]) -> Iterator[dict[str, LayerStats]]:
             stats[name] = next(twins, stats[name])
 
 
+def _on_input(layer: nn.Module, note: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `note` with what the layer's weight matrix is multiplied with, each time before the layer runs."""
+    def hook(_, args: tuple, kwargs: dict) -> None:
+        note(matrix_inputs(layer, args[0] if args else kwargs["input"]))
+    return layer.register_forward_pre_hook(hook, with_kwargs=True)
+
+
 def _same(a: LayerStats, b: LayerStats) -> bool:
-    return a.tokens == b.tokens and torch.equal(a.gram, b.gram)
+    crosses = a.cross is b.cross if a.cross is None or b.cross is None else torch.equal(a.cross, b.cross)
+    return a.tokens == b.tokens and torch.equal(a.gram, b.gram) and crosses

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from nanoq.files import atomic_path
 from nanoq.quant.gptq_format import is_symmetric, plain_tensors, stored_zero_points
 from nanoq.quant.grid import Grid
-from nanoq.quant.packing import unpack
 from nanoq.quant.qlinear import QuantLinear
 
 BLOCK = 32
@@ -96,7 +95,7 @@ def _check_layer(name: str, layer: QuantLinear) -> None:
 def _blocks(layer: QuantLinear) -> np.ndarray:
     """The bytes of a weight (out, in): uint8 (out, bytes of a row)."""
     grid, n = layer.grid, layer.layout["in_features"]
-    codes = unpack(layer.codes, grid.bits, n).cpu() + stored_zero_points(grid)[1]  # (out, in), around 2**(bits-1)
+    codes = layer.unpacked().cpu() + stored_zero_points(grid)[1]  # (out, in), around 2**(bits-1)
     blocks = codes.unflatten(1, (-1, BLOCK))  # (out, blocks, 32)
     # code - 128 in two's complement is the code with its highest bit flipped
     stored = blocks ^ 128 if grid.bits == 8 else blocks[..., :16] | blocks[..., 16:] << 4

@@ -164,7 +164,7 @@ def _fields(layer: QuantLinear, version: str) -> dict[str, Tensor]:
     """The tensors of one layer."""
     grid, (out, n) = layer.grid, (len(layer.codes), layer.layout["in_features"])
     zero, shift = stored_zero_points(grid)
-    codes = unpack(layer.codes, grid.bits, n) + shift
+    codes = layer.unpacked() + shift
     groups = grid.scale.shape[1]
     tensors = {
         "qweight": _words(codes, grid.bits).T,

@@ -31,6 +31,8 @@ class Grid:
             of a symmetric grid, or there is a codebook.
         codebook: (levels,), ascending; None for evenly spaced values.
         packed_scale: what `scale` was decoded from, where the file keeps it in 8 bits.
+        threshold: of a ternary grid, in the shape of `scale`: `encode` makes 0 of what is no larger. None where that is
+            half a scale, which is to say that `encode` goes to the nearest value.
     """
 
     bits: int
@@ -40,10 +42,13 @@ class Grid:
     zero_point: Tensor | None = None
     codebook: Tensor | None = None
     packed_scale: PackedScales | None = None
+    threshold: Tensor | None = None
 
     def encode(self, values: Tensor) -> Tensor:
         """Codes of the nearest grid values: float (rows, columns) -> whole numbers of the same type and shape."""
-        units = values / self._over_columns(self.scale, values)
+        if self.threshold is not None:
+            return values.sign() * (values.abs() > self.over_columns(self.threshold, values)) + self._middle
+        units = values / self.over_columns(self.scale, values)
         if self.codebook is not None:
             return nearest_code(units, self.codebook).to(values.dtype)
         return units.round_().add_(self._zero_code(values)).clamp_(0, self.levels - 1)
@@ -54,7 +59,19 @@ class Grid:
             units = self.codebook[codes.long()]
         else:
             units = codes.to(self.scale.dtype) - self._zero_code(codes)  # uint8 codes would wrap around below 0
-        return units * self._over_columns(self.scale, codes)
+        return units * self.over_columns(self.scale, codes)
+
+    def neighbours(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of the grid values on both sides: float (rows, columns) -> the lower ones and the upper ones.
+
+        A grid value has itself and the next one above. Outside the grid both are its end.
+        """
+        units = values / self.over_columns(self.scale, values)
+        if self.codebook is not None:
+            below = torch.searchsorted(self.codebook, units.contiguous(), right=True).sub_(1).to(values.dtype)
+        else:
+            below = units.floor_().add_(self._zero_code(values))
+        return below.clamp(0, self.levels - 1), (below + 1).clamp_(0, self.levels - 1)
 
     @property
     def zero_codes(self) -> Tensor:
@@ -66,9 +83,9 @@ class Grid:
         return (self.levels - 1) // 2
 
     def _zero_code(self, like: Tensor) -> Tensor | int:
-        return self._middle if self.zero_point is None else self._over_columns(self.zero_point, like)
+        return self._middle if self.zero_point is None else self.over_columns(self.zero_point, like)
 
-    def _over_columns(self, values: Tensor, like: Tensor) -> Tensor:
+    def over_columns(self, values: Tensor, like: Tensor) -> Tensor:
         """Stretch a value for each group (rows, groups) to one for each column of `like`."""
         if values.shape[1] == 1:
             return values
@@ -98,17 +115,18 @@ def affine_grid(
     Raises:
         ValueError: if an argument is out of its range or the weight holds NaN or infinity.
     """
-    _check(weight, bits, granularity, group_size, search)
-    rows = weight.reshape(1, -1) if granularity == "tensor" else weight
-    group_size = group_size or rows.shape[1]
+    if bits not in range(2, 9):
+        raise ValueError(f"bits must be in 2..8, not {bits!r}")
+    if search not in ("minmax", "mse"):
+        raise ValueError(f"search must be 'minmax' or 'mse', not {search!r}")
+    parts, group_size = split_groups(weight, granularity, group_size)
     low, high = [], []
-    for part in rows.split(group_size, dim=1):
+    for part in parts:
         ends = covering_range(part, symmetric)
         if search == "mse":
             ends = _shrink(part, *ends, bits, symmetric)
         low.append(ends[0])
         high.append(ends[1])
-    group_size = min(group_size, weight.shape[1])
     return evenly_spaced(torch.cat(low, dim=1), torch.cat(high, dim=1), bits, symmetric, group_size)
 
 
@@ -139,18 +157,23 @@ def check_weight(weight: Tensor) -> None:
         raise ValueError("the weight holds NaN or infinity; no grid covers that")
 
 
-def _check(weight: Tensor, bits: int, granularity: str, group_size: int | None, search: str) -> None:
+def split_groups(weight: Tensor, granularity: str, group_size: int | None) -> tuple[tuple[Tensor, ...], int]:
+    """The parts of a weight (out, in) whose rows share a scale each, (rows, columns), and the columns of a group.
+
+    Raises:
+        ValueError: if granularity and group size do not go together, or the weight holds NaN or infinity.
+    """
     check_weight(weight)
-    if bits not in range(2, 9):
-        raise ValueError(f"bits must be in 2..8, not {bits!r}")
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {granularity!r}")
     if (granularity == "group") != (group_size is not None):
         raise ValueError("group_size goes with granularity 'group', and only with it")
     if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
         raise ValueError(f"group_size must be a whole number of at least 1, not {group_size!r}")
-    if search not in ("minmax", "mse"):
-        raise ValueError(f"search must be 'minmax' or 'mse', not {search!r}")
+    if granularity == "tensor":
+        return (weight.reshape(1, -1),), weight.shape[1]
+    group_size = min(group_size or weight.shape[1], weight.shape[1])
+    return weight.split(group_size, dim=1), group_size
 
 
 def covering_range(part: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -184,12 +207,12 @@ def evenly_spaced(
     scale = (high - low) / (levels - 1)
     scale = torch.where(scale > 0, scale, 1.0)
     if stored:
-        scale = _storable(scale)
+        scale = storable(scale)
     zero_point = None if symmetric else (-low / scale).round().clamp(0, levels - 1)
     return Grid(bits, levels, scale, group_size, zero_point)
 
 
-def _storable(scale: Tensor) -> Tensor:
+def storable(scale: Tensor) -> Tensor:
     """Positive scales rounded to float16 where its normal range holds them all."""
     if scale.min() < _HALF.smallest_normal or scale.max() > _HALF.max:
         return scale

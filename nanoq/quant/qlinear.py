@@ -1,4 +1,6 @@
-"""A linear layer that keeps its weight as packed codes."""
+"""Layers that keep their weight as packed codes."""
+
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -6,38 +8,36 @@ from torch import Tensor, nn
 
 from nanoq.numbers.blocks import CODEBOOKS, PackedScales
 from nanoq.quant.grid import Grid
-from nanoq.quant.packing import pack, unpack
+from nanoq.quant.layers import CONVOLUTION
+from nanoq.quant.packing import pack, pack_trits, unpack, unpack_trits
 
 TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
 
 
-class QuantLinear(nn.Module):
-    """Holds packed codes and their grid, and makes the float weight anew in every call, unless it has a kernel.
+class QuantLayer(nn.Module):
+    """Holds the weight matrix of a layer as packed codes and their grid.
 
     Its buffers are what a checkpoint saves, those that a layer does not have being None:
-    `codes` uint8 (out, bytes); `scale` (rows, groups), in float16 where that is exact, in 8 bits with `scale_coarse`
-    and `scale_offset` (`PackedScales`) where the grid keeps it so; `zero_point`, all of them in one packed stream;
-    `codebook`, unless it has a name. `layout` is what is needed beside them. The bias stays a parameter like those of
-    the layers that are not quantised.
-
-    `kernel` multiplies by the packed codes themselves where it can; `nanoq.quant.kernels` sets it. Without one the
-    layer computes what the file's values give, bit for bit.
+    `codes` uint8 (out, bytes), of three levels five to a byte; `scale` (rows, groups), in float16 where that is exact,
+    in 8 bits with `scale_coarse` and `scale_offset` (`PackedScales`) where the grid keeps it so; `zero_point`, all of
+    them in one packed stream; `codebook`, unless it has a name. `layout` is what is needed beside them. The bias stays
+    a parameter like those of the layers that are not quantised.
     """
 
-    def __init__(self, layout: dict[str, int | str], tensors: dict[str, Tensor | None]):
+    def __init__(self, layout: dict, tensors: dict[str, Tensor | None]):
         super().__init__()
         self.layout = layout
-        self.kernel = None
         for name in TENSORS:
             self.register_buffer(name, tensors.get(name))
         bias = tensors.get("bias")
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
 
     @classmethod
-    def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None) -> "QuantLinear":
-        """The layer of codes (out, in) on a grid, and a bias (out,)."""
-        layout = {"in_features": codes.shape[1]} | {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
-        tensors = {"codes": pack(codes, grid.bits), "bias": bias}
+    def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None, **more) -> Self:
+        """The layer of codes (out, in) on a grid, and a bias (out,); `more` goes into the layout."""
+        layout = {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
+        layout = {"in_features": codes.shape[1]} | layout | more
+        tensors = {"codes": pack_trits(codes) if grid.levels == 3 else pack(codes, grid.bits), "bias": bias}
         if grid.packed_scale is not None:
             packed = grid.packed_scale
             layout["scale_format"] = packed.format
@@ -70,9 +70,37 @@ class QuantLinear(nn.Module):
         return Grid(self.layout["bits"], self.layout["levels"], scale, self.layout["group_size"],
                     zero_point, codebook, packed)
 
+    def unpacked(self) -> Tensor:
+        """The codes as uint8 (out, in)."""
+        if self.layout["levels"] == 3:
+            return unpack_trits(self.codes, self.layout["in_features"])
+        return unpack(self.codes, self.layout["bits"], self.layout["in_features"])
+
     def dequantize(self) -> Tensor:
         """The weight that the codes stand for: float32 (out, in)."""
-        return self.grid.decode(unpack(self.codes, self.layout["bits"], self.layout["in_features"]))
+        return self.grid.decode(self.unpacked())
+
+    def extra_repr(self) -> str:
+        """What `print` shows between the brackets."""
+        return ", ".join(f"{key}={value}" for key, value in ({"out_features": len(self.codes)} | self.layout).items())
+
+    def _apply(self, fn, recurse=True) -> Self:
+        """Go to the model's device; but scales keep their types, or `model.half()` would change the weights."""
+        kept = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            self._buffers[name] = buffer.to(self.codes.device)
+        return self
+
+
+class QuantLinear(QuantLayer):
+    """A linear layer that makes its float weight anew in every call, unless it has a kernel.
+
+    `kernel` multiplies by the packed codes themselves where it can; `nanoq.quant.kernels` sets it. Without one the
+    layer computes what the file's values give, bit for bit.
+    """
+
+    kernel = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the type of x."""
@@ -89,15 +117,11 @@ class QuantLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
-        shown = {"out_features": len(self.codes)} | self.layout | {"backend": self.backend}
-        return ", ".join(f"{key}={value}" for key, value in shown.items())
+        return f"{super().extra_repr()}, backend={self.backend}"
 
-    def _apply(self, fn, recurse=True) -> "QuantLinear":
-        """Go to the model's device; but scales keep their types, or `model.half()` would change the weights."""
-        kept, device = dict(self.named_buffers()), self.codes.device
+    def _apply(self, fn, recurse=True) -> Self:
+        device = self.codes.device
         super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            self._buffers[name] = buffer.to(self.codes.device)
         if self.codes.device != device:
             self.kernel = None  # it has the old buffers
         return self
@@ -105,6 +129,32 @@ class QuantLinear(nn.Module):
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.kernel = None  # it was made from the old scales
+
+
+class QuantConv2d(QuantLayer):
+    """A convolution whose weight is the matrix (out, channels * kernel height * kernel width), packed.
+
+    It has the zero padding, stride and dilation of the `nn.Conv2d` that it stands for, and no groups.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, height, width) -> (N, out, height', width'), in the type of x."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        weight = self.dequantize().to(x.dtype).unflatten(1, (-1, *self.layout["kernel_size"]))
+        return F.conv2d(x, weight, bias, *(self.layout[name] for name in CONVOLUTION))
+
+
+def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
+    """What takes the place of a linear layer or a convolution: its weight matrix as codes (out, in) on a grid."""
+    if isinstance(layer, nn.Conv2d):
+        geometry = {name: list(getattr(layer, name)) for name in ("kernel_size", *CONVOLUTION)}
+        return QuantConv2d.from_codes(codes, grid, layer.bias, **geometry)
+    return QuantLinear.from_codes(codes, grid, layer.bias)
+
+
+def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
+    """The packed layer of a layout and tensors that were read from a file."""
+    return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
 
 
 def as_float16(name: str, tensor: Tensor) -> Tensor:

@@ -1,17 +1,23 @@
 """The driver: a whole model through a recipe, to a file, and back."""
 
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
 from nanoq.progress import progress
+from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, observe
-from nanoq.quant.qlinear import QuantLinear, as_float16
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.grid import Grid
+from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, restored_layer
+from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
+from nanoq.quant.rounding import refit_scale
 
 
 @dataclass(frozen=True)
@@ -31,64 +37,112 @@ class LayerReport:
     warnings: list[str]
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """The layers that can be quantised: every `nn.Linear` of the model's blocks, by its name in the model."""
-    return {f"blocks.{name}": layer for name, layer in model.blocks.named_modules() if isinstance(layer, nn.Linear)}
-
-
 @torch.no_grad()
 def quantize_model(
     model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16,
-    true_sequential: bool = False,
+    true_sequential: bool = False, asymmetric: bool = False,
 ) -> list[LayerReport]:
     """Quantise a model in place, block by block, each block calibrated on the outputs of the quantised ones before it.
 
-    The layers that the recipe names become `QuantLinear`. Everything else, embeddings, norms and the tied head among
-    it, is rounded to float16, as it is stored, and goes on computing in its own type. The model is left in evaluation
-    mode.
+    The layers that the recipe names become `QuantLinear` or `QuantConv2d`. Everything else, embeddings, norms and the
+    tied head among it, is rounded to float16, as it is stored, and goes on computing in its own type. The model is left
+    in evaluation mode.
 
     Args:
-        model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens to
-            the hidden states that enter the first block.
+        model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens or
+            pictures to the hidden states that enter the first block; and `head`, from the last hidden states to logits,
+            for methods that ask for gradients.
         recipe: what to do to each layer.
-        calibration: tokens (windows, T). A method such as GPTQ needs it; with it every layer's error is reported.
-        batch: windows that go through a block at once.
+        calibration: what `embed` takes: tokens (windows, T) or pictures (N, channels, height, width). A method such as
+            GPTQ needs it; with it every layer's error is reported.
+        batch: windows or pictures that go through a block at once.
         true_sequential: whether a layer also sees what the quantised layers before it *in its block* give it, for
-            which the block runs once more for each of them (the official code's option of that name).
+            which the block runs once more for each of them (the official GPTQ code's option of that name).
+        asymmetric: whether each layer is fitted to the outputs that it has in the *unquantised* model, rather than to
+            its own on the inputs that it gets now (`LayerStats.target`). Methods that round whole blocks always do so.
 
     Raises:
         ValueError: if the model is quantised already, the recipe names a layer that is not there, a weight holds NaN
             or does not fit its type, or a method needs calibration and there is none. After an error the model may be
             partly quantised: load it again.
     """
-    if any(isinstance(module, QuantLinear) for module in model.modules()):
+    if any(isinstance(module, QuantLayer) for module in model.modules()):
         raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
-    layers = linear_layers(model)
-    specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
-    if calibration is None and any(spec.needs_calibration for spec in specs.values()):
+    specs = {name: spec for name, spec in recipe.resolve(list(linear_layers(model))).items() if spec.bits != 16}
+    if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
-    if calibration is not None and (calibration.dim() != 2 or not calibration.numel()):
+    if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
         raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
-    _round_the_rest(model.eval(), set(specs))
-    hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
+    round_others(model.eval(), set(specs))
+    batches = [] if calibration is None else list(calibration.split(batch))
+    fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
+    hidden = [model.embed(rows) for rows in batches]
+    paired = asymmetric or any(spec.blockwise for spec in specs.values())
+    original = list(hidden)  # the hidden states of the unquantised model
     reports = []
     for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
-        waiting = {name: layers[name] for name in specs if name.startswith(f"blocks.{index}.")}
-        while waiting:
-            with observe(waiting if hidden else {}) as stats:
-                for x in hidden:
-                    block(x)
-            first = next(iter(stats.values()), None) if true_sequential else None
-            for name in [name for name in waiting if first is None or stats.get(name) is first]:
-                quantized, report = quantize_layer(name, waiting.pop(name), specs[name], stats.pop(name, None))
-                model.set_submodule(name, quantized)
-                reports.append(report)
+        prefix = f"blocks.{index}."
+        mine = {name.removeprefix(prefix): spec for name, spec in specs.items() if name.startswith(prefix)}
+        unquantized = deepcopy(block) if paired else None
+        pairs = list(zip(hidden, original, strict=True))
+        reports += _one_by_one(block, prefix, mine, pairs, true_sequential, unquantized if asymmetric else None)
+        if paired:
+            original = [unquantized(x) for x in original]
+        reports += _together(block, prefix, mine, BlockData(hidden, original, fisher and fisher[index]))
         if block is not model.blocks[-1]:
             hidden = [block(x) for x in hidden]
     return reports
 
 
-def _round_the_rest(model: nn.Module, layers: set[str]) -> None:
+def _one_by_one(
+    block: nn.Module, prefix: str, specs: dict[str, LayerSpec], pairs: list[tuple[Tensor, Tensor]],
+    true_sequential: bool, unquantized: nn.Module | None,
+) -> list[LayerReport]:
+    """Quantise the layers of a block, given by their names in it, whose method takes one at a time.
+
+    `pairs` are batches of what enters the block, now and in the unquantised model, for which `unquantized` is run.
+    """
+    waiting = {name: block.get_submodule(name) for name, spec in specs.items() if not spec.blockwise}
+    reports = []
+    while waiting:
+        originals = {name: unquantized.get_submodule(name) for name in waiting} if unquantized else {}
+        with observe(waiting if pairs else {}, originals) as stats:
+            for x, original in pairs:
+                if unquantized:
+                    unquantized(original)
+                block(x)
+        first = next(iter(stats.values()), None) if true_sequential else None
+        for name in [name for name in waiting if first is None or stats.get(name) is first]:
+            layer, spec = waiting.pop(name), specs[name]
+            quantized, report = quantize_layer(prefix + name, layer, spec, stats.pop(name, None))
+            block.set_submodule(name, quantized)
+            reports.append(report)
+    return reports
+
+
+def _together(block: nn.Module, prefix: str, specs: dict[str, LayerSpec], data: BlockData) -> list[LayerReport]:
+    """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
+    waiting, reports = {name: spec for name, spec in specs.items() if spec.blockwise}, []
+    while waiting:
+        first = next(iter(waiting.values()))
+        chosen = {name: spec for name, spec in waiting.items()
+                  if (spec.method, spec.method_options) == (first.method, first.method_options)}
+        layers = {name: block.get_submodule(name) for name in chosen}
+        with observe(layers) as stats:
+            for x in data.inputs:
+                block(x)
+        grids = {name: spec.make_grid(weight_matrix(layers[name]), stats.get(name)) for name, spec in chosen.items()}
+        codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options)
+        for name, spec in chosen.items():
+            del waiting[name]
+            weight = weight_matrix(layers[name])
+            grid, error = _settle(weight, grids[name], codes[name], spec, stats.get(name))
+            block.set_submodule(name, packed_layer(layers[name], codes[name], grid))
+            reports.append(LayerReport(prefix + name, spec, error, []))
+    return reports
+
+
+def round_others(model: nn.Module, layers: set[str]) -> None:
     """Round every parameter but the weights of the named layers to float16."""
     for name, parameter in model.named_parameters():
         if name.removesuffix(".weight") not in layers:
@@ -96,26 +150,60 @@ def _round_the_rest(model: nn.Module, layers: set[str]) -> None:
 
 
 def quantize_layer(
-    name: str, layer: nn.Linear, spec: LayerSpec, stats: LayerStats | None
-) -> tuple[QuantLinear, LayerReport]:
+    name: str, layer: nn.Module, spec: LayerSpec, stats: LayerStats | None
+) -> tuple[QuantLayer, LayerReport]:
     """Quantise one layer as its spec says; warnings of the method go into the report and are shown with its name.
 
     Raises:
         ValueError: whatever is wrong with the layer, by its name.
     """
-    weight = layer.weight.detach().float()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
+            weight = weight_matrix(layer)
+            if stats:
+                weight = stats.target(weight)
             grid = spec.make_grid(weight, stats)
             codes = spec.round(weight, grid, stats)
+            grid, error = _settle(weight, grid, codes, spec, stats)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
-    error = stats.output_error(weight, grid.decode(codes)) if stats else None
-    return QuantLinear.from_codes(codes, grid, layer.bias), LayerReport(name, spec, error, messages)
+    return packed_layer(layer, codes, grid), LayerReport(name, spec, error, messages)
+
+
+def _settle(
+    weight: Tensor, grid: Grid, codes: Tensor, spec: LayerSpec, stats: LayerStats | None
+) -> tuple[Grid, float | None]:
+    """The grid to store, refitted if the spec says so, and the layer's error."""
+    if spec.refit:
+        grid = refit_scale(weight, codes, grid, stats)
+    return grid, stats.output_error(weight, grid.decode(codes)) if stats else None
+
+
+def output_fisher(model: nn.Module, batches: list[Tensor], seed: int = 0) -> list[list[Tensor]]:
+    """Squared gradients of the model's loss at the output of each block, for each batch of calibration.
+
+    The labels are drawn from the model's own predictions, which makes the mean of the squares the diagonal of the
+    Fisher information, and needs no labels of the data. They are divided by their mean over a block's outputs.
+    """
+    generator = torch.Generator(batches[0].device).manual_seed(seed)
+    fisher = [[] for _ in model.blocks]
+    for rows in batches:
+        with torch.enable_grad():
+            hidden = [model.embed(rows).detach().requires_grad_()]
+            for block in model.blocks:
+                hidden.append(block(hidden[-1]))
+            logits = model.head(hidden[-1]).flatten(0, -2)
+            labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            gradients = torch.autograd.grad(loss, hidden[1:])
+        for own, gradient in zip(fisher, gradients, strict=True):
+            own.append(gradient.square())
+    means = [sum(float(part.sum()) for part in own) / sum(part.numel() for part in own) for own in fisher]
+    return [[part / mean for part in own] for own, mean in zip(fisher, means, strict=True)]
 
 
 def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
@@ -128,7 +216,7 @@ def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -
     tensors = {name: t.half() if name in parameters else t for name, t in model.state_dict().items()}
     card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
     card["recipe"] = recipe.to_json()
-    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
+    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
     return write_folder(folder, tensors, card)
 
 
@@ -144,8 +232,8 @@ def load_quantized(name_or_path: str | Path) -> Checkpoint:
     try:
         for name, layout in card.get("layers", {}).items():
             own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-            layer = QuantLinear(layout, own)
-            if layer.dequantize().shape != model.get_submodule(name).weight.shape:
+            layer = restored_layer(layout, own)
+            if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
                 raise ValueError(f"the codes of {name} have another shape than its weight")
             model.set_submodule(name, layer)
         model.load_state_dict(tensors)

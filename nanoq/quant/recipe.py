@@ -9,18 +9,22 @@ from functools import partial
 from torch import Tensor
 
 from nanoq.numbers.blocks import BLOCKS
+from nanoq.quant.adaround import adaround, brecq
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.rounding import nearest
+from nanoq.quant.ternary import ternary_grid
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
 # methods as method(weight, grid, stats, **method_options). A parameter `stats` without a default means that calibration
-# is needed; a grid maker with one is given it as the third argument.
-GRIDS: dict[str, Callable[..., Grid]] = {"affine": affine_grid, "affine-dynamic": dynamic_grid} | {
-    name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()
-}
-METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq}
+# is needed; a grid maker with one is given it as the third argument. Methods that round all layers of a block together
+# are called as method(block, grids, data, **method_options).
+GRIDS: dict[str, Callable[..., Grid]] = {
+    "affine": affine_grid, "affine-dynamic": dynamic_grid, "ternary": ternary_grid,
+} | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
+METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
+BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"brecq": brecq}
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ class LayerSpec:
         bits: 2 to 8; 16 leaves the layer in float16.
         grid: a name in `GRIDS`.
         grid_options: keyword arguments of the grid, such as {"granularity": "group", "group_size": 64}.
-        method: a name in `METHODS`.
+        method: a name in `METHODS` or `BLOCK_METHODS`.
         method_options: keyword arguments of the method, such as {"act_order": True}.
+        refit: whether the scales are fitted once more to the codes that were chosen, by `refit_scale`.
     """
 
     bits: int
@@ -40,12 +45,14 @@ class LayerSpec:
     grid_options: dict = field(default_factory=dict)
     method: str = "nearest"
     method_options: dict = field(default_factory=dict)
+    refit: bool = False
 
     def __post_init__(self):
         if not isinstance(self.bits, int) or (self.bits != 16 and self.bits not in range(2, 9)):
             raise ValueError(f"bits must be 16 or in 2..8, not {self.bits!r}")
         for kind, table, name, options in (
-            ("grid", GRIDS, self.grid, self.grid_options), ("method", METHODS, self.method, self.method_options)
+            ("grid", GRIDS, self.grid, self.grid_options),
+            ("method", METHODS | BLOCK_METHODS, self.method, self.method_options),
         ):
             if name not in table:
                 raise ValueError(f"no {kind} '{name}': there are {', '.join(table)}")
@@ -69,13 +76,19 @@ class LayerSpec:
         return GRIDS[self.grid](weight, self.bits, *more, **self.grid_options)
 
     def round(self, weight: Tensor, grid: Grid, stats: LayerStats | None) -> Tensor:
-        """The codes of a weight (out, in) on its grid."""
+        """The codes of a weight (out, in) on its grid, for a method that rounds layer by layer."""
         return METHODS[self.method](weight, grid, stats, **self.method_options)
 
     @property
     def needs_calibration(self) -> bool:
         """Whether the method, or the grid, looks at the layer's inputs."""
-        return self.bits != 16 and (_needs_stats(METHODS[self.method]) or _needs_stats(GRIDS[self.grid]))
+        return self.bits != 16 and (
+            self.blockwise or _needs_stats(METHODS[self.method]) or _needs_stats(GRIDS[self.grid]))
+
+    @property
+    def blockwise(self) -> bool:
+        """Whether the method rounds all layers of a block together."""
+        return self.method in BLOCK_METHODS
 
     @property
     def label(self) -> str:

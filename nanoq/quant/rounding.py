@@ -1,9 +1,12 @@
-"""Rounding to nearest, the method that every other one is measured against."""
+"""Rounding to nearest, the method that every other one is measured against; and scales that fit codes best."""
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.grid import Grid
+from nanoq.quant.grid import Grid, storable
 
 
 def nearest(weight: Tensor, grid: Grid, stats: LayerStats | None = None) -> Tensor:
@@ -12,3 +15,45 @@ def nearest(weight: Tensor, grid: Grid, stats: LayerStats | None = None) -> Tens
     It needs no `stats`. Halves go to the value an even number of steps from 0.
     """
     return grid.encode(weight).long()
+
+
+def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | None = None) -> Grid:
+    """The grid with the scales that give codes the least squared error of the layer's outputs, or else of the weights.
+
+    For a row w with the codes' values u for a scale of 1, split by group into u_1, u_2, ..., and the Gram matrix G of
+    the inputs, the scales s solve sum over h of (u_g G u_h) s_h = u_g G w, one equation for each group g. A scale that
+    would come out negative or beyond float16 keeps its old value.
+
+    Args:
+        weight: (out, in).
+        codes: (out, in).
+        grid: of the codes.
+        stats: of the layer's inputs; without, the error of the weights counts.
+
+    Raises:
+        ValueError: if the grid keeps its scales in 8 bits.
+    """
+    if grid.packed_scale is not None:
+        raise ValueError("a grid with scales in 8 bits has no room for refitted ones")
+    units = replace(grid, scale=torch.ones_like(grid.scale)).decode(codes).to(weight.dtype)
+    parts = units[:, None] * _membership(grid, weight)  # (out, groups, in)
+    seen = parts if stats is None else parts @ stats.gram.to(weight.dtype)
+    square = seen @ parts.transpose(1, 2)  # (out, groups, groups)
+    right = seen @ weight[:, :, None]  # (out, groups, 1)
+    if len(grid.scale) == 1:
+        square, right = square.sum(0, keepdim=True), right.sum(0, keepdim=True)
+    ridge = 1e-6 * square.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    square.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+    scale = torch.linalg.solve(square, right + ridge[:, None, None] * grid.scale.to(weight)[:, :, None])[:, :, 0]
+    return replace(grid, scale=torch.where(scale > 0, storable(scale.clamp(min=_SMALLEST)), grid.scale.to(weight)))
+
+
+def _membership(grid: Grid, weight: Tensor) -> Tensor:
+    """1 where a column (in,) belongs to a group, else 0: (groups, in)."""
+    groups = grid.scale.shape[1]
+    if groups == 1:
+        return weight.new_ones(1, weight.shape[1])
+    return (torch.arange(weight.shape[1]) // grid.group_size == torch.arange(groups)[:, None]).to(weight)
+
+
+_SMALLEST = torch.finfo(torch.float16).smallest_normal

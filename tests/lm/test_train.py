@@ -228,8 +228,8 @@ def test_a_second_ctrl_c_interrupts(tmp_path):
 
 def test_two_processes_share_each_batch_and_follow_the_loss_curve_of_one(tmp_path):
     body = """
-shares, loss = set(), module._loss
-module._loss = lambda model, rows: shares.add(len(rows)) or loss(model, rows)
+shares, loss = set(), module.next_token_loss
+module.next_token_loss = lambda model, rows: shares.add(len(rows)) or loss(model, rows)
 _, history = run(replace(CONFIG, characters=20 * 64), out="out", shape=replace(SHAPE, dropout=0.0))
 Path(f"rank{os.environ['RANK']}.json").write_text(json.dumps([list(shares), history]))
 """
