@@ -46,7 +46,7 @@ def gptq(
 
     Args:
         weight: (out, in).
-        grid: of the weight; it stays fixed, also under `act_order`.
+        grid: of the weight; it stays fixed, also under `act_order`. Thresholds are left aside: nearest counts.
         stats: of the layer's inputs.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
         act_order: whether to go from the column with the largest diagonal to that with the smallest.
@@ -224,7 +224,7 @@ class _Walk:
 def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, error, codes):
     """Round columns one by one and let every later one make up for what has changed in the error; all (columns, out).
 
-    It does what `Grid.encode` and `Grid.decode` do.
+    It does what `Grid.encode` and `Grid.decode` do, but for thresholds.
     """
     columns, rows = weight.shape
     middles = (codebook[1:] + codebook[:-1]) / 2

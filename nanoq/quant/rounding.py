@@ -8,6 +8,8 @@ from torch import Tensor
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.grid import Grid, storable
 
+_HALF = torch.finfo(torch.float16)
+
 
 def nearest(weight: Tensor, grid: Grid, stats: LayerStats | None = None) -> Tensor:
     """The nearest grid value of each weight by itself: (out, in) -> int64 codes (out, in).
@@ -22,7 +24,7 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
 
     For a row w with the codes' values u for a scale of 1, split by group into u_1, u_2, ..., and the Gram matrix G of
     the inputs, the scales s solve sum over h of (u_g G u_h) s_h = u_g G w, one equation for each group g. A scale that
-    would come out negative or beyond float16 keeps its old value.
+    would come out negative or beyond float16 keeps its old value, and the others make the best of it.
 
     Args:
         weight: (out, in).
@@ -44,8 +46,17 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
         square, right = square.sum(0, keepdim=True), right.sum(0, keepdim=True)
     ridge = 1e-6 * square.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     square.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    scale = torch.linalg.solve(square, right + ridge[:, None, None] * grid.scale.to(weight)[:, :, None])[:, :, 0]
-    return replace(grid, scale=torch.where(scale > 0, storable(scale.clamp(min=_SMALLEST)), grid.scale.to(weight)))
+    old = grid.scale.to(weight)[:, :, None]
+    right += ridge[:, None, None] * old
+    kept = torch.zeros_like(old, dtype=torch.bool)
+    while True:  # with the scales that are kept, the best of the others; ends because more are kept in every round
+        free = (~kept).to(weight)
+        rest = square * free * free.transpose(1, 2) + torch.diag_embed(1 - free[:, :, 0])
+        scale = torch.linalg.solve(rest, torch.where(kept, old, right - square @ (old * kept)))
+        unusable = ~kept & ~((scale >= _HALF.smallest_normal) & (scale <= _HALF.max))
+        if not unusable.any():
+            return replace(grid, scale=storable(torch.where(kept, old, scale)[:, :, 0]))
+        kept |= unusable
 
 
 def _membership(grid: Grid, weight: Tensor) -> Tensor:
@@ -55,5 +66,3 @@ def _membership(grid: Grid, weight: Tensor) -> Tensor:
         return weight.new_ones(1, weight.shape[1])
     return (torch.arange(weight.shape[1]) // grid.group_size == torch.arange(groups)[:, None]).to(weight)
 
-
-_SMALLEST = torch.finfo(torch.float16).smallest_normal

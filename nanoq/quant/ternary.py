@@ -115,7 +115,7 @@ def ternary_grid(
         pairs = [(threshold, mean_above(size, threshold)) for size, (threshold, _) in zip(sizes, pairs, strict=True)]
     threshold, level = (torch.cat(values, dim=1) for values in zip(*pairs, strict=True))
     scale = storable(torch.where(level > 0, level, 1.0))
-    nearest = torch.allclose(threshold, level / 2)
+    nearest = torch.allclose(threshold, level / 2, atol=0)
     return Grid(CODE_BITS, 3, scale, group_size, threshold=None if nearest else threshold)
 
 

@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
         method: how its weights were chosen.
-        bits: width of a code; 32 for the model as it was trained.
+        bits: width of a code, 1.58 for ternary ones; 32 for the model as it was trained.
         average_bits: bits of its file for each parameter, with scales, zero points and all that was not quantised.
         bytes: size of its file.
         perplexity: on the held-out windows.
@@ -39,7 +39,7 @@ class Row:
     """
 
     method: str
-    bits: int
+    bits: float
     average_bits: float
     bytes: int
     perplexity: float
@@ -74,17 +74,27 @@ class Leaderboard:
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
         self.add_model("float32", 32, self.reference.model, size)
 
-    def add(self, method: str, bits: int, recipe: Recipe, folder: Path | str | None = None) -> Row:
-        """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
+    def add(self, method: str, bits: float, recipe: Recipe, folder: Path | str | None = None,
+            asymmetric: bool = False) -> Row:
+        """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded.
+
+        `asymmetric` is that of `quantize_model`.
+        """
         copy = deepcopy(self.reference)
-        quantize_model(copy.model, recipe, self.calibration if recipe.needs_calibration else None)
+        calibration = self.calibration if asymmetric or recipe.needs_calibration else None
+        quantize_model(copy.model, recipe, calibration, asymmetric=asymmetric)
+        return self.add_quantized(method, bits, copy, recipe, folder)
+
+    def add_quantized(self, method: str, bits: float, checkpoint: Checkpoint, recipe: Recipe,
+                      folder: Path | str | None = None) -> Row:
+        """Save a checkpoint whose model is quantised already (to `folder`), and measure what the loaded file gives."""
         with tempfile.TemporaryDirectory() as temporary:
-            path = save_quantized(folder or temporary, copy, recipe)
+            path = save_quantized(folder or temporary, checkpoint, recipe)
             size = (path / WEIGHTS).stat().st_size
             model = load_quantized(path).model.to(self.device)
         return self.add_model(method, bits, model, size)
 
-    def add_model(self, method: str, bits: int, model: nn.Module, size: int) -> Row:
+    def add_model(self, method: str, bits: float, model: nn.Module, size: int) -> Row:
         """Measure a model whose file has `size` bytes."""
         losses = window_losses(model, self.held_out, limit=self.windows)
         self.losses.append(losses)
