@@ -1,13 +1,15 @@
-"""Widgets that are still worth reading where widgets do not run, and the bits of a number to click on.
+"""Widgets that are still worth reading where widgets do not run: figures that follow a slider, bits to click on.
 
-What a click does is in `BitExplorer`, which knows nothing of browsers; `bit_explorer` puts buttons on it, and
+What a click on a bit does is in `BitExplorer`, which knows nothing of browsers; `bit_explorer` puts buttons on it, and
 `bit_figure` draws the same as a picture.
 """
 
 import html
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -44,6 +46,28 @@ def show_widget(widget: ipywidgets.Widget, *, alt: str) -> None:
     if not alt.strip():
         raise ValueError("show_widget() needs alt=...: what stands in the widget's place where widgets do not run.")
     display({**widget._repr_mimebundle_(), "text/plain": alt}, raw=True)
+
+
+def live_figure(draw: Callable[..., Figure], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Sliders and menus above a figure that follows them. Show it with `show_widget`, and the figure itself before it.
+
+    Args:
+        draw: Makes the figure; called with the value of each control, by its name.
+        controls: Widgets with a `value`.
+    """
+    picture = ipywidgets.Image(format="png")
+
+    def redraw(_=None) -> None:
+        png, figure = BytesIO(), draw(**{name: control.value for name, control in controls.items()})
+        figure.savefig(png, format="png")
+        plt.close(figure)
+        picture.value = png.getvalue()
+
+    for control in controls.values():
+        control.observe(redraw, "value")
+    redraw()
+    row = ipywidgets.HBox(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+    return ipywidgets.VBox([row, picture])
 
 
 @dataclass(frozen=True)

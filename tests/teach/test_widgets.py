@@ -1,4 +1,4 @@
-"""The bit explorer: what its clicks do, what it says, and what is read where widgets do not run."""
+"""Live figures, and the bit explorer: what its clicks do, what it says, and what is read where widgets do not run."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 
 from nanoq.numbers import FloatFormat, IntFormat
 from nanoq.teach import widgets
-from nanoq.teach.widgets import FORMATS, BitExplorer, bit_explorer, bit_figure, read, show_widget
+from nanoq.teach.widgets import FORMATS, BitExplorer, bit_explorer, bit_figure, live_figure, read, show_widget
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -41,6 +41,32 @@ def test_a_widget_leaves_words_where_it_does_not_run(shown):
     show_widget(slider, alt="(live in Jupyter: a slider)")
     assert shown[0]["text/plain"] == "(live in Jupyter: a slider)"
     assert shown[0][VIEW]["model_id"] == slider.model_id
+
+
+# ---- live_figure ----
+
+
+def test_a_live_figure_follows_its_controls():
+    drawn = []
+
+    def draw(height, colour):
+        drawn.append((height, colour))
+        figure, axes = plt.subplots()
+        axes.bar([0], [height], color=colour)
+        return figure
+
+    height = ipywidgets.IntSlider(value=3, min=1, max=9)
+    colour = ipywidgets.Dropdown(options=["red", "blue"])
+    box = live_figure(draw, height=height, colour=colour)
+    row, picture = box.children
+    first = bytes(picture.value)
+    height.value = 8
+    second = bytes(picture.value)
+    colour.value = "blue"
+    assert list(row.children) == [height, colour]
+    assert drawn == [(3, "red"), (8, "red"), (8, "blue")]
+    assert first.startswith(b"\x89PNG") and len({first, second, bytes(picture.value)}) == 3
+    assert not plt.get_fignums()  # else the inline backend would draw them once more
 
 
 # ---- reading a pattern ----
