@@ -57,12 +57,14 @@ def difference(expected: object, got: object) -> str | None:
     relative or 1e-6 absolute. Tensors and arrays have to agree in shape and in kind (float, integer, bool),
     not in width: int8 codes equal the same int64 codes. Tuples and lists are compared value by value.
     """
+    if isinstance(expected, Array) and not expected.shape:
+        expected = expected.item()
     if isinstance(expected, Array):
         return _array_difference(expected, got)
     if isinstance(expected, (tuple, list)):
         return _sequence_difference(expected, got)
     if isinstance(got, Array) and math.prod(got.shape) == 1:
-        got = got.item()  # a 0-d tensor is as good as a number
+        got = got.item()  # a 0-d tensor is as good as a number, and the other way round
     return None if _equal_scalars(expected, got) else f"expected {_summary(expected)}, got {_summary(got)}"
 
 

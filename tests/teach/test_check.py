@@ -123,7 +123,7 @@ def test_equal(expected, got):
         ((1, 2), (1, 2, 3), "expected 2 values, got 3"),
         ((1, torch.ones(2)), (1, torch.ones(3)), "value 1: expected shape (2,), got (3,)"),
         (torch.ones(2), [1.0, 1.0], "expected tensor([1, 1]), got [1.0, 1.0]"),
-        (torch.tensor(0.5), torch.tensor(1.5), "expected tensor(0.5), got tensor(1.5)"),
+        (torch.tensor(0.5), torch.tensor(1.5), "expected 0.5, got 1.5"),
         (torch.zeros(3, 4), torch.eye(3, 4), "3 of 12 values differ, the first at [0, 0]: expected 0, got 1"),
         (torch.zeros(3, 4, dtype=torch.bool), torch.zeros(3, 4), "expected bool values, got float values"),
         (torch.zeros(3, 4), 1, "expected a tensor of shape (3, 4), got 1"),
@@ -151,3 +151,10 @@ def test_an_unknown_exercise():
         check("00.scal", 1)
     with pytest.raises(ValueError, match="Its notebook has no exercises"):
         check("77.scale", 1)
+
+
+def test_a_reference_that_is_a_tensor_of_no_dimension_takes_a_number():
+    assert difference(torch.tensor(0.5), 0.5) is None
+    assert difference(torch.tensor(0.5), torch.tensor(0.5)) is None
+    assert difference(torch.tensor(0.5), 0.6) is not None
+    assert difference(torch.tensor([0.5]), torch.tensor(0.5)) is not None
