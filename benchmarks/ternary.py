@@ -123,19 +123,19 @@ def gpt(arguments: argparse.Namespace) -> None:
         measure("qat", operator, partial(add_trained, board, "qat", recipe_of(operator), tuned))
     for name, options in {"qat, learned scales": {"scales": "learned"}, "qat, distilled": {"teacher": True}}.items():
         measure(name, "lloyd", partial(add_trained, board, name, recipe_of("lloyd"), tuned, **options))
-    for operator in OPERATORS:
-        for name in ("data-free", "data-free, refit", "gptq", "adaround", "brecq"):
-            if (name, operator) != ("brecq", "naive"):
-                method, options, asymmetric, refit = METHODS[name]
-                recipe = recipe_of(operator, method, options, refit)
-                measure(name, operator, partial(board.add, name, BITS, recipe, asymmetric=asymmetric))
-    # BitNet b1.58's weights from the first step on, and the same training in float32 as its control.
+    # The weights of BitNet b1.58 from the first step on (activations stay float32), and its control: all float32.
     config = TrainConfig(characters=arguments.scratch, evaluate_every=10**6)
     fresh = partial(GPT, board.reference.model.config, seed=1)
     measure("float16, from scratch", "", lambda: add_untouched(board, fresh(), config))
     bitnet = recipe_of("absmean", granularity="tensor")
     measure("bitnet, from scratch", "absmean",
             lambda: add_trained(board, "bitnet, from scratch", bitnet, config, model=fresh()))
+    for operator in OPERATORS:
+        for name in ("data-free", "data-free, refit", "gptq", "adaround", "brecq"):
+            if (name, operator) != ("brecq", "naive"):
+                method, options, asymmetric, refit = METHODS[name]
+                recipe = recipe_of(operator, method, options, refit)
+                measure(name, operator, partial(board.add, name, BITS, recipe, asymmetric=asymmetric))
 
 
 def add_untouched(board: Leaderboard, model: GPT, config: TrainConfig) -> Row:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import statistics
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,43 @@ def test_the_checkpoint_is_the_one_that_was_measured(corpus):
 
 def test_the_real_checkpoint_is_as_good_as_promised():
     assert leaderboard("tinystories")[0].perplexity < 2.4
+
+
+def ternary(name):
+    with open(RESULTS / name / "ternary.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+TERNARY_OPERATORS = ("naive", "tquant", "mquant", "lloyd")
+TERNARY_METHODS = ("data-free", "data-free, refit", "gptq", "adaround", "brecq", "qat")
+
+
+def digits_cell(method, operator):
+    """Mean and standard deviation over the seeds of the share of digits that are right, in per cent."""
+    shares = [100 * float(row["accuracy"]) for row in ternary("digits")
+              if (row["method"], row["operator"]) == (method, operator)]
+    assert len(shares) >= 5
+    return f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f}"
+
+
+def gpt_cell(method, operator):
+    rows = [row for row in ternary("tinystories") if (row["method"], row["operator"]) == (method, operator)]
+    if not rows:
+        return "–"
+    (row,) = rows
+    half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
+    return f"+{float(row['delta_nats']):.3f} ± {half:.3f}"
+
+
+@pytest.mark.parametrize("cell", [digits_cell, gpt_cell])
+@pytest.mark.parametrize("method", TERNARY_METHODS)
+def test_the_tables_of_ternary_weights_in_the_readme_are_the_files(cell, method):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| {method} | {' | '.join(cell(method, operator) for operator in TERNARY_OPERATORS)} |" in readme
+
+
+def test_all_ternary_models_are_measured_alike():
+    rows = [row for row in ternary("tinystories") if row["bits"] == "1.58"]
+    assert len({row["bytes"] for row in rows if row["method"] != "bitnet, from scratch"}) == 1
+    assert {row["windows"] for row in rows} == {"512"}
+    assert all(float(row["average_bits"]) < 2.1 for row in rows)

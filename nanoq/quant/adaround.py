@@ -42,8 +42,8 @@ class SoftRounding(nn.Module):
     def __init__(self, weight: Tensor, grid: Grid):
         super().__init__()
         self.codes = grid.neighbours(weight)
-        self.lower = grid.decode(self.codes[0])
-        self.step = grid.decode(self.codes[1]) - self.lower
+        self.lower, upper = (grid.decode(codes).to(weight.dtype) for codes in self.codes)
+        self.step = upper - self.lower
         share = ((weight - self.lower) / self.step.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(0, 1)
         width, shift = STRETCH
         self.v = nn.Parameter(-torch.log(width / (share - shift) - 1))  # h(v) = share

@@ -60,12 +60,9 @@ class LayerStats:
         draws it to W. A method that rounds it is asymmetric in the sense of AdaRound (Nagel et al. 2020,
         arXiv 2004.10568, equation 25): quantised inputs, original outputs.
         """
-        if self.cross is None:
+        if self.cross is None or not self.gram.diagonal().sum() > 0:
             return weight
-        extra = damping * self.gram.diagonal().mean()
-        if not extra > 0:
-            return weight
-        goal = weight.to(self.gram.dtype) @ self.cross + extra * weight
+        goal = weight.to(self.gram.dtype) @ self.cross + damping * self.gram.diagonal().mean() * weight
         return torch.linalg.solve(self.damped(damping), goal.T).T.to(weight.dtype)  # the damped Gram is symmetric
 
     def damped(self, share: float) -> Tensor:

@@ -20,7 +20,8 @@ def weight_matrix(layer: nn.Module) -> Tensor:
     Raises:
         ValueError: if it is a convolution in groups, or one that pads with something other than zeros.
     """
-    if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or layer.padding_mode != "zeros" or layer.padding == "same"):
+    if isinstance(layer, nn.Conv2d) and (
+            layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
         raise ValueError("only convolutions without groups, with zero padding given in numbers, can be quantised")
     return layer.weight.detach().float().flatten(1)
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nanoq.quant.activations import round_activations
-from nanoq.quant.grid import Grid, storable
-from nanoq.quant.layers import linear_layers
+from nanoq.quant.grid import Grid, check_weight, storable
+from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import round_others
 from nanoq.quant.recipe import LayerSpec, Recipe
@@ -42,13 +42,16 @@ class FakeQuantizer(nn.Module):
         super().__init__()
         self.spec = spec
         self.start = spec.make_grid(weight.detach().flatten(1), None)
+        if learned and self.start.packed_scale is not None:
+            raise ValueError("a grid with scales in 8 bits has no room for learned ones")
+        self.smallest = min(_SMALLEST, float(self.start.scale.min()))
         self.scale = nn.Parameter(self.start.scale.flatten().clone()) if learned else None
 
     def grid(self, weight: Tensor) -> Grid:
         """The grid of a latent weight (out, in) as it is now; its scales carry gradients if they are learned."""
         if self.scale is None:
             return self.spec.make_grid(weight.detach(), None)
-        scale = self.scale.clamp(min=_SMALLEST).view_as(self.start.scale)
+        scale = self.scale.clamp(min=self.smallest).view_as(self.start.scale)
         return replace(self.start, scale=_straight(scale, storable(scale.detach())), threshold=None)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -71,7 +74,8 @@ class FakeQuantizer(nn.Module):
         units = replace(grid, scale=torch.ones_like(grid.scale))  # the grid for a scale of 1
         low, high = units.decode(0 * ones), units.decode((grid.levels - 1) * ones)
         codes = grid.encode(weight.detach())
-        share = (float(high.max()) * weight.numel() / grid.scale.numel()) ** -0.5
+        end = float(high.max()) or float(-low.min())  # no weight above 0, no value above 0
+        share = (end * weight.numel() / grid.scale.numel()) ** -0.5
         scale = grid.over_columns(grid.scale, weight)
         scale = _straight(scale * share, scale)
         inside = (weight / scale).clamp(low, high)
@@ -98,21 +102,28 @@ def prepare_qat(
             not. The packed model does not do that by itself: `quantized_activations` does.
 
     Raises:
-        ValueError: if a layer's method is another one or its grid needs calibration, or `scales` is none of the two.
+        ValueError: if a layer's method is another one or its grid needs calibration, it cannot be packed or is prepared
+            already, its scales are to be learned but kept in 8 bits, or `scales` is none of the two. The model is then
+            left as it was.
     """
     if scales not in SCALES:
         raise ValueError(f"scales must be one of {', '.join(SCALES)}, not {scales!r}")
-    layers = linear_layers(model)
+    layers, quantizers = linear_layers(model), {}
     for name, spec in recipe.resolve(list(layers)).items():
         if spec.bits == 16:
             continue
+        if parametrize.is_parametrized(layers[name], "weight"):
+            raise ValueError(f"{name} is prepared already")
         if spec.method != "nearest" or spec.needs_calibration or spec.refit:
             raise ValueError(f"{name}: training rounds to nearest, on a grid that needs no calibration, with no refit")
-        layer = layers[name]
-        parametrize.register_parametrization(
-            layer, "weight", FakeQuantizer(spec, layer.weight, scales == "learned"), unsafe=True)
+        try:
+            quantizers[name] = FakeQuantizer(spec, weight_matrix(layers[name]), scales == "learned")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    for name, quantizer in quantizers.items():
+        parametrize.register_parametrization(layers[name], "weight", quantizer, unsafe=True)
         if activation_bits is not None:
-            layer.register_forward_pre_hook(
+            layers[name].register_forward_pre_hook(
                 lambda _, args: _straight(args[0], round_activations(args[0].detach(), activation_bits)))
     return model
 
@@ -133,7 +144,7 @@ def convert_qat(model: nn.Module) -> Recipe:
         What was done to each layer, for `save_quantized`.
 
     Raises:
-        ValueError: if the model was not prepared, or a weight holds NaN.
+        ValueError: if the model was not prepared, or a weight holds NaN, by its layer's name.
     """
     quantizers = fake_quantizers(model.eval())
     if not quantizers:
@@ -141,8 +152,13 @@ def convert_qat(model: nn.Module) -> Recipe:
     for name, quantizer in quantizers.items():
         layer = model.get_submodule(name)
         latent = layer.parametrizations.weight.original.flatten(1)
-        grid = quantizer.grid(latent)
-        model.set_submodule(name, packed_layer(layer, grid.encode(latent).long(), grid))
+        try:
+            check_weight(latent)
+            grid = quantizer.grid(latent)
+            packed = packed_layer(layer, grid.encode(latent).long(), grid)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        model.set_submodule(name, packed)
     round_others(model, set())
     return Recipe(LayerSpec(16), {name: quantizer.spec for name, quantizer in quantizers.items()})
 

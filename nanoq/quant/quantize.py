@@ -13,7 +13,7 @@ from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_fold
 from nanoq.progress import progress
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, observe
-from nanoq.quant.grid import Grid
+from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, restored_layer
 from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
@@ -68,7 +68,13 @@ def quantize_model(
     """
     if any(isinstance(module, QuantLayer) for module in model.modules()):
         raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
-    specs = {name: spec for name, spec in recipe.resolve(list(linear_layers(model))).items() if spec.bits != 16}
+    layers = linear_layers(model)
+    specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
+    for name in specs:
+        try:
+            check_weight(weight_matrix(layers[name]))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):

@@ -2,7 +2,20 @@ import pytest
 import torch
 from torch import nn
 
-from nanoq.quant import LayerStats, observe, sample_windows
+from nanoq.quant import (
+    LayerSpec,
+    LayerStats,
+    Recipe,
+    affine_grid,
+    gptq,
+    linear_layers,
+    nearest,
+    observe,
+    quantize_model,
+    sample_windows,
+    weight_matrix,
+)
+from nanoq.quant.layers import matrix_inputs
 
 
 def inputs(*shape, seed=0):
@@ -87,3 +100,187 @@ def test_sampled_windows_are_pieces_of_the_text_and_depend_on_the_seed():
 def test_a_text_shorter_than_a_window_is_an_error():
     with pytest.raises(ValueError, match="15 tokens are too few"):
         sample_windows(torch.arange(15), 16)
+
+
+# ---- convolutions, seen as products with a matrix ----
+
+CONVOLUTIONS = {
+    "3x3": {"kernel_size": 3, "padding": 1}, "no padding": {"kernel_size": 3}, "1x1": {"kernel_size": 1, "stride": 2},
+    "stride": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "dilation": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "not square": {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0), "dilation": (2, 1)},
+}
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_convolution_is_its_weight_matrix_times_every_patch(options, bias):
+    layer = nn.Conv2d(3, 5, bias=bias, **options)
+    x = inputs(2, 3, 7, 9)
+    patches, weight = matrix_inputs(layer, x), weight_matrix(layer)
+    assert weight.shape == (5, patches.shape[-1]) and weight.dtype == torch.float32 and not weight.requires_grad
+    y = patches @ weight.T + (layer.bias if bias else 0)  # (N, positions, out)
+    expected = layer(x)
+    torch.testing.assert_close(y.transpose(1, 2).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_layer_is_its_weight_times_its_input():
+    layer, x = nn.Linear(4, 6), inputs(2, 7, 4)
+    assert matrix_inputs(layer, x) is x
+    assert torch.equal(weight_matrix(layer), layer.weight.detach())
+
+
+def test_observing_a_convolution_sees_its_patches():
+    layer = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+    x = inputs(4, 3, 8, 8)
+    with observe({"conv": layer}) as stats, torch.no_grad():
+        layer(x[:1])
+        layer(x[1:])
+    assert stats["conv"].tokens == 4 * 16
+    assert torch.allclose(stats["conv"].gram, LayerStats.of(matrix_inputs(layer, x).reshape(-1, 27)).gram, atol=1e-5)
+    other = weight_matrix(layer) + 0.1
+    changed = nn.functional.conv2d(x, other.view(5, 3, 3, 3), layer.bias, 2, 1) - layer(x)
+    mean = nn.functional.conv2d(x, layer.weight, None, 2, 1)
+    expected = changed.square().mean() / mean.square().mean()
+    assert stats["conv"].output_error(weight_matrix(layer), other) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [
+    {"groups": 2}, {"groups": 4}, {"padding": "same"}, {"padding": "valid"}, {"padding": 1, "padding_mode": "reflect"},
+    {"padding": 1, "padding_mode": "circular"},
+], ids=str)
+def test_convolutions_that_are_no_matrix_product_are_refused_by_their_names(options):
+    layer = nn.Conv2d(4, 4, 3, **options)
+    with pytest.raises(ValueError, match="only convolutions without groups, with zero padding given in numbers"):
+        weight_matrix(layer)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Sequential(layer)])
+            self.embed = nn.Identity()
+
+    for calibration in (None, inputs(2, 4, 6, 6)):
+        with pytest.raises(ValueError, match=r"blocks\.0\.0: only convolutions without groups"):
+            quantize_model(Model(), Recipe.uniform(4), calibration)
+
+
+def test_a_refused_convolution_can_stay_as_it_is():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            refused = nn.Conv2d(4, 4, 3, groups=2, padding="same")
+            self.blocks = nn.ModuleList([nn.Sequential(refused, nn.Conv2d(4, 4, 1))])
+            self.embed = nn.Identity()
+
+    model = Model()
+    quantize_model(model, Recipe(LayerSpec(4), {"blocks.0.0": LayerSpec(16)}), inputs(2, 4, 6, 6))
+    assert list(linear_layers(model)) == ["blocks.0.0"]
+
+
+def test_gptq_on_a_convolution_beats_nearest_in_the_error_of_its_output():
+    layer = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+    x = nn.functional.avg_pool2d(inputs(8, 4, 14, 14), 3, 1)  # neighbouring pixels are alike
+    weight, grid = weight_matrix(layer), affine_grid(weight_matrix(layer), 3)
+    stats = LayerStats.of(matrix_inputs(layer, x).reshape(-1, 36))
+    error = {}
+    for method in (gptq, nearest):
+        rounded = grid.decode(method(weight, grid, stats)).view(8, 4, 3, 3)
+        error[method] = float((nn.functional.conv2d(x, rounded, padding=1) - layer(x)).square().sum())
+    assert error[gptq] < 0.6 * error[nearest]
+
+
+# ---- the weight that makes up for the quantised layers before it ----
+
+
+def paired(tokens=300, width=6, noise=0.3, dtype=torch.float64):
+    """Statistics of inputs that stand for others, the inputs themselves, and those others."""
+    original = inputs(tokens, width).to(dtype)
+    now = original + noise * inputs(tokens, width, seed=1).to(dtype) * torch.linspace(0, 2, width, dtype=dtype)
+    stats = LayerStats(width, dtype)
+    stats.add(now[:100], original[:100])
+    stats.add(now[100:], original[100:])
+    return stats, now, original
+
+
+def test_the_target_is_the_least_squares_solution():
+    stats, now, original = paired()
+    weight = inputs(4, 6, seed=2).double()
+    torch.testing.assert_close(stats.cross, original.T @ now / 300)
+    expected = torch.linalg.lstsq(now, original @ weight.T).solution.T
+    torch.testing.assert_close(stats.target(weight, damping=1e-9), expected, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(expected, weight, atol=0.01)
+
+
+def test_damping_draws_the_target_to_the_weight_like_inputs_that_did_not_change():
+    stats, now, original = paired()
+    weight = inputs(4, 6, seed=2).double()
+    extra = (300 * 0.1 * stats.gram.diagonal().mean()) ** 0.5 * torch.eye(6, dtype=torch.float64)
+    rows, goal = torch.cat((now, extra)), torch.cat((original, extra)) @ weight.T
+    torch.testing.assert_close(stats.target(weight, damping=0.1), torch.linalg.lstsq(rows, goal).solution.T)
+    far = [float((stats.target(weight, damping=d) - weight).norm()) for d in (1e-6, 0.1, 1.0, 10.0)]
+    assert far == sorted(far, reverse=True) and far[-1] < 0.2 * far[0]
+
+
+def test_without_damping_the_target_is_plain_least_squares():
+    stats, now, original = paired()
+    weight = inputs(4, 6, seed=2).double()
+    expected = torch.linalg.lstsq(now, original @ weight.T).solution.T
+    torch.testing.assert_close(stats.target(weight, damping=0.0), expected)
+
+
+def test_inputs_that_did_not_change_leave_the_weight_alone():
+    weight, x = inputs(4, 6, seed=2), inputs(100, 6)
+    stats = LayerStats(6)
+    stats.add(x, x)
+    torch.testing.assert_close(stats.cross, stats.gram)
+    torch.testing.assert_close(stats.target(weight), weight)
+    assert LayerStats.of(x).target(weight) is weight  # nothing is known of other inputs
+
+
+def test_inputs_that_are_always_zero_leave_their_weights_alone():
+    weight, x = inputs(4, 6, seed=2), inputs(100, 6)
+    now = x.clone()
+    now[:, 2] = 0
+    stats = LayerStats(6)
+    stats.add(now, x)
+    assert torch.allclose(stats.target(weight)[:, 2], weight[:, 2], atol=1e-5)
+    nothing = LayerStats(6)
+    nothing.add(torch.zeros(10, 6), x[:10])
+    assert torch.equal(nothing.target(weight), weight)
+
+
+def test_the_target_comes_nearest_to_the_original_outputs():
+    stats, now, original = paired()
+    weight = inputs(4, 6, seed=2).double()
+    wanted = original @ weight.T
+
+    def error(other):
+        return float((now @ other.T - wanted).square().sum())
+
+    best = stats.target(weight, damping=1e-6)
+    assert error(best) < 0.95 * error(weight)
+    for seed in range(5):
+        assert error(best) < error(best + 0.01 * inputs(4, 6, seed=10 + seed).double())
+
+
+def test_observing_pairs_each_input_with_that_of_the_original_layer():
+    first, second = nn.Linear(4, 6), nn.Linear(4, 6)
+    with observe({"layer": first}, {"layer": second}) as stats, torch.no_grad():
+        for seed in range(3):
+            second(inputs(10, 4, seed=seed))
+            first(inputs(10, 4, seed=seed) + 1)
+    original = torch.cat([inputs(10, 4, seed=seed) for seed in range(3)])
+    assert stats["layer"].tokens == 30
+    torch.testing.assert_close(stats["layer"].cross, original.T @ (original + 1) / 30)
+    assert not first._forward_pre_hooks and not second._forward_pre_hooks
+
+
+def test_layers_share_statistics_only_if_their_original_inputs_were_the_same_too():
+    layers, originals = ({name: nn.Linear(4, 4) for name in "abc"} for _ in range(2))
+    with observe(layers, originals) as stats, torch.no_grad():
+        for name in "abc":
+            originals[name](inputs(10, 4, seed=int(name == "c")))
+        for name in "abc":
+            layers[name](inputs(10, 4, seed=5))
+    assert stats["a"] is stats["b"] and stats["a"] is not stats["c"]

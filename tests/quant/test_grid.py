@@ -1,11 +1,22 @@
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import groups_of
 
 from nanoq.numbers import BLOCKS
-from nanoq.quant import GRIDS, Grid, affine_grid, nearest
+from nanoq.quant import (
+    GRIDS,
+    OPERATORS,
+    Grid,
+    LayerStats,
+    affine_grid,
+    gptq,
+    nearest,
+    refit_scale,
+    ternary_grid,
+)
 
 
 def random_weight(seed=0, out=6, width=40, dtype=torch.float32):
@@ -176,3 +187,195 @@ def test_groups_split_a_grid_by_columns(name):
 def test_what_cannot_be_quantised_is_an_error_that_says_why(change, message):
     with pytest.raises(ValueError, match=message):
         affine_grid(**({"weight": random_weight(), "bits": 4} | change))
+
+
+# ---- the two values on both sides of a weight ----
+
+OPEN_GRIDS = {  # grids that do not reach the ends of the weights are among them
+    "affine 2": lambda w: affine_grid(w, 2), "affine 4 groups": lambda w: affine_grid(
+        w, 4, granularity="group", group_size=7),
+    "symmetric 3": lambda w: affine_grid(w, 3, symmetric=True, search="mse"),
+    "tensor 8": lambda w: affine_grid(w, 8, granularity="tensor"),
+    "codebook": lambda w: Grid(3, 5, w.abs().amax(1, keepdim=True) / 2, w.shape[1],
+                               codebook=torch.tensor([-1.0, -0.2, 0.0, 0.5, 1.0]).to(w)),
+} | {f"ternary {name}": lambda w, name=name: ternary_grid(w, operator=name) for name in OPERATORS} | {
+    name: lambda w, fmt=fmt: GRIDS[fmt.name](w, fmt.bits) for name, fmt in BLOCKS.items()}
+
+
+@pytest.mark.parametrize("make", OPEN_GRIDS.values(), ids=OPEN_GRIDS)
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_neighbours_are_next_to_each_other_with_the_weight_between_them(make, seed, dtype):
+    weight = random_weight(seed, dtype=dtype)
+    weight[0] += 0.5
+    grid = make(weight)
+    codes = grid.neighbours(1.2 * weight)  # beyond the ends of any grid
+    lower, upper = (grid.decode(code) for code in codes)
+    low, high = (grid.decode(torch.full_like(weight, code)) for code in (0, grid.levels - 1))
+    hair = 1e-6 * weight.abs()
+    values = 1.2 * weight
+    assert all(((code >= 0) & (code < grid.levels) & (code == code.round())).all() for code in codes)
+    outside = (values < low - hair) | (values > high + hair)
+    assert torch.equal(codes[0][outside], codes[1][outside])
+    assert torch.equal(lower[outside], torch.where(values > high, high, low)[outside])
+    inside = (values > low + hair) & (values < high - hair)
+    assert ((codes[1] - codes[0])[inside] == 1).all()
+    assert (lower <= values + hair)[inside].all() and (values <= upper + hair)[inside].all()
+    assert outside.any() and inside.any()
+
+
+@pytest.mark.parametrize("make", OPEN_GRIDS.values(), ids=OPEN_GRIDS)
+def test_a_grid_value_has_itself_and_the_next_one_above_as_neighbours(make):
+    weight = random_weight()
+    grid = make(weight)
+    for code in range(grid.levels):
+        codes = torch.full_like(weight, code)
+        lower, upper = grid.neighbours(grid.decode(codes))
+        if grid.packed_scale is None and grid.codebook is None:  # scales that float16 holds divide without rounding
+            assert torch.equal(lower, codes)
+            assert torch.equal(upper, (codes + 1).clamp(max=grid.levels - 1))
+        assert ((lower == codes) | (upper == codes)).all()
+
+
+@pytest.mark.parametrize("make", OPEN_GRIDS.values(), ids=OPEN_GRIDS)
+def test_the_nearest_value_is_one_of_the_neighbours(make):
+    weight = random_weight(3)
+    grid = make(weight)
+    near = ternary_grid(weight) if grid.threshold is not None else grid  # a threshold need not be half-way
+    codes = near.encode(weight)
+    lower, upper = near.neighbours(weight)
+    assert ((codes == lower) | (codes == upper)).all()
+
+
+def test_a_threshold_decides_what_becomes_zero():
+    grid = Grid(2, 3, torch.tensor([[1.0], [2.0]]), 4, threshold=torch.tensor([[0.25], [1.5]]))
+    values = torch.tensor([[0.25, -0.26, 0.0, 9.0], [1.5, -1.51, 1.0, -9.0]])
+    assert grid.encode(values).tolist() == [[1, 0, 1, 2], [1, 0, 1, 0]]
+    assert rounded(values, grid).tolist() == [[0, -1, 0, 1], [0, -2, 0, -2]]
+    lower, upper = grid.neighbours(torch.tensor([[0.1, -0.1, 1.0, 3.0], [-2.5, -2.0, 0.0, 1.9]]))
+    assert lower.tolist() == [[1, 0, 2, 2], [0, 0, 1, 1]]
+    assert upper.tolist() == [[2, 1, 2, 2], [0, 1, 2, 2]]
+
+
+def test_a_threshold_of_each_group_counts_for_its_columns():
+    grid = Grid(2, 3, torch.ones(1, 2), 3, threshold=torch.tensor([[0.2, 0.8]]))
+    assert grid.encode(torch.full((1, 5), 0.5)).tolist() == [[2, 2, 2, 1, 1]]
+
+
+# ---- scales that fit codes best ----
+
+FITTED = {
+    "channel": {}, "tensor": {"granularity": "tensor"}, "groups": {"granularity": "group", "group_size": 8},
+    "a short last group": {"granularity": "group", "group_size": 17},
+}
+
+
+def correlated(width, seed=0, tokens=400, rho=0.8):
+    x = torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for k in range(1, width):
+        x[:, k] = rho * x[:, k - 1] + (1 - rho**2) ** 0.5 * x[:, k]
+    return x
+
+
+def least_squares_scales(weight, codes, grid, inputs):
+    """The scales by which the outputs of the codes' values come nearest to the weight's: numpy's least squares."""
+    units = codes.double() - grid.over_columns(grid.zero_codes, weight).double()
+    groups = grid.scale.shape[1]
+    group = torch.arange(weight.shape[1]) // grid.group_size if groups > 1 else torch.zeros(weight.shape[1]).long()
+    parts = torch.stack([inputs @ (units * (group == g)).T for g in range(groups)], dim=2)  # (tokens, out, groups)
+    goal = inputs @ weight.T  # (tokens, out)
+    if len(grid.scale) == 1:
+        parts, goal = parts.reshape(-1, 1, groups), goal.reshape(-1, 1)
+    solutions = [np.linalg.lstsq(parts[:, row].numpy(), goal[:, row].numpy(), rcond=None)[0]
+                 for row in range(len(grid.scale))]
+    return torch.from_numpy(np.stack(solutions))
+
+
+@pytest.mark.parametrize("make", [
+    lambda w, options: affine_grid(w, 3, **options), lambda w, options: affine_grid(w, 2, symmetric=True, **options),
+    lambda w, options: ternary_grid(w, operator="twn", **options),
+], ids=["affine", "symmetric", "ternary"])
+@pytest.mark.parametrize("options", FITTED.values(), ids=FITTED)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_refitted_scales_are_the_least_squares_ones(make, options, calibrated):
+    weight = random_weight(dtype=torch.float64)
+    grid = make(weight, options)
+    inputs = correlated(40)
+    codes = nearest(weight, grid)
+    fitted = refit_scale(weight, codes, grid, LayerStats.of(inputs) if calibrated else None)
+    expected = least_squares_scales(weight, codes, grid, inputs if calibrated else torch.eye(40, dtype=torch.float64))
+    assert fitted.scale.shape == grid.scale.shape
+    assert torch.allclose(fitted.scale, expected, rtol=2**-11 + 1e-5)
+    assert torch.equal(fitted.scale.half().double(), fitted.scale)
+    assert fitted.zero_point is grid.zero_point and fitted.levels == grid.levels
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 1000), bits=st.integers(2, 4), kind=st.sampled_from(["affine", "ternary"]),
+       options=st.sampled_from([*FITTED.values(), {"granularity": "group", "group_size": 2}]),
+       method=st.sampled_from([nearest, gptq]), calibrated=st.booleans())
+def test_refitting_never_makes_the_error_of_a_row_larger(seed, bits, kind, options, method, calibrated):
+    weight = random_weight(seed)
+    weight[:, 10:20] *= 0.05  # these can turn round when they make up for errors of the others
+    stats = LayerStats.of(correlated(40, seed, rho=0.98).float())
+    grid = affine_grid(weight, bits, **options) if kind == "affine" else ternary_grid(weight, **options)
+    codes = method(weight, grid, stats)
+    seen = stats if calibrated else None
+    gram = stats.gram if calibrated else torch.eye(40)
+
+    def error(grid):
+        change = grid.decode(codes) - weight
+        rows = ((change @ gram) * change).sum(1)
+        return rows.sum(0, keepdim=True) if len(grid.scale) == 1 else rows
+
+    assert (error(refit_scale(weight, codes, grid, seen)) <= error(grid) * (1 + 1e-3)).all()
+
+
+def test_refitting_on_a_codebook_keeps_its_values():
+    weight = random_weight(width=128)
+    grid = GRIDS["nf4"](weight, 4)
+    codes = nearest(weight, grid)
+    fitted = refit_scale(weight, codes, grid)
+    assert torch.equal(fitted.codebook, grid.codebook)
+    assert (fitted.decode(codes) - weight).square().sum() < (grid.decode(codes) - weight).square().sum()
+
+
+@pytest.mark.parametrize("power", [-40, -20, 25])
+def test_weights_beyond_the_scales_of_float16_are_refitted_like_others_or_left_alone(power):
+    weight = random_weight()
+    grid, small = affine_grid(weight, 3), affine_grid(2.0**power * weight, 3)
+    codes = nearest(2.0**power * weight, small)
+    fitted = refit_scale(2.0**power * weight, codes, small)
+
+    def error(grid):
+        return float((2.0**-power * grid.decode(codes) - weight).square().sum())
+
+    assert error(fitted) <= error(small) * (1 + 1e-4)
+    assert torch.allclose(2.0**-power * fitted.scale, grid.scale, rtol=0.3)
+
+
+def test_a_group_of_zero_codes_and_one_that_would_turn_round_keep_their_scales():
+    weight = torch.tensor([[0.1, -0.1, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]])
+    grid = Grid(3, 7, torch.full((2, 2), 0.5), 2)
+    codes = torch.tensor([[3, 3, 5, 6], [0, 0, 5, 6]])  # the second row's first group: minus what it should be
+    fitted = refit_scale(weight, codes, grid)
+    assert fitted.scale[0, 0] == 0.5 and fitted.scale[1, 0] == 0.5
+    assert fitted.scale[:, 1].tolist() == pytest.approx([8 / 13] * 2, rel=1e-3)
+
+
+def test_the_scales_beside_one_that_is_kept_are_the_best_for_it():
+    inputs = torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
+    weight = torch.tensor([[-1.0, 2.0]], dtype=torch.float64)
+    grid = Grid(3, 7, torch.full((1, 2), 0.5, dtype=torch.float64), 1)
+    codes = torch.tensor([[4, 5]])  # values 0.5 and 1.0: the first has the wrong sign
+    fitted = refit_scale(weight, codes, grid, LayerStats.of(inputs))
+    # Outputs (0, 2) from a first weight of 0.5: (0.5 + 0.5 v, v) is nearest to (0, 2) at v = (2 - 0.25) / 1.25.
+    assert fitted.scale[0].tolist() == pytest.approx([0.5, 0.7], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "nf4-dq"])
+def test_scales_in_eight_bits_cannot_be_refitted(name):
+    weight = random_weight(width=128)
+    grid = GRIDS[name](weight, 4)
+    with pytest.raises(ValueError, match="scales in 8 bits"):
+        refit_scale(weight, nearest(weight, grid), grid)

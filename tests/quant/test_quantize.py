@@ -16,6 +16,7 @@ from nanoq.quant import (
     Grid,
     LayerSpec,
     LayerStats,
+    QuantConv2d,
     QuantLinear,
     Recipe,
     affine_grid,
@@ -25,7 +26,13 @@ from nanoq.quant import (
     pack,
     quantize_model,
     save_quantized,
+    ternary_grid,
+    weight_matrix,
 )
+from nanoq.quant.layers import matrix_inputs
+from nanoq.quant.qlinear import packed_layer, restored_layer
+from nanoq.quant.quantize import output_fisher
+from nanoq.vision import ResNet, ResNetConfig
 
 RECIPES = {
     "nearest 8": Recipe.uniform(8),
@@ -36,6 +43,12 @@ RECIPES = {
     "tensor": Recipe.uniform(5, grid_options={"granularity": "tensor"}),
     "mixed": Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "*.down": LayerSpec(16)}),
     "float16": Recipe.uniform(16),
+    "ternary": Recipe.uniform(2, grid="ternary"),
+    "ternary threshold refitted": Recipe.uniform(2, grid="ternary", grid_options={"operator": "twn"}, refit=True),
+    "gptq ternary groups": Recipe.uniform(2, "gptq", grid="ternary", grid_options={
+        "operator": "lloyd", "granularity": "group", "group_size": 20}),
+    "adaround": Recipe.uniform(3, "adaround", method_options={"steps": 5}),
+    "brecq": Recipe.uniform(3, "brecq", method_options={"steps": 3}, refit=True),
 } | {f"gptq {fmt.name}": Recipe.uniform(fmt.bits, "gptq", grid=fmt.name) for fmt in BLOCKS.values()}
 
 
@@ -278,3 +291,262 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, 
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="do not fit its card"):
         load_quantized(tmp_path)
+
+
+def test_the_size_of_a_file_of_three_levels_is_1_6_bits_a_weight(checkpoint, tmp_path):
+    sizes = {}
+    for name, recipe in {"four": Recipe.uniform(2), "three": Recipe.uniform(2, grid="ternary"),
+                         "symmetric": RECIPES["nearest 2 symmetric"]}.items():
+        copy = deepcopy(checkpoint)
+        quantize_model(copy.model, recipe)
+        sizes[name] = sum(t.numel() * t.element_size() for t in load_file(
+            save_quantized(tmp_path / name, copy, recipe) / WEIGHTS).values())
+    layers = linear_layers(checkpoint.model).values()
+    zero_points = sum(-(-2 * len(layer.weight) // 8) for layer in layers)  # what only four levels need
+    saved = sum(len(layer.weight) * (layer.in_features // 4 - -(-layer.in_features // 5)) for layer in layers)
+    assert sizes["three"] == sizes["symmetric"] == sizes["four"] - zero_points - saved
+
+
+# ---- convolutions ----
+
+CONVOLUTIONS = {
+    "3x3": {"kernel_size": 3, "padding": 1}, "stride": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "1x1": {"kernel_size": 1, "stride": 2}, "dilation": {"kernel_size": 3, "dilation": 2, "padding": 2},
+    "not square": {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0), "dilation": (2, 1)},
+}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def pictures():
+    return normal(10, 1, 12, 12, seed=4)
+
+
+@pytest.fixture
+def resnet(pictures):
+    """A small picture model whose batch norms have seen something."""
+    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=1).train()
+    with torch.no_grad():
+        for _ in range(5):
+            model(pictures)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(2))
+                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(3))
+    return model.eval()
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("make", [lambda w: affine_grid(w, 4), lambda w: ternary_grid(w, operator="twn"),
+                                  lambda w: GRIDS["nvfp4"](w, 4)], ids=["affine", "ternary", "nvfp4"])
+def test_a_quantised_convolution_is_a_convolution_with_its_dequantised_weight(options, bias, make):
+    layer = nn.Conv2d(3, 5, bias=bias, **options)
+    with torch.no_grad():
+        layer.weight.copy_(normal(*layer.weight.shape))
+    grid = make(weight_matrix(layer))
+    codes = nearest(weight_matrix(layer), grid)
+    quantised = packed_layer(layer, codes, grid)
+    assert isinstance(quantised, QuantConv2d)
+    weight = grid.decode(codes).view(layer.weight.shape)
+    x = normal(2, 3, 7, 9, seed=1)
+    expected = nn.functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation)
+    assert torch.equal(quantised(x), expected) and expected.shape == layer(x).shape
+    assert quantised(x.double()).dtype == torch.float64
+    patches = matrix_inputs(layer, x) @ quantised.dequantize().T + (layer.bias if bias else 0)
+    torch.testing.assert_close(patches.transpose(1, 2).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    state = {name: tensor.clone() for name, tensor in quantised.state_dict().items()}
+    again = restored_layer(json.loads(json.dumps(quantised.layout)), state)
+    assert isinstance(again, QuantConv2d) and torch.equal(again(x), expected)
+
+
+def test_a_linear_layer_is_restored_as_one():
+    weight = normal(4, 9)
+    grid = affine_grid(weight, 3)
+    layer = QuantLinear.from_codes(nearest(weight, grid), grid, torch.ones(4))
+    again = restored_layer(layer.layout, dict(layer.state_dict()))
+    assert isinstance(again, QuantLinear) and torch.equal(again(normal(2, 9)), layer(normal(2, 9)))
+
+
+@pytest.mark.parametrize("recipe", [
+    Recipe.uniform(4), Recipe.uniform(2, "gptq", grid="ternary"), Recipe.uniform(4, grid="nf4"),
+    Recipe.uniform(2, "adaround", grid="ternary", method_options={"steps": 5}, refit=True),
+    Recipe.uniform(3, "brecq", method_options={"steps": 3, "fisher": True}),
+], ids=lambda recipe: f"{recipe.default.method} {recipe.default.grid}")
+@pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+def test_a_quantised_picture_model_is_restored_layer_by_layer(resnet, pictures, recipe):
+    blank = ResNet(resnet.config, seed=9)
+    reports = quantize_model(resnet, recipe, pictures, batch=4)
+    layers = {name: layer for name, layer in resnet.named_modules() if isinstance(layer, QuantConv2d)}
+    assert len(layers) == 5 and {report.layer for report in reports} == set(layers) == set(linear_layers(blank))
+    assert all(0 < report.output_error < 1 for report in reports)
+    state = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
+    for name, layer in layers.items():
+        own = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+        blank.set_submodule(name, restored_layer(layer.layout, own))
+    blank.load_state_dict(state)
+    assert torch.equal(blank.eval()(pictures), resnet(pictures))
+
+
+def test_a_picture_model_in_half_precision_keeps_its_quantised_weights(resnet, pictures):
+    quantize_model(resnet, Recipe.uniform(4))
+    layers = [layer for layer in resnet.modules() if isinstance(layer, QuantConv2d)]
+    weights, before = [layer.dequantize() for layer in layers], resnet(pictures)
+    resnet.half()
+    assert all(torch.equal(layer.dequantize(), weight) for layer, weight in zip(layers, weights, strict=True))
+    assert resnet(pictures.half()).dtype == torch.float16
+    torch.testing.assert_close(resnet(pictures.half()).float(), before, rtol=0.05, atol=0.05)
+
+
+def test_what_is_left_of_a_picture_model_is_rounded_to_float16_but_for_running_means(resnet, pictures):
+    original = deepcopy(resnet)
+    quantize_model(resnet, Recipe.uniform(4), pictures)
+    for name, parameter in resnet.named_parameters():
+        assert torch.equal(parameter, original.get_parameter(name).half().float())
+    for name, buffer in original.named_buffers():
+        assert torch.equal(resnet.get_buffer(name), buffer)  # calibration did not move them
+
+
+def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block(resnet):
+    pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15), 4, 1)
+    near = quantize_model(deepcopy(resnet), Recipe.uniform(3), pictures)
+    best = quantize_model(deepcopy(resnet), Recipe.uniform(3, "gptq"), pictures)
+    assert [report.layer for report in near] == [report.layer for report in best]
+    assert all(g.output_error < n.output_error for g, n in zip(best[:2], near[:2], strict=True))  # of the first block
+
+
+def test_a_picture_layer_is_calibrated_on_the_patches_behind_the_quantised_blocks(resnet, pictures):
+    recipe, original = Recipe.uniform(2, "gptq", grid="ternary"), deepcopy(resnet)
+    with pytest.warns(UserWarning, match="tokens are few"):
+        quantize_model(resnet, recipe, pictures[:1], batch=3)
+    layer = original.blocks[1].shortcut[0]
+    entering = resnet.blocks[0](resnet.embed(pictures[:1]))
+    stats = LayerStats.of(matrix_inputs(layer, entering).detach().reshape(-1, 4))
+    weight = weight_matrix(layer)
+    with pytest.warns(UserWarning, match="tokens are few"):
+        codes = recipe.default.round(weight, ternary_grid(weight), stats)
+    assert torch.equal(resnet.blocks[1].shortcut[0].unpacked().long(), codes)
+
+
+# ---- fitted to the unquantised model ----
+
+
+@pytest.fixture
+def windows():
+    return torch.randint(9, (60, 16), generator=torch.Generator().manual_seed(1))
+
+
+def logit_error(model, original, tokens):
+    """Mean squared error of the logits over their variance."""
+    with torch.no_grad():
+        logits, wanted = model(tokens), original(tokens)
+    return float((logits - wanted).square().mean() / wanted.var())
+
+
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+@pytest.mark.parametrize("true_sequential", [False, True])
+def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(
+        checkpoint, windows, method, true_sequential):
+    original, new = checkpoint.model, torch.randint(9, (40, 16), generator=torch.Generator().manual_seed(2))
+    error = {}
+    for asymmetric in (False, True):
+        model = deepcopy(original)
+        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric,
+                       true_sequential=true_sequential)
+        error[asymmetric] = logit_error(model, original, new)
+    assert error[True] < 0.97 * error[False]
+
+
+def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
+    recipe, original = Recipe.uniform(2, "gptq"), deepcopy(checkpoint.model)
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.copy_(parameter.half())  # quantisation rounds the rest before it looks at anything
+    for name, layer in linear_layers(checkpoint.model).items():
+        original.get_submodule(name).weight.data.copy_(layer.weight)  # but not what it quantises
+    model = checkpoint.model
+    quantize_model(model, recipe, windows, asymmetric=True, batch=7)
+    with torch.no_grad():
+        now = model.blocks[1].attention_norm(model.blocks[0](model.embed(windows))).flatten(0, 1)
+        before = original.blocks[1].attention_norm(original.blocks[0](original.embed(windows))).flatten(0, 1)
+    stats = LayerStats(32)
+    stats.add(now, before)
+    weight = stats.target(original.blocks[1].attention.qkv.weight.detach())
+    assert (weight - original.blocks[1].attention.qkv.weight).abs().max() > 1e-3
+    codes = recipe.default.round(weight, affine_grid(weight, 2), stats)
+    own = model.blocks[1].attention.qkv.unpacked().long()
+    assert (own != codes).double().mean() < 0.01  # sums over batches are rounded in another order
+
+
+def test_the_first_layer_sees_the_same_in_both_models_and_is_not_changed_by_asymmetry(checkpoint, windows):
+    one, other = deepcopy(checkpoint.model), deepcopy(checkpoint.model)
+    quantize_model(one, Recipe.uniform(4), windows)
+    quantize_model(other, Recipe.uniform(4), windows, asymmetric=True)
+    same = one.blocks[0].attention.qkv.unpacked() == other.blocks[0].attention.qkv.unpacked()
+    assert same.double().mean() > 0.995
+    assert not torch.equal(one.blocks[1].mlp.up.unpacked(), other.blocks[1].mlp.up.unpacked())
+
+
+def test_asymmetric_calibration_works_on_pictures(resnet):
+    pictures, new = normal(60, 1, 12, 12), normal(40, 1, 12, 12, seed=1)
+    error = {}
+    for asymmetric in (False, True):
+        model = deepcopy(resnet)
+        quantize_model(model, Recipe.uniform(2, "gptq"), pictures, asymmetric=asymmetric, true_sequential=True)
+        error[asymmetric] = logit_error(model, resnet, new)
+    assert error[True] < error[False]
+
+
+def test_asymmetry_needs_calibration(checkpoint):
+    with pytest.raises(ValueError, match="needs calibration"):
+        quantize_model(checkpoint.model, Recipe.uniform(4), asymmetric=True)
+
+
+def test_refitted_scales_lower_the_error_of_every_layer(checkpoint, windows):
+    plain = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(2, grid="ternary"), windows)
+    fitted = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(2, grid="ternary", refit=True), windows)
+    assert all(f.output_error < p.output_error for f, p in zip(fitted[:4], plain[:4], strict=True))
+
+
+# ---- the gradients of the loss at the blocks' outputs ----
+
+
+@pytest.mark.parametrize("kind", ["gpt", "resnet"])
+def test_the_fisher_information_has_the_shape_of_the_blocks_outputs_and_mean_1(
+        kind, checkpoint, resnet, tokens, pictures):
+    model, data = (checkpoint.model, tokens) if kind == "gpt" else (resnet, pictures)
+    fisher = output_fisher(model, list(data.split(4)))
+    hidden = [model.embed(rows) for rows in data.split(4)]
+    assert len(fisher) == len(model.blocks)
+    for own, block in zip(fisher, model.blocks, strict=True):
+        hidden = [block(x) for x in hidden]
+        assert [part.shape for part in own] == [x.shape for x in hidden]
+        assert float(torch.cat(own).mean()) == pytest.approx(1, rel=1e-4)
+        assert all((part >= 0).all() and not part.requires_grad for part in own)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_fisher_information_depends_on_its_seed_alone(checkpoint, tokens):
+    state = torch.get_rng_state()
+    first, same, other = (output_fisher(checkpoint.model, [tokens], seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, same, strict=True))
+    assert not torch.equal(first[0][0], other[0][0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_fisher_information_is_the_squared_gradient_of_the_last_layer(resnet, pictures):
+    # For logits z = A mean(x) the gradient at x is A^T (p - e_y) / positions, which is known but for the label y.
+    own = output_fisher(resnet, [pictures])[-1][0]
+    with torch.no_grad():
+        x = pictures
+        for part in (resnet.embed, *resnet.blocks):
+            x = part(x)
+        p = resnet.head(x).softmax(1)
+        gradients = (p[:, None] - torch.eye(5)) @ resnet.classifier.weight  # (N, labels, width)
+    assert torch.allclose(own, own[:, :, :1, :1].expand_as(own))  # the mean spreads it evenly over the positions
+    share = own[:, None, :, 0, 0] / gradients.square()  # (N, labels, width): constant for the label that was drawn
+    spread = (share.amax(2) / share.amin(2)).amin(1)
+    assert (spread < 1.01).all()

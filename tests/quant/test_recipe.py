@@ -1,8 +1,9 @@
 import json
 
 import pytest
+import torch
 
-from nanoq.quant import LayerSpec, Recipe
+from nanoq.quant import OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
 
 
 def test_the_first_rule_that_matches_counts():
@@ -62,3 +63,72 @@ def test_dynamic_groups_and_another_walk_do_not_go_together(options):
 def test_an_option_that_a_grid_cannot_do_without_is_asked_for():
     with pytest.raises(ValueError, match="needs the option 'group_size'"):
         LayerSpec(4, "affine-dynamic", method="gptq")
+
+
+# ---- ternary grids, learned rounding, refitted scales ----
+
+
+@pytest.mark.parametrize("spec", [
+    LayerSpec(2, "ternary", {"operator": "twn", "granularity": "group", "group_size": 16, "rescale": True}),
+    LayerSpec(4, "nf4", method="adaround", method_options={"steps": 10, "lr": 0.1, "warmup": 0.5}),
+    LayerSpec(3, method="brecq", method_options={"fisher": True, "batch": 4, "regularization": 0.1, "seed": 3}),
+    LayerSpec(2, "ternary", method="gptq", refit=True),
+], ids=lambda spec: spec.method)
+def test_a_recipe_of_any_method_survives_json(spec):
+    recipe = Recipe(LayerSpec(16), {"*": spec})
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_a_recipe_without_refit_is_one_from_before_there_was_any():
+    assert Recipe.from_json({"default": {"bits": 4}}).default.refit is False
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ({"bits": 2, "grid": "ternary", "grid_options": {"level": 1}}, "'ternary' has no option 'level'; it has operator"),
+    ({"bits": 3, "method": "adaround", "method_options": {"fisher": True}}, "'adaround' has no option 'fisher'"),
+    ({"bits": 3, "method": "brecq", "method_options": {"damping": 0.1}}, "'brecq' has no option 'damping'"),
+    ({"bits": 3, "method": "magic"}, "there are nearest, gptq, adaround, brecq"),
+])
+def test_options_of_another_method_are_an_error_at_once(spec, message):
+    with pytest.raises(ValueError, match=message):
+        LayerSpec(**spec)
+
+
+def test_learned_rounding_needs_calibration_and_ternary_grids_do_not():
+    assert LayerSpec(3, method="adaround").needs_calibration and not LayerSpec(3, method="adaround").blockwise
+    assert LayerSpec(3, method="brecq").needs_calibration and LayerSpec(3, method="brecq").blockwise
+    assert not LayerSpec(16, method="brecq").needs_calibration
+    assert not LayerSpec(2, "ternary").needs_calibration
+    assert LayerSpec(3, "affine-dynamic", {"group_size": 4}).needs_calibration
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("method", ["nearest", "gptq", "adaround"])
+def test_every_operator_goes_with_every_method(operator, method):
+    weight, x = torch.randn(68, 8, generator=torch.Generator().manual_seed(0)).split([4, 64])
+    stats = LayerStats.of(x)
+    spec = LayerSpec(2, "ternary", {"operator": operator}, method, {"steps": 2} if method == "adaround" else {})
+    codes = spec.round(weight, spec.make_grid(weight, stats), stats)
+    assert codes.dtype == torch.int64 and set(codes.unique().tolist()) <= {0, 1, 2}
+
+
+def test_a_spec_makes_the_grid_and_the_codes_of_its_functions():
+    weight, x = torch.randn(68, 8, generator=torch.Generator().manual_seed(0)).split([4, 64])
+    spec, stats = LayerSpec(3, grid_options={"symmetric": True}), LayerStats.of(x)
+    grid = spec.make_grid(weight, stats)
+    assert torch.equal(grid.scale, affine_grid(weight, 3, symmetric=True).scale)
+    assert torch.equal(spec.round(weight, grid, None), nearest(weight, grid))
+    dynamic = LayerSpec(3, "affine-dynamic", {"group_size": 4}, "gptq")
+    assert dynamic.make_grid(weight, stats).scale.shape == (4, 2)
+
+
+def test_a_label_names_method_and_grid():
+    assert LayerSpec(16, method="brecq").label == "float16"
+    assert LayerSpec(3, method="brecq").label == "brecq 3 bit"
+    assert LayerSpec(2, "ternary", method="adaround").label == "adaround ternary"
+    assert LayerSpec(4, "nf4", method="brecq").label == "brecq nf4"
+
+
+def test_a_ternary_spec_of_other_bits_says_so_when_it_meets_a_weight():
+    with pytest.raises(ValueError, match="a ternary code has 2 bits, not 3"):
+        LayerSpec(3, "ternary").make_grid(torch.ones(2, 2), None)
