@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nanoq import __version__
+from nanoq import __version__, hf
 from nanoq.files import data_dir
-from nanoq.lm.checkpoint import CARD, WEIGHTS, find_checkpoint, save_checkpoint
-from nanoq.lm.corpus import corpus_of, load_corpus
+from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder, save_checkpoint
+from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT, GPTConfig
@@ -36,6 +36,10 @@ app = typer.Typer(
 console = Console()
 
 CheckpointArgument = Annotated[str, typer.Argument(help="A shipped checkpoint's name (see `nanoq info`) or a folder.")]
+ModelArgument = Annotated[str, typer.Argument(
+    help="A shipped checkpoint's name, a folder, or a model of the Hugging Face hub, as facebook/opt-125m.")]
+ContextOption = Annotated[int | None, typer.Option(
+    min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048.")]
 CorpusOption = Annotated[str | None, typer.Option(
     help="tales, tinystories, wikitext-2 or a text file; by default the one that the checkpoint was trained on.")]
 WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
@@ -142,7 +146,7 @@ def train(
 
 @app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
 def quantize(
-    checkpoint: CheckpointArgument,
+    checkpoint: ModelArgument,
     out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
     bits: Annotated[int, typer.Option(help="2 to 8.")] = 4,
     method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
@@ -151,10 +155,13 @@ def quantize(
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
     search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
-    corpus: CorpusOption = None,
+    corpus: Annotated[str | None, typer.Option(
+        help="Text for calibration: tales, tinystories, wikitext-2 or a file; by default what the checkpoint was "
+             "trained on, and wikitext-2 for a Hugging Face model.")] = None,
+    context: ContextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Quantise a checkpoint and write it as packed codes."""
+    """Quantise a checkpoint or a Hugging Face model, and write it as packed codes."""
     with _one_line_errors():
         options = {"symmetric": symmetric} if symmetric else {}
         if search != "minmax":
@@ -162,20 +169,43 @@ def quantize(
         if group_size is not None:
             options |= {"granularity": "group", "group_size": group_size}
         plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid, options, method))
-        loaded = load_quantized(checkpoint)
+        loaded = _load(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
         calibration = None
         if plan.needs_calibration:
-            tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
-            calibration = sample_windows(tokens, model.config.context).to(_device(device))
+            tokens = _encode(loaded, _corpus(loaded, corpus).train)
+            calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
         reports = quantize_model(model, plan, calibration)
-        path = save_quantized(out, loaded, plan)
+        save = hf.save_hf_quantized if isinstance(loaded, hf.HFCheckpoint) else save_quantized
+        path = save(out, loaded, plan)
     size = (path / WEIGHTS).stat().st_size
     print(f"wrote {path}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
     if calibration is not None:
         worst = max(reports, key=lambda report: report.output_error)
         print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
+
+
+def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
+    """One of our checkpoints or a Hugging Face model, quantised or not."""
+    if not hf.is_hugging_face(name):
+        return load_quantized(name)
+    return hf.load_hf_quantized(name) if (Path(name) / CARD).is_file() else hf.load_hf(name)
+
+
+def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
+    return load_corpus(name or "wikitext-2") if isinstance(loaded, hf.HFCheckpoint) else corpus_of(loaded.card, name)
+
+
+def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str) -> torch.Tensor:
+    if isinstance(loaded, hf.HFCheckpoint):
+        return hf.encode(loaded.tokenizer, text)
+    return loaded.tokenizer.encode(text)
+
+
+def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
+    """Tokens in a window: 2048 is what papers report, and more than that takes a computer's memory."""
+    return min(loaded.model.config.context, 2048)
 
 
 def _read_recipe(path: Path) -> Recipe:
@@ -187,26 +217,69 @@ def _read_recipe(path: Path) -> Recipe:
 
 @app.command(epilog="Example: nanoq evaluate runs/gptq3 --full")
 def evaluate(
-    checkpoint: CheckpointArgument,
-    corpus: CorpusOption = None,
+    checkpoint: ModelArgument,
+    corpus: Annotated[str | None, typer.Option(
+        help="tales, tinystories, wikitext-2 or a text file; by default what the checkpoint was trained on, and "
+             "wikitext-2 for a Hugging Face model. For an encoder imdb or rotten-tomatoes.")] = None,
     windows: WindowsOption = 128,
     full: FullOption = False,
+    context: ContextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Perplexity, bits per character, bytes and speed of a checkpoint, quantised or not."""
+    """Perplexity, bytes and speed of a checkpoint or a Hugging Face model, quantised or not; accuracy of an encoder."""
     with _one_line_errors():
-        loaded = load_quantized(checkpoint)
-        text = corpus_of(loaded.card, corpus)
-        tokens = loaded.tokenizer.encode(text.test)
-        started = time.perf_counter()
-        losses = window_losses(loaded.model.to(_device(device)), tokens, limit=None if full else windows)
-        speed = len(losses) * loaded.model.config.context / (time.perf_counter() - started)
+        loaded = _load(checkpoint)
+        loaded.model.to(_device(device))
+        context, limit = context or _context(loaded), None if full else windows
+        if not isinstance(loaded, hf.HFCheckpoint):
+            speed, file = _evaluate_ours(loaded, corpus, context, limit), find_checkpoint(checkpoint) / WEIGHTS
+        else:
+            measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
+            speed, file = measure(loaded, corpus, context, limit), Path(checkpoint) / WEIGHTS
+    if file.is_file():  # and not on the hub
+        print(f"file                {file.stat().st_size:,} bytes")
+    print(f"speed               {speed} a second")
+
+
+def _evaluate_ours(loaded: Checkpoint, corpus: str | None, context: int, limit: int | None) -> str:
+    text = corpus_of(loaded.card, corpus)
+    tokens = loaded.tokenizer.encode(text.test)
+    started = time.perf_counter()
+    losses = window_losses(loaded.model, tokens, context, limit)
+    speed = len(losses) * context / (time.perf_counter() - started)
     unknown = loaded.tokenizer.unknown(text.test)
     print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {text.name} ({text.source})")
     print(f"bits per character  {bits_per_char(losses):.4f}" + (f"; floor {text.floor:.4f}" if text.floor else ""))
     print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + (f": {unknown}" if unknown else ""))
-    print(f"file                {(find_checkpoint(checkpoint) / WEIGHTS).stat().st_size:,} bytes")
-    print(f"speed               {speed:,.0f} characters a second")
+    return f"{speed:,.0f} characters"
+
+
+def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
+    """On the protocol of GPTQ."""
+    if corpus is None:
+        rows = hf.wikitext(loaded.tokenizer, context)
+    else:
+        rows = hf.gptq_windows(_encode(loaded, load_corpus(corpus).test), context)
+    started = time.perf_counter()
+    losses = hf.gptq_losses(loaded.model, rows, limit)
+    speed = len(losses) * context / (time.perf_counter() - started)
+    name = corpus or "wikitext-2"
+    print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {context} tokens of {name}")
+    return f"{speed:,.0f} tokens"
+
+
+def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
+    """By a linear probe on its features."""
+    data = hf.reviews(corpus or "imdb", test=limit)
+    started = time.perf_counter()
+    train, test = (hf.features(loaded.model, loaded.tokenizer, texts, max_length=context)
+                   for texts in (data.train, data.test))
+    speed = (len(train) + len(test)) / (time.perf_counter() - started)
+    share = hf.accuracy(hf.linear_probe(train, data.train_labels), test, data.test_labels)
+    spread = (share * (1 - share) / len(test)) ** 0.5
+    print(f"accuracy            {share:.4f} on {len(test)} reviews of {data.name}, standard error {spread:.4f}; "
+          f"a linear probe on {len(train)} others")
+    return f"{speed:,.1f} reviews"
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')
@@ -256,7 +329,7 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     """The card of a checkpoint; without one, this machine and what is shipped."""
     with _one_line_errors():
         if checkpoint:
-            card = load_quantized(checkpoint).card
+            _, card = read_folder(checkpoint, required=("config",))
             card["layers"] = f"{len(card.get('layers', {}))} quantised"
             console.print_json(json.dumps(card))
             return
@@ -266,5 +339,6 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     print(f"NANOQ_DATA: {os.environ.get('NANOQ_DATA', 'not set')}")
     for card_path in sorted((data_dir() / "checkpoints").glob(f"*/{CARD}")):
         card = json.loads(card_path.read_text(encoding="utf-8"))
+        measure = "test accuracy" if "test_accuracy" in card else "validation perplexity"
         print(f"{card_path.parent.name:18} {card['parameters']:,} parameters, "
-              f"validation perplexity {card['validation_perplexity']} on {card['corpus']}")
+              f"{measure} {card[measure.replace(' ', '_')]} on {card['corpus']}")

@@ -170,6 +170,11 @@ def test_generate_prints_what_the_package_generates(request, folder):
     assert ok("generate", folder, *options) == expected + "\n"
 
 
+def test_the_command_line_starts_without_transformers():
+    code = "import sys, nanoq.cli; sys.exit(bool({'transformers', 'sklearn', 'datasets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_corpus_shows_the_splits_and_writes_them(text, tmp_path):
     shown = ok("corpus", text, "--write", tmp_path)
     assert shown.startswith(f"pets: {text}")

@@ -1,6 +1,16 @@
 """Mixed precision: how sensitive each layer is, and how many bits it gets."""
 
 from nanoq.mixed.allocate import costs_from_scores, greedy, integer_program, terciles, three_means, total
+from nanoq.mixed.baselines import (
+    first_order,
+    gptq_error,
+    hawq,
+    hessian_traces,
+    leave_one_in,
+    output_mse,
+    random_scores,
+    weight_mse,
+)
 from nanoq.mixed.metrics import (
     accuracy_drop,
     average_bits,
@@ -9,6 +19,8 @@ from nanoq.mixed.metrics import (
     objective,
     perplexity_increase,
 )
+from nanoq.mixed.parts import parts_of
+from nanoq.mixed.sensitivity import cmpq, pmpq, tdmpq
 from nanoq.mixed.similarity import (
     MEASURES,
     Chance,
@@ -21,8 +33,9 @@ from nanoq.mixed.similarity import (
 )
 
 __all__ = [
-    "MEASURES", "Chance", "Features", "accuracy_drop", "average_bits", "canonical_correlations", "chance_level",
-    "compression_ratio", "costs_from_scores", "expected_squared_correlation", "footprint_reduction", "greedy",
-    "integer_program", "objective", "perplexity_increase", "similarity", "terciles", "three_means", "total",
-    "wachter_edge",
+    "MEASURES", "Chance", "Features", "accuracy_drop", "average_bits", "canonical_correlations", "chance_level", "cmpq",
+    "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order", "footprint_reduction",
+    "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in", "objective", "output_mse",
+    "parts_of", "perplexity_increase", "pmpq", "random_scores", "similarity", "tdmpq", "terciles", "three_means",
+    "total", "wachter_edge", "weight_mse",
 ]

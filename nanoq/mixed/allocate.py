@@ -120,16 +120,17 @@ def integer_program(
     """
     _check_tables(costs, sizes, budget)
     choices = [(name, width) for name, widths in costs.items() for width in widths]
-    # Above the least of each layer and in units of a millionth of the largest: the tolerances of HiGHS are absolute.
+    # Only what lies above the least of each layer is to be decided. HiGHS has absolute tolerances of about 1e-6: hence
+    # costs in millionths of the largest, sizes in the largest unit that divides them, and half a unit of room to spare.
     cost = np.array([costs[name][width] - min(costs[name].values()) for name, width in choices])
-    size = np.array([sizes[name][width] - min(sizes[name].values()) for name, width in choices])
-    room = budget - sum(min(widths.values()) for widths in sizes.values())
-    cost_unit, size_unit = ((values.max() or 1) / 1e6 for values in (cost, size))
+    size = np.array([sizes[name][width] - min(sizes[name].values()) for name, width in choices], dtype=np.int64)
+    room = int(min(budget - sum(min(widths.values()) for widths in sizes.values()), size.sum()))
+    unit = math.gcd(*size.tolist()) or 1
     one_each = np.array([[name == layer for name, _ in choices] for layer in costs], dtype=float)
-    rules = [LinearConstraint(one_each, 1, 1), LinearConstraint(size / size_unit, ub=room / size_unit)]
+    rules = [LinearConstraint(one_each, 1, 1), LinearConstraint(size // unit, ub=room // unit + 0.5)]
     while True:
         solution = milp(
-            cost / cost_unit, integrality=np.ones(len(choices)), bounds=Bounds(0, 1), constraints=rules,
+            cost / (cost.max() or 1) * 1e6, integrality=np.ones(len(choices)), bounds=Bounds(0, 1), constraints=rules,
             options={"mip_rel_gap": 0, "presolve": False},  # the presolve loses optima where sizes are in the billions
         )
         chosen = solution.x > 0.5
@@ -172,7 +173,7 @@ def _check_tables(costs: dict[str, dict[int, float]], sizes: dict[str, dict[int,
             raise ValueError(f"costs and sizes of the same widths are needed for layer '{name}'")
         for table, what in ((costs, "cost"), (sizes, "size")):
             for width, value in table[name].items():
-                if not math.isfinite(value) or (what == "size" and value < 0):
+                if not math.isfinite(value) or (what == "size" and (value < 0 or value != int(value))):
                     raise ValueError(f"the {what} of layer '{name}' at {width} bits is {value}")
     smallest = sum(min(size.values()) for size in sizes.values())
     if not smallest <= budget:

@@ -164,7 +164,7 @@ def slack(costs):
     return 1e-9 * max(max(cost.values()) - min(cost.values()) for cost in costs.values())
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(problem=problems())
 def test_the_integer_program_is_as_good_as_trying_everything(problem):
     costs, sizes, budget = problem
@@ -206,8 +206,7 @@ def test_greedy_jumps_over_a_width_that_is_no_better():
 
 
 def test_a_byte_too_few_in_gigabytes_is_too_few():
-    # The first of these fits but for a byte, which is less than HiGHS's tolerance; with its presolve, the answer to the
-    # second program was worse by 0.03.
+    # 8 and 16 bits are over the second budget by a byte, which is less than the solver's tolerance.
     costs = {"a": {16: 2.2e-9, 8: 1.4e-4, 4: 0.037}, "b": {16: 2.1e-8, 8: 1.4e-3, 4: 0.353}}
     sizes = {"a": {16: 15002320530, 8: 7501160264, 4: 3750580132}, "b": {16: 8141914825, 8: 4070957412, 4: 2035478706}}
     assert integer_program(costs, sizes, 15643075089) == {"a": 8, "b": 16}
@@ -227,7 +226,7 @@ def cheapest(costs, sizes, budget):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_a_model_of_many_layers(share):
+def test_a_model_of_many_layers(share, capfd):
     rng = random.Random(0)
     widths = (2, 3, 4, 8)
     sizes = {f"layer {i}": {b: n * b for b in widths} for i, n in enumerate(rng.choices([1, 4], k=72))}
@@ -237,6 +236,7 @@ def test_a_model_of_many_layers(share):
     chosen = integer_program(costs, large, 73728 * budget + 73727)
     assert total(sizes, chosen) <= budget
     assert total(costs, chosen) == pytest.approx(cheapest(costs, sizes, budget), rel=1e-9)
+    assert capfd.readouterr().out == ""  # HiGHS grumbles past every switch when the numbers do not suit it
 
 
 @pytest.mark.parametrize("allocate", [integer_program, greedy])
@@ -249,7 +249,7 @@ def test_budgets_at_both_ends(allocate):
     costs = {"a": {8: 1.0, 4: 2.0}, "b": {8: 1.0, 4: 2.0}}
     sizes = {"a": {8: 8, 4: 4}, "b": {8: 80, 4: 40}}
     assert allocate(costs, sizes, 44) == {"a": 4, "b": 4}
-    assert allocate(costs, sizes, 88) == allocate(costs, sizes, 10**15) == {"a": 8, "b": 8}
+    assert allocate(costs, sizes, 88) == allocate(costs, sizes, math.inf) == {"a": 8, "b": 8}
     with pytest.raises(ValueError, match="a budget of 43 bytes is too small: the smallest possible size is 44 bytes"):
         allocate(costs, sizes, 43)
     with pytest.raises(ValueError, match="a budget of nan bytes"):
@@ -270,6 +270,7 @@ def test_bits_that_do_harm_are_not_bought(allocate):
     ({"a": {4: math.nan}}, {"a": {4: 1}}, "the cost of layer 'a' at 4 bits is nan"),
     ({"a": {4: 1.0, 2: math.inf}}, {"a": {4: 1, 2: 1}}, "the cost of layer 'a' at 2 bits is inf"),
     ({"a": {4: 1.0}}, {"a": {4: -1}}, "the size of layer 'a' at 4 bits is -1"),
+    ({"a": {4: 1.0}}, {"a": {4: 1.5}}, "the size of layer 'a' at 4 bits is 1.5"),
     ({"a": {4: 1.0}}, {"a": {4: math.inf}}, "the size of layer 'a' at 4 bits is inf"),
 ])
 def test_tables_that_do_not_fit_are_an_error(allocate, costs, sizes, message):

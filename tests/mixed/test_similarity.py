@@ -207,14 +207,14 @@ def test_repeated_mixed_and_constant_columns_count_for_nothing(measure, dtype):
     assert similarity(more, more, measure) == pytest.approx(1, abs=1e-9)
 
 
-def test_a_constant_column_of_any_size_leaves_the_others_alone():
-    x, y = related()
-    for value in (0.1, 1e15, -3e-20):
-        padded = torch.cat([torch.full((200, 1), value, dtype=torch.float64), x], dim=1)
-        assert (Features(padded).centred[:, 0] == 0).all()
-    padded = torch.cat([torch.full((200, 1), 0.1, dtype=torch.float64), x], dim=1)
-    for measure in MEASURES:
-        assert similarity(padded, y, measure) == pytest.approx(similarity(x, y, measure), abs=1e-9)
+@pytest.mark.parametrize("value", [0.1, 1e15, -3e-20])
+def test_a_constant_column_of_any_size_leaves_the_others_alone(value):
+    x, y = related(n=207)  # for which the mean of equal numbers is not always that number
+    padded = torch.cat([torch.full((207, 1), value, dtype=torch.float64), x], dim=1)
+    assert (Features(padded).centred[:, 0] == 0).all()
+    if abs(value) < 1:
+        for measure in MEASURES:
+            assert similarity(padded, y, measure) == pytest.approx(similarity(x, y, measure), abs=1e-9)
 
 
 @few

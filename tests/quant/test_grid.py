@@ -237,6 +237,12 @@ def test_a_grid_value_has_itself_and_the_next_one_above_as_neighbours(make):
         assert ((lower == codes) | (upper == codes)).all()
 
 
+def test_a_codebook_value_has_itself_and_the_next_one_above_as_neighbours():
+    grid = Grid(3, 5, torch.full((1, 1), 2.0), 5, codebook=torch.tensor([-1.0, -0.2, 0.0, 0.5, 1.0]))
+    lower, upper = grid.neighbours(2 * grid.codebook[None])
+    assert lower.tolist() == [[0, 1, 2, 3, 4]] and upper.tolist() == [[1, 2, 3, 4, 4]]
+
+
 @pytest.mark.parametrize("make", OPEN_GRIDS.values(), ids=OPEN_GRIDS)
 def test_the_nearest_value_is_one_of_the_neighbours(make):
     weight = random_weight(3)

@@ -129,6 +129,14 @@ def test_empirical_mquant_puts_a_third_of_the_weights_into_each_cell(seed, third
         assert (missing.abs() <= 2 * near.sum(1)).all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 10, 100])
+def test_empirical_mquant_leaves_the_third_that_is_smallest_at_zero(count):
+    size = torch.arange(1.0, count + 1)  # whole numbers, which float16 holds
+    weight = (size * (-1) ** size)[torch.randperm(count, generator=torch.Generator().manual_seed(0))][None]
+    zeros = (nearest(weight, ternary_grid(weight, operator="mquant-empirical")) == 1).sum()
+    assert int(zeros) == max(1, round(count / 3))
+
+
 # ---- what is least about each operator ----
 
 

