@@ -65,7 +65,7 @@ pictures = load_pictures()
 model = load_classifier("digits-resnet")
 layers = linear_layers(model)
 weights = {name: weight_matrix(layer) for name, layer in layers.items()}  # each (out, in)
-few = pick(ci=64, lab=256, full=1024)
+few = pick(ci=256, lab=256, full=1024)
 
 
 def look(split):
@@ -418,7 +418,7 @@ print("50 steps: by hand as by the package")
 # Now long enough to choose, and filmed: where do the 9,216 weights of the layer stand between their neighbours?
 
 # %%
-STEPS = pick(ci=200, lab=400, full=2000)
+STEPS = pick(ci=400, lab=400, full=2000)
 v, film = adaround_by_hand(weight, grid, gram, STEPS, regularization=10.0)
 fig, axes = plt.subplots(1, 6, figsize=(9, 2.3), sharey=True)
 for ax, h, done in zip(axes, film, (0, 20, 40, 60, 80, 100), strict=True):
@@ -510,7 +510,7 @@ for name, values in (("nearest", near_ratio), ("AdaRound", learned_ratio)):
 #   make up for it. It may move a weight by more than one step; AdaRound may not.
 
 # %%
-FAST = {"steps": pick(ci=200, lab=300, full=2000), "lr": 0.05, "regularization": 10.0}
+FAST = {"steps": pick(ci=300, lab=300, full=2000), "lr": 0.05, "regularization": 10.0}
 FOUR = ("blocks.0.first.0", "blocks.0.second.0", "blocks.1.first.0", "blocks.1.shortcut.0")
 METHODS = {"nearest": nearest, "AdaRound": lambda w, g, s: adaround(w, g, s, **FAST), "GPTQ": gptq}
 error = {}
@@ -796,7 +796,7 @@ assert across > 0.05
 # One block, three values (MQuant), four ways:
 
 # %%
-block_steps = pick(ci=40, lab=120, full=1000)
+block_steps = pick(ci=120, lab=120, full=1000)
 layer_names = ("first.0", "second.0")
 with torch.inference_mode():
     goal = {"seen": block(entering), "unseen": block(model.embed(pictures.test[:few]))}
@@ -1110,7 +1110,7 @@ assert ((paths["falling rate"][1:] > 0.5) != (paths["falling rate"][:-1] > 0.5))
 # the weights?)
 
 # %%
-FRAMES = pick(ci=12, lab=60, full=200)
+FRAMES = pick(ci=60, lab=60, full=200)
 
 
 def film_training(operator, scales="recomputed"):
@@ -1442,12 +1442,12 @@ assert added["qat", "lloyd"] == min(v for (method, o), v in added.items() if met
 gpt = load_checkpoint("tales-2.7m")
 text = load_corpus(gpt.card["corpus"])
 held = gpt.tokenizer.encode(text.test)
-tokens = sample_windows(gpt.tokenizer.encode(text.train), 256, pick(ci=8, lab=24, full=128))
+tokens = sample_windows(gpt.tokenizer.encode(text.train), 256, pick(ci=24, lab=24, full=128))
 gpt_layers = linear_layers(gpt.model)
 with torch.inference_mode(), observe(gpt_layers) as read:
     for some in tokens.split(8):
         gpt.model(some)
-WINDOWS = pick(ci=4, lab=12, full=128)
+WINDOWS = pick(ci=12, lab=12, full=128)
 whole_loss = float(window_losses(gpt.model, held, limit=WINDOWS).mean())
 
 
@@ -1461,8 +1461,7 @@ def loss_with(values):
 
 # %%
 valleys = {"nearest": [], "GPTQ": []}
-steps_of_level = pick(ci=(0.86, 1.22, 1.75, 2.5), lab=(0.7, 0.86, 1.05, 1.22, 1.45, 1.75, 2.1, 2.5),
-                      full=(0.7, 0.86, 1.05, 1.22, 1.45, 1.6, 1.75, 1.9, 2.1, 2.5, 3.0))
+steps_of_level = (0.7, 0.86, 1.05, 1.22, 1.45, 1.75, 2.1, 2.5)
 for factor in steps_of_level:
     for label, values in valleys.items():
         rounded = {}
