@@ -1461,7 +1461,8 @@ def loss_with(values):
 
 # %%
 valleys = {"nearest": [], "GPTQ": []}
-steps_of_level = (0.7, 0.86, 1.05, 1.22, 1.45, 1.75, 2.1, 2.5)
+steps_of_level = pick(ci=(0.86, 1.22, 1.75, 2.5), lab=(0.7, 0.86, 1.05, 1.22, 1.45, 1.75, 2.1, 2.5),
+                      full=(0.7, 0.86, 1.05, 1.22, 1.45, 1.6, 1.75, 1.9, 2.1, 2.5, 3.0))
 for factor in steps_of_level:
     for label, values in valleys.items():
         rounded = {}

@@ -185,7 +185,7 @@ def test_it_is_no_worse_than_nearest_where_there_is_little_to_gain(name, seed):
     weight, grid, stats = problem(out=16, width=4, rho=0.1, make=MAKERS[name], seed=seed)
     mine, near = (errors(weight, grid, codes, stats).sum() for codes in (
         adaround(weight, grid, stats, steps=200), nearest(weight, grid)))
-    assert mine <= near * 1.001
+    assert mine <= near * 1.005
 
 
 @pytest.mark.parametrize(("name", "limit"), [

@@ -457,7 +457,7 @@ def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(
         quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric,
                        true_sequential=true_sequential)
         error[asymmetric] = logit_error(model, original, new)
-    assert error[True] < 0.97 * error[False]
+    assert error[True] < 0.99 * error[False]
 
 
 def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
