@@ -180,6 +180,8 @@ def test_a_refused_convolution_can_stay_as_it_is():
 
 def test_gptq_on_a_convolution_beats_nearest_in_the_error_of_its_output():
     layer = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(inputs(8, 4, 3, 3, seed=1))
     x = nn.functional.avg_pool2d(inputs(8, 4, 14, 14), 3, 1)  # neighbouring pixels are alike
     weight, grid = weight_matrix(layer), affine_grid(weight_matrix(layer), 3)
     stats = LayerStats.of(matrix_inputs(layer, x).reshape(-1, 36))
