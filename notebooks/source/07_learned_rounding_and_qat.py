@@ -639,7 +639,7 @@ for operator in OPERATORS:
     ax.axvline(level, color="0.6", lw=1, ls="--")
     ax.text(level, 0.62, operator, rotation=90, ha="right", va="top", fontsize=9)
 ax.set(yscale="log", xlabel="level ÷ σ", ylabel="relative output error", ylim=(None, 0.65), title="One layer, three values")
-ax.legend(loc="lower right")
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 show(fig, alt="Relative output error of one layer on a log scale against the level, for nearest, AdaRound and GPTQ, with "
      "dashed lines where the operators stand. Each curve is a valley; AdaRound's lowest point lies at a lower level than "
      "the other two's, between MQuant and Lloyd.")
