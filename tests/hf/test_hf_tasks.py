@@ -171,6 +171,16 @@ def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokeni
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
 
 
+def test_a_column_that_hardly_varies_does_not_count():
+    found = torch.randn(600, 4, generator=torch.Generator().manual_seed(0))
+    labels = (found[:, 0] > 0).int().tolist()
+    found[:, 3] = 1e-33 * found[:, 0]
+    probe = linear_probe(found, labels)
+    moved = found.clone()
+    moved[:, 3] = 0.001  # as by rounding
+    assert accuracy(probe, moved, labels) == accuracy(probe, found, labels) > 0.9
+
+
 def test_fine_tuning_lowers_the_loss_and_is_seeded(tokenizer):
     texts, labels = ["cat", "film", "good", "bad", "great", "awful", "and", "."] * 2, [0, 1, 1, 0, 0, 1, 0, 1] * 2
     model, again = HFModel(make("bert encoder")), HFModel(make("bert encoder"))
