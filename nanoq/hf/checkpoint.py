@@ -11,9 +11,8 @@ import torch
 
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
 from nanoq.lm.checkpoint import CARD, read_folder, write_folder
-from nanoq.lm.corpus import _find_hub, local_file
-from nanoq.quant.layers import weight_matrix
-from nanoq.quant.qlinear import QuantLayer, restored_layer
+from nanoq.lm.corpus import find_hub, local_file
+from nanoq.quant.qlinear import packed_layouts, restore_layers
 from nanoq.quant.recipe import Recipe
 
 CONFIG = "config.json"
@@ -94,7 +93,7 @@ def save_hf_quantized(folder: Path | str, checkpoint: HFCheckpoint, recipe: Reci
     kept = [name for name in (*parameters, *dict(model.named_buffers())) if name in state]
     tensors = {name: state[name].half() if name in parameters else state[name] for name in kept}
     card = checkpoint.card | {"config": json.loads(config.to_json_string()), "recipe": recipe.to_json()}
-    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+    card["layers"] = packed_layouts(model)
     path = write_folder(folder, tensors, card)
     with _quiet(_transformers()):
         config.save_pretrained(path)
@@ -128,12 +127,7 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
 
 def _restore(model: HFModel, layouts: dict, tensors: dict[str, torch.Tensor]) -> None:
     """Put packed layers in their places, and load all tensors; only second names of the same may be missing."""
-    for name, layout in layouts.items():
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        layer = restored_layer(layout, own)
-        if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
-            raise ValueError(f"the codes of {name} have another shape than its weight")
-        model.set_submodule(name, layer)
+    restore_layers(model, layouts, tensors)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     lacking = {*dict(model.named_parameters()), *dict(model.named_buffers())}.intersection(missing)
     if lacking or unexpected:
@@ -168,7 +162,7 @@ def _fetch(cls, place: str, **options):
     except OSError:
         if Path(place).is_dir():
             raise
-    _find_hub()
+    find_hub()
     return cls.from_pretrained(place, **options)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nanoq.hf.model import HFModel
 from nanoq.lm.corpus import hub_rows, load_corpus, local_file
+from nanoq.lm.evaluate import evenly_spread, row_losses
 from nanoq.progress import progress
 
 # Of each set of reviews its repository on the hub. Local files are NAME_train.jsonl and NAME_test.jsonl.
@@ -64,7 +65,6 @@ def gptq_windows(tokens: Tensor, context: int) -> Tensor:
     return tokens[: len(tokens) // context * context].view(-1, context)
 
 
-@torch.inference_mode()
 def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, batch: int = 1) -> Tensor:
     """Mean cross-entropy in each window (W, T) of its T - 1 predictions, in nats a token: float64 (W,).
 
@@ -72,7 +72,7 @@ def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, bat
     paper since has used. `nanoq.lm.window_losses` differs by predicting the first token of each window too.
 
     Args:
-        model: maps tokens (B, T) to logits (B, T, V); is left in evaluation mode.
+        model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
         windows: tokens (W, T).
         limit: take this many windows, evenly spread, instead of all.
         batch: windows in a forward pass.
@@ -82,15 +82,7 @@ def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, bat
     """
     if getattr(model, "kind", "causal-lm") != "causal-lm":
         raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
-    if limit is not None and limit < len(windows):
-        windows = windows[torch.linspace(0, len(windows) - 1, limit).round().long()]
-    device, losses = next(model.parameters()).device, []
-    for rows in progress(windows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
-        rows = rows.to(device)
-        logits = model.eval()(rows)[:, :-1]  # (B, T - 1, V)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="none")
-        losses.append(loss.view(len(rows), -1).double().mean(1).cpu())
-    return torch.cat(losses)
+    return row_losses(model, windows[evenly_spread(len(windows), limit)], batch)
 
 
 # ---- reviews ----

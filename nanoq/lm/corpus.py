@@ -161,7 +161,7 @@ def hub_rows(name: str, repository: str, config: str | None, split: str, otherwi
     try:
         from datasets import load_dataset  # slow to import, and needed only here
 
-        _find_hub()
+        find_hub()
         yield from load_dataset(repository, config, split=split, streaming=True)
     except Exception as error:  # whatever the HTTP library raises, the learner needs one sentence
         raise FileNotFoundError(
@@ -170,7 +170,7 @@ def hub_rows(name: str, repository: str, config: str | None, split: str, otherwi
         ) from None
 
 
-def _find_hub() -> None:
+def find_hub() -> None:
     """Fail at once where the hub's name is unknown: `datasets` would try for half a minute, with warnings."""
     if not getproxies():
         socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443)

@@ -22,13 +22,16 @@ def windows(tokens: Tensor, context: int, limit: int | None = None) -> Tensor:
     count = (len(tokens) - 1) // context
     if count < 1:
         raise ValueError(f"{len(tokens)} tokens are too few for one window of {context} predictions")
-    chosen = torch.arange(count)
-    if limit is not None and limit < count:
-        chosen = torch.linspace(0, count - 1, limit).round().long()
-    return tokens[chosen[:, None] * context + torch.arange(context + 1)]
+    return tokens[evenly_spread(count, limit)[:, None] * context + torch.arange(context + 1)]
 
 
-@torch.inference_mode()
+def evenly_spread(count: int, limit: int | None) -> Tensor:
+    """The numbers 0..count-1, or as many as `limit` says, spread evenly over them: int64."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.linspace(0, count - 1, limit).round().long()
+
+
 def window_losses(
     model: nn.Module, tokens: Tensor, context: int | None = None, limit: int | None = None, batch: int = 16
 ) -> Tensor:
@@ -41,7 +44,18 @@ def window_losses(
         limit: evaluate this many windows, evenly spread, instead of all.
         batch: windows in a forward pass.
     """
-    rows = windows(tokens, context or model.config.context, limit)
+    return row_losses(model, windows(tokens, context or model.config.context, limit), batch)
+
+
+@torch.inference_mode()
+def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
+    """Mean cross-entropy of the T predictions in each row, in nats a token: float64 (W,).
+
+    Args:
+        model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
+        rows: tokens (W, T + 1).
+        batch: rows in a forward pass.
+    """
     device = next(model.parameters()).device
     training = model.training
     model.eval()

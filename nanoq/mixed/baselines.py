@@ -53,7 +53,7 @@ def output_mse(
 ) -> Costs:
     """The squared error of each layer's outputs on the data, trace(D G D^T), summed over the layers of a part."""
     stats = input_statistics(model, data, batch)
-    return _summed(model, bits, granularity, lambda name, change: _output_error(change, stats[name]))
+    return _summed(model, bits, granularity, lambda name, change: float(stats[name].error_terms(change).sum()))
 
 
 def gptq_error(
@@ -67,8 +67,7 @@ def gptq_error(
     stats, fisher = input_statistics(model, data, batch), output_gradients(model, data, loss_of, batch)
 
     def cost(name: str, change: Tensor) -> float:
-        by_output = ((change @ stats[name].gram) * change).sum(1)
-        return float(0.5 * (fisher[name] * by_output).sum())
+        return float(0.5 * (fisher[name] * stats[name].error_terms(change).sum(1)).sum())
     return _summed(model, bits, granularity, cost, method="gptq", stats=stats)
 
 
@@ -179,10 +178,6 @@ def _summed(
     return for_each_part(parts, score, "rounding errors")
 
 
-def _output_error(change: Tensor, stats: LayerStats) -> float:
-    return float(((change @ stats.gram) * change).sum())
-
-
 @torch.no_grad()
 def input_statistics(model: nn.Module, data: Tensor, batch: int = 16) -> dict[str, LayerStats]:
     """The Gram matrix of each layer's inputs in the unquantised model, on windows of tokens (N, T + 1)."""
@@ -245,14 +240,14 @@ def hessian_traces(
     layers = linear_layers(model)
     weights = [layer.weight for layer in layers.values()]
     generator, traces = torch.Generator().manual_seed(seed), dict.fromkeys(layers, 0.0)
-    for _ in range(draws):
-        signs = [(torch.randint(2, weight.shape, generator=generator) * 2.0 - 1).to(weight) for weight in weights]
-        for rows in data.split(batch):
-            # only plain attention can be differentiated twice
-            with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    # only plain attention can be differentiated twice
+    with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        for _ in range(draws):
+            signs = [(torch.randint(2, weight.shape, generator=generator) * 2.0 - 1).to(weight) for weight in weights]
+            for rows in data.split(batch):
                 slopes = torch.autograd.grad(loss_of(model, rows) * len(rows) / len(data), weights, create_graph=True)
                 along = sum((slope * sign).sum() for slope, sign in zip(slopes, signs, strict=True))
                 curved = torch.autograd.grad(along, weights)
-            for name, product, sign in zip(layers, curved, signs, strict=True):
-                traces[name] += float((product * sign).sum()) / draws
+                for name, product, sign in zip(layers, curved, signs, strict=True):
+                    traces[name] += float((product * sign).sum()) / draws
     return traces

@@ -50,7 +50,8 @@ def cmpq(
     if len(parts) < 2:
         raise ValueError("similarity to the others needs at least two parts")
     seen = _outputs(model, data, list(parts), features == "delta" and granularity == "block", batch)
-    rows = torch.linspace(0, len(next(iter(seen.values()))) - 1, min(samples, len(next(iter(seen.values()))))).long()
+    tokens = len(next(iter(seen.values())))
+    rows = torch.linspace(0, tokens - 1, min(samples, tokens)).long()
     factored = {name: Features(output[rows]) for name, output in seen.items()}
     names = list(parts)
     with warnings.catch_warnings(record=True) as caught:  # one warning rather than one for each pair
@@ -118,11 +119,12 @@ def pmpq(
     def score(part: str) -> float:
         layers, damage = parts[part], 0.0
         with restored(layers) as originals:
+            sizes = {name: weight.abs() for name, weight in originals.items()}
+            whole = None if scope == "matrix" else torch.cat([size.flatten() for size in sizes.values()])
             for level in levels:
-                whole = torch.cat([weight.abs().flatten() for weight in originals.values()])
                 for name, layer in layers.items():
-                    size = originals[name].abs()
-                    layer.weight.copy_(originals[name] * (size > quantile(size if scope == "matrix" else whole, level)))
+                    cut = quantile(sizes[name] if whole is None else whole, level)
+                    layer.weight.copy_(originals[name] * (sizes[name] > cut))
                 damage += mean_loss(model, data, measure, batch) - base
         return damage / len(levels)
     return for_each_part(parts, score, "pmpq")

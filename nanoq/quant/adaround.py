@@ -15,6 +15,7 @@ Both weigh the penalty against the *relative* error, that of rounding to nearest
 penalty serves every layer, whatever its scale; the papers' 0.01 is for the absolute one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -101,22 +102,33 @@ def adaround(
     weight = weight.to(stats.gram.dtype)
     start = nearest(weight, grid)
     change = grid.decode(start) - weight
-    unit = ((change @ stats.gram) * change).sum()
+    unit = stats.error_terms(change).sum()
     if not unit > 0:
         return start  # every weight is on the grid, or every input was zero
-    soft = SoftRounding(weight, grid)
-    optimizer = torch.optim.Adam([soft.v], lr)
+
+    def error(values: dict[str, Tensor]) -> Tensor:
+        change = values[""] - weight
+        # Its gradient is that of trace(change G change^T) at half the products: G is symmetric.
+        return 2 * (change * (change.detach() @ stats.gram)).sum() / unit
+    return _learn({"": SoftRounding(weight, grid)}, error, steps, lr, regularization, warmup)[""]
+
+
+def _learn(
+    rounding: dict[str, SoftRounding], error: Callable[[dict[str, Tensor]], Tensor], steps: int, lr: float,
+    regularization: float, warmup: float,
+) -> dict[str, Tensor]:
+    """The codes of each weight after training for the least error(weights), which is 1 for rounding to nearest."""
+    optimizer = torch.optim.Adam([soft.v for soft in rounding.values()], lr)
     with torch.enable_grad():
         for step in range(steps):
-            values, share = soft()
-            change = values - weight
-            # Its gradient is that of trace(change G change^T) at half the products: G is symmetric.
-            error = 2 * (change * (change.detach() @ stats.gram)).sum() / unit
-            loss = error + regularization * penalty(share, step / steps, warmup)
+            soft = {name: own() for name, own in rounding.items()}
+            shares = torch.cat([share.flatten() for _, share in soft.values()])
+            loss = error({name: values for name, (values, _) in soft.items()})
+            loss = loss + regularization * penalty(shares, step / steps, warmup)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return soft.hard()
+    return {name: own.hard() for name, own in rounding.items()}
 
 
 @dataclass(frozen=True)
@@ -156,28 +168,22 @@ def brecq(
         int64 codes (out, in) of each layer.
     """
     layers = {name: block.get_submodule(name) for name in grids}
-    rounding = {name: SoftRounding(weight_matrix(layer), grids[name]) for name, layer in layers.items()}
+    weights = {name: weight_matrix(layer) for name, layer in layers.items()}
     inputs, targets = torch.cat(data.inputs), torch.cat(data.targets)
-    importance = torch.cat(data.fisher) if fisher else torch.ones(len(inputs), 1)
+    importance = torch.cat(data.fisher) if fisher else targets.new_ones(len(targets), 1)
     rest = {name: parameter.detach() for name, parameter in block.named_parameters()}
+    generator = torch.Generator().manual_seed(seed)
 
-    def error(weights: dict[str, Tensor], rows: Tensor) -> Tensor:
-        own = {f"{name}.weight": weight.view_as(layers[name].weight) for name, weight in weights.items()}
+    def error(values: dict[str, Tensor], rows: Tensor) -> Tensor:
+        own = {f"{name}.weight": value.view_as(layers[name].weight) for name, value in values.items()}
         change = functional_call(block, rest | own, inputs[rows]) - targets[rows]
         return (change.square().flatten(1) * importance[rows].flatten(1)).mean()
 
-    generator = torch.Generator().manual_seed(seed)
     first = torch.randperm(len(inputs), generator=generator)[: 4 * batch]
-    unit = error({name: grid.decode(nearest(weight_matrix(layers[name]), grid)) for name, grid in grids.items()}, first)
-    optimizer = torch.optim.Adam([soft.v for soft in rounding.values()], lr)
-    with torch.enable_grad():
-        for step in range(steps):
-            rows = torch.randint(len(inputs), (batch,), generator=generator)
-            soft = {name: own() for name, own in rounding.items()}
-            loss = error({name: weight for name, (weight, _) in soft.items()}, rows) / unit.clamp(min=1e-30)
-            shares = torch.cat([share.flatten() for _, share in soft.values()])
-            loss = loss + regularization * penalty(shares, step / steps, warmup)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return {name: own.hard() for name, own in rounding.items()}
+    start = {name: grid.decode(nearest(weights[name], grid)) for name, grid in grids.items()}
+    unit = error(start, first).clamp(min=1e-30)
+
+    def relative(values: dict[str, Tensor]) -> Tensor:
+        return error(values, torch.randint(len(inputs), (batch,), generator=generator)) / unit
+    rounding = {name: SoftRounding(weights[name], grid) for name, grid in grids.items()}
+    return _learn(rounding, relative, steps, lr, regularization, warmup)

@@ -71,12 +71,19 @@ class LayerStats:
         gram.diagonal().add_(share * self.gram.diagonal().mean())
         return gram
 
+    def error_terms(self, change: Tensor) -> Tensor:
+        """What each weight's change (out, in) adds to the mean squared error of the outputs: (out, in).
+
+        A row adds up to the error of its output, all of them to trace(change gram change^T); one may be negative.
+        """
+        return (change @ self.gram) * change
+
     def output_error(self, weight: Tensor, quantized: Tensor) -> float:
         """Mean squared error of the layer's outputs over their mean square, for both weights (out, in)."""
         weight = weight.to(self.gram.dtype)
         change = quantized.to(self.gram.dtype) - weight
-        error = float(((change @ self.gram) * change).sum())
-        return error and error / float(((weight @ self.gram) * weight).sum())
+        error = float(self.error_terms(change).sum())
+        return error and error / float(self.error_terms(weight).sum())
 
 
 def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nanoq.numbers.blocks import BlockFormat, PackedScales, nearest_code
 
 GRANULARITIES = ("tensor", "channel", "group")
-_HALF = torch.finfo(torch.float16)
+HALF = torch.finfo(torch.float16)
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,6 @@ def evenly_spaced(
 
 def storable(scale: Tensor) -> Tensor:
     """Positive scales rounded to float16 where its normal range holds them all."""
-    if scale.min() < _HALF.smallest_normal or scale.max() > _HALF.max:
+    if scale.min() < HALF.smallest_normal or scale.max() > HALF.max:
         return scale
     return scale.half().to(scale.dtype)

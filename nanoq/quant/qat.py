@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nanoq.quant.activations import round_activations
-from nanoq.quant.grid import Grid, check_weight, storable
-from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.grid import HALF, Grid, check_weight, storable
+from nanoq.quant.layers import linear_layers, naming, weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import round_others
 from nanoq.quant.recipe import LayerSpec, Recipe
 
 SCALES = ("recomputed", "learned")
-_SMALLEST = torch.finfo(torch.float16).smallest_normal
 
 
 class FakeQuantizer(nn.Module):
@@ -44,7 +43,7 @@ class FakeQuantizer(nn.Module):
         self.start = spec.make_grid(weight.detach().flatten(1), None)
         if learned and self.start.packed_scale is not None:
             raise ValueError("a grid with scales in 8 bits has no room for learned ones")
-        self.smallest = min(_SMALLEST, float(self.start.scale.min()))
+        self.smallest = min(HALF.smallest_normal, float(self.start.scale.min()))
         self.scale = nn.Parameter(self.start.scale.flatten().clone()) if learned else None
 
     def grid(self, weight: Tensor) -> Grid:
@@ -58,10 +57,9 @@ class FakeQuantizer(nn.Module):
         """The rounded weight, in the shape of the latent one."""
         matrix = weight.flatten(1)
         grid = self.grid(matrix)
-        rounded = grid.decode(grid.encode(matrix.detach()))
-        if self.scale is None:
-            return _straight(weight, rounded.view_as(weight))
-        return self._lsq(matrix, grid).view_as(weight)
+        if self.scale is not None:
+            return self._lsq(matrix, grid).view_as(weight)
+        return _straight(weight, grid.decode(grid.encode(matrix.detach())).view_as(weight))
 
     def _lsq(self, weight: Tensor, grid: Grid) -> Tensor:
         """The rounded weight s * round(clip(w / s)), with LSQ's gradients (equations 1 to 5, scaled as in section 2.2).
@@ -116,10 +114,8 @@ def prepare_qat(
             raise ValueError(f"{name} is prepared already")
         if spec.method != "nearest" or spec.needs_calibration or spec.refit:
             raise ValueError(f"{name}: training rounds to nearest, on a grid that needs no calibration, with no refit")
-        try:
+        with naming(name):
             quantizers[name] = FakeQuantizer(spec, weight_matrix(layers[name]), scales == "learned")
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
     for name, quantizer in quantizers.items():
         parametrize.register_parametrization(layers[name], "weight", quantizer, unsafe=True)
         if activation_bits is not None:
@@ -152,12 +148,10 @@ def convert_qat(model: nn.Module) -> Recipe:
     for name, quantizer in quantizers.items():
         layer = model.get_submodule(name)
         latent = layer.parametrizations.weight.original.flatten(1)
-        try:
+        with naming(name):
             check_weight(latent)
             grid = quantizer.grid(latent)
             packed = packed_layer(layer, grid.encode(latent).long(), grid)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
         model.set_submodule(name, packed)
     round_others(model, set())
     return Recipe(LayerSpec(16), {name: quantizer.spec for name, quantizer in quantizers.items()})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nanoq.numbers.blocks import CODEBOOKS, PackedScales
 from nanoq.quant.grid import Grid
-from nanoq.quant.layers import CONVOLUTION
+from nanoq.quant.layers import CONVOLUTION, weight_matrix
 from nanoq.quant.packing import pack, pack_trits, unpack, unpack_trits
 
 TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
@@ -35,8 +35,8 @@ class QuantLayer(nn.Module):
     @classmethod
     def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None, **more) -> Self:
         """The layer of codes (out, in) on a grid, and a bias (out,); `more` goes into the layout."""
-        layout = {k: getattr(grid, k) for k in ("bits", "levels", "group_size")}
-        layout = {"in_features": codes.shape[1]} | layout | more
+        layout = {"in_features": codes.shape[1], "bits": grid.bits, "levels": grid.levels,
+                  "group_size": grid.group_size} | more
         tensors = {"codes": pack_trits(codes) if grid.levels == 3 else pack(codes, grid.bits), "bias": bias}
         if grid.packed_scale is not None:
             packed = grid.packed_scale
@@ -155,6 +155,25 @@ def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
 def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
     """The packed layer of a layout and tensors that were read from a file."""
     return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
+
+
+def packed_layouts(model: nn.Module) -> dict[str, dict]:
+    """The layout of each packed layer of a model, by name: what a card keeps beside the tensors."""
+    return {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+
+
+def restore_layers(model: nn.Module, layouts: dict[str, dict], tensors: dict[str, Tensor]) -> None:
+    """Put packed layers in the places of those that they stand for, given what was read from a file.
+
+    Raises:
+        ValueError: if the codes of a layer have another shape than its weight.
+    """
+    for name, layout in layouts.items():
+        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        layer = restored_layer(layout, own)
+        if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
+            raise ValueError(f"the codes of {name} have another shape than its weight")
+        model.set_submodule(name, layer)
 
 
 def as_float16(name: str, tensor: Tensor) -> Tensor:

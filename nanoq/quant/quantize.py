@@ -14,8 +14,8 @@ from nanoq.progress import progress
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.grid import Grid, check_weight
-from nanoq.quant.layers import linear_layers, weight_matrix
-from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, restored_layer
+from nanoq.quant.layers import linear_layers, naming, weight_matrix
+from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, packed_layouts, restore_layers
 from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import refit_scale
 
@@ -71,10 +71,8 @@ def quantize_model(
     layers = linear_layers(model)
     specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
     for name in specs:
-        try:
+        with naming(name):
             check_weight(weight_matrix(layers[name]))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
     if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
@@ -137,12 +135,15 @@ def _together(block: nn.Module, prefix: str, specs: dict[str, LayerSpec], data: 
         with observe(layers) as stats:
             for x in data.inputs:
                 block(x)
-        grids = {name: spec.make_grid(weight_matrix(layers[name]), stats.get(name)) for name, spec in chosen.items()}
+        weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
+        for name, spec in chosen.items():
+            with naming(prefix + name):
+                grids[name] = spec.make_grid(weights[name], stats.get(name))
         codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options)
         for name, spec in chosen.items():
             del waiting[name]
-            weight = weight_matrix(layers[name])
-            grid, error = _settle(weight, grids[name], codes[name], spec, stats.get(name))
+            with naming(prefix + name):
+                grid, error = _settle(weights[name], grids[name], codes[name], spec, stats.get(name))
             block.set_submodule(name, packed_layer(layers[name], codes[name], grid))
             reports.append(LayerReport(prefix + name, spec, error, []))
     return reports
@@ -165,15 +166,13 @@ def quantize_layer(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with naming(name):
             weight = weight_matrix(layer)
             if stats:
                 weight = stats.target(weight)
             grid = spec.make_grid(weight, stats)
             codes = spec.round(weight, grid, stats)
             grid, error = _settle(weight, grid, codes, spec, stats)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
     messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
@@ -222,7 +221,7 @@ def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -
     tensors = {name: t.half() if name in parameters else t for name, t in model.state_dict().items()}
     card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
     card["recipe"] = recipe.to_json()
-    card["layers"] = {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+    card["layers"] = packed_layouts(model)
     return write_folder(folder, tensors, card)
 
 
@@ -236,12 +235,7 @@ def load_quantized(name_or_path: str | Path) -> Checkpoint:
     tensors, card = read_folder(name_or_path, required=("config", "characters"))
     model, tokenizer = build_model(card, name_or_path)
     try:
-        for name, layout in card.get("layers", {}).items():
-            own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-            layer = restored_layer(layout, own)
-            if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
-                raise ValueError(f"the codes of {name} have another shape than its weight")
-            model.set_submodule(name, layer)
+        restore_layers(model, card.get("layers", {}), tensors)
         model.load_state_dict(tensors)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"the weights of '{name_or_path}' do not fit its card: {error}") from None

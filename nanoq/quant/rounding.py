@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.grid import Grid, storable
-
-_HALF = torch.finfo(torch.float16)
+from nanoq.quant.grid import HALF, Grid, storable
 
 
 def nearest(weight: Tensor, grid: Grid, stats: LayerStats | None = None) -> Tensor:
@@ -53,7 +51,7 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
         free = (~kept).to(weight)
         rest = square * free * free.transpose(1, 2) + torch.diag_embed(1 - free[:, :, 0])
         scale = torch.linalg.solve(rest, torch.where(kept, old, right - square @ (old * kept)))
-        unusable = ~kept & ~((scale >= _HALF.smallest_normal) & (scale <= _HALF.max))
+        unusable = ~kept & ~((scale >= HALF.smallest_normal) & (scale <= HALF.max))
         if not unusable.any():
             return replace(grid, scale=storable(torch.where(kept, old, scale)[:, :, 0]))
         kept |= unusable

@@ -27,7 +27,7 @@ def hub(tmp_path, monkeypatch):
         yield from fake.rows[repository, split]
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("nanoq.lm.corpus._find_hub", lambda: None)
+    monkeypatch.setattr("nanoq.lm.corpus.find_hub", lambda: None)
     return fake
 
 
