@@ -31,7 +31,6 @@ import textwrap
 import time
 from copy import deepcopy
 from functools import partial
-from io import BytesIO
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -46,7 +45,7 @@ from nanoq.quant import Recipe, linear_layers, quantize_model
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.machine import describe_products, machine_report, plot_products, probe_products
 from nanoq.teach.plots import COLORS
-from nanoq.teach.widgets import show_widget
+from nanoq.teach.widgets import live_figure, show_widget
 
 use_style()
 
@@ -408,25 +407,12 @@ show(drift_figure("bf16", 1024), alt="Relative error in per cent of a naive sum 
      "to 1,024: small for a hundred terms, then rising steadily to far above the dashed bound of one rounding.")
 
 # %% tags=["measured"]
-choice = ipywidgets.Dropdown(options=list(types), value="bf16", description="type")
-length = ipywidgets.IntSlider(value=10, min=3, max=12, description="log₂ terms")
-picture = ipywidgets.Image(format="png")
-
-
-def redraw(_=None):
-    """Draw the chosen sum into the picture."""
-    png, fig = BytesIO(), drift_figure(choice.value, 2**length.value)
-    fig.savefig(png, format="png")
-    plt.close(fig)
-    picture.value = png.getvalue()
-
-
-for control in (choice, length):
-    control.observe(redraw, "value")
-redraw()
-show_widget(ipywidgets.VBox([ipywidgets.HBox([choice, length]), picture]),
-            alt="A type to choose and a slider for the number of terms redraw the figure above: the relative error "
-                "of a naive sum against its length.")
+show_widget(live_figure(
+    lambda name, length: drift_figure(name, 2**length),
+    name=ipywidgets.Dropdown(options=list(types), value="bf16", description="type"),
+    length=ipywidgets.IntSlider(value=10, min=3, max=12, description="log₂ terms"),
+), alt="A type to choose and a slider for the number of terms redraw the figure above: the relative error of a naive sum "
+       "against its length.")
 
 # %% [markdown]
 # ### The matrix product

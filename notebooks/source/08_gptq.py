@@ -27,7 +27,6 @@ import math
 import time
 import warnings
 from copy import deepcopy
-from io import BytesIO
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -44,7 +43,7 @@ from nanoq.quant.quantize import linear_layers, quantize_model
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
-from nanoq.teach.widgets import show_widget
+from nanoq.teach.widgets import live_figure, show_widget
 
 use_style()
 
@@ -282,20 +281,7 @@ for rho in (-0.95, 0.0, 0.22, 0.23, 0.95):
 
 # %% tags=["measured"]
 slider = ipywidgets.FloatSlider(value=0.9, min=-0.95, max=0.95, step=0.05, description="correlation")
-picture = ipywidgets.Image(format="png")
-
-
-def redraw(_=None):
-    """Draw the ellipses for the slider's correlation into the picture."""
-    png, fig = BytesIO(), ellipse_figure(slider.value)
-    fig.savefig(png, format="png")
-    plt.close(fig)
-    picture.value = png.getvalue()
-
-
-slider.observe(redraw, "value")
-redraw()
-show_widget(ipywidgets.VBox([slider, picture]),
+show_widget(live_figure(ellipse_figure, rho=slider),
             alt="A slider for the correlation of the two inputs redraws the figure above: it turns and stretches the "
                 "ellipses, tilts the slanted line, and moves GPTQ's choice between (0, 0) and (0, 1).")
 

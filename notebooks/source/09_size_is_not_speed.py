@@ -27,7 +27,6 @@ import tempfile
 import time
 from copy import deepcopy
 from functools import partial
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -51,7 +50,7 @@ from nanoq.quant.kernels import candidates, choose_backend, integer_product, mea
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.machine import machine_report
 from nanoq.teach.plots import COLORS
-from nanoq.teach.widgets import show_widget
+from nanoq.teach.widgets import live_figure, show_widget
 
 use_style()
 torch.set_num_threads(1)
@@ -515,26 +514,17 @@ show(fig, alt="Two groups of bars, the roofline's predicted time of fp32, int8, 
      "units of float32's time. At one token the time falls with the bits, until computing limits it; at 256 all that compute in float take equally long.")
 
 # %% tags=["measured"]
+def predicted_figure(tokens, slower):
+    """The prediction alone, for the sliders."""
+    fig, ax = plt.subplots(figsize=(7, 2.6))
+    predicted(ax, tokens, slower)
+    ax.set(xlabel="predicted time, fp32 = 1")
+    return fig
+
+
 slider = ipywidgets.SelectionSlider(options=[2**k for k in range(11)], value=8, description="tokens")
 memory = ipywidgets.SelectionSlider(options=[0.1, 0.3, 1, 3, 10, 30], value=1, description="slower")
-picture = ipywidgets.Image(format="png")
-
-
-def redraw(_=None):
-    """Draw the prediction for the sliders into the picture."""
-    fig, ax = plt.subplots(figsize=(7, 2.6))
-    predicted(ax, slider.value, memory.value)
-    ax.set(xlabel="predicted time, fp32 = 1")
-    png = BytesIO()
-    fig.savefig(png, format="png")
-    plt.close(fig)
-    picture.value = png.getvalue()
-
-
-for control in (slider, memory):
-    control.observe(redraw, "value")
-redraw()
-show_widget(ipywidgets.VBox([ipywidgets.HBox([slider, memory]), picture]),
+show_widget(live_figure(predicted_figure, tokens=slider, slower=memory),
             alt="(live in Jupyter: sliders for the tokens of a batch and for the speed of the memory redraw the figure "
                 "above, the time that the roofline predicts for each number type.)")
 
