@@ -81,7 +81,7 @@ def digits(arguments: argparse.Namespace) -> None:
         for operator in OPERATORS:
             for name, (method, options, asymmetric, refit) in METHODS.items():
                 started, copy = time.perf_counter(), deepcopy(model)
-                options = options | {"batch": 32} if method == "brecq" else options
+                options = options | {"steps": 300, "batch": 32} if method == "brecq" else options
                 quantize_model(copy, recipe_of(operator, method, options, refit),
                                None if method == "nearest" else pictures.train[:512], 128, asymmetric=asymmetric)
                 note(name, operator, copy, started)
