@@ -1,5 +1,6 @@
 """What every sensitivity needs: the parts of a model, its loss, and a model that comes back as it was."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,10 +77,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, data: Tensor, loss_of: Loss = next_token_loss, batch: int = 16) -> float:
-    """The mean loss over the rows of `data` (N, ...), in evaluation mode; float64, summed in a fixed order."""
+    """The mean loss over the rows of `data` (N, ...), in evaluation mode; float64, summed in a fixed order.
+
+    Raises:
+        ValueError: if there are no rows, or it is NaN.
+    """
     check_data(data)
     with evaluating(model):
-        return sum(float(loss_of(model, rows)) * len(rows) for rows in data.split(batch)) / len(data)
+        mean = sum(float(loss_of(model, rows)) * len(rows) for rows in data.split(batch)) / len(data)
+    if math.isnan(mean):
+        raise ValueError("the loss is NaN: look for it in the model's weights or in the data")
+    return mean
 
 
 def gradients(

@@ -96,9 +96,12 @@ def adaround(
         int64 codes (out, in).
 
     Raises:
-        ValueError: if the weight holds NaN, or the statistics are empty, hold NaN or do not fit it.
+        ValueError: if the weight holds NaN, the grid or the statistics do not fit it, the statistics are empty or hold
+            NaN, or an option is out of its range.
     """
     check_calibration(weight, stats)
+    grid.check_fits(weight)
+    _check_options(steps, warmup)
     weight = weight.to(stats.gram.dtype)
     start = nearest(weight, grid)
     change = grid.decode(start) - weight
@@ -129,6 +132,11 @@ def _learn(
             loss.backward()
             optimizer.step()
     return {name: own.hard() for name, own in rounding.items()}
+
+
+def _check_options(steps: int, warmup: float) -> None:
+    if steps < 1 or not 0 <= warmup < 1:
+        raise ValueError(f"steps must be at least 1, and warmup lie in [0, 1), not {steps!r} and {warmup!r}")
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,13 @@ def brecq(
 
     Returns:
         int64 codes (out, in) of each layer.
+
+    Raises:
+        ValueError: if an option is out of its range.
     """
+    _check_options(steps, warmup)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch!r}")
     layers = {name: block.get_submodule(name) for name in grids}
     weights = {name: weight_matrix(layer) for name, layer in layers.items()}
     inputs, targets = torch.cat(data.inputs), torch.cat(data.targets)

@@ -61,8 +61,7 @@ def gptq(
             NaN or cannot be factored, or an option is negative.
     """
     _check(weight, stats, damping)
-    if len(grid.scale) not in (1, len(weight)):
-        raise ValueError(f"a grid of {len(grid.scale)} rows does not fit a weight of shape {tuple(weight.shape)}")
+    grid.check_fits(weight)
     if descent < 0:
         raise ValueError(f"descent must be a number of rounds, not {descent!r}")
     if not stats.gram.diagonal().any():

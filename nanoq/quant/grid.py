@@ -73,6 +73,11 @@ class Grid:
             below = units.floor_().add_(self._zero_code(values))
         return below.clamp(0, self.levels - 1), (below + 1).clamp_(0, self.levels - 1)
 
+    def check_fits(self, weight: Tensor) -> None:
+        """Look whether this can be the grid of a weight (out, in), and raise a ValueError if it cannot."""
+        if len(self.scale) not in (1, len(weight)):
+            raise ValueError(f"a grid of {len(self.scale)} rows does not fit a weight of shape {tuple(weight.shape)}")
+
     @property
     def zero_codes(self) -> Tensor:
         """The code of the value 0, whether it is stored or the middle one: in the shape of `scale`."""
@@ -150,9 +155,11 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
 
 
 def check_weight(weight: Tensor) -> None:
-    """Look whether this is a weight matrix (out, in) of finite numbers, and raise a ValueError if it is not."""
+    """Look whether this is a weight matrix (out, in) of finite floats, and raise a ValueError if it is not."""
     if weight.dim() != 2 or not weight.numel():
         raise ValueError(f"a weight matrix (out, in) is needed, not a tensor of shape {tuple(weight.shape)}")
+    if not weight.is_floating_point():
+        raise ValueError(f"a weight of floating-point numbers is needed, not of {weight.dtype}")
     if not weight.isfinite().all():
         raise ValueError("the weight holds NaN or infinity; no grid covers that")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
 from nanoq.progress import progress
 from nanoq.quant.adaround import BlockData
-from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.quant.calibrate import LayerStats, check_calibration, observe
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers, naming, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, packed_layouts, restore_layers
@@ -138,6 +138,7 @@ def _together(block: nn.Module, prefix: str, specs: dict[str, LayerSpec], data: 
         weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
         for name, spec in chosen.items():
             with naming(prefix + name):
+                check_calibration(weights[name], stats.get(name))
                 grids[name] = spec.make_grid(weights[name], stats.get(name))
         codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options)
         for name, spec in chosen.items():

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.grid import HALF, Grid, storable
+from nanoq.quant.calibrate import LayerStats, check_calibration
+from nanoq.quant.grid import HALF, Grid, check_weight, storable
 
 
 def nearest(weight: Tensor, grid: Grid, stats: LayerStats | None = None) -> Tensor:
@@ -31,8 +31,15 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
         stats: of the layer's inputs; without, the error of the weights counts.
 
     Raises:
-        ValueError: if the grid keeps its scales in 8 bits.
+        ValueError: if the grid keeps its scales in 8 bits, codes, grid or statistics do not fit the weight, or it or
+            they hold NaN.
     """
+    check_weight(weight)
+    if stats is not None:
+        check_calibration(weight, stats)
+    grid.check_fits(weight)
+    if codes.shape != weight.shape:
+        raise ValueError(f"codes {tuple(codes.shape)} do not fit a weight of shape {tuple(weight.shape)}")
     if grid.packed_scale is not None:
         raise ValueError("a grid with scales in 8 bits has no room for refitted ones")
     units = replace(grid, scale=torch.ones_like(grid.scale)).decode(codes).to(weight.dtype)

@@ -699,3 +699,11 @@ def test_three_means_takes_the_scores(name):
     scores = METHODS[name](trained(), DATA)
     assert list(three_means(scores)) == list(scores)
     assert sorted(three_means(scores).values()) == [4, 8, 16]
+
+
+@pytest.mark.parametrize("method", [pmpq, tdmpq, leave_one_in])
+def test_a_model_with_nan_gets_no_scores(method):
+    model = GPT(GPTConfig(vocab_size=9, context=8, layers=2, heads=2, width=8), seed=0)
+    model.blocks[1].mlp.up.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="the loss is NaN"):
+        method(model, torch.randint(9, (4, 9), generator=torch.Generator().manual_seed(0)))

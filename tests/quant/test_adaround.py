@@ -533,3 +533,37 @@ def test_a_broken_layer_is_named_whatever_the_method(model, tokens, method):
         model.blocks[1].mlp.up.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.up: the weight holds NaN"):
         quantize_model(model, Recipe.uniform(3, method), tokens)
+
+
+def test_a_grid_of_another_matrix_or_a_senseless_option_is_an_error():
+    weight, stats = torch.randn(2, 8), LayerStats.of(torch.randn(50, 8))
+    grid = ternary_grid(weight)
+    with pytest.raises(ValueError, match="a grid of 3 rows does not fit"):
+        adaround(weight, ternary_grid(torch.randn(3, 8)), stats)
+    for options in ({"steps": 0}, {"steps": -1}, {"warmup": 1.0}, {"warmup": -0.1}):
+        with pytest.raises(ValueError, match="steps must be at least 1, and warmup lie in"):
+            adaround(weight, grid, stats, **options)
+        with pytest.raises(ValueError, match="steps must be at least 1, and warmup lie in"):
+            brecq(nn.Sequential(nn.Linear(8, 2)), {"0": grid}, BlockData([torch.randn(4, 8)], [torch.randn(4, 2)]),
+                  **options)
+    with pytest.raises(ValueError, match="batch must be at least 1"):
+        brecq(nn.Sequential(nn.Linear(8, 2)), {"0": grid}, BlockData([torch.randn(4, 8)], [torch.randn(4, 2)]), batch=0)
+
+
+class Half(nn.Module):
+    """A block that does not use one of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_a_layer_of_a_block_that_saw_no_calibration_is_named():
+    model = nn.Module()
+    model.blocks, model.embed = nn.ModuleList([Half()]), lambda x: x
+    recipe = Recipe.uniform(2, "brecq", grid="ternary", method_options={"steps": 2})
+    with pytest.raises(ValueError, match=r"blocks\.0\.idle: the layer saw no calibration input"):
+        quantize_model(model, recipe, torch.randn(6, 4))

@@ -385,3 +385,24 @@ def test_scales_in_eight_bits_cannot_be_refitted(name):
     grid = GRIDS[name](weight, 4)
     with pytest.raises(ValueError, match="scales in 8 bits"):
         refit_scale(weight, nearest(weight, grid), grid)
+
+
+def test_what_cannot_be_refitted_is_an_error():
+    weight = torch.randn(2, 8)
+    grid = affine_grid(weight, 3)
+    codes, stats = nearest(weight, grid), LayerStats.of(torch.randn(20, 8))
+    for arguments, message in (
+        ((weight * torch.nan, codes, grid, stats), "NaN or infinity"),
+        ((weight, codes[:1], grid, stats), "do not fit a weight of shape"),
+        ((weight, codes, affine_grid(torch.randn(3, 8), 3), stats), "a grid of 3 rows does not fit"),
+        ((weight, codes, grid, LayerStats(8)), "no calibration input"),
+        ((weight, codes, grid, LayerStats.of(torch.randn(20, 5))), "do not fit a weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refit_scale(*arguments)
+
+
+@pytest.mark.parametrize("make", [lambda w: affine_grid(w, 4), ternary_grid])
+def test_a_weight_of_whole_numbers_is_an_error(make):
+    with pytest.raises(ValueError, match=r"floating-point numbers is needed, not of torch\.int64"):
+        make(torch.ones(2, 4, dtype=torch.long))
