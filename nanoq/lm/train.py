@@ -193,6 +193,7 @@ class _Run:
 
     def __init__(self, model: GPT, config: TrainConfig, train_tokens: Tensor, out: Path | None):
         self.model, self.config, self.out = model, config, out
+        self.device = next(model.parameters()).device
         self.data = {"tokens": len(train_tokens), "crc32": zlib.crc32(train_tokens.cpu().numpy().tobytes())}
         self.optimizers = make_optimizers(model, config)
         self.step = 0
@@ -200,7 +201,7 @@ class _Run:
 
     def update(self, loss_of, rows: Tensor, ranks: int, lr_factor: float) -> float:
         """One optimiser step on this process's rows; returns the loss over all processes' rows."""
-        loss = loss_of(self.model, rows.to(self.model.token_embedding.weight.device))
+        loss = loss_of(self.model, rows.to(self.device))
         loss.backward()
         loss = loss.detach()
         if ranks > 1:
@@ -218,7 +219,7 @@ class _Run:
     def anyone(self, flag: bool, ranks: int) -> bool:
         """Whether the flag is up in any process: if one of them stopped alone, the others would wait for ever."""
         if ranks > 1:
-            count = torch.tensor(float(flag), device=self.model.token_embedding.weight.device)
+            count = torch.tensor(float(flag), device=self.device)
             dist.all_reduce(count)
             flag = bool(count)
         return flag
@@ -298,11 +299,14 @@ def _processes(batch: int) -> Iterator[tuple[int, int]]:
         return
     if batch % ranks:
         raise ValueError(f"a batch of {batch} sequences cannot be shared evenly by {ranks} processes")
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    mine = not dist.is_initialized()  # sensitivities may have opened the group already
+    if mine:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield dist.get_rank(), ranks
     finally:
-        dist.destroy_process_group()
+        if mine:
+            dist.destroy_process_group()
 
 
 @contextmanager

@@ -1,6 +1,15 @@
 """Mixed precision: how sensitive each layer is, and how many bits it gets."""
 
-from nanoq.mixed.allocate import costs_from_scores, greedy, integer_program, terciles, three_means, total
+from nanoq.mixed.allocate import (
+    costs_from_scores,
+    greedy,
+    integer_program,
+    packed_sizes,
+    recipe_of,
+    terciles,
+    three_means,
+    total,
+)
 from nanoq.mixed.baselines import (
     first_order,
     gptq_error,
@@ -12,12 +21,14 @@ from nanoq.mixed.baselines import (
     weight_mse,
 )
 from nanoq.mixed.metrics import (
+    RankCorrelation,
     accuracy_drop,
     average_bits,
     compression_ratio,
     footprint_reduction,
     objective,
     perplexity_increase,
+    rank_correlation,
 )
 from nanoq.mixed.parts import parts_of
 from nanoq.mixed.sensitivity import cmpq, pmpq, tdmpq
@@ -33,9 +44,10 @@ from nanoq.mixed.similarity import (
 )
 
 __all__ = [
-    "MEASURES", "Chance", "Features", "accuracy_drop", "average_bits", "canonical_correlations", "chance_level", "cmpq",
-    "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order", "footprint_reduction",
-    "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in", "objective", "output_mse",
-    "parts_of", "perplexity_increase", "pmpq", "random_scores", "similarity", "tdmpq", "terciles", "three_means",
-    "total", "wachter_edge", "weight_mse",
+    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "canonical_correlations",
+    "chance_level", "cmpq", "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order",
+    "footprint_reduction", "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in",
+    "objective", "output_mse", "packed_sizes", "parts_of", "perplexity_increase", "pmpq", "random_scores",
+    "rank_correlation", "recipe_of", "similarity", "tdmpq", "terciles", "three_means", "total", "wachter_edge",
+    "weight_mse",
 ]

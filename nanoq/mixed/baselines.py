@@ -92,7 +92,8 @@ def hawq(
 
 def leave_one_in(
     model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
-    method: str = "nearest", metric: str = "loss", loss_of: Loss = next_token_loss, batch: int = 16,
+    method: str = "nearest", metric: str = "loss", calibration: Tensor | None = None, loss_of: Loss = next_token_loss,
+    batch: int = 16,
 ) -> Costs:
     """The growth of the loss, or the KL divergence from the original predictions, when only this part is quantised.
 
@@ -105,6 +106,7 @@ def leave_one_in(
         granularity: "block" or "linear".
         method: of rounding, "nearest" or "gptq".
         metric: "loss" or "kl", which needs no labels and is never negative.
+        calibration: windows that GPTQ fits; `data` itself by default.
         loss_of: the loss, for the metric of that name.
         batch: rows in a forward pass.
 
@@ -116,7 +118,8 @@ def leave_one_in(
     check_data(data)
     measure = _divergence(model, data, batch) if metric == "kl" else lambda: mean_loss(model, data, loss_of, batch)
     base = measure()
-    stats = input_statistics(model, data, batch) if method == "gptq" else {}
+    fitted = data if calibration is None else calibration
+    stats = input_statistics(model, fitted, batch) if method == "gptq" else {}
     parts = parts_of(model, granularity)
 
     @torch.no_grad()

@@ -1,6 +1,9 @@
 """What a mixed-precision model saves and what it loses, with the signs and ratios the right way up."""
 
 import math
+from typing import NamedTuple
+
+from scipy.stats import spearmanr
 
 
 def compression_ratio(original_bytes: float, quantized_bytes: float) -> float:
@@ -82,6 +85,35 @@ def objective(loss: float, *, original_bytes: float, quantized_bytes: float, wei
     if not math.isfinite(loss) or not 0 <= weight < math.inf:
         raise ValueError(f"a finite loss and a finite weight of at least 0 are needed, not {loss!r} and {weight!r}")
     return loss + weight / compression_ratio(original_bytes, quantized_bytes)
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's correlation, and the ends of its 95 % interval."""
+
+    rho: float
+    low: float
+    high: float
+
+
+def rank_correlation(scores: dict[str, float], truth: dict[str, float]) -> RankCorrelation:
+    """How well scores {layer: number} put layers in the order of a truth: Spearman's rho, -1 to 1.
+
+    The interval is for layers as a sample of such layers: z = atanh(rho) has a standard error of
+    sqrt((1 + rho**2 / 2) / (n - 3)) (Bonett and Wright 2000, Psychometrika 65). Six blocks show little: of their 720
+    orders one in ten has a rho beyond 0.77, this way or that.
+
+    Raises:
+        ValueError: if these are not the same layers, are fewer than 4, or have all the same score.
+    """
+    if scores.keys() != truth.keys() or len(scores) < 4:
+        raise ValueError(f"the same layers are needed, at least 4, not {list(scores)} and {list(truth)}")
+    rho = float(spearmanr(list(scores.values()), [truth[name] for name in scores]).statistic)
+    if math.isnan(rho):
+        raise ValueError("there is no order: all layers have the same score, or one has NaN")
+    if abs(rho) > 1 - 1e-12:
+        return RankCorrelation(rho, rho, rho)
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (len(scores) - 3))
+    return RankCorrelation(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
 
 
 def _check_sizes(original_bytes: float, quantized_bytes: float) -> None:
