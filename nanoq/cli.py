@@ -1,4 +1,4 @@
-"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `generate`, `corpus`, `info`."""
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `corpus`, `info`."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nanoq import __version__, hf
-from nanoq.files import data_dir
+from nanoq.files import data_dir, write_csv
+from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder, save_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
@@ -190,7 +191,7 @@ def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
     """One of our checkpoints or a Hugging Face model, quantised or not."""
     if not hf.is_hugging_face(name):
         return load_quantized(name)
-    return hf.load_hf_quantized(name) if (Path(name) / CARD).is_file() else hf.load_hf(name)
+    return hf.load_hf_quantized(name) if hf.is_quantized(name) else hf.load_hf(name)
 
 
 def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
@@ -280,6 +281,38 @@ def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int,
     print(f"accuracy            {share:.4f} on {len(test)} reviews of {data.name}, standard error {spread:.4f}; "
           f"a linear probe on {len(train)} others")
     return f"{speed:,.1f} reviews"
+
+
+@app.command(epilog="Example: NANOQ_DATA=../shared/data nanoq cptquant opt-tales minilm --epochs 1 --out grid.csv")
+def cptquant(
+    models: Annotated[list[str] | None, typer.Argument(
+        help="minilm, opt-tales, folders or names on the hub; by default these two and the paper's.")] = None,
+    tasks: Annotated[str, typer.Option(help="imdb, wikitext-2, or both with a comma.")] = "imdb,wikitext-2",
+    windows: Annotated[int, typer.Option(min=2, help="Windows of WikiText-2.")] = Effort.windows,
+    reviews: Annotated[int, typer.Option(min=4, help="Reviews to fit the probe on, and as many to test it.")] =
+        Effort.reviews,
+    epochs: Annotated[int, typer.Option(
+        min=0, help="Passes over the task's training text before all else; 0 measures models as they are.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="CSV file for all that was measured.")] = None,
+) -> None:
+    """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
+    with _one_line_errors():
+        effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs), []
+        for row in grid(models or MODELS, tasks.split(","), effort):
+            rows.append(row)
+            if out:
+                write_csv(out, rows)
+    header, *lines = layout(rows)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number, title in enumerate(header):
+        table.add_column(title, justify="right" if number > 1 else "left", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    print(CAPTION)
+    for row in rows:
+        if row["skipped"]:
+            print(f"left out: {row['model']} on {row['task']}: {row['skipped']}")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')

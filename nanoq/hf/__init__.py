@@ -4,6 +4,7 @@ from nanoq.hf.checkpoint import (
     KINDS,
     HFCheckpoint,
     is_hugging_face,
+    is_quantized,
     load_hf,
     load_hf_quantized,
     load_minilm,
@@ -25,6 +26,6 @@ from nanoq.hf.tasks import (
 
 __all__ = [
     "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "encode", "features", "fine_tune",
-    "gptq_losses", "gptq_windows", "is_hugging_face", "linear_probe", "load_hf", "load_hf_quantized", "load_minilm",
-    "reviews", "save_hf_quantized", "wikitext",
+    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_hf_quantized",
+    "load_minilm", "reviews", "save_hf_quantized", "wikitext",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from nanoq.files import data_dir
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
 from nanoq.lm.checkpoint import CARD, read_folder, write_folder
 from nanoq.lm.corpus import find_hub, local_file
@@ -30,10 +31,10 @@ class HFCheckpoint:
 
 
 def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
-    """Load a model of transformers in float32: a folder, or a name on the hub, as "facebook/opt-125m".
+    """Load a model of transformers in float32: a folder, "opt-tales", which is shipped, or a name on the hub.
 
-    A name is looked for in the folder that `NANOQ_DATA` names, as `NANOQ_DATA/facebook/opt-125m`, then in the hub's
-    cache on this machine, then on the hub.
+    A name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
+    `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub.
 
     Args:
         name_or_path: of the model.
@@ -48,7 +49,7 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
     transformers, folder = _transformers(), _folder(name_or_path)
-    if folder and (folder / CARD).is_file():
+    if is_quantized(name_or_path):
         raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.hf.load_hf_quantized")
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
@@ -147,10 +148,17 @@ def is_hugging_face(name_or_path: str | Path) -> bool:
     return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
 
 
+def is_quantized(name_or_path: str | Path) -> bool:
+    """Whether a model of transformers is one that `save_hf_quantized` wrote."""
+    card = (_folder(name_or_path) or Path(name_or_path)) / CARD
+    return card.is_file() and '"layers":' in card.read_text(encoding="utf-8", errors="replace")
+
+
 def _folder(name_or_path: str | Path) -> Path | None:
-    """The folder of a model of transformers, by its path or by its name in `NANOQ_DATA`."""
-    if (Path(name_or_path) / CONFIG).is_file():
-        return Path(name_or_path)
+    """The folder of a model of transformers, by its path, by a shipped name, or by its name in `NANOQ_DATA`."""
+    for folder in (Path(name_or_path), data_dir() / "checkpoints" / name_or_path):
+        if (folder / CONFIG).is_file():
+            return folder
     found = local_file(f"{name_or_path}/{CONFIG}")
     return found and found.parent
 

@@ -26,7 +26,7 @@ def encode(tokenizer, text: str) -> Tensor:
     Raises:
         ValueError: if the model came without a tokeniser.
     """
-    return torch.tensor(_ids(tokenizer, [text])[0], dtype=torch.long)
+    return torch.tensor(token_ids(tokenizer, [text])[0], dtype=torch.long)
 
 
 def wikitext(tokenizer, context: int = 2048, split: str = "test") -> Tensor:
@@ -179,7 +179,7 @@ def features(
     Raises:
         ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser.
     """
-    ids = _ids(tokenizer, texts, min(max_length, model.config.context))
+    ids = token_ids(tokenizer, texts, min(max_length, model.config.context))
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
     pooled = [_pooled(model.eval(), tokenizer, [ids[i] for i in part])
@@ -220,7 +220,7 @@ def fine_tune(
     device = next(model.parameters()).device
     head, bias = (torch.tensor(part, dtype=torch.float32, device=device, requires_grad=True)
                   for part in (probe.coef_[0], probe.intercept_[0]))
-    ids = _ids(tokenizer, texts, min(max_length, model.config.context))
+    ids = token_ids(tokenizer, texts, min(max_length, model.config.context))
     optimizer = torch.optim.AdamW([*model.parameters(), head, bias], lr)
     generator = torch.Generator().manual_seed(seed)
     order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(epochs)]).split(batch)
@@ -237,8 +237,12 @@ def fine_tune(
     return losses
 
 
-def _ids(tokenizer, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-    """The token ids of each text, cut at `max_length`."""
+def token_ids(tokenizer, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    """The token ids of each text, cut at `max_length`.
+
+    Raises:
+        ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser.
+    """
     if tokenizer is None:
         raise ValueError("the model came without a tokeniser: put its tokenizer.json into the model's folder")
     cut = {} if max_length is None else {"truncation": True, "max_length": max_length}

@@ -107,9 +107,10 @@ def rank_correlation(scores: dict[str, float], truth: dict[str, float]) -> RankC
     """
     if scores.keys() != truth.keys() or len(scores) < 4:
         raise ValueError(f"the same layers are needed, at least 4, not {list(scores)} and {list(truth)}")
+    for values in (scores.values(), truth.values()):
+        if len(set(values)) == 1 or any(map(math.isnan, values)):
+            raise ValueError("there is no order: all layers have the same score, or one has NaN")
     rho = float(spearmanr(list(scores.values()), [truth[name] for name in scores]).statistic)
-    if math.isnan(rho):
-        raise ValueError("there is no order: all layers have the same score, or one has NaN")
     if abs(rho) > 1 - 1e-12:
         return RankCorrelation(rho, rho, rho)
     half = 1.96 * math.sqrt((1 + rho**2 / 2) / (len(scores) - 3))

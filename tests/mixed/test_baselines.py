@@ -296,6 +296,13 @@ def test_leave_one_in_is_the_loss_of_a_model_with_one_part_really_quantised(gran
             assert kl[part][bits] == pytest.approx(float((p * (p / q).log()).sum(-1).mean()), rel=1e-4)
 
 
+def test_gptq_may_be_fitted_to_other_text_than_the_damage_is_measured_on():
+    model, other = halved(trained()), DATA.flip(0)[: len(DATA) // 2].flip(1)
+    found = leave_one_in(model, DATA, bits=(3,), method="gptq", calibration=other)
+    for part, costs in found.items():
+        assert costs[3] == mean_loss(quantized(model, part, 3, "gptq", other[:, :-1]), DATA) - mean_loss(model, DATA)
+
+
 def test_divergences_are_never_negative_and_fall_with_every_bit():
     costs = leave_one_in(trained(), DATA, bits=(2, 3, 4, 6, 8), granularity="linear", metric="kl")
     for cost in costs.values():

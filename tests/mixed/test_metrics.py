@@ -1,4 +1,6 @@
+import itertools
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from nanoq.mixed import (
     footprint_reduction,
     objective,
     perplexity_increase,
+    rank_correlation,
 )
 
 sizes = st.integers(1, 10**12)
@@ -74,3 +77,52 @@ def test_the_objective_is_the_loss_and_the_weighted_share_of_the_size():
 def test_an_objective_of_no_number_is_an_error(loss, weight):
     with pytest.raises(ValueError, match="a finite loss and a finite weight"):
         objective(loss, original_bytes=2, quantized_bytes=1, weight=weight)
+
+
+def named(values):
+    return dict(zip("abcdefghijklmnopqrstuvwxyz", values, strict=False))
+
+
+def by_ranks(x, y):
+    """Pearson's correlation of mean ranks."""
+    def ranks(values):
+        return [sum(other < own for other in values) + sum(other == own for other in values) / 2 for own in values]
+    x, y = ranks(x), ranks(y)
+    a, b = ([value - sum(side) / len(side) for value in side] for side in (x, y))
+    return sum(map(lambda p, q: p * q, a, b)) / math.sqrt(sum(p * p for p in a) * sum(q * q for q in b))
+
+
+@given(pairs=st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=4, max_size=20))
+def test_rank_correlation_is_the_correlation_of_ranks(pairs):
+    x, y = zip(*pairs, strict=True)
+    if min(len(set(x)), len(set(y))) == 1:
+        with pytest.raises(ValueError, match="there is no order"):
+            rank_correlation(named(x), named(y))
+        return
+    found = rank_correlation(named(x), named(y))
+    assert found.rho == pytest.approx(by_ranks(x, y), abs=1e-9)
+    assert -1 <= found.low <= found.rho <= found.high <= 1
+    assert rank_correlation(named(x), named([math.exp(v) for v in y])).rho == pytest.approx(found.rho)
+
+
+def test_the_interval_of_a_rank_correlation_holds_what_it_promises():
+    # Pairs with a normal correlation of r have a Spearman's rho of 6/pi asin(r/2).
+    generator, r, inside, trials = random.Random(0), 0.7, 0, 400
+    truth = 6 / math.pi * math.asin(r / 2)
+    for _ in range(trials):
+        x = [generator.gauss(0, 1) for _ in range(24)]
+        y = [r * value + math.sqrt(1 - r * r) * generator.gauss(0, 1) for value in x]
+        found = rank_correlation(named(x), named(y))
+        inside += found.low <= truth <= found.high
+    assert 0.92 < inside / trials < 0.98
+
+
+def test_six_blocks_are_in_order_by_chance_one_time_in_ten():
+    rhos = [rank_correlation(named(order), named(range(6))).rho for order in itertools.permutations(range(6))]
+    assert sum(abs(rho) > 0.77 for rho in rhos) / len(rhos) == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize("scores", [[1, 2, 3], [1, 2, 3, 4, 5]])
+def test_rank_correlation_wants_the_same_layers_and_enough_of_them(scores):
+    with pytest.raises(ValueError, match="the same layers are needed, at least 4"):
+        rank_correlation(named(scores), named(range(min(len(scores), 4))))

@@ -1,0 +1,246 @@
+"""The grid of CPTQuant's table 2 (arXiv 2412.03599): models by methods, what each costs on reviews and on WikiText-2.
+
+Every number is measured here: sizes on the file, accuracies by one linear probe that is fitted to the unquantised
+model, perplexities on GPTQ's protocol. What the paper printed stands beside it where it is known for certain.
+"""
+
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoq.hf.checkpoint import HFCheckpoint, load_hf, load_minilm, save_hf_quantized
+from nanoq.hf.model import HFModel
+from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
+from nanoq.lm.checkpoint import WEIGHTS
+from nanoq.lm.evaluate import evenly_spread, paired_difference
+from nanoq.lm.train import TrainConfig, next_token_loss, train
+from nanoq.mixed import cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, three_means, total
+from nanoq.quant import choose_backend, linear_layers, quantize_model
+from nanoq.quant.kernels import measure
+from nanoq.quant.qlinear import packed_layouts
+
+MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
+          "google-bert/bert-base-uncased", "google-bert/bert-base-multilingual-cased")
+METHODS = ("FP16", "INT8", "CMPQ", "PMPQ", "TDMPQ")
+TASKS = ("imdb", "wikitext-2")
+CLUSTERS = (16, 8, 4)
+# The compression ratios of the paper's table 2, where there is no doubt which cell they stood in. Of its FP16 rows none
+# is valid: a cast from 32 to 16 bits is exactly 2, and loses nothing that such tests could see.
+PUBLISHED = {
+    ("facebook/opt-350m", "wikitext-2"): {"CMPQ": 4.33, "PMPQ": 3.85, "TDMPQ": 3.14},
+    ("facebook/opt-1.3b", "wikitext-2"): {"CMPQ": 4.33, "PMPQ": 3.85, "TDMPQ": 3.14, "FP16": 2.0},
+    ("facebook/opt-2.7b", "wikitext-2"): {"CMPQ": 4.33, "TDMPQ": 3.14},
+    ("facebook/opt-350m", "imdb"): {"PMPQ": 2.60},
+    ("facebook/opt-1.3b", "imdb"): {"PMPQ": 2.60, "TDMPQ": 4.53, "FP16": 2.35},
+    ("google-bert/bert-base-multilingual-cased", "wikitext-2"): {"PMPQ": 2.17},
+}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        windows: of WikiText-2, to evaluate on.
+        context: most tokens in one of them.
+        reviews: to fit the probe on, and as many others to test it.
+        length: most tokens of a review.
+        rows: windows, or reviews, that the sensitivities see.
+        epochs: passes over the task's training text before anything else; 0 measures the model as it is.
+    """
+
+    windows: int = 64
+    context: int = 512
+    reviews: int = 400
+    length: int = 128
+    rows: int = 16
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of the table for one model.
+
+    Attributes:
+        name: in `TASKS`.
+        rows: what the sensitivities see, for `loss_of`: (N, T + 1).
+        loss_of: the task's loss on rows.
+        items: what is measured for a model, float64 (N,): 1 for each review that the probe gets right, or the loss of
+            each window.
+        number: what the mean of the items is as the task's number, an accuracy or a perplexity.
+    """
+
+    name: str
+    rows: Tensor
+    loss_of: Callable[[nn.Module, Tensor], Tensor]
+    items: Callable[[nn.Module], Tensor]
+    number: Callable[[float], float]
+
+
+def grid(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effort | None = None) -> Iterator[dict]:
+    """Yield a row for every model, task and method: what was measured, or why it was not.
+
+    The keys: model, task, method; base and value, an accuracy as a share or a perplexity, before and after; change, low
+    and high, their difference with its 95 % interval, paired by reviews or windows: below 0 for accuracy that is lost,
+    above 0 for a perplexity that got worse; cr_fp32 and cr_fp16, of the whole file, and cr_linear, of the layers alone
+    against float32; speed, of all layers at one token against float32; widths of the blocks; published, a compression
+    ratio; skipped, the reason, or "".
+
+    Raises:
+        ValueError: if there is no task of a name.
+    """
+    if unknown := set(tasks) - set(TASKS):
+        raise ValueError(f"no task {', '.join(sorted(unknown))}: there are {', '.join(TASKS)}")
+    effort = effort or Effort()
+    for name in models:
+        try:
+            original = load_minilm() if name == "minilm" else load_hf(name)
+        except (FileNotFoundError, ValueError) as error:
+            yield from (_skipped(name, task, _first_sentence(error)) for task in tasks)
+            continue
+        for task_name in tasks:
+            try:
+                checkpoint = deepcopy(original)
+                task = _TASKS[task_name](checkpoint, effort)
+            except (FileNotFoundError, ValueError) as error:
+                yield _skipped(name, task_name, _first_sentence(error))
+                continue
+            base = task.items(checkpoint.model)
+            for method in METHODS:
+                published = PUBLISHED.get((name, task_name), {}).get(method, "")
+                yield ({"model": name, "task": task_name, "method": method} | _measured(checkpoint, task, method, base)
+                       | {"published": published, "skipped": ""})
+
+
+def _skipped(model: str, task: str, reason: str) -> dict:
+    blank = ("method", "base", "value", "change", "low", "high", "cr_fp32", "cr_fp16", "cr_linear", "speed", "widths",
+             "published")
+    return {"model": model, "task": task} | dict.fromkeys(blank, "") | {"skipped": reason}
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0].split(": connect")[0]
+
+
+def _measured(checkpoint: HFCheckpoint, task: Task, method: str, base: Tensor) -> dict:
+    """Quantise a copy, write it, and measure it."""
+    widths = allocation(checkpoint.model, task, method)
+    sizes = packed_sizes(checkpoint.model, CLUSTERS)
+    copy, recipe = deepcopy(checkpoint), recipe_of(widths, "nearest")
+    quantize_model(copy.model, recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        size = (save_hf_quantized(folder, copy, recipe) / WEIGHTS).stat().st_size
+    found, mean = paired_difference(task.items(copy.model), base), float(base.mean())
+    value, low, high = (task.number(mean + difference) for difference in (found.mean, found.low, found.high))
+    original = task.number(mean)
+    bytes32 = 4 * checkpoint.model.parameter_count()
+    linear = compression_ratio(2 * sum(size[16] for size in sizes.values()), total(sizes, widths))
+    return {"base": original, "value": value, "change": value - original, "low": low - original,
+            "high": high - original, "cr_fp32": compression_ratio(bytes32, size),
+            "cr_fp16": compression_ratio(bytes32 / 2, size), "cr_linear": linear, "speed": speed(copy.model),
+            "widths": " ".join(map(str, widths.values()))}
+
+
+def allocation(model: nn.Module, task: Task, method: str) -> dict[str, int]:
+    """The width of each block: one for all (FP16, INT8), or the clusters {16, 8, 4} of a sensitivity."""
+    if method in ("FP16", "INT8"):
+        return dict.fromkeys(parts_of(model), 16 if method == "FP16" else 8)
+    options = {"CMPQ": {}, "PMPQ": {"loss_of": task.loss_of, "levels": (0.3, 0.6, 0.9)},
+               "TDMPQ": {"loss_of": task.loss_of, "noise": "matched", "draws": 2}}[method]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*samples are few")  # the paper has no more of them
+        return three_means({"CMPQ": cmpq, "PMPQ": pmpq, "TDMPQ": tdmpq}[method](model, task.rows, **options), CLUSTERS)
+
+
+def speed(model: nn.Module) -> float:
+    """Time of all layers in float32 over that on their fastest exact backends, at one token.
+
+    A layer in float16 computes in float32 here, and takes the time of that.
+    """
+    kept = linear_layers(model)
+    times = [report.seconds for report in (choose_backend(model, seconds=0.02) if packed_layouts(model) else [])]
+    for layer in kept.values():
+        x = torch.randn(1, layer.in_features, generator=torch.Generator().manual_seed(0))
+        times.append(measure({"fp32": partial(layer, x)}, seconds=0.02))
+    best = sum(min(time for backend, time in each.items() if backend != "fp32" or len(each) == 1) for each in times)
+    return sum(each["fp32"] for each in times) / best
+
+
+CAPTION = """drop: of a linear probe's accuracy on imdb; +ppl: perplexity added on wikitext-2; ± half the 95 % interval.
+CR: float32 bytes / bytes of the file; half of it is the ratio to float16. speed: of all layers at one token.
+paper: the ratio in its table 2, where it is known; * is not possible, for a cast to 16 bits is exactly 2."""
+
+
+def layout(rows: Sequence[dict]) -> list[list[str]]:
+    """The rows as the paper lays them out, a header first: models by methods, both tasks side by side."""
+    lines = [["model", "method", "drop", "CR", "paper", "+ppl", "CR", "paper", "speed"]]
+    cells = {(row["model"], row["method"], row["task"]): row for row in rows if not row["skipped"]}
+    for model, method in dict.fromkeys((model, method) for model, method, _ in cells):
+        mine = [cells.get((model, method, task)) for task in TASKS]
+        speeds = [f"{row['speed']:.2f}" for row in mine if row]
+        lines.append([model.split("/")[-1], method, *(text for row in mine for text in _cells(row)), speeds[0]])
+    return lines
+
+
+def _cells(row: dict | None) -> list[str]:
+    if row is None:
+        return ["–"] * 3
+    sign, half = -1 if row["task"] == "imdb" else 1, (row["high"] - row["low"]) / 2
+    change = f"{sign * row['change'] + 0.0:+.3f} ± {half:.3f}"
+    paper = f"{row['published']:.2f}" if row["published"] else "–"
+    impossible = row["method"] == "FP16" and row["published"] not in ("", 2)
+    return [change, f"{row['cr_fp32']:.2f}", paper + "*" * impossible]
+
+
+# ---- the two tasks ----
+
+
+def _imdb(checkpoint: HFCheckpoint, effort: Effort) -> Task:
+    """Accuracy of a linear probe, fitted once, on the mean of the hidden states."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    data, length = reviews("imdb", effort.reviews, effort.reviews), min(effort.length, model.config.context)
+    if effort.epochs:
+        fine_tune(model, tokenizer, data.train, data.train_labels, epochs=effort.epochs, max_length=length)
+    probe = linear_probe(features(model, tokenizer, data.train, max_length=length), data.train_labels)
+    weight, bias = (torch.tensor(part, dtype=torch.float32)[0] for part in (probe.coef_, probe.intercept_))
+
+    def loss_of(model: HFModel, rows: Tensor) -> Tensor:
+        """The probe's loss on reviews (N, T) of equal length, each followed by its label."""
+        hidden = model.hidden(rows[:, :-1], torch.ones_like(rows[:, :-1])).mean(1)
+        return F.binary_cross_entropy_with_logits(hidden @ weight + bias, rows[:, -1].float())
+
+    labelled = zip(token_ids(tokenizer, data.train, length), data.train_labels, strict=True)
+    longest = sorted(labelled, key=lambda pair: -len(pair[0]))[: effort.rows]
+    shortest = len(longest[-1][0])
+    rows = torch.tensor([[*ids[:shortest], label] for ids, label in longest])
+    def right(model: HFModel) -> Tensor:
+        found = probe.predict(features(model, tokenizer, data.test, max_length=length).numpy())
+        return torch.tensor(found == data.test_labels, dtype=torch.float64)
+    return Task("imdb", rows, loss_of, right, float)
+
+
+def _wikitext(checkpoint: HFCheckpoint, effort: Effort) -> Task:
+    """Perplexity."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    if model.kind != "causal-lm":
+        raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
+    context = min(effort.context, model.config.context)
+    text, held_out = (wikitext(tokenizer, context, split) for split in ("train", "test"))
+    if effort.epochs:
+        tokens = text.flatten()
+        train(model, tokens, held_out.flatten(),
+              TrainConfig(characters=effort.epochs * len(tokens), optimizer="adamw", lr=5e-4, evaluate_every=10**9))
+    rows = text[evenly_spread(len(text), effort.rows)]
+    return Task("wikitext-2", rows, next_token_loss,
+                lambda model: gptq_losses(model, held_out, effort.windows, batch=4), math.exp)
+
+
+_TASKS = {"imdb": _imdb, "wikitext-2": _wikitext}
