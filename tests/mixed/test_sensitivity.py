@@ -270,6 +270,7 @@ def test_two_processes_give_the_scores_of_one_and_share_the_work(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("""
 import os, json, socket, sys, warnings
+from nanoq.lm import TrainConfig, train
 from test_sensitivity import *
 warnings.simplefilter("ignore")
 os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -280,8 +281,10 @@ os.environ["RANK"] = "0" if os.fork() else "1"
 asked = []
 scores = {name: list(method(trained(), DATA).items()) for name, method in METHODS.items()}
 tdmpq(trained(), DATA, granularity="linear", draws=1, loss_of=lambda *args: asked.append(1) or next_token_loss(*args))
+text = DATA.flatten()
+history = train(trained(), text, text, TrainConfig(characters=64, batch=2))  # in the group that scoring opened
 with open(f"rank{os.environ['RANK']}.json", "w") as file:
-    json.dump([scores, len(asked)], file)
+    json.dump([scores, len(asked), history[-1]["step"]], file)
 if os.environ["RANK"] == "0":  # which holds the store that both meet at
     os.wait()
 """)
@@ -290,8 +293,8 @@ if os.environ["RANK"] == "0":  # which holds the store that both meet at
     assert result.returncode == 0, result.stderr
     alone = json.loads(json.dumps({name: list(method(trained(), DATA).items()) for name, method in METHODS.items()}))
     for rank in range(2):
-        scores, asked = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert scores == alone
+        scores, asked, steps = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert scores == alone and steps == 2
         assert asked == 2 * (1 + 2 * 6)  # two batches: the loss as it is, and a pair for half of the twelve layers
 
 
