@@ -158,7 +158,7 @@ def quantize(
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     corpus: Annotated[str | None, typer.Option(
         help="Text for calibration: tales, tinystories, wikitext-2 or a file; by default what the checkpoint was "
-             "trained on, and wikitext-2 for a Hugging Face model.")] = None,
+             "trained on, and wikitext-2 for a model of the hub.")] = None,
     context: ContextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -195,7 +195,8 @@ def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
 
 
 def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
-    return load_corpus(name or "wikitext-2") if isinstance(loaded, hf.HFCheckpoint) else corpus_of(loaded.card, name)
+    known = {"corpus": "wikitext-2"} if isinstance(loaded, hf.HFCheckpoint) else {}
+    return corpus_of(known | loaded.card, name)
 
 
 def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str) -> torch.Tensor:
@@ -221,7 +222,7 @@ def evaluate(
     checkpoint: ModelArgument,
     corpus: Annotated[str | None, typer.Option(
         help="tales, tinystories, wikitext-2 or a text file; by default what the checkpoint was trained on, and "
-             "wikitext-2 for a Hugging Face model. For an encoder imdb or rotten-tomatoes.")] = None,
+             "wikitext-2 for a model of the hub. For an encoder imdb or rotten-tomatoes.")] = None,
     windows: WindowsOption = 128,
     full: FullOption = False,
     context: ContextOption = None,
@@ -236,7 +237,8 @@ def evaluate(
             speed, file = _evaluate_ours(loaded, corpus, context, limit), find_checkpoint(checkpoint) / WEIGHTS
         else:
             measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
-            speed, file = measure(loaded, corpus, context, limit), Path(checkpoint) / WEIGHTS
+            speed = measure(loaded, corpus or loaded.card.get("corpus"), context, limit)
+            file = hf.weights_file(checkpoint)
     if file.is_file():  # and not on the hub
         print(f"file                {file.stat().st_size:,} bytes")
     print(f"speed               {speed} a second")

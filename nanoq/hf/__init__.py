@@ -9,6 +9,7 @@ from nanoq.hf.checkpoint import (
     load_hf_quantized,
     load_minilm,
     save_hf_quantized,
+    weights_file,
 )
 from nanoq.hf.model import ARCHITECTURES, HFModel
 from nanoq.hf.tasks import (
@@ -27,5 +28,5 @@ from nanoq.hf.tasks import (
 __all__ = [
     "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "encode", "features", "fine_tune",
     "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_hf_quantized",
-    "load_minilm", "reviews", "save_hf_quantized", "wikitext",
+    "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]

@@ -11,7 +11,7 @@ import torch
 
 from nanoq.files import data_dir
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
-from nanoq.lm.checkpoint import CARD, read_folder, write_folder
+from nanoq.lm.checkpoint import CARD, WEIGHTS, read_folder, write_folder
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.qlinear import packed_layouts, restore_layers
 from nanoq.quant.recipe import Recipe
@@ -65,7 +65,9 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
-    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)})
+    own = folder / CARD if folder else None
+    card = json.loads(own.read_text(encoding="utf-8")) if own and own.is_file() else {}
+    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | card)
 
 
 def load_minilm() -> HFCheckpoint:
@@ -146,6 +148,11 @@ def is_hugging_face(name_or_path: str | Path) -> bool:
     """Whether this is, or may be, a model of transformers: a folder with its configuration, or an owner and a name."""
     folder = _folder(name_or_path)
     return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
+
+
+def weights_file(name_or_path: str | Path) -> Path:
+    """Where the weights of a model lie, if they lie in a folder and in one file."""
+    return (_folder(name_or_path) or Path(name_or_path)) / WEIGHTS
 
 
 def is_quantized(name_or_path: str | Path) -> bool:
