@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 NANOQ_DATA=../shared/data python benchmarks/showdown.py tinystories
     OMP_NUM_THREADS=1 python benchmarks/showdown.py tales
 
-Three draws of calibration text (seeds 0, 1, 2): the scores see 16 windows of it, GPTQ 64. Writes to data/results/NAME:
+Three draws of calibration text (seeds 0, 1, 2; `--seeds 1` for the first alone): the scores see 16 windows of it, GPTQ
+64. Writes to data/results/NAME:
 
 * `sensitivity.csv`: every score of every block and linear layer, and `damage …`, which is measured: the loss added on
   48 held-out windows, or the KL divergence from the original, when this part alone is quantised.
@@ -11,6 +12,7 @@ Three draws of calibration text (seeds 0, 1, 2): the scores see 16 windows of it
   for the layers as a sample, and the least and the greatest of the seeds.
 * `showdown.csv`: the model that each score leads to under budgets of bytes (widths 2, 3, 4, 8; integer programming;
   GPTQ), read from its file and measured on 128 held-out windows; and the clusters {16, 8, 4} of CPTQuant, by block.
+* `correlations.png` (damage of GPTQ at 3 bits, as KL) and `showdown.png`: the figures of the two.
 
 Rows that a file has already are not measured again: an interrupted run goes on.
 """
@@ -19,14 +21,15 @@ import argparse
 import csv
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from torch import Tensor, nn
 
-from nanoq.files import data_dir, write_csv
+from nanoq.files import atomic_path, data_dir, write_csv
 from nanoq.lm.evaluate import windows
 from nanoq.mixed import (
     MEASURES,
@@ -51,9 +54,11 @@ from nanoq.mixed import (
     weight_mse,
 )
 from nanoq.quant import sample_windows
+from nanoq.teach import use_style
 from nanoq.teach.leaderboard import Leaderboard
+from nanoq.teach.showdown import Correlation, Measured, plot_correlations, plot_showdown, read_rows
 
-SEEDS, WIDTHS, CLUSTERS = (0, 1, 2), (2, 3, 4, 8), (16, 8, 4)
+WIDTHS, CLUSTERS = (2, 3, 4, 8), (16, 8, 4)
 BUDGETS = (2.5, 3, 3.5, 4, 5)  # in bits: what a uniform model of that width takes, or the mean of its neighbours
 SCORES = {  # name: method and its options
     "random": (random_scores, {}),
@@ -101,7 +106,7 @@ class Table:
 def measure_scores(table: Table, model: nn.Module, calibration: dict[int, Tensor], held_out: Tensor) -> None:
     """Every score with every seed, and the damage."""
     jobs = [(name, seed, partial(method, data=calibration[seed][:16], **options, **_seeded(method, seed)))
-            for seed in SEEDS for name, (method, options) in SCORES.items()]
+            for seed in calibration for name, (method, options) in SCORES.items()]
     jobs += [(f"damage {method} {metric}", 0, partial(leave_one_in, data=held_out, bits=(2, 3, 4), method=method,
                                                       metric=metric, calibration=calibration[0]))
              for method, metric in DAMAGE]
@@ -135,18 +140,18 @@ def values_of(rows: list[dict], granularity: str, name: str, seed: int) -> dict:
     return values
 
 
-def correlations(rows: list[dict]) -> Iterator[dict]:
+def correlations(rows: list[dict], seeds: Iterable[int]) -> Iterator[dict]:
     """Each score against each damage."""
     for granularity, (method, metric) in product(("linear", "block"), DAMAGE):
         damage = values_of(rows, granularity, f"damage {method} {metric}", 0)
-        measured = {name: [values_of(rows, granularity, name, seed) for seed in SEEDS] for name in SCORES}
+        measured = {name: [values_of(rows, granularity, name, seed) for seed in seeds] for name in SCORES}
         for bits, name in product((2, 3, 4), SCORES):
             truth = {part: costs[bits] for part, costs in damage.items()}
             by_seed = [{part: value[bits] if isinstance(value, dict) else value for part, value in values.items()}
                        for values in measured[name]]
-            mean = {part: sum(scores[part] for scores in by_seed) / len(SEEDS) for part in truth}
-            seeds = [rank_correlation(scores, truth).rho for scores in by_seed]
-            found = rank_correlation(mean, truth)._asdict() | {"least": min(seeds), "greatest": max(seeds)}
+            mean = {part: sum(scores[part] for scores in by_seed) / len(by_seed) for part in truth}
+            each = [rank_correlation(scores, truth).rho for scores in by_seed]
+            found = rank_correlation(mean, truth)._asdict() | {"least": min(each), "greatest": max(each)}
             where = {"granularity": granularity, "rounding": method, "metric": metric, "bits": bits, "score": name}
             yield where | {key: round(value, 4) for key, value in found.items()}
 
@@ -158,7 +163,7 @@ def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor
     uniform = {width: sum(size[width] for size in sizes.values()) for width in (2, 3, 4, 5)}
     budgets = {b: uniform[b] if b in uniform else (uniform[int(b)] + uniform[int(b) + 1]) // 2 for b in BUDGETS}
     offered = {part: {width: size[width] for width in WIDTHS} for part, size in sizes.items()}
-    for seed in SEEDS:
+    for seed in calibration:
         board.calibration = calibration[seed]
         known: dict[tuple, dict] = {}  # one model may be the choice of several methods
 
@@ -195,21 +200,40 @@ def _parameters(model: nn.Module, allocation: dict[str, int]) -> dict[str, int]:
     return {part: sum(layer.weight.numel() for layer in layers.values()) for part, layers in parts.items()}
 
 
+def draw(folder: Path, caption: str) -> None:
+    """The figures of the finished files."""
+    use_style()
+    shown = ("linear", "gptq", "kl", 3)
+    found = [row for row in read_rows(folder / "correlations.csv", Correlation)
+             if (row.granularity, row.rounding, row.metric, row.bits) == shown]
+    figures = {
+        "correlations.png": plot_correlations(found, f"{folder.name}: damage of GPTQ at 3 bits, one layer at a time"),
+        "showdown.png": plot_showdown(read_rows(folder / "showdown.csv", Measured), caption),
+    }
+    for name, figure in figures.items():
+        with atomic_path(folder / name) as path:
+            figure.savefig(path, format="png", dpi=150)
+        plt.close(figure)
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", choices=("tinystories", "tales"))
-    name = parser.parse_args().corpus
+    parser.add_argument("--seeds", type=int, default=3, help="draws of calibration text")
+    arguments = parser.parse_args()
+    name = arguments.corpus
     warnings.filterwarnings("ignore", message=".*samples are few|.*calibration tokens are few")
     board = Leaderboard(f"{name}-2.7m", windows=128)
     model, folder = board.reference.model, data_dir() / "results" / name
     tokens = board.reference.tokenizer.encode(board.corpus.train)
-    calibration = {seed: sample_windows(tokens, model.config.context, 64, seed) for seed in SEEDS}
+    calibration = {seed: sample_windows(tokens, model.config.context, 64, seed) for seed in range(arguments.seeds)}
     held_out = windows(board.held_out, model.config.context, 48)
     scores = Table(folder / "sensitivity.csv", ("granularity", "score", "seed"))
     measure_scores(scores, model, calibration, held_out)
-    write_csv(folder / "correlations.csv", list(correlations(scores.rows)))
+    write_csv(folder / "correlations.csv", list(correlations(scores.rows, calibration)))
     run_showdown(Table(folder / "showdown.csv", ("method", "budget", "seed")), board, calibration, scores.rows)
+    draw(folder, board.caption)
 
 
 if __name__ == "__main__":

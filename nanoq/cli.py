@@ -285,7 +285,7 @@ def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int,
     return f"{speed:,.1f} reviews"
 
 
-@app.command(epilog="Example: NANOQ_DATA=../shared/data nanoq cptquant opt-tales minilm --epochs 1 --out grid.csv")
+@app.command(epilog="Example: NANOQ_DATA=../shared/data nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
 def cptquant(
     models: Annotated[list[str] | None, typer.Argument(
         help="minilm, opt-tales, folders or names on the hub; by default these two and the paper's.")] = None,
@@ -295,11 +295,12 @@ def cptquant(
         Effort.reviews,
     epochs: Annotated[int, typer.Option(
         min=0, help="Passes over the task's training text before all else; 0 measures models as they are.")] = 0,
+    lr: Annotated[float, typer.Option(help="Of AdamW, in passes over WikiText-2; small models want more.")] = Effort.lr,
     out: Annotated[Path | None, typer.Option(help="CSV file for all that was measured.")] = None,
 ) -> None:
     """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
     with _one_line_errors():
-        effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs), []
+        effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs, lr=lr), []
         for row in grid(models or MODELS, tasks.split(","), effort):
             rows.append(row)
             if out:

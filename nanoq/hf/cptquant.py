@@ -55,6 +55,7 @@ class Effort:
         length: most tokens of a review.
         rows: windows, or reviews, that the sensitivities see.
         epochs: passes over the task's training text before anything else; 0 measures the model as it is.
+        lr: of AdamW, in passes over WikiText-2; small models want more.
     """
 
     windows: int = 64
@@ -63,6 +64,7 @@ class Effort:
     length: int = 128
     rows: int = 16
     epochs: int = 0
+    lr: float = 5e-5
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ def _wikitext(checkpoint: HFCheckpoint, effort: Effort) -> Task:
     if effort.epochs:
         tokens = text.flatten()
         train(model, tokens, held_out.flatten(),
-              TrainConfig(characters=effort.epochs * len(tokens), optimizer="adamw", lr=5e-4, evaluate_every=10**9))
+              TrainConfig(characters=effort.epochs * len(tokens), optimizer="adamw", lr=effort.lr, lr_rest=None,
+                          evaluate_every=10**9))
     rows = text[evenly_spread(len(text), effort.rows)]
     return Task("wikitext-2", rows, next_token_loss,
                 lambda model: gptq_losses(model, held_out, effort.windows, batch=4), math.exp)

@@ -135,8 +135,8 @@ def chance(parts: int) -> float:
 def plot_correlations(rows: Sequence[Correlation], caption: str, parts: int = 24) -> Figure:
     """A dot for each score, its 95 % interval as a bar, the seeds' range as a thick one; best above.
 
-    The shaded band is where 95 % of random orders of so many parts fall. A score whose bar crosses the line at 0 has not
-    shown that it knows anything.
+    The shaded band is where 95 % of random orders of so many parts fall. A score whose bar crosses the line at 0 has
+    not shown that it knows anything.
 
     Raises:
         ValueError: if there are no rows, or a score occurs twice: choose one damage first.
@@ -168,7 +168,7 @@ CONTROLS = {"uniform": ("black", "s", "--"), "random": ("0.55", "x", ":")}
 GROUPS = {  # a column each: not more lines than can be told apart
     "the paper's scores": ("CMPQ, mean", "PMPQ", "TDMPQ"),
     "rounding errors and slopes": ("weight MSE", "output MSE", "first order", "HAWQ-V2"),
-    "they look at what GPTQ does": ("GPTQ error", "leave-one-in KL", "leave-one-in KL, GPTQ"),
+    "what GPTQ leaves, and trying it out": ("GPTQ error", "leave-one-in KL", "leave-one-in KL, GPTQ"),
 }
 LOOKS = tuple(zip(("vermillion", "blue", "green", "purple"), "oD^v", strict=True))
 
@@ -194,8 +194,8 @@ def uniform_at(rows: Sequence[Measured], linear_bytes: float) -> float:
 def plot_showdown(rows: Sequence[Measured], caption: str) -> Figure:
     """Added loss against the size of the file: a line through the mean of the seeds, a bar for the seeds' range.
 
-    Above as it is; below as a multiple of what uniform widths lose at the same size (interpolated where no uniform model
-    has it). The controls, uniform and random, are in every column. Clusters, which have no budget, are left out.
+    Above as it is; below as a multiple of what uniform widths lose at the same size, interpolated where no uniform
+    model has it. The controls, uniform and random, are in every column. Clusters, which have no budget, are left out.
     """
     figure, grid = plt.subplots(2, len(GROUPS), figsize=(9, 6), sharex=True, sharey="row", constrained_layout=True)
     for column, (title, methods) in zip(grid.T, GROUPS.items(), strict=True):
@@ -206,7 +206,7 @@ def plot_showdown(rows: Sequence[Measured], caption: str) -> Figure:
         column[0].set_title(title, fontsize=10)
         column[1].set_xlabel("size of the file (MB)")
         column[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=9)
-    for axes, label in zip(grid[:, 0], ("added loss (nats a character)", "times uniform's added loss"), strict=True):
+    for axes, label in zip(grid[:, 0], ("added loss (nats)", "÷ uniform's added loss"), strict=True):
         axes.set_ylabel(label)
     for axes in grid.flat:
         axes.set_yscale("log")
@@ -229,7 +229,8 @@ def _draw(column: np.ndarray, rows: Sequence[Measured], method: str, **look) -> 
     for axes, relative in zip(column, (False, True), strict=True):
         scale = [uniform_at(rows, group[0].linear_bytes) if relative else 1 for group in groups]
         values = [[row.delta_nats / unit for row in group] for group, unit in zip(groups, scale, strict=True)]
-        means = [sum(group) / len(group) for group in values]
+        # rounded, the mean of equal numbers may lie just beyond them
+        means = [min(max(sum(group) / len(group), min(group)), max(group)) for group in values]
         ends = [[mean - min(group) for mean, group in zip(means, values, strict=True)],
                 [max(group) - mean for mean, group in zip(means, values, strict=True)]]
         axes.errorbar(sizes, means, yerr=ends, label=method, lw=1.5, ms=5, capsize=2, elinewidth=1, **look)
