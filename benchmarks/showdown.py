@@ -34,6 +34,7 @@ from nanoq.lm.evaluate import windows
 from nanoq.mixed import (
     MEASURES,
     average_bits,
+    budget_of,
     cmpq,
     costs_from_scores,
     first_order,
@@ -160,8 +161,6 @@ def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor
     """Models at equal bytes, and CPTQuant's clusters at what bytes they come to."""
     model = board.reference.model
     sizes, blocks = packed_sizes(model, (2, 3, 4, 5, 8, 16), "linear"), packed_sizes(model, CLUSTERS)
-    uniform = {width: sum(size[width] for size in sizes.values()) for width in (2, 3, 4, 5)}
-    budgets = {b: uniform[b] if b in uniform else (uniform[int(b)] + uniform[int(b) + 1]) // 2 for b in BUDGETS}
     offered = {part: {width: size[width] for width in WIDTHS} for part, size in sizes.items()}
     for seed in calibration:
         board.calibration = calibration[seed]
@@ -178,15 +177,15 @@ def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor
                         "average_bits": round(average_bits(allocation, _parameters(model, allocation)), 4)} | known[key]
                        | {"widths": " ".join(map(str, allocation.values()))}])
 
-        for width in uniform:
+        for width in (2, 3, 4, 5):
             if not table.has("uniform", width, seed):
-                measure("uniform", width, dict.fromkeys(sizes, width), uniform[width])
+                measure("uniform", width, dict.fromkeys(sizes, width), budget_of(sizes, width))
         for name, budget in ((name, budget) for budget in BUDGETS for name in CONTENDERS):
             if not table.has(name, budget, seed):
                 costs = values_of(rows, "linear", name, seed)
                 if not isinstance(next(iter(costs.values())), dict):
                     costs = costs_from_scores(costs, WIDTHS)
-                allocation = integer_program(costs, offered, budgets[budget])
+                allocation = integer_program(costs, offered, budget_of(sizes, budget))
                 measure(name, budget, allocation, total(offered, allocation))
         for name, source in PAPERS.items():
             if not table.has(f"{name}, 3-means", "", seed):

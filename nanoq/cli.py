@@ -28,6 +28,7 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig
 from nanoq.lm.train import train as run_training
+from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, load_quantized, quantize_model, sample_windows, save_quantized
 
 app = typer.Typer(
@@ -150,6 +151,9 @@ def quantize(
     checkpoint: ModelArgument,
     out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
     bits: Annotated[int, typer.Option(help="2 to 8.")] = 4,
+    average_bits: Annotated[float | None, typer.Option(
+        help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
+             "its GPTQ error.")] = None,
     method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
     grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine.")] = "affine",
     group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
@@ -169,14 +173,20 @@ def quantize(
             options["search"] = search
         if group_size is not None:
             options |= {"granularity": "group", "group_size": group_size}
-        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, grid, options, method))
+        spec = {"grid": grid, "grid_options": options}
+        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
         loaded = _load(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
         calibration = None
-        if plan.needs_calibration:
+        if plan.needs_calibration or average_bits:
             tokens = _encode(loaded, _corpus(loaded, corpus).train)
             calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
+        if average_bits:
+            if recipe or getattr(model, "kind", "causal-lm") != "causal-lm":
+                raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
+                                 "--recipe, and not for a model that predicts none")
+            plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
         reports = quantize_model(model, plan, calibration)
         save = hf.save_hf_quantized if isinstance(loaded, hf.HFCheckpoint) else save_quantized
         path = save(out, loaded, plan)

@@ -1,15 +1,6 @@
 """Mixed precision: how sensitive each layer is, and how many bits it gets."""
 
-from nanoq.mixed.allocate import (
-    costs_from_scores,
-    greedy,
-    integer_program,
-    packed_sizes,
-    recipe_of,
-    terciles,
-    three_means,
-    total,
-)
+from nanoq.mixed.allocate import costs_from_scores, greedy, integer_program, terciles, three_means, total
 from nanoq.mixed.baselines import (
     first_order,
     gptq_error,
@@ -31,6 +22,7 @@ from nanoq.mixed.metrics import (
     rank_correlation,
 )
 from nanoq.mixed.parts import parts_of
+from nanoq.mixed.plan import budget_of, mixed_recipe, packed_sizes, recipe_of
 from nanoq.mixed.sensitivity import cmpq, pmpq, tdmpq
 from nanoq.mixed.similarity import (
     MEASURES,
@@ -44,7 +36,7 @@ from nanoq.mixed.similarity import (
 )
 
 __all__ = [
-    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "canonical_correlations",
+    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "budget_of", "canonical_correlations",
     "chance_level", "cmpq", "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order",
     "footprint_reduction", "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in",
     "objective", "output_mse", "packed_sizes", "parts_of", "perplexity_increase", "pmpq", "random_scores",

@@ -5,13 +5,6 @@ from fractions import Fraction
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from torch import nn
-
-from nanoq.mixed.parts import parts_of
-from nanoq.quant.layers import weight_matrix
-from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.recipe import LayerSpec, Recipe
-from nanoq.quant.rounding import nearest
 
 # ---- one score for each layer, and no say in the size ----
 
@@ -185,35 +178,3 @@ def _check_tables(costs: dict[str, dict[int, float]], sizes: dict[str, dict[int,
     smallest = sum(min(size.values()) for size in sizes.values())
     if not smallest <= budget:
         raise ValueError(f"a budget of {budget} bytes is too small: the smallest possible size is {smallest} bytes")
-
-
-# ---- from widths to a model ----
-
-
-def packed_sizes(
-    model: nn.Module, bits: tuple[int, ...] = (2, 3, 4, 8), granularity: str = "block", **spec
-) -> dict[str, dict[int, int]]:
-    """Bytes of each part at each width, {part: {bits: bytes}}: codes, scales and zero points; biases do not change.
-
-    They are those of layers that were packed, on the grid that `spec` gives (fields of `LayerSpec`); 16 is float16.
-    """
-    def size(layer: nn.Module, width: int) -> int:
-        weight = weight_matrix(layer)
-        if width == 16:
-            return 2 * weight.numel()
-        grid = LayerSpec(width, **spec).make_grid(weight, None)
-        tensors = packed_layer(layer, nearest(weight, grid), grid).buffers()
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return {part: {width: sum(size(layer, width) for layer in layers.values()) for width in bits}
-            for part, layers in parts_of(model, granularity).items()}
-
-
-def recipe_of(allocation: dict[str, int], method: str = "gptq", **spec) -> Recipe:
-    """The recipe that gives each part, a block or a layer, its width {part: bits}; `spec` has fields of `LayerSpec`.
-
-    What the allocation does not name stays in float16.
-    """
-    return Recipe(LayerSpec(16), {
-        f"{part}.*" if part.count(".") == 1 else part: LayerSpec(width, method=method, **spec)
-        for part, width in allocation.items()
-    })

@@ -71,6 +71,19 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
         assert expected in shown and f"file                {size(folder):,} bytes" in shown
 
 
+def test_average_bits_make_a_mixed_recipe_of_a_causal_model(foreign, tmp_path):
+    result = run("quantize", foreign, "--average-bits", 3.5, "--context", 16, "--out", tmp_path / "mixed")
+    if "bert" in foreign.name:
+        assert result.exit_code == 2 and "not for a model that predicts none" in " ".join(result.stderr.split())
+        return
+    assert result.exit_code == 0, result.exception
+    widths = {layout["bits"] for layout in hf.load_hf_quantized(tmp_path / "mixed").card["layers"].values()}
+    assert len(widths) > 1
+    for bits in (3, 4):
+        ok("quantize", foreign, "--bits", bits, "--context", 16, "--out", tmp_path / str(bits))
+    assert size(tmp_path / "3") < size(tmp_path / "mixed") < size(tmp_path / "4")
+
+
 def test_a_model_takes_a_text_of_ones_own(text, tmp_path):
     make("gpt2").save_pretrained(tmp_path / "model")
     make_tokenizer().save_pretrained(tmp_path / "model")

@@ -7,20 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nanoq.lm import GPT, GPTConfig
-from nanoq.mixed import (
-    average_bits,
-    costs_from_scores,
-    greedy,
-    integer_program,
-    packed_sizes,
-    parts_of,
-    recipe_of,
-    terciles,
-    three_means,
-    total,
-)
-from nanoq.quant import QuantLinear, linear_layers, quantize_model
+from nanoq.mixed import average_bits, costs_from_scores, greedy, integer_program, terciles, three_means, total
 
 # ---- clusters ----
 
@@ -289,41 +276,3 @@ def test_bits_that_do_harm_are_not_bought(allocate):
 def test_tables_that_do_not_fit_are_an_error(allocate, costs, sizes, message):
     with pytest.raises(ValueError, match=message):
         allocate(costs, sizes, 100)
-
-
-# ---- from widths to a model ----
-
-
-def small():
-    return GPT(GPTConfig(11, context=8, layers=3, heads=2, width=10))
-
-
-@pytest.mark.parametrize("granularity", ["block", "linear"])
-@pytest.mark.parametrize("spec", [{}, {"grid_options": {"granularity": "group", "group_size": 4}}, {"grid": "nf4"}])
-def test_sizes_are_those_of_the_layers_of_a_quantised_model(granularity, spec):
-    widths = (4,) if spec.get("grid") else (2, 3, 4, 8)
-    sizes = packed_sizes(small(), (*widths, 16), granularity, **spec)
-    for width in widths:
-        model = small()
-        quantize_model(model, recipe_of(dict.fromkeys(sizes, width), "nearest", **spec))
-        packed = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
-        for part, names in parts_of(small(), granularity).items():
-            assert sizes[part][width] == sum(b.numel() * b.element_size() for n in names for b in packed[n].buffers())
-    assert all(size[16] == 2 * sum(layer.weight.numel() for layer in parts_of(small(), granularity)[part].values())
-               for part, size in sizes.items())
-
-
-def test_a_recipe_gives_each_part_its_width_and_leaves_the_rest():
-    layers = list(linear_layers(small()))
-    specs = recipe_of({"blocks.0": 8, "blocks.1.mlp.up": 3}, refit=True).resolve(layers)
-    for name, spec in specs.items():
-        expected = 8 if name.startswith("blocks.0.") else 3 if name == "blocks.1.mlp.up" else 16
-        assert spec.bits == expected and (spec.bits == 16 or (spec.method, spec.refit) == ("gptq", True))
-    with pytest.raises(ValueError, match="'blocks.7.\\*' names no layer"):
-        recipe_of({"blocks.7": 8}).resolve(layers)
-
-
-def test_ten_blocks_are_not_taken_for_the_first():
-    model = GPT(GPTConfig(11, context=8, layers=11, heads=2, width=10))
-    specs = recipe_of({f"blocks.{i}": 8 if i == 1 else 4 for i in range(11)}).resolve(list(linear_layers(model)))
-    assert {name.split(".")[1] for name, spec in specs.items() if spec.bits == 8} == {"1"}

@@ -1,0 +1,90 @@
+"""From a model to the bytes of its parts at every width, and from chosen widths to a recipe."""
+
+import math
+
+from torch import Tensor, nn
+
+from nanoq.lm.train import next_token_loss
+from nanoq.mixed.allocate import integer_program
+from nanoq.mixed.baselines import gptq_error
+from nanoq.mixed.parts import Loss, parts_of
+from nanoq.quant.layers import weight_matrix
+from nanoq.quant.qlinear import packed_layer
+from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.rounding import nearest
+
+
+def packed_sizes(
+    model: nn.Module, bits: tuple[int, ...] = (2, 3, 4, 8), granularity: str = "block", **spec
+) -> dict[str, dict[int, int]]:
+    """Bytes of each part at each width, {part: {bits: bytes}}: codes, scales and zero points; biases do not change.
+
+    They are those of layers that were packed, on the grid that `spec` gives (fields of `LayerSpec`); 16 is float16.
+    """
+    def size(layer: nn.Module, width: int) -> int:
+        weight = weight_matrix(layer)
+        if width == 16:
+            return 2 * weight.numel()
+        grid = LayerSpec(width, **spec).make_grid(weight, None)
+        tensors = packed_layer(layer, nearest(weight, grid), grid).buffers()
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return {part: {width: sum(size(layer, width) for layer in layers.values()) for width in bits}
+            for part, layers in parts_of(model, granularity).items()}
+
+
+def budget_of(sizes: dict[str, dict[int, int]], bits: float) -> int:
+    """The bytes of a model with this width everywhere; for 3.5 bits, say, half way between those of 3 and of 4.
+
+    Args:
+        sizes: {part: {bits: bytes}}, as `packed_sizes` gives them, with the widths that this needs.
+        bits: the width.
+
+    Raises:
+        ValueError: if a width is needed that the sizes do not have.
+    """
+    low, high = math.floor(bits), math.ceil(bits)
+    for width in (low, high):
+        if not all(width in widths for widths in sizes.values()):
+            raise ValueError(f"a budget of {bits} bits needs the sizes at {low} and {high} bits")
+    small, large = (sum(widths[width] for widths in sizes.values()) for width in (low, high))
+    return small + int((bits - low) * (large - small))
+
+
+def recipe_of(allocation: dict[str, int], method: str = "gptq", **spec) -> Recipe:
+    """The recipe that gives each part, a block or a layer, its width {part: bits}; `spec` has fields of `LayerSpec`.
+
+    What the allocation does not name stays in float16.
+    """
+    return Recipe(LayerSpec(16), {
+        f"{part}.*" if part.count(".") == 1 else part: LayerSpec(width, method=method, **spec)
+        for part, width in allocation.items()
+    })
+
+
+def mixed_recipe(
+    model: nn.Module, data: Tensor, average_bits: float, method: str = "gptq", *, loss_of: Loss = next_token_loss,
+    batch: int = 16, **spec,
+) -> Recipe:
+    """The recipe with the least predicted loss at the bytes of one width: each linear layer gets 2 to 8 bits.
+
+    What is predicted is the GPTQ error with the output's Fisher information, the score that ranked layers best in
+    notebook 13, and the integer program finds the widths.
+
+    Args:
+        model: as for `gptq_error`.
+        data: rows for `loss_of`, such as windows of tokens; 16 of 256 are enough to order layers.
+        average_bits: 2 to 8, for the budget; see `budget_of`.
+        method: of rounding.
+        loss_of: the loss.
+        batch: rows in a forward pass.
+        spec: further fields of `LayerSpec`.
+
+    Raises:
+        ValueError: if the width is not in 2..8.
+    """
+    widths = tuple(range(2, 9))
+    if not widths[0] <= average_bits <= widths[-1]:
+        raise ValueError(f"average_bits must be in 2..8, not {average_bits!r}")
+    sizes = packed_sizes(model, widths, "linear", **spec)
+    costs = gptq_error(model, data, bits=widths, granularity="linear", loss_of=loss_of, batch=batch)
+    return recipe_of(integer_program(costs, sizes, budget_of(sizes, average_bits)), method, **spec)
