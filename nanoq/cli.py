@@ -316,16 +316,19 @@ def cptquant(
             if out:
                 write_csv(out, rows)
     header, *lines = layout(rows)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for number, title in enumerate(header):
         table.add_column(title, justify="right" if number > 1 else "left", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     console.print(table)
     print(CAPTION)
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["skipped"]:
-            print(f"left out: {row['model']} on {row['task']}: {row['skipped']}")
+            reasons.setdefault((row["model"], row["skipped"]), []).append(row["task"])
+    for (model, reason), without in reasons.items():
+        print(f"left out: {model} on {', '.join(without)}: {reason}")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')
