@@ -378,7 +378,10 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     """The card of a checkpoint; without one, this machine and what is shipped."""
     with _one_line_errors():
         if checkpoint:
-            _, card = read_folder(checkpoint, required=("config",))
+            if hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint):
+                card = hf.read_card(hf.weights_file(checkpoint).parent)
+            else:
+                _, card = read_folder(checkpoint, required=("config",))
             card["layers"] = f"{len(card.get('layers', {}))} quantised"
             console.print_json(json.dumps(card))
             return

@@ -8,6 +8,7 @@ from nanoq.hf.checkpoint import (
     load_hf,
     load_hf_quantized,
     load_minilm,
+    read_card,
     save_hf_quantized,
     weights_file,
 )
@@ -28,5 +29,5 @@ from nanoq.hf.tasks import (
 __all__ = [
     "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "encode", "features", "fine_tune",
     "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_hf_quantized",
-    "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
+    "load_minilm", "read_card", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]

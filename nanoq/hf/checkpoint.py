@@ -65,9 +65,7 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
-    own = folder / CARD if folder else None
-    card = json.loads(own.read_text(encoding="utf-8")) if own and own.is_file() else {}
-    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | card)
+    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | read_card(folder))
 
 
 def load_minilm() -> HFCheckpoint:
@@ -148,6 +146,12 @@ def is_hugging_face(name_or_path: str | Path) -> bool:
     """Whether this is, or may be, a model of transformers: a folder with its configuration, or an owner and a name."""
     folder = _folder(name_or_path)
     return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
+
+
+def read_card(folder: Path | str | None) -> dict:
+    """What a folder's card says, if it has one: that of a shipped model, or of a quantised one."""
+    path = None if folder is None else Path(folder) / CARD
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
 
 
 def weights_file(name_or_path: str | Path) -> Path:

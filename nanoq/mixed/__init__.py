@@ -36,10 +36,10 @@ from nanoq.mixed.similarity import (
 )
 
 __all__ = [
-    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "budget_of", "canonical_correlations",
-    "chance_level", "cmpq", "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order",
-    "footprint_reduction", "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in",
-    "objective", "output_mse", "packed_sizes", "parts_of", "perplexity_increase", "pmpq", "random_scores",
-    "rank_correlation", "recipe_of", "similarity", "tdmpq", "terciles", "three_means", "total", "wachter_edge",
-    "weight_mse",
+    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "budget_of",
+    "canonical_correlations", "chance_level", "cmpq", "compression_ratio", "costs_from_scores",
+    "expected_squared_correlation", "first_order", "footprint_reduction", "gptq_error", "greedy", "hawq",
+    "hessian_traces", "integer_program", "leave_one_in", "mixed_recipe", "objective", "output_mse", "packed_sizes",
+    "parts_of", "perplexity_increase", "pmpq", "random_scores", "rank_correlation", "recipe_of", "similarity", "tdmpq",
+    "terciles", "three_means", "total", "wachter_edge", "weight_mse",
 ]

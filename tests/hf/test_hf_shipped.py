@@ -5,8 +5,10 @@ import math
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from nanoq import hf
+from nanoq.cli import app
 from nanoq.files import data_dir
 from nanoq.lm import load_corpus, window_losses
 from nanoq.mixed import recipe_of
@@ -30,6 +32,18 @@ def test_it_goes_by_name_and_is_what_its_card_says(corpus):
     assert characters == pytest.approx(card["characters_a_token"], abs=1e-3)
     nats = float(window_losses(checkpoint.model, tokens, limit=32).mean())
     assert math.exp(nats / characters) == pytest.approx(card["validation_perplexity"], rel=0.02)
+
+
+def test_the_command_line_knows_it(tmp_path):
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.stderr or result.exception
+        return result.stdout
+    assert json.loads(run("info", "opt-tales"))["corpus"] == "tales"
+    run("quantize", "opt-tales", "--method", "nearest", "--bits", 8, "--out", tmp_path / "q")
+    for name in ("opt-tales", tmp_path / "q"):
+        shown = run("evaluate", name, "--windows", 2)
+        assert "on 2 windows of 256 tokens of tales" in shown and "file  " in shown
 
 
 def test_its_tokeniser_knows_every_text():
