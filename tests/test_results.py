@@ -10,6 +10,7 @@ import pytest
 from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
+from nanoq.teach.showdown import GROUPS, Correlation, Measured, by_budget, read_rows
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
@@ -145,3 +146,116 @@ def test_all_ternary_models_are_measured_alike():
     assert len({row["bytes"] for row in rows if row["method"] != "bitnet, from scratch"}) == 1
     assert {row["windows"] for row in rows} == {"512"}
     assert all(float(row["average_bits"]) < 2.1 for row in rows)
+
+
+# ---- mixed precision: benchmarks/showdown.py ----
+
+SHOWDOWNS = [corpus for corpus in CORPORA if (RESULTS / corpus / "showdown.png").is_file()]  # written last
+BUDGETS = (2.5, 3, 3.5, 4, 5)
+
+
+def showdown(corpus):
+    return read_rows(RESULTS / corpus / "showdown.csv", Measured)
+
+
+def test_the_showdown_ran_on_real_text():
+    assert "tinystories" in SHOWDOWNS
+
+
+@pytest.mark.parametrize("corpus", SHOWDOWNS)
+def test_every_method_was_measured_at_every_budget_with_every_seed(corpus):
+    rows = showdown(corpus)
+    seeds = [0, 1, 2] if corpus == "tinystories" else sorted({row.seed for row in rows})
+    methods = {row.method for row in rows if row.budget is not None} - {"uniform"}
+    assert methods == {"random", *itertools.chain(*GROUPS.values())}
+    for method in methods:
+        groups = by_budget(rows, method)
+        assert tuple(groups) == BUDGETS
+        assert all(sorted(row.seed for row in group) == seeds for group in groups.values())
+
+
+@pytest.mark.parametrize("corpus", SHOWDOWNS)
+def test_every_model_fits_its_budget_and_uses_it(corpus):
+    rows = showdown(corpus)
+    uniform = {budget: group[0] for budget, group in by_budget(rows, "uniform").items()}
+    allowed = {2.5: (uniform[2].linear_bytes + uniform[3].linear_bytes) // 2,
+               3.5: (uniform[3].linear_bytes + uniform[4].linear_bytes) // 2}
+    allowed |= {budget: row.linear_bytes for budget, row in uniform.items()}
+    beside = uniform[3].bytes - uniform[3].linear_bytes  # embeddings, norms and the header
+    for row in rows:
+        if row.budget is not None:
+            assert 0.985 * allowed[row.budget] <= row.linear_bytes <= allowed[row.budget], row
+            assert row.bytes == pytest.approx(row.linear_bytes + beside, rel=0.01), row
+
+
+@pytest.mark.parametrize("corpus", SHOWDOWNS)
+def test_a_model_of_one_width_is_the_uniform_model(corpus):
+    rows = showdown(corpus)
+    deltas = {(row.widths[0], row.seed): row.delta_nats for row in rows if row.method == "uniform"}
+    for row in rows:
+        if row.budget is not None and len(set(row.widths)) == 1:
+            assert row.delta_nats == pytest.approx(deltas[row.widths[0], row.seed], abs=1e-6)
+
+
+@pytest.mark.parametrize("corpus", SHOWDOWNS)
+def test_correlations_lie_in_their_intervals(corpus):
+    rows = read_rows(RESULTS / corpus / "correlations.csv", Correlation)
+    assert all(-1 <= row.low <= row.rho <= row.high <= 1 and row.least <= row.greatest for row in rows)
+    assert len({(row.granularity, row.rounding, row.metric, row.bits, row.score) for row in rows}) == len(rows)
+
+
+SCORES = ("uniform", "random", "CMPQ, mean", "PMPQ", "TDMPQ", "weight MSE", "output MSE", "first order", "HAWQ-V2",
+          "leave-one-in KL", "leave-one-in KL, GPTQ", "GPTQ error")
+
+
+def mixed_cells(name):
+    """The README's line for a score: its correlation, then the mean, the least and the greatest of the draws."""
+    found = [row for row in read_rows(RESULTS / "tinystories" / "correlations.csv", Correlation)
+             if (row.granularity, row.rounding, row.metric, row.bits, row.score) == ("linear", "gptq", "kl", 3, name)]
+    yield f"{found[0].rho:+.2f} ({found[0].low:+.2f} … {found[0].high:+.2f})" if found else "–"
+    groups = by_budget(showdown("tinystories"), name)
+    for budget in (2.5, 3, 4):
+        deltas = [row.delta_nats for row in groups.get(budget, [])]
+        yield f"+{statistics.mean(deltas):.4f} ({min(deltas):.4f} … {max(deltas):.4f})" if deltas else "–"
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_table_of_mixed_precision_in_the_readme_is_the_files(name):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| {name} | {' | '.join(mixed_cells(name))} |" in readme
+
+
+def test_what_the_readme_says_of_mixed_precision_follows_from_the_files():
+    groups = {name: by_budget(showdown("tinystories"), name) for name in SCORES}
+    for budget in (3, 4):
+        uniform = [row.delta_nats for row in groups["uniform"][budget]]
+        for name in SCORES[1:]:
+            assert statistics.mean(row.delta_nats for row in groups[name][budget]) > min(uniform)
+    best = [statistics.mean(row.delta_nats for row in groups[name][2.5]) for name in SCORES[-2:]]
+    assert max(best) < 0.85 * min(statistics.mean(row.delta_nats for row in groups[name][2.5]) for name in SCORES[1:-2])
+
+
+def cptquant():
+    with open(RESULTS / "cptquant.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if not row["skipped"]]
+
+
+def test_the_table_of_cptquant_in_the_readme_is_the_file():
+    readme, rows = (ROOT / "README.md").read_text(encoding="utf-8"), cptquant()
+    for row in rows:
+        half, sign = (float(row["high"]) - float(row["low"])) / 2, -1 if row["task"] == "imdb" else 1
+        cells = (f"{sign * float(row['change']) + 0.0:+.3f} ± {half:.3f} | "
+                 f"{float(row['cr_fp32']):.2f} / {float(row['cr_fp16']):.2f} |")
+        (line,) = (line for line in readme.splitlines() if line.startswith(f"| {row['model']} | {row['method']} |"))
+        assert cells in line
+    assert {row["model"] for row in rows} == {"minilm", "opt-tales"}
+
+
+def test_what_the_readme_says_of_cptquant_follows_from_the_file():
+    rows = cptquant()
+    assert all(float(row["low"]) <= 0 <= float(row["high"]) for row in rows if row["task"] == "imdb")
+    text = {row["method"]: row for row in rows if row["task"] == "wikitext-2"}
+    assert all(float(text["INT8"]["high"]) < float(text[name]["low"]) for name in ("CMPQ", "PMPQ", "TDMPQ"))
+    assert float(text["INT8"]["cr_fp32"]) > float(text["TDMPQ"]["cr_fp32"])
+    base = next(float(row["base"]) for row in rows if (row["model"], row["task"]) == ("opt-tales", "imdb"))
+    assert f"is {base:.2f} to begin with" in (ROOT / "README.md").read_text(encoding="utf-8")
