@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -116,8 +117,11 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
         name = card["config"]["architectures"][0]
         architecture(name)
         cls = getattr(transformers, name)
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):  # the initial weights are random
-            model = HFModel(cls(cls.config_class.from_dict(card["config"])))
+        # Random weights would take minutes for a large model, and all of them are read.
+        with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
+            empty = cls(cls.config_class.from_dict(card["config"]))
+        empty.tie_weights()  # which belongs to what was left out
+        model = HFModel(empty)
         _restore(model, card["layers"], tensors)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"the weights of '{folder}' do not fit its card: {error}") from None
