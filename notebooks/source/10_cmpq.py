@@ -932,7 +932,7 @@ assert set(by_score.values()) == {3}
 
 # %% [markdown]
 # - **CMPQ has no opinion**: its scores are so close that every block gets the same width. Its model at this budget *is*
-#   the uniform one. Scores from chance have stronger opinions.
+#   the uniform one. Of three scores from chance two have stronger opinions, and one has none either.
 # - K-means hides that. It makes three clusters of any six numbers, however close they are.
 #
 # ## 10 · Does it predict damage?
@@ -989,8 +989,10 @@ for bits in (2, 3, 4):
 #
 # ### Real text, and 24 layers
 #
-# The same for the model of real TinyStories, now with each linear layer as a part of its own, from the file. A layer has
-# no input to subtract that would fit its output, so CMPQ compares outputs here. `random` is a score from chance.
+# The same for the model of real TinyStories, now with each linear layer as a part of its own, from the file. A linear
+# layer has no residual path around it, so there is nothing to subtract, and CMPQ compares outputs here. They are 192, 576
+# or 768 wide, and at most 4,096 tokens are only 5 for each of 768 dimensions, fewer than section 4 asks for: chance makes
+# wide layers look alike, hence insensitive. `random` is a score from chance.
 #
 # **Before you run it.** If CMPQ is right, the dots in the left panel rise. Do they?
 
@@ -1039,8 +1041,8 @@ assert all(found[bits][i].high < 0 for bits in found for i in (0, 2, 3))  # mean
 # - **They fall.** On 24 linear layers a high CMPQ score goes with *little* damage, by all five measures; for three of them
 #   the whole interval lies below 0. As a rule for bits it points the wrong way here.
 # - By blocks there is nothing to see, in either direction: six parts again. There the *random* score reaches −0.71.
-# - Is it the size? The `out` matrices are the smallest, so they do less damage whatever they compute, and happen to have
-#   high scores. A budget asks for damage **per weight** anyway:
+# - Is it the size? The `out` matrices are the smallest, so they do less damage whatever they compute, and have high scores,
+#   in part because their outputs are narrow. A budget asks for damage **per weight** anyway:
 
 # %% tags=["measured"]
 count = {part: sum(layer.weight.numel() for layer in layers.values())
@@ -1062,8 +1064,8 @@ per_weight = [rank_correlation(linear[measure], {part: truth[bits][part] / count
 assert all(row.low < 0 < row.high for row in per_weight)
 
 # %% [markdown]
-# - Per weight the correlation is **gone**: every interval holds 0. So a good part of it was size. What is left is a score
-#   that tells nothing about where bits are needed.
+# - Per weight the correlation is **gone**: every interval holds 0. So a good part of it was size. What is left gives
+#   no support to the paper's order.
 # - Among layers of one kind, all of one size, there are six each: too few to say more than that no kind shows the order
 #   that the paper assumes.
 # - One model, one corpus, GPTQ. It is enough to refute "lower correlation means more sensitive" as a rule, and not enough
@@ -1126,8 +1128,8 @@ for name, others in (("clusters", ["uniform 8"]), ("clusters", ["uniform 7"]), (
 #   The intervals know the luck of the held-out windows, not that of the calibration text (notebook 08, section 12), nor
 #   that these are a handful of chance orders and a single model.
 # - **Uniform 3 bits beats them all**, at the same bytes, by far more than separates them. To force 4, 3 and 2 bits was our
-#   idea; the integer program with CMPQ's scores had voted for uniform, and was right. So it beats the same program with
-#   scores from chance: by having no opinion, not by having a good one.
+#   idea; the integer program with CMPQ's scores had voted for uniform, and was right. So it beats the program with
+#   the chance scores of seed 1, and would tie with those of seed 0: by having no opinion, not by having a good one.
 #
 # ### How good is that order among all?
 #

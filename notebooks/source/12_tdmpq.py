@@ -141,7 +141,8 @@ show_widget(live_figure(valley_figure, sigma=slider),
 #
 # ## 2 · The formula
 #
-# Now $n$ weights, and noise $\varepsilon$ whose entries are independent, with mean 0 and variance $\sigma^2$. Taylor:
+# Now $n$ weights, and noise $\varepsilon$ whose entries are independent and symmetric about 0 ($\varepsilon$ is as likely as
+# $-\varepsilon$), with variance $\sigma^2$. Taylor:
 #
 # $$L(w+\varepsilon) - L(w) = g^\top\varepsilon + \tfrac12\,\varepsilon^\top H\varepsilon + \dots$$
 #
@@ -150,7 +151,7 @@ show_widget(live_figure(valley_figure, sigma=slider),
 # | $g_i\varepsilon_i$ | 0 | up as often as down |
 # | $\tfrac12 H_{ij}\varepsilon_i\varepsilon_j$, $i\ne j$ | 0 | independent |
 # | $\tfrac12 H_{ii}\varepsilon_i^2$ | $\tfrac12 H_{ii}\sigma^2$ | a square has no sign |
-# | third order | 0 | odd |
+# | third order | 0 | odd, and the noise is symmetric |
 # | fourth order | about $\sigma^4$ | small, if σ is |
 #
 # $$\mathbb{E}\,[\Delta L] = \tfrac12\,\sigma^2\,\mathrm{tr}(H) + O(\sigma^4)$$
@@ -572,8 +573,9 @@ assert matched_scores[2]["blocks.0"] > 10 * matched_scores[3]["blocks.0"]
 # %% [markdown]
 # - The noise is about a quarter of the weights' size at 3 bits, in all layers of this model: here relative and matched
 #   noise differ by little more than a factor. A model with outliers in some layers is another matter.
-# - From 8 to 4 to 3 bits the growth roughly follows σ². From 3 to 2 it jumps by far more: 2-bit noise is beyond the right end
-#   of section 4's picture, where the trace no longer speaks for the model.
+# - From 8 to 4 to 3 bits the growth roughly follows σ². From 3 to 2 it jumps by far more: the step is 7/3 as wide, and 2-bit
+#   noise lies between the last two points of section 4's picture, where the pairs rise above the theory: the trace no
+#   longer speaks for the model.
 #
 # ### How well does it predict real rounding?
 #
@@ -698,9 +700,11 @@ if len(SEEDS) >= 5:
 # %% [markdown]
 # ## 8 · An old acquaintance: HAWQ-V2
 #
-# HAWQ-V2 (2019) gives a layer the cost $\tfrac12\,\frac{\mathrm{tr}(H)}{n}\,\lVert Q(W)-W\rVert^2$: mean curvature times
-# the power of the rounding error. With $\lVert Q(W)-W\rVert^2\approx n\,\Delta_b^2/12$ that is the expectation of TDMPQ with
-# matched noise. From the traces of section 3:
+# HAWQ-V2 (2019) gives a layer the cost $\frac{\mathrm{tr}(H)}{n}\,\lVert Q(W)-W\rVert^2$: mean curvature times the power of
+# the rounding error. We add Taylor's ½, so that it is in nats. With one step $\Delta_b$ for the matrix,
+# $\lVert Q(W)-W\rVert^2\approx n\,\Delta_b^2/12$, and that is the expectation of TDMPQ with matched noise, to second order.
+# With a step for each row it still is, as long as rows with wide steps are not the more curved ones. From the traces of
+# section 3:
 
 # %%
 hawq = {bits: dict.fromkeys(blocks, 0.0) for bits in (3, 4)}
@@ -766,7 +770,8 @@ for label, widths in (("3-means", clusters), ("terciles", thirds)):
 # ## 10 · Does the score predict damage?
 #
 # Round one block to nearest and measure, on **held-out** text, the growth of the loss and the KL divergence from the
-# original's predictions. Then compare the order. Six blocks are few, and the intervals say so.
+# original's predictions. Then compare the order. Six blocks are few, and the intervals say so. (But for one: at a correlation
+# of exactly 1 the formula has no width. That is not certainty.)
 
 # %%
 damage = {metric: leave_one_in(model, held_out, bits=bits, metric=metric)
@@ -794,8 +799,8 @@ assert rank_correlation(matched_scores[3], truth).rho > rank_correlation(reading
 #   draws are anywhere.
 # - So is a *random* score: with six blocks its correlation may look respectable. That is why the intervals are so wide,
 #   and why the next table has 24 layers.
-# - The damage in *loss* contains the slope of one rounding (section 6), the more visibly the more bits there are, and no
-#   score that averages can follow it.
+# - The damage in *loss* contains the slope of one rounding (section 6), the more visibly the more bits there are. A score
+#   that averages cannot know that part. At 3 and 4 bits the curvature still decides most of the order on these windows.
 #
 # ### Real text, every layer
 #
@@ -859,7 +864,8 @@ show(fig, alt="Log-log scatter plot for the model of real TinyStories: the KL di
 #   pair is chance.
 # - For **GPTQ** it is much less right. GPTQ arranges its errors so that they cancel in the outputs: they are anything but
 #   independent, and how much a layer gains from that is its own affair (notebook 08).
-# - For single layers, noise on the inputs is a fair score, too: a layer has no way past it, as a block has.
+# - For single layers noise on the inputs is a fair score, too: it acts through that layer's weights alone. Noise on a
+#   block's input also travels past the block along the residual path, and disturbs all that follows.
 #
 # ## 11 · The leaderboard: what is it worth in bytes?
 #
@@ -957,8 +963,9 @@ if len(board.losses[0]) >= 32:
 # %% [markdown]
 # **Verdict, for this model and generated text**
 #
-# - The clusters on $\{16, 8, 4\}$ lose to uniform 6 bits, which is a *smaller* file with less loss: 16 bits where 8 are
-#   enough already, 4 where they cost. That is no fault of the score; it is what fixed widths without a budget do.
+# - The clusters on $\{16, 8, 4\}$ gain nothing over uniform 6 bits, which is a *smaller* file; if the two differ in loss, it
+#   is in favour of uniform. 16 bits where 8 are enough already, 4 where they cost: no fault of the score; it is what fixed
+#   widths without a budget do.
 # - With **nearest** rounding, TDMPQ under a budget is far better than chance. Against *uniform* the gain is small; the
 #   interval above says whether it is there at all.
 # - With **GPTQ** the same widths lose to uniform, and one of the two random allocations is better. The score speaks
@@ -1036,8 +1043,8 @@ def passes(score, x, targets, weight):
 check("12.test", passes)
 
 # %% [markdown]
-# - Neither demand needs a trained language model, a data set or a minute. Both are **invariances**: what must not change,
-#   what must.
+# - Neither demand needs a trained language model, a data set or a minute. The first is an **invariance** (what
+#   must not move the score), the second its counterpart (what must).
 # - A test that only looks whether "more sensitive layers get higher scores" cannot fail, for nobody knows which they are.
 
 # %% [markdown]

@@ -817,7 +817,7 @@ for width, value in zip(WIDTHS, accuracies, strict=True):
 # - **Drift is sharp.** It has a value for every text and every direction, rises at each step, and is far from its noise.
 # - **Accuracy is blunt.** A text counts only if it crosses the line. While the embeddings move far, some texts are lost and
 #   others are *won*, and only the balance shows. So an accuracy may rise with fewer bits; above, look at 3 and 2. By drift both
-#   are wrecks, and which of them gets more texts right is luck.
+#   are wrecks: the probe reads embeddings that it was never fitted to, and what it makes of them says nothing of quality.
 # - Blunt is not useless: it is the accuracy that somebody wanted. But "no loss of accuracy" on some hundred texts says
 #   only that the loss is below a few per cent.
 #
@@ -901,7 +901,7 @@ if minilm:
 # compression ratio. The command that measures all of it, and skips what is not there with a reason:
 #
 # ```
-# NANOQ_DATA=folder nanoq cptquant opt-tales minilm --epochs 1 --out grid.csv
+# NANOQ_DATA=folder nanoq cptquant opt-tales minilm --epochs 1 --lr 2e-3 --out grid.csv
 # ```
 #
 # Where the data are found, the next cell runs a small version for `opt-tales` (a minute or two). Otherwise it shows the committed
@@ -942,8 +942,9 @@ print(*(f"{row['model']}, {row['task']}: {row['skipped']}" for row in grid_rows 
 #   is above its number of tokens (1,024 for `opt-tales`), which is worse than guessing: there rounding may even *help*.
 # - **Equal bytes.** CMPQ, PMPQ and TDMPQ come out at different sizes. A row that is smaller *and* worse is no loser, and one
 #   that is larger and better no winner. But one that is larger and *worse* has lost; notebook 13 compared the rest.
-# - **The unit.** Is `opt-tales`, tuned for one pass over WikiText-2, better than OPT-125M with its 27.65? You have seen why
-#   nobody can tell from a perplexity for each of its 1,024 tokens (section 4).
+# - **The unit.** Is `opt-tales`, which had read the first 90 % of WikiText-2's validation split once and was measured on the
+#   last 10 %, better than OPT-125M with its 27.65? Nobody can tell: that is another text (the test split), and perplexity for
+#   each of its 1,024 tokens is another question (section 4).
 #
 # - **Speed** is that of all layers at one token, on the machine that measured; below 1 is *slower* than float32 (notebook 09).
 #
