@@ -184,6 +184,21 @@ def mean_delta(rows: Sequence[Measured]) -> float:
     return sum(row.delta_nats for row in rows) / len(rows)
 
 
+def beats(rows: Sequence[Measured], method: str, other: str, budget: float) -> bool:
+    """Whether a method is surely better than another: in every seed its interval ends before the other's begins.
+
+    Strict: both intervals are of differences from the original on the same windows, so that their luck is shared and
+    the difference of the two would be surer than either.
+
+    Raises:
+        ValueError: if one of them was not measured under this budget, or not with the same seeds.
+    """
+    mine, theirs = (by_budget(rows, name).get(budget, []) for name in (method, other))
+    if not mine or {row.seed for row in mine} != {row.seed for row in theirs}:
+        raise ValueError(f"'{method}' and '{other}' were not both measured at {budget} bits with the same seeds")
+    return all(row.ci_high < next(r.ci_low for r in theirs if r.seed == row.seed) for row in mine)
+
+
 def uniform_at(rows: Sequence[Measured], linear_bytes: float) -> float:
     """The added loss of uniform widths at any size: the mean of the seeds, its logarithm interpolated in bytes."""
     known = by_budget(rows, "uniform").values()

@@ -1,0 +1,560 @@
+"""Exercises of notebook 13, the showdown: what counts as better, and the tests that would have caught each bug.
+
+In most of them the learner writes a *test*: a function that is handed an implementation and says whether it is right.
+The cases are good and bad implementations; a mistake is a test that lets a bad one through, or fails a good one.
+"""
+
+from copy import deepcopy
+from itertools import combinations, combinations_with_replacement, pairwise, permutations
+
+import torch
+from torch import nn
+
+from nanoq.teach.check import Exercise, Mistake
+
+# ---- 13.verdict ----
+
+
+def _verdict(a, b, wins=None):
+    wins = wins or (lambda mine, theirs: all(x[2] < y[1] for x, y in zip(mine, theirs, strict=True)))
+    return "a" if wins(a, b) else "b" if wins(b, a) else "open"
+
+
+def _by_mean(mine, theirs):
+    return sum(x[0] for x in mine) < sum(y[0] for y in theirs)
+
+
+def _any_seed(mine, theirs):
+    return any(x[2] < y[1] for x, y in zip(mine, theirs, strict=True))
+
+
+def _points(mine, theirs):
+    return all(x[0] < y[0] for x, y in zip(mine, theirs, strict=True))
+
+
+def _across(mine, theirs):
+    return max(x[2] for x in mine) < min(y[1] for y in theirs)
+
+
+_RACES = [
+    ([(0.020, 0.018, 0.022)] * 3, [(0.030, 0.027, 0.033)] * 3),
+    ([(0.050, 0.046, 0.054)] * 3, [(0.030, 0.027, 0.033)] * 3),
+    ([(0.020, 0.017, 0.023)] * 3, [(0.022, 0.019, 0.025)] * 3),  # every point, no interval
+    ([(0.020, 0.018, 0.022)] * 2 + [(0.031, 0.028, 0.034)], [(0.030, 0.027, 0.033)] * 3),  # two of three
+    # within each seed apart, though the seeds differ from each other by more
+    ([(0.02, 0.018, 0.022), (0.03, 0.028, 0.032), (0.04, 0.038, 0.042)],
+     [(0.025, 0.023, 0.027), (0.035, 0.033, 0.037), (0.045, 0.043, 0.047)]),
+]  # fmt: skip
+
+# ---- 13.worth ----
+
+
+def _worth(a, b, bits):
+    return a * (4.0 ** -(bits + 1) - 4.0**-bits) + b * (4.0 ** -(bits - 1) - 4.0**-bits)
+
+
+# ---- 13.possible ----
+
+
+def _possible(claimed, base, widths):
+    return base / max(widths) <= claimed <= base / min(widths)
+
+
+# ---- 13.attainable ----
+
+
+def _sums(blocks, widths):
+    return [sum(mix) for mix in combinations_with_replacement(widths, blocks)]
+
+
+def _attainable(blocks, widths, base):
+    return [base * blocks / total for total in sorted(set(_sums(blocks, widths)), reverse=True)]
+
+
+def _mean_of_ratios(blocks, widths, base):
+    mixes = combinations_with_replacement(widths, blocks)
+    return sorted({round(sum(base / width for width in mix) / blocks, 9) for mix in mixes})
+
+
+def _none_empty(blocks, widths, base):
+    mixes = combinations_with_replacement(widths, blocks)
+    totals = {sum(mix) for mix in mixes if set(mix) == set(widths)}
+    return [base * blocks / total for total in sorted(totals, reverse=True)]
+
+
+# ---- 13.upright ----
+
+
+def _ratio(original, quantized):
+    return original / quantized
+
+
+def _turned_ratio(original, quantized):
+    return quantized / original
+
+
+def _reduction(original, quantized):
+    return 100 * (1 - quantized / original)
+
+
+def _turned_reduction(original, quantized):
+    return 100 * (1 - original / quantized)
+
+
+# ---- 13.duplicates ----
+
+
+def _duplicates(table, same=lambda a, b: a == b):
+    return [(a, b) for a, b in combinations(table, 2) if same(table[a], table[b])]
+
+
+def _neighbours(table):
+    return [(a, b) for a, b in pairwise(table) if table[a] == table[b]]
+
+
+def _both_ways(table):
+    return [(a, b) for a, b in permutations(table, 2) if table[a] == table[b]]
+
+
+def _with_themselves(table):
+    return [(a, b) for a, b in combinations_with_replacement(table, 2) if table[a] == table[b]]
+
+
+_TABLES = [
+    ({"small": (4.0, 3.0, 2.0), "medium": (3.5, 3.0, 2.5), "large": (4.0, 3.0, 2.0)},),
+    ({"small": (4.0, 3.0, 2.0), "medium": (2.0, 3.0, 4.0), "large": (4.1, 3.1, 2.1)},),
+    ({"one": (4.33, 3.85, 3.14), "two": (4.33, 3.85, 3.14), "three": (4.33, 3.85, 3.14)},),
+]
+
+# ---- 13.replaced ----
+
+
+class Tiny(nn.Module):
+    """Two blocks of two layers, and a head: names with dots, and one without. Reads (N, 4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential() for _ in range(2))
+        for block in self.blocks:
+            block.add_module("up", nn.Linear(4, 8))
+            block.add_module("down", nn.Linear(8, 4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        """(N, 4) -> (N, 3)."""
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+def _by_parent(model, name, new):
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, new)
+
+
+def _by_set_submodule(model, name, new):
+    model.set_submodule(name, new)
+
+
+def _by_setattr(model, name, new):
+    setattr(model, name, new)
+
+
+def _in_a_copy(model, name, new):
+    deepcopy(model).set_submodule(name, new)
+
+
+def _without_dots_only(model, name, new):
+    if "." not in name:
+        setattr(model, name, new)
+
+
+def _replaced(replace, model, name):
+    calls, new = [], deepcopy(model.get_submodule(name))
+    new.register_forward_hook(lambda *_: calls.append(name))
+    replace(model, name, new)
+    model(torch.ones(1, 4))
+    return bool(calls)
+
+
+def _is_there(find):
+    def test(replace, model, name):
+        new = deepcopy(model.get_submodule(name))
+        replace(model, name, new)
+        return find(model, name, new)
+    return test
+
+
+def _runs(replace, model, name):
+    replace(model, name, deepcopy(model.get_submodule(name)))
+    return model(torch.ones(1, 4)).shape == (1, 3)
+
+
+# ---- 13.ordered ----
+
+
+def _assign(order):
+    """An implementation: order(scores, labels) lists the labels, the one for 16 bits first."""
+    def assign(scores, labels):
+        width = dict(zip(order(scores, labels), (16, 8, 4), strict=True))
+        return [width[label] for label in labels]
+    return assign
+
+
+def _means(scores, labels):
+    groups = {label: [s for s, own in zip(scores, labels, strict=True) if own == label] for label in set(labels)}
+    return {label: sum(group) / len(group) for label, group in groups.items()}
+
+
+def _descending(scores, labels):
+    means = _means(scores, labels)
+    return sorted(means, key=means.get, reverse=True)
+
+
+def _label_zero(scores, labels):
+    return [16 if label == 0 else 8 for label in labels]
+
+
+_right, _labels_up = _assign(_descending), _assign(lambda scores, labels: sorted(set(labels)))
+_labels_down = _assign(lambda scores, labels: sorted(set(labels), reverse=True))
+_least_first = _assign(lambda scores, labels: _descending(scores, labels)[::-1])
+_SCORES, _GROUPS = [9.0, 9.2, 5.0, 1.0, 1.3], [0, 0, 1, 2, 2]
+_WANTED = [16, 16, 8, 4, 4]
+
+
+def _ordered(assign):
+    return all(assign(_SCORES, [names[group] for group in _GROUPS]) == _WANTED for names in permutations(range(3)))
+
+
+# ---- 13.accuracy ----
+
+
+def _of_words(logits, labels, words):
+    return float((logits[:, -1, words].argmax(-1) == labels).float().mean())
+
+
+def _over_vocabulary(logits, labels, words):
+    return float((logits.argmax(-1) == labels[:, None]).float().mean())
+
+
+def _last_over_vocabulary(logits, labels, words):
+    return float((logits[:, -1].argmax(-1) == labels).float().mean())
+
+
+def _always_right(logits, labels, words):
+    return 1.0
+
+
+def _never_right(logits, labels, words):
+    return 0.0
+
+
+def _turned(logits, labels, words):
+    return 1 - _of_words(logits, labels, words)
+
+
+def _reviews(right, words=(7, 4), labels=(0, 1, 1, 0)):
+    """Logits (4, 3, 10) that prefer the right word, or the wrong one, at the end."""
+    labels, words = torch.tensor(labels), torch.tensor(words)
+    logits = torch.zeros(4, 3, 10)
+    chosen = words[labels if right else 1 - labels]
+    logits[torch.arange(4), -1, chosen] = 5.0
+    return logits, labels, words
+
+
+def _fair(accuracy):
+    return accuracy(*_reviews(True)) == 1 and accuracy(*_reviews(False)) == 0
+
+
+# ---- 13.kept ----
+
+
+def _all(parts, score):
+    return {part: score(part) for part in parts}
+
+
+def _under_the_last(parts, score):
+    results = {}
+    for part in parts:
+        value = score(part)
+    results[part] = value
+    return results
+
+
+def _all_but_the_last(parts, score):
+    return {part: score(part) for part in parts[:-1]}
+
+
+def _same_for_all(parts, score):
+    for part in parts:
+        value = score(part)
+    return dict.fromkeys(parts, value)
+
+
+def _summed_up(parts, score):
+    results, value = {}, 0.0
+    for part in parts:
+        value += score(part)
+        results[part] = value
+    return results
+
+
+_VALUES = {"blocks.0": 3.0, "blocks.1": 1.0, "blocks.2": 2.0}
+
+
+def _kept(score_all):
+    return score_all(list(_VALUES), _VALUES.get) == _VALUES
+
+
+EXERCISES = [
+    Exercise(
+        id="13.verdict",
+        points=2,
+        reference=_verdict,
+        cases=_RACES,
+        mistakes=[
+            Mistake(
+                lambda a, b: _verdict(a, b, _by_mean),
+                "a mean alone always has a winner. Where do the intervals come in?",
+            ),
+            Mistake(
+                lambda a, b: _verdict(a, b, _points),
+                "the same sign in every seed, but all three meet the same held-out windows and share their luck.",
+            ),
+            Mistake(
+                lambda a, b: _verdict(a, b, _any_seed),
+                "one seed is enough for that test, and with three seeds there are three chances to be lucky.",
+            ),
+            Mistake(
+                lambda a, b: _verdict(a, b, _across),
+                "seed 0 of one is compared with seed 2 of the other: the two met different calibration texts.",
+            ),
+            Mistake(
+                lambda a, b: {"a": "b", "b": "a", "open": "open"}[_verdict(a, b)],
+                "the numbers are added loss: less is better.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.worth",
+        reference=_worth,
+        cases=[(1.0, 1.0, 3), (4.0, 1.0, 3), (10.0, 1.0, 4), (2.0, 0.5, 2)],
+        mistakes=[
+            Mistake(
+                lambda a, b, bits: (b - a) * 4.0**-bits,
+                "that is the difference of what they lose now. What does each lose at its *new* width?",
+            ),
+            Mistake(
+                lambda a, b, bits: a * (4.0 ** -(bits + 1) - 4.0**-bits),
+                "the bit came from somewhere: what does b lose?",
+            ),
+            Mistake(
+                lambda a, b, bits: -_worth(a, b, bits),
+                "the sign: after minus before, so that a gain is negative.",
+            ),
+            Mistake(
+                lambda a, b, bits: a * (2.0 ** -(bits + 1) - 2.0**-bits) + b * (2.0 ** -(bits - 1) - 2.0**-bits),
+                "a bit halves the step; the damage goes with the *square* of the step.",
+            ),
+            Mistake(
+                lambda a, b, bits: a * 4.0 ** -(bits + 1) + b * 4.0 ** -(bits - 1),
+                "that is the damage afterwards. How much of it was there before?",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.possible",
+        reference=_possible,
+        cases=[(4.53, 16, (16, 8, 4)), (4.53, 32, (16, 8, 4)), (2.35, 32, (16,)), (2.0, 32, (16,)),
+               (1.5, 32, (16, 8, 4)), (3.2, 32, (16, 8, 4)), (4.0, 16, (16, 8, 4)), (9.0, 32, (16, 8, 4))],
+        mistakes=[
+            Mistake(
+                lambda claimed, base, widths: claimed <= base / min(widths),
+                "there is a lower end too: with every layer at its widest the model still shrinks.",
+            ),
+            Mistake(
+                lambda claimed, base, widths: any(abs(claimed - base / width) < 1e-9 for width in widths),
+                "that allows only models of one width; layers may have different ones.",
+            ),
+            Mistake(
+                lambda claimed, base, widths: 32 / max(widths) <= claimed <= 32 / min(widths),
+                "the base is an argument: against float16 the same model has half the ratio.",
+            ),
+            Mistake(
+                lambda claimed, base, widths: base / min(widths) <= claimed <= base / max(widths),
+                "the *smallest* width gives the *largest* ratio.",
+            ),
+            Mistake(
+                lambda claimed, base, widths: base / max(widths) < claimed < base / min(widths),
+                "the ends can be reached: a cast to float16 is exactly 2.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.attainable",
+        points=2,
+        reference=_attainable,
+        cases=[(2, (16, 8, 4), 32), (3, (16, 8, 4), 16), (4, (8, 4), 32), (24, (16, 8, 4), 32)],
+        mistakes=[
+            Mistake(
+                _mean_of_ratios,
+                "a mean of ratios is not the ratio of the whole: add bytes, then divide.",
+            ),
+            Mistake(
+                _none_empty,
+                "nobody says that each width is used; a cluster may stay empty here.",
+            ),
+            Mistake(
+                lambda blocks, widths, base: _attainable(blocks, widths, base)[::-1],
+                "ascending, please: the most bits first.",
+            ),
+            Mistake(
+                lambda blocks, widths, base: sorted(base * blocks / total for total in _sums(blocks, widths)),
+                "different mixes can have the same size; list each ratio once.",
+            ),
+            Mistake(
+                lambda blocks, widths, base: sorted(base / width for width in widths),
+                "those are the models of one width.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.upright",
+        reference=lambda ratio, reduction: ratio(400, 100) == 4 and reduction(400, 100) == 75,
+        cases=[(_ratio, _reduction), (_turned_ratio, _reduction), (_ratio, _turned_reduction),
+               (_turned_ratio, _turned_reduction)],
+        mistakes=[
+            Mistake(
+                lambda ratio, reduction: ratio(100, 100) == 1 and reduction(100, 100) == 0,
+                "with equal sizes up and down look the same.",
+            ),
+            Mistake(
+                lambda ratio, reduction: ratio(400, 100) > 1,
+                "the second formula is not looked at.",
+            ),
+            Mistake(
+                lambda ratio, reduction: reduction(400, 100) > 0,
+                "the first formula is not looked at.",
+            ),
+            Mistake(
+                lambda ratio, reduction: ratio(400, 100) > 1 or reduction(400, 100) > 0,
+                "one right formula is enough for that test.",
+            ),
+            Mistake(
+                lambda ratio, reduction: ratio(100, 400) > 1 and reduction(100, 400) > 0,
+                "the arguments: the original, which is larger, comes first. This test asks for the bug.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.duplicates",
+        reference=_duplicates,
+        cases=_TABLES,
+        mistakes=[
+            Mistake(_neighbours, "only neighbours are compared; a copied row may stand anywhere."),
+            Mistake(_both_ways, "each pair is there twice, (a, b) and (b, a)."),
+            Mistake(_with_themselves, "a row always equals itself."),
+            Mistake(
+                lambda table: _duplicates(table, lambda a, b: sorted(a) == sorted(b)),
+                "the same numbers in another order are no copy: compare column by column.",
+            ),
+            Mistake(
+                lambda table: _duplicates(table, lambda a, b: any(x == y for x, y in zip(a, b, strict=True))),
+                "one equal number happens by chance; the whole row is the suspicious thing.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.replaced",
+        points=2,
+        reference=_replaced,
+        cases=[(replace, Tiny(), name) for name in ("blocks.1.up", "head")
+               for replace in (_by_parent, _by_setattr, _by_set_submodule, _in_a_copy, _without_dots_only)],
+        mistakes=[
+            Mistake(
+                _is_there(lambda model, name, new: getattr(model, name, None) is new),
+                "setattr and getattr agree with each other, dots and all. Who asks the forward pass?",
+            ),
+            Mistake(
+                _is_there(lambda model, name, new: dict(model.named_modules()).get(name) is new),
+                "the list of modules has two entries of that name now, and yours is the one that nobody calls.",
+            ),
+            Mistake(_runs, "a model in which nothing was replaced runs as well, with outputs of the same shape."),
+            Mistake(
+                lambda replace, model, name: _replaced(replace, model, "head"),
+                "you tried it with the one name that has no dot. Take the name that you were given.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.ordered",
+        reference=_ordered,
+        cases=[(_right,), (_labels_up,), (_labels_down,), (_least_first,), (_label_zero,)],
+        mistakes=[
+            Mistake(
+                lambda assign: assign(_SCORES, _GROUPS) == _WANTED,
+                "K-means numbers its clusters as it likes, and this numbering happens to be the lucky one.",
+            ),
+            Mistake(
+                lambda assign: assign(_SCORES, [2 - group for group in _GROUPS]) == _WANTED,
+                "one numbering only, and there is an implementation that is lucky with it.",
+            ),
+            Mistake(
+                lambda assign: set(assign(_SCORES, [2, 2, 0, 1, 1])) == {16, 8, 4},
+                "all three widths occur; does each group have its own?",
+            ),
+            Mistake(
+                lambda assign: assign(_SCORES, _GROUPS)[0] == assign(_SCORES, _GROUPS)[1],
+                "members of a cluster share a width. Is it the right one?",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.accuracy",
+        points=2,
+        reference=_fair,
+        cases=[(_of_words,), (_over_vocabulary,), (_last_over_vocabulary,), (_always_right,), (_turned,),
+               (_never_right,)],
+        mistakes=[
+            Mistake(
+                lambda accuracy: accuracy(*_reviews(True, (0, 1))) == 1 and accuracy(*_reviews(False, (0, 1))) == 0,
+                "your words have the ids 0 and 1, so a word's id and a label are the same number: choose others.",
+            ),
+            Mistake(
+                lambda accuracy: accuracy(*_reviews(False)) == 0,
+                "who never finds an answer passes that. What must a perfect classifier get?",
+            ),
+            Mistake(
+                lambda accuracy: accuracy(*_reviews(True)) == 1,
+                "who always says 1 passes that. What must a classifier get that is always wrong?",
+            ),
+            Mistake(
+                lambda accuracy: 0 <= accuracy(*_reviews(True)) <= 1,
+                "every share lies in 0..1, the meaningless one too.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.kept",
+        reference=_kept,
+        cases=[(_all,), (_under_the_last,), (_same_for_all,), (_summed_up,), (_all_but_the_last,)],
+        mistakes=[
+            Mistake(
+                lambda score_all: score_all(["blocks.0"], _VALUES.get) == {"blocks.0": 3.0},
+                "with a single layer the first is the last: take at least two.",
+            ),
+            Mistake(
+                lambda score_all: len(score_all(list(_VALUES), _VALUES.get)) > 0,
+                "something came out; is it everything?",
+            ),
+            Mistake(
+                lambda score_all: list(score_all(list(_VALUES), _VALUES.get)) == list(_VALUES),
+                "all layers are there; does each have its own score?",
+            ),
+            Mistake(
+                lambda score_all: score_all(list(_VALUES), _VALUES.get).get("blocks.2") == 2.0,
+                "the last layer is the one that is always right here.",
+            ),
+        ],
+    ),
+]
