@@ -57,7 +57,15 @@ from nanoq.mixed import (
 from nanoq.quant import sample_windows
 from nanoq.teach import use_style
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.showdown import Correlation, Measured, plot_correlations, plot_showdown, read_rows
+from nanoq.teach.showdown import (
+    Correlation,
+    Measured,
+    Sensitivity,
+    plot_correlations,
+    plot_showdown,
+    read_rows,
+    values_of,
+)
 
 WIDTHS, CLUSTERS = (2, 3, 4, 8), (16, 8, 4)
 BUDGETS = (2.5, 3, 3.5, 4, 5)  # in bits: what a uniform model of that width takes, or the mean of its neighbours
@@ -129,19 +137,7 @@ def _flat(values: dict) -> Iterator[tuple[str, int | str, float]]:
             yield part, bits, cost
 
 
-def values_of(rows: list[dict], granularity: str, name: str, seed: int) -> dict:
-    """{part: score} or {part: {bits: cost}} as it was measured."""
-    values: dict = {}
-    for row in rows:
-        if (row["granularity"], row["score"], row["seed"]) == (granularity, name, str(seed)):
-            if row["bits"]:
-                values.setdefault(row["part"], {})[int(row["bits"])] = float(row["value"])
-            else:
-                values[row["part"]] = float(row["value"])
-    return values
-
-
-def correlations(rows: list[dict], seeds: Iterable[int]) -> Iterator[dict]:
+def correlations(rows: list[Sensitivity], seeds: Iterable[int]) -> Iterator[dict]:
     """Each score against each damage."""
     for granularity, (method, metric) in product(("linear", "block"), DAMAGE):
         damage = values_of(rows, granularity, f"damage {method} {metric}", 0)
@@ -157,7 +153,8 @@ def correlations(rows: list[dict], seeds: Iterable[int]) -> Iterator[dict]:
             yield where | {key: round(value, 4) for key, value in found.items()}
 
 
-def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor], rows: list[dict]) -> None:
+def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor],
+                 rows: list[Sensitivity]) -> None:
     """Models at equal bytes, and CPTQuant's clusters at what bytes they come to."""
     model = board.reference.model
     sizes, blocks = packed_sizes(model, (2, 3, 4, 5, 8, 16), "linear"), packed_sizes(model, CLUSTERS)
@@ -230,8 +227,9 @@ def main() -> None:
     held_out = windows(board.held_out, model.config.context, 48)
     scores = Table(folder / "sensitivity.csv", ("granularity", "score", "seed"))
     measure_scores(scores, model, calibration, held_out)
-    write_csv(folder / "correlations.csv", list(correlations(scores.rows, calibration)))
-    run_showdown(Table(folder / "showdown.csv", ("method", "budget", "seed")), board, calibration, scores.rows)
+    rows = read_rows(scores.path, Sensitivity)
+    write_csv(folder / "correlations.csv", list(correlations(rows, calibration)))
+    run_showdown(Table(folder / "showdown.csv", ("method", "budget", "seed")), board, calibration, rows)
     draw(folder, board.caption)
 
 
