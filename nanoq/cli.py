@@ -329,6 +329,8 @@ def cptquant(
             reasons.setdefault((row["model"], row["skipped"]), []).append(row["task"])
     for (model, reason), without in reasons.items():
         print(f"left out: {model} on {', '.join(without)}: {reason}")
+    if reasons:
+        print("what is missing here can come from the internet, or from the folder that NANOQ_DATA names: data/README.md")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')

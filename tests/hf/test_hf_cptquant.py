@@ -120,5 +120,5 @@ def test_the_command_prints_the_table_and_writes_all_of_it(tmp_path):
     result = CliRunner().invoke(app, ["cptquant", "bert", "--reviews", "8", "--out", str(tmp_path / "grid.csv")])
     assert result.exit_code == 0, result.exception
     assert "left out: bert on wikitext-2: a model of kind 'encoder'" in result.stdout
-    assert all(method in result.stdout for method in METHODS)
+    assert all(method in result.stdout for method in METHODS) and "the folder that NANOQ_DATA names" in result.stdout
     assert len((tmp_path / "grid.csv").read_text().splitlines()) == len(METHODS) + 2
