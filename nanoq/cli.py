@@ -330,7 +330,7 @@ def cptquant(
     for (model, reason), without in reasons.items():
         print(f"left out: {model} on {', '.join(without)}: {reason}")
     if reasons:
-        print("what is missing here can come from the internet, or from the folder that NANOQ_DATA names: data/README.md")
+        print("what is missing comes from the internet, or from the folder that NANOQ_DATA names: see data/README.md")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')

@@ -100,8 +100,8 @@ def rank_correlation(scores: dict[str, float], truth: dict[str, float]) -> RankC
 
     The interval is for layers as a sample of such layers: z = atanh(rho) has a standard error of
     sqrt((1 + rho**2 / 2) / (n - 3)) (Bonett and Wright 2000, Psychometrika 65). Six blocks show little: of their 720
-    orders one in ten has a rho beyond 0.77, this way or that. At a rho of exactly 1 the formula has no width, which is not
-    certainty.
+    orders one in ten has a rho beyond 0.77, this way or that. At a rho of exactly 1 the formula has no width, which is
+    not certainty.
 
     Raises:
         ValueError: if these are not the same layers, are fewer than 4, or have all the same score.
