@@ -68,7 +68,9 @@ def read_folder(name_or_path: str | Path, required: tuple[str, ...]) -> tuple[di
         raise ValueError(f"{folder / CARD} is not a nanoq card ({error}); copy or train the checkpoint again") from None
     missing = [key for key in (*required, "weights_sha256") if not isinstance(card, dict) or key not in card]
     if missing:
-        raise ValueError(f"{folder / CARD} is not a card of this kind: it lacks {', '.join(missing)}")
+        foreign = ("; it is a model of transformers, for nanoq.hf.load_hf, nanoq quantize and nanoq evaluate"
+                   if (folder / "config.json").is_file() else "")
+        raise ValueError(f"{folder / CARD} is not a card of this kind: it lacks {', '.join(missing)}{foreign}")
     if card.get("model_sha256", _model_sha256(card)) != _model_sha256(card):
         raise ValueError(f"{folder / CARD} is damaged: its config, characters or layers are not what was written")
     if sha256(folder / WEIGHTS) != card["weights_sha256"]:

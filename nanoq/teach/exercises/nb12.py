@@ -300,12 +300,12 @@ EXERCISES = [
     ),
     Exercise(
         id="12.swap",
-        reference=4.0,
+        reference=12.0,
         mistakes=[
-            Mistake(1.0, "at equal sensitivity a swap loses: the bit taken hurts more than the bit given helps."),
-            Mistake(2.0, "a bit halves the step, but the noise goes with the square of the step."),
-            Mistake(16.0, "that is the noise at 2 bits against 4; compare what each of the two blocks wins and loses."),
-            Mistake(3.0, "that is what the narrowed block loses, in units of its cost; what does the other win?"),
+            Mistake(4.0, "that is by the law of 4; 2 bits are worse than it says."),
+            Mistake(10.0, "that is what 2 bits cost against 3; compare the giver's loss with the taker's gain."),
+            Mistake(9.0, "that is what the giver loses, in units of its cost. What does the taker gain, in its own?"),
+            Mistake(40.0, "that is the cost at 2 bits against 4; compare what each of the two blocks wins and loses."),
         ],
     ),
     Exercise(
