@@ -295,7 +295,7 @@ def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int,
     return f"{speed:,.1f} reviews"
 
 
-@app.command(epilog="Example: NANOQ_DATA=../shared/data nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
+@app.command(epilog="Example: nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
 def cptquant(
     models: Annotated[list[str] | None, typer.Argument(
         help="minilm, opt-tales, folders or names on the hub; by default these two and the paper's.")] = None,
