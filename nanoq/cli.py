@@ -179,13 +179,14 @@ def quantize(
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
         calibration = None
-        if plan.needs_calibration or average_bits:
+        mixed = average_bits is not None
+        if mixed and (recipe or getattr(model, "kind", "causal-lm") != "causal-lm"):
+            raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
+                             "--recipe, and not for a model that predicts none")
+        if mixed or plan.needs_calibration:
             tokens = _encode(loaded, _corpus(loaded, corpus).train)
             calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
-        if average_bits:
-            if recipe or getattr(model, "kind", "causal-lm") != "causal-lm":
-                raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
-                                 "--recipe, and not for a model that predicts none")
+        if mixed:
             plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
         reports = quantize_model(model, plan, calibration)
         save = hf.save_hf_quantized if isinstance(loaded, hf.HFCheckpoint) else save_quantized
@@ -381,7 +382,7 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     with _one_line_errors():
         if checkpoint:
             if hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint):
-                card = hf.read_card(hf.weights_file(checkpoint).parent)
+                card = hf.card_of(checkpoint)
             else:
                 _, card = read_folder(checkpoint, required=("config",))
             card["layers"] = f"{len(card.get('layers', {}))} quantised"

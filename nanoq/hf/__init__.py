@@ -3,12 +3,12 @@
 from nanoq.hf.checkpoint import (
     KINDS,
     HFCheckpoint,
+    card_of,
     is_hugging_face,
     is_quantized,
     load_hf,
     load_hf_quantized,
     load_minilm,
-    read_card,
     save_hf_quantized,
     weights_file,
 )
@@ -27,7 +27,7 @@ from nanoq.hf.tasks import (
 )
 
 __all__ = [
-    "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "encode", "features", "fine_tune",
-    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_hf_quantized",
-    "load_minilm", "read_card", "reviews", "save_hf_quantized", "weights_file", "wikitext",
+    "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
+    "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
+    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]

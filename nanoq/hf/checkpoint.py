@@ -12,7 +12,7 @@ import torch
 
 from nanoq.files import data_dir
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
-from nanoq.lm.checkpoint import CARD, WEIGHTS, read_folder, write_folder
+from nanoq.lm.checkpoint import CARD, WEIGHTS, read_card, read_folder, write_folder
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.qlinear import packed_layouts, restore_layers
 from nanoq.quant.recipe import Recipe
@@ -66,7 +66,7 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
-    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | read_card(folder))
+    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
 
 
 def load_minilm() -> HFCheckpoint:
@@ -152,10 +152,14 @@ def is_hugging_face(name_or_path: str | Path) -> bool:
     return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
 
 
-def read_card(folder: Path | str | None) -> dict:
-    """What a folder's card says, if it has one: that of a shipped model, or of a quantised one."""
-    path = None if folder is None else Path(folder) / CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+def card_of(name_or_path: str | Path) -> dict:
+    """What the card of a model says, if it has one: of a shipped model, or of a quantised one.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    folder = _folder(name_or_path)
+    return read_card(folder) if folder and (folder / CARD).is_file() else {}
 
 
 def weights_file(name_or_path: str | Path) -> Path:
@@ -165,8 +169,7 @@ def weights_file(name_or_path: str | Path) -> Path:
 
 def is_quantized(name_or_path: str | Path) -> bool:
     """Whether a model of transformers is one that `save_hf_quantized` wrote."""
-    card = (_folder(name_or_path) or Path(name_or_path)) / CARD
-    return card.is_file() and '"layers":' in card.read_text(encoding="utf-8", errors="replace")
+    return "layers" in card_of(name_or_path)
 
 
 def _folder(name_or_path: str | Path) -> Path | None:

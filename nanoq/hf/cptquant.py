@@ -108,6 +108,7 @@ def grid(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effort | N
         except (FileNotFoundError, ValueError) as error:
             yield from (_skipped(name, task, _first_sentence(error)) for task in tasks)
             continue
+        sizes = packed_sizes(original.model, CLUSTERS)  # training changes no size
         for task_name in tasks:
             try:
                 checkpoint = deepcopy(original)
@@ -118,7 +119,8 @@ def grid(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effort | N
             base = task.items(checkpoint.model)
             for method in METHODS:
                 published = PUBLISHED.get((name, task_name), {}).get(method, "")
-                yield ({"model": name, "task": task_name, "method": method} | _measured(checkpoint, task, method, base)
+                found = _measured(checkpoint, task, method, base, sizes)
+                yield ({"model": name, "task": task_name, "method": method} | found
                        | {"published": published, "skipped": ""})
 
 
@@ -132,10 +134,11 @@ def _first_sentence(error: Exception) -> str:
     return str(error).split(". ")[0].split(": connect")[0]
 
 
-def _measured(checkpoint: HFCheckpoint, task: Task, method: str, base: Tensor) -> dict:
+def _measured(
+    checkpoint: HFCheckpoint, task: Task, method: str, base: Tensor, sizes: dict[str, dict[int, int]]
+) -> dict:
     """Quantise a copy, write it, and measure it."""
     widths = allocation(checkpoint.model, task, method)
-    sizes = packed_sizes(checkpoint.model, CLUSTERS)
     copy, recipe = deepcopy(checkpoint), recipe_of(widths, "nearest")
     quantize_model(copy.model, recipe)
     with tempfile.TemporaryDirectory() as folder:

@@ -62,11 +62,8 @@ def read_folder(name_or_path: str | Path, required: tuple[str, ...]) -> tuple[di
         ValueError: if a file is truncated, foreign, or does not belong to the other.
     """
     folder = find_checkpoint(name_or_path)
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or JSON nested without end
-        raise ValueError(f"{folder / CARD} is not a nanoq card ({error}); copy or train the checkpoint again") from None
-    missing = [key for key in (*required, "weights_sha256") if not isinstance(card, dict) or key not in card]
+    card = read_card(folder)
+    missing = [key for key in (*required, "weights_sha256") if key not in card]
     if missing:
         foreign = ("; it is a model of transformers, for nanoq.hf.load_hf, nanoq quantize and nanoq evaluate"
                    if (folder / "config.json").is_file() else "")
@@ -80,6 +77,19 @@ def read_folder(name_or_path: str | Path, required: tuple[str, ...]) -> tuple[di
             return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error})") from None
+
+
+def read_card(folder: Path) -> dict:
+    """What the card in a folder says; nothing if it holds something else than entries.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or JSON nested without end
+        raise ValueError(f"{folder / CARD} is not a nanoq card ({error}); copy or train the checkpoint again") from None
+    return card if isinstance(card, dict) else {}
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

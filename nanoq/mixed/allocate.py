@@ -4,7 +4,6 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 # ---- one score for each layer, and no say in the size ----
 
@@ -118,6 +117,8 @@ def integer_program(
     Raises:
         ValueError: if nothing fits the budget, the tables do not fit each other, or a number is none.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
+
     _check_tables(costs, sizes, budget)
     choices = [(name, width) for name, widths in costs.items() for width in widths]
     # Only what lies above the least of each layer is to be decided. HiGHS has absolute tolerances of about 1e-6: hence

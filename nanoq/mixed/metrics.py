@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-from scipy.stats import spearmanr
-
 
 def compression_ratio(original_bytes: float, quantized_bytes: float) -> float:
     """How many times smaller the model became: original / quantised, above 1 for one that shrank.
@@ -111,6 +109,8 @@ def rank_correlation(scores: dict[str, float], truth: dict[str, float]) -> RankC
     for values in (scores.values(), truth.values()):
         if len(set(values)) == 1 or any(map(math.isnan, values)):
             raise ValueError("there is no order: all layers have the same score, or one has NaN")
+    from scipy.stats import spearmanr  # slow to import
+
     rho = float(spearmanr(list(scores.values()), [truth[name] for name in scores]).statistic)
     if abs(rho) > 1 - 1e-12:
         return RankCorrelation(rho, rho, rho)

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from nanoq.lm.train import next_token_loss
@@ -11,7 +12,6 @@ from nanoq.mixed.parts import Loss, parts_of
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.recipe import LayerSpec, Recipe
-from nanoq.quant.rounding import nearest
 
 
 def packed_sizes(
@@ -26,7 +26,8 @@ def packed_sizes(
         if width == 16:
             return 2 * weight.numel()
         grid = LayerSpec(width, **spec).make_grid(weight, None)
-        tensors = packed_layer(layer, nearest(weight, grid), grid).buffers()
+        codes = torch.zeros(weight.shape, dtype=torch.uint8)  # which ones makes no difference to their size
+        tensors = packed_layer(layer, codes, grid).buffers()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return {part: {width: sum(size(layer, width) for layer in layers.values()) for width in bits}
             for part, layers in parts_of(model, granularity).items()}

@@ -1,6 +1,7 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 from tiny import make, make_tokenizer
@@ -77,11 +78,21 @@ def test_average_bits_make_a_mixed_recipe_of_a_causal_model(foreign, tmp_path):
         assert result.exit_code == 2 and "not for a model that predicts none" in " ".join(result.stderr.split())
         return
     assert result.exit_code == 0, result.exception
+    refused = run("quantize", foreign, "--average-bits", 0, "--context", 16, "--out", tmp_path / "none")
+    assert refused.exit_code == 2 and "average_bits must be in 2..8, not 0.0" in refused.stderr
     widths = {layout["bits"] for layout in hf.load_hf_quantized(tmp_path / "mixed").card["layers"].values()}
     assert len(widths) > 1
     for bits in (3, 4):
         ok("quantize", foreign, "--bits", bits, "--context", 16, "--out", tmp_path / str(bits))
     assert size(tmp_path / "3") < size(tmp_path / "mixed") < size(tmp_path / "4")
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate"])
+def test_a_damaged_card_is_one_line(command, foreign, tmp_path):
+    shutil.copytree(foreign, tmp_path / "model")
+    (tmp_path / "model" / "card.json").write_text("{")
+    result = run(command, tmp_path / "model")
+    assert result.exit_code == 2 and "card.json is not a nanoq card" in result.stderr
 
 
 def test_a_model_takes_a_text_of_ones_own(text, tmp_path):
