@@ -9,7 +9,7 @@ from nanoq.lm.train import next_token_loss
 from nanoq.mixed.allocate import integer_program
 from nanoq.mixed.baselines import gptq_error
 from nanoq.mixed.parts import Loss, parts_of
-from nanoq.quant.layers import weight_matrix
+from nanoq.quant.layers import naming, weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.recipe import LayerSpec, Recipe
 
@@ -21,15 +21,16 @@ def packed_sizes(
 
     They are those of layers that were packed, on the grid that `spec` gives (fields of `LayerSpec`); 16 is float16.
     """
-    def size(layer: nn.Module, width: int) -> int:
+    def size(name: str, layer: nn.Module, width: int) -> int:
         weight = weight_matrix(layer)
         if width == 16:
             return 2 * weight.numel()
-        grid = LayerSpec(width, **spec).make_grid(weight, None)
+        with naming(name):
+            grid = LayerSpec(width, **spec).make_grid(weight, None)
         codes = torch.zeros(weight.shape, dtype=torch.uint8)  # which ones makes no difference to their size
         tensors = packed_layer(layer, codes, grid).buffers()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return {part: {width: sum(size(layer, width) for layer in layers.values()) for width in bits}
+    return {part: {width: sum(size(name, layer, width) for name, layer in layers.items()) for width in bits}
             for part, layers in parts_of(model, granularity).items()}
 
 
@@ -43,6 +44,8 @@ def budget_of(sizes: dict[str, dict[int, int]], bits: float) -> int:
     Raises:
         ValueError: if a width is needed that the sizes do not have.
     """
+    if not math.isfinite(bits):
+        raise ValueError(f"a budget needs a number of bits, not {bits!r}")
     low, high = math.floor(bits), math.ceil(bits)
     for width in (low, high):
         if not all(width in widths for widths in sizes.values()):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -57,6 +59,17 @@ def test_a_budget_is_the_bytes_of_one_width_or_lies_between_two():
     assert budget_of(sizes, 3.25) == three + (four - three) // 4
     with pytest.raises(ValueError, match="a budget of 4.5 bits needs the sizes at 4 and 5 bits"):
         budget_of(sizes, 4.5)
+    for bits in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="a budget needs a number of bits"):
+            budget_of(sizes, bits)
+
+
+def test_a_weight_that_no_grid_covers_is_named():
+    model = small()
+    with torch.no_grad():
+        linear_layers(model)["blocks.1.mlp.up"].weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"blocks.1.mlp.up: the weight holds NaN or infinity"):
+        packed_sizes(model)
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
