@@ -29,6 +29,7 @@ from nanoq.quant.quantize import (
 )
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import nearest, refit_scale
+from nanoq.quant.spaces import power_law_grid, power_of_two_grid
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
     "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "choose_backend", "convert_qat",
     "distillation_loss", "dynamic_grid", "export_gguf", "export_gptq", "fake_quantizers", "gptq", "import_gptq",
     "linear_layers", "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes",
-    "plant_outliers", "prepare_qat", "quantize_layer", "quantize_model", "quantized_activations", "refit_scale",
-    "round_activations", "sample_windows", "save_quantized", "smooth", "ternary_grid", "trit_bytes", "unpack",
-    "unpack_trits", "use_backend", "weight_matrix",
+    "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model",
+    "quantized_activations", "refit_scale", "round_activations", "sample_windows", "save_quantized", "smooth",
+    "ternary_grid", "trit_bytes", "unpack", "unpack_trits", "use_backend", "weight_matrix",
 ]

@@ -67,7 +67,7 @@ def gptq(
     if not stats.gram.diagonal().any():
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
-    order, pull, used = _factored(stats, damping, act_order)
+    order, pull, _, used = factored(stats, damping, act_order)
     if used != damping:
         warnings.warn(f"the Hessian is singular at damping {damping:g}; using {used:g}", stacklevel=2)
     walk = _Walk(weight.to(pull.dtype), grid, order)
@@ -107,7 +107,7 @@ def dynamic_grid(
     _check(weight, stats, damping)
     if not stats.gram.diagonal().any():
         return grid
-    _, pull, _ = _factored(stats, damping, act_order=False)
+    _, pull, _, _ = factored(stats, damping)
     original = weight.cpu().T.to(pull.dtype)  # (in, out)
     error, grids = torch.zeros_like(original), []
     for start in range(0, len(original), group_size):
@@ -134,10 +134,10 @@ def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
                       stacklevel=3)
 
 
-def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tensor, Tensor, float]:
-    """The order of the columns (in,); C_jk / C_kk (in, in) of the factor C in that order; the damping that it took.
+def factored(stats: LayerStats, damping: float, act_order: bool = False) -> tuple[Tensor, Tensor, Tensor, float]:
+    """The order of the columns (in,); C_jk / C_kk (in, in) of the factor C in that order, and C_kk (in,); the damping.
 
-    They are kept for the other layers that read the same input.
+    The damping is what it took to factor. All are kept for the other layers that read the same input.
     """
     key = damping, act_order
     if key not in stats.factored or stats.factored[key][0] is not stats.gram:
@@ -147,8 +147,8 @@ def _factored(stats: LayerStats, damping: float, act_order: bool) -> tuple[Tenso
     return stats.factored[key][1:]
 
 
-def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tuple[Tensor, float]:
-    """C_jk / C_kk (in, in) of the upper triangular C with C C^T = H, and the damping that it took.
+def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tuple[Tensor, Tensor, float]:
+    """C_jk / C_kk (in, in) and C_kk (in,) of the upper triangular C with C C^T = H, and the damping that it took.
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
@@ -159,7 +159,8 @@ def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tup
         lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
         if not failed:
             factor = lower.flip(0, 1)
-            return factor.div_(factor.diagonal().clone()), share
+            diagonal = factor.diagonal().clone()
+            return factor.div_(diagonal), diagonal, share
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
 
 

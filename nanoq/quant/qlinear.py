@@ -153,7 +153,13 @@ def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
 
 
 def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
-    """The packed layer of a layout and tensors that were read from a file."""
+    """The packed layer of a layout and tensors that were read from a file.
+
+    Raises:
+        ValueError: if it is a layer of `nanoq.compress`.
+    """
+    if "kind" in layout:
+        raise ValueError(f"a layer of the kind '{layout['kind']}' is read by nanoq.compress.load_compressed")
     return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
 
 

@@ -14,6 +14,7 @@ from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.rounding import nearest
+from nanoq.quant.spaces import power_law_grid, power_of_two_grid
 from nanoq.quant.ternary import ternary_grid
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
@@ -22,6 +23,7 @@ from nanoq.quant.ternary import ternary_grid
 # are called as method(block, grids, data, **method_options).
 GRIDS: dict[str, Callable[..., Grid]] = {
     "affine": affine_grid, "affine-dynamic": dynamic_grid, "ternary": ternary_grid,
+    "power-of-two": power_of_two_grid, "power-law": power_law_grid,
 } | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
 BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"brecq": brecq}

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from nanoq.compress import load_compressed, save_compressed
 from nanoq.files import atomic_path, write_csv
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of
@@ -92,6 +93,14 @@ class Leaderboard:
             path = save_quantized(folder or temporary, checkpoint, recipe)
             size = (path / WEIGHTS).stat().st_size
             model = load_quantized(path).model.to(self.device)
+        return self.add_model(method, bits, model, size)
+
+    def add_compressed(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
+        """Save a checkpoint compressed by `nanoq.compress` (to `folder`), and measure what the loaded file gives."""
+        with tempfile.TemporaryDirectory() as temporary:
+            path = save_compressed(folder or temporary, checkpoint)
+            size = (path / WEIGHTS).stat().st_size
+            model = load_compressed(path).model.to(self.device)
         return self.add_model(method, bits, model, size)
 
     def add_model(self, method: str, bits: float, model: nn.Module, size: int) -> Row:

@@ -1,0 +1,44 @@
+"""Distillation: a smaller model that learns from what a larger one predicts, rather than from the text alone."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from nanoq.compress.structure import remove_blocks
+from nanoq.lm.evaluate import evenly_spread
+from nanoq.lm.model import GPT
+from nanoq.quant.qat import distillation_loss
+
+
+def student_of(teacher: GPT, layers: int) -> GPT:
+    """A copy of the teacher with some of its blocks, evenly spread (DistilBERT, Sanh et al. 2019, arXiv 1910.01108).
+
+    Raises:
+        ValueError: if it has not as many blocks.
+    """
+    there = len(teacher.blocks)
+    if layers not in range(1, there + 1):
+        raise ValueError(f"a student of {layers!r} blocks cannot be made of a teacher with {there}")
+    kept = evenly_spread(there, layers).tolist()
+    return remove_blocks(deepcopy(teacher), set(range(there)) - set(kept))
+
+
+def distillation(
+    teacher: GPT, temperature: float = 1.0, share: float = 1.0
+) -> Callable[[GPT, Tensor], Tensor]:
+    """What `nanoq.lm.train.train` is to make small as `loss_of`: `distillation_loss` on windows (B, T + 1).
+
+    Args:
+        teacher: stays as it is.
+        temperature: that both models' logits are divided by.
+        share: of the teacher in the loss; the rest is the text's own next tokens.
+    """
+    teacher.eval()
+
+    def loss_of(student: GPT, rows: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = teacher(rows[:, :-1])
+        return distillation_loss(student(rows[:, :-1]), target, rows[:, 1:], temperature, share)
+    return loss_of

@@ -1,0 +1,122 @@
+"""The walk through a model: block by block, each layer changed on what the changed blocks before it give it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
+from nanoq.compress.lowrank import low_rank, rank_for
+from nanoq.compress.prune import prune
+from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.quant.layers import naming
+from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.recipe import LayerSpec
+
+Change = Callable[[str, nn.Module, LayerStats | None], nn.Module]
+
+
+@torch.no_grad()
+def compress_model(model: nn.Module, change: Change, calibration: Tensor | None = None, batch: int = 16) -> nn.Module:
+    """Change every linear layer of a model, in place, and give the model back in evaluation mode.
+
+    Args:
+        model: has `blocks`, and `embed`, which maps tokens to the hidden states that enter the first block.
+        change: what to do: `pruning`, `thinning`, `packing`, or a function of a layer's name, the layer (`nn.Linear`,
+            or `QuantLinear` in a quantised model) and the statistics of its inputs (None without calibration) that
+            gives the layer to put in its place.
+        calibration: windows (W, T) of training text.
+        batch: windows that go through a block at once.
+
+    Raises:
+        ValueError: what is wrong with a layer, by its name. The model may then be partly changed: load it again.
+    """
+    model.eval()
+    layers = {f"blocks.{name}": layer for name, layer in model.blocks.named_modules()
+              if isinstance(layer, (nn.Linear, QuantLinear))}
+    hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
+    for index, block in enumerate(model.blocks):
+        mine = {name: layer for name, layer in layers.items() if name.startswith(f"blocks.{index}.")}
+        with observe(mine if hidden else {}) as stats:
+            for x in hidden:
+                block(x)
+        for name, layer in mine.items():
+            with naming(name):
+                model.set_submodule(name, change(name, layer, stats.get(name)))
+        hidden = [block(x) for x in hidden]
+    return model
+
+
+def pruning(method: str = "sparsegpt", sparsity: float = 0.5, pattern: str = "row", spec: LayerSpec | None = None,
+            pack: bool = True) -> Change:
+    """Change layers by `prune`.
+
+    Args:
+        method: a name in `SCORES`, or "sparsegpt".
+        sparsity: as in `mask`.
+        pattern: as in `mask`.
+        spec: whose grid the weights that stay are rounded to; None leaves them in float16.
+        pack: whether layers become sparse ones; otherwise they stay `nn.Linear` with zeros, to be trained or pruned on.
+    """
+    def change(_, layer: nn.Module, stats: LayerStats | None) -> nn.Module:
+        weight = _weight(layer)
+        grid = spec.make_grid(weight, stats) if spec else None
+        pruned = prune(weight, stats, grid, method=method, sparsity=sparsity, pattern=pattern)
+        if grid is not None:
+            return SparseQuantLinear.of(pruned, grid, layer.bias)
+        if pack:
+            return SparseLinear.of(pruned, layer.bias)
+        layer.weight.copy_(pruned)
+        return layer
+    return change
+
+
+def packing(_, layer: nn.Module, stats: LayerStats | None = None) -> SparseLinear:
+    """A change for `compress_model`: what is 0 already is not stored any more."""
+    return SparseLinear.of(_weight(layer), layer.bias)
+
+
+def thinning(share: float, aware: bool = True) -> Change:
+    """Change layers into two thin ones with a share of their numbers, by `low_rank`; `aware` of the inputs or not."""
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie in (0, 1), not {share!r}")
+
+    def change(_, layer: nn.Module, stats: LayerStats | None) -> LowRankLinear:
+        weight = _weight(layer)
+        return LowRankLinear(*low_rank(weight, rank_for(weight.shape, share), stats if aware else None), layer.bias)
+    return change
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    """The weight (out, in) of a linear layer in float32."""
+    if not isinstance(layer, nn.Linear):
+        raise ValueError("the layer is quantised already: compress a model first, or in one walk with its grid")
+    return layer.weight.detach().float()
+
+
+def add_adapters(model: nn.Module, rank: int, original: nn.Module | None = None,
+                 calibration: Tensor | None = None) -> nn.Module:
+    """Put a thin correction beside each packed layer of a quantised model, in place; only these are left to train.
+
+    Args:
+        model: quantised by `nanoq.quant.quantize_model`.
+        rank: of the corrections.
+        original: the model before; the corrections then start at the best low-rank part of the rounding error
+            (`AdapterLinear.of`) instead of at 0.
+        calibration: windows (W, T), so that "best" is meant for the outputs.
+
+    Raises:
+        ValueError: if a layer is not quantised.
+    """
+    def change(name: str, layer: nn.Module, stats: LayerStats | None) -> AdapterLinear:
+        if not isinstance(layer, QuantLinear):
+            raise ValueError("the layer is not quantised: adapters stand beside packed layers")
+        target = None if original is None else original.get_submodule(name).weight.detach()
+        return AdapterLinear.of(layer, rank, target, stats)
+    compress_model(model, change, calibration)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, AdapterLinear):
+            module.adapter.requires_grad_(True)
+    return model

@@ -1,0 +1,54 @@
+"""Compressed models in files: what was pruned is not there, what is thin stays thin, what is packed packed."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from nanoq.compress.layers import below, restored
+from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
+from nanoq.lm.model import GPT
+from nanoq.quant.layers import linear_layers
+from nanoq.quant.qlinear import as_float16
+
+
+def save_compressed(folder: Path | str, checkpoint: Checkpoint, **facts) -> Path:
+    """Write a checkpoint whose layers were compressed in any way; every parameter goes to float16.
+
+    `load_compressed` gives a model with the logits of this one, once its parameters are rounded to float16.
+
+    Raises:
+        ValueError: if float16 cannot hold a parameter.
+    """
+    model = checkpoint.model
+    parameters = dict(model.named_parameters())
+    tensors = {name: as_float16(name, t) if name in parameters else t for name, t in model.state_dict().items()}
+    card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
+    card |= {"config": asdict(model.config), "layers": _layouts(model)} | facts
+    return write_folder(folder, tensors, card)
+
+
+def _layouts(model: GPT) -> dict[str, dict]:
+    """The layout of every layer that is not what the model's configuration gives, by name."""
+    own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
+    own = {name: layout for name, layout in own.items() if not any(name.startswith(f"{other}.") for other in own)}
+    whole = linear_layers(GPT(model.config))
+    dense = {name: {"kind": "dense"} for name, layer in linear_layers(model).items()
+             if name in whole and name not in own and layer.weight.shape != whole[name].weight.shape}
+    return own | dense
+
+
+def load_compressed(name_or_path: str | Path) -> Checkpoint:
+    """Load what `save_compressed` or `nanoq.quant.save_quantized` wrote, or a checkpoint that is not compressed at all.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, or its weights do not fit its card.
+    """
+    tensors, card = read_folder(name_or_path, required=("config", "characters"))
+    model, tokenizer = build_model(card, name_or_path)
+    try:
+        for name, layout in card.get("layers", {}).items():
+            model.set_submodule(name, restored(layout, below(name, tensors)))
+        model.load_state_dict(tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the weights of '{name_or_path}' do not fit its card: {error}") from None
+    return Checkpoint(model.eval(), tokenizer, card)
