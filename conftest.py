@@ -7,6 +7,7 @@ os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # A busy machine is no failure, and a red run must be red again when it is looked into.
 hypothesis.settings.register_profile("nanoq", deadline=None, derandomize=True)
@@ -24,3 +25,16 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+class _ByFile(LoadFileScheduling):
+    """A file to a worker, as nbval needs it; but the notebooks that one test file runs go to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "/test_notebooks.py::" in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The scheduler of `pytest -n 2`."""
+    return _ByFile(config, log)

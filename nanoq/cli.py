@@ -1,4 +1,4 @@
-"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `corpus`, `info`."""
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `quiz` and so on."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nanoq import __version__, hf
+from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
 from nanoq.files import data_dir, write_csv
 from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder, save_checkpoint
@@ -29,7 +30,7 @@ from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
-from nanoq.quant import GRIDS, LayerSpec, Recipe, load_quantized, quantize_model, sample_windows, save_quantized
+from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
 
 app = typer.Typer(
     help="Learn how neural networks are quantised: the course's package on the command line.",
@@ -198,10 +199,34 @@ def quantize(
         print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
 
 
+@app.command(epilog="Example: nanoq prune tales-2.7m --sparsity 0.5 --bits 4 --out runs/sparse4")
+def prune(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the pruned model.")],
+    method: Annotated[str, typer.Option(help=f"{', '.join(SCORES)} or sparsegpt.")] = "sparsegpt",
+    sparsity: Annotated[float, typer.Option(help="Share of the weights that becomes 0.")] = 0.5,
+    pattern: Annotated[str, typer.Option(help="row, matrix, or 2:4 and its like, which has a sparsity of its own.")] =
+        "row",
+    bits: Annotated[int, typer.Option(help="Width of the weights that stay; 16 does not round them.")] = 16,
+    corpus: CorpusOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Prune a checkpoint, round what stays, and write it without its zeros."""
+    with _one_line_errors():
+        loaded = load_compressed(checkpoint)
+        model = loaded.model.to(_device(device))
+        tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
+        calibration = sample_windows(tokens, model.config.context).to(_device(device))
+        parameters = model.parameter_count()
+        compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
+        size = (save_compressed(out, loaded) / WEIGHTS).stat().st_size
+    print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
+
+
 def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
     """One of our checkpoints or a Hugging Face model, quantised or not."""
     if not hf.is_hugging_face(name):
-        return load_quantized(name)
+        return load_compressed(name)
     return hf.load_hf_quantized(name) if hf.is_quantized(name) else hf.load_hf(name)
 
 
@@ -346,7 +371,7 @@ def generate(
 ) -> None:
     """Continue a prompt, character by character."""
     with _one_line_errors():
-        loaded = load_quantized(checkpoint)
+        loaded = load_compressed(checkpoint)
         model, tokenizer = loaded.model.to(_device(device)), loaded.tokenizer
         print(prompt, end="", flush=True)
         tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
@@ -397,3 +422,42 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
         measure = "test accuracy" if "test_accuracy" in card else "validation perplexity"
         print(f"{card_path.parent.name:18} {card['parameters']:,} parameters, "
               f"{measure} {card[measure.replace(' ', '_')]} on {card['corpus']}")
+
+
+@app.command(epilog="Example: nanoq quiz 04 08 --seed 2027 --key --out key.md")
+def quiz(
+    notebooks: Annotated[list[str], typer.Argument(help="Notebooks by number.")],
+    seed: Annotated[int, typer.Option(help="The cohort: the same seed, the same sheet; another one, other numbers.")],
+    key: Annotated[bool, typer.Option("--key", help="With the answers, and what each wrong one means.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Markdown file; without it, the terminal.")] = None,
+) -> None:
+    """A quiz about some notebooks, in Markdown: numbers from a seed, computed keys, wrong options that are known."""
+    from nanoq.teach import quiz as quizzes  # matplotlib is slow to import
+
+    with _one_line_errors():
+        sheet = quizzes.render(quizzes.quiz([number.zfill(2) for number in notebooks], seed), seed, key)
+        if out:
+            out.write_text(sheet, encoding="utf-8")
+    print(f"wrote {out}" if out else sheet)
+
+
+@app.command(epilog="Example: nanoq lab 08")
+def lab(
+    number: Annotated[int, typer.Argument(min=0, help="Which notebook to open.")] = 0,
+    folder: Annotated[Path | None, typer.Option(
+        help="Where to work: notebooks that are not there are copied, yours are left as they are. By default a "
+             "checkout's own notebooks, and nanoq-course where there is no checkout.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+) -> None:
+    """Open the course in JupyterLab."""
+    with _one_line_errors():
+        try:
+            from jupyterlab.labapp import main as jupyter_lab
+        except ImportError:
+            raise ValueError("JupyterLab is not installed: pip install jupyterlab") from None
+        from nanoq.teach.lab import find_notebook
+
+        notebook = find_notebook(number, folder).resolve()
+    # Not the notebook as an argument: the address that --no-browser prints would lead past it.
+    place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
+    jupyter_lab([*place, *["--no-browser"] * no_browser])

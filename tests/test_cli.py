@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from nanoq import __version__
 from nanoq.cli import app
+from nanoq.compress import SparseQuantLinear, load_compressed
 from nanoq.lm import generate, load_checkpoint, load_corpus, perplexity, window_losses
 from nanoq.lm.checkpoint import CARD, WEIGHTS, write_folder
 from nanoq.quant import load_quantized
@@ -161,6 +162,17 @@ def test_quantize_follows_a_recipe_file(model, tmp_path):
     assert {name: layout["bits"] for name, layout in layers.items()} == {"blocks.1.mlp.up": 4, "blocks.1.mlp.down": 4}
 
 
+def test_prune_writes_what_the_package_writes_and_the_other_commands_read_it(model, tmp_path):
+    shown = ok("prune", model, "--sparsity", 0.5, "--bits", 4, "--out", tmp_path / "sparse")
+    assert f"{size(tmp_path / 'sparse'):,} bytes" in shown and size(tmp_path / "sparse") < size(model) / 2
+    layer = load_compressed(tmp_path / "sparse").model.blocks[0].mlp.up
+    assert isinstance(layer, SparseQuantLinear) and (layer.dequantize() == 0).float().mean() >= 0.5
+    assert f"{size(tmp_path / 'sparse'):,} bytes" in ok("evaluate", tmp_path / "sparse", "--windows", 2)
+    assert ok("generate", tmp_path / "sparse", "--prompt", "a", "--length", 5).startswith("a")
+    again = run("prune", tmp_path / "sparse", "--out", tmp_path / "again")
+    assert_one_line(again, "blocks.0.attention.qkv: the layer is quantised already")
+
+
 @pytest.mark.parametrize("folder", ["model", "quantized"])
 def test_generate_prints_what_the_package_generates(request, folder):
     folder = request.getfixturevalue(folder)
@@ -259,9 +271,9 @@ def assert_one_line(result, message):
     assert re.fullmatch(rf"nanoq: .*{message}.*\n", result.stderr), result.stderr
 
 
-@pytest.mark.parametrize("command", ["compare", "evaluate", "generate", "info", "quantize"])
+@pytest.mark.parametrize("command", ["compare", "evaluate", "generate", "info", "prune", "quantize"])
 def test_an_unknown_checkpoint_is_one_line(command, tmp_path):
-    out = ["--out", tmp_path / "out"] if command == "quantize" else []
+    out = ["--out", tmp_path / "out"] if command in ("prune", "quantize") else []
     assert_one_line(run(command, "nowhere", *out), "no checkpoint at 'nowhere'")
 
 
@@ -281,6 +293,10 @@ def test_an_unknown_corpus_is_one_line(command, model):
     ("quantize {model} --recipe {file} --out {out}", "taken is not JSON"),
     ("quantize {model} --recipe {out}/missing.json --out {out}", r"missing\.json"),
     ("quantize {model} --recipe {folder} --out {out}", "directory"),
+    ("prune {model} --out {out} --method guess", "no method 'guess' to prune by"),
+    ("prune {model} --out {out} --sparsity 1", r"sparsity must lie in \[0, 1\)"),
+    ("prune {model} --out {out} --pattern 2-4", "pattern must be"),
+    ("prune {model} --out {out} --bits 9", "bits must be 16"),
     ("generate {model} --device tpu", "no device 'tpu' on this machine; use --device auto"),
     ("generate {model} --device meta", "no device 'meta'"),
     ("generate {model} --device cuda:99", "no device 'cuda:99'"),

@@ -29,11 +29,14 @@ def compress_model(model: nn.Module, change: Change, calibration: Tensor | None 
         batch: windows that go through a block at once.
 
     Raises:
-        ValueError: what is wrong with a layer, by its name. The model may then be partly changed: load it again.
+        ValueError: if there is no layer to change, or what is wrong with one, by its name. The model may then be partly
+            changed: load it again.
     """
     model.eval()
     layers = {f"blocks.{name}": layer for name, layer in model.blocks.named_modules()
               if isinstance(layer, (nn.Linear, QuantLinear))}
+    if not layers:
+        raise ValueError("the model has no linear layer in its blocks that could be compressed: was it, already?")
     hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
     for index, block in enumerate(model.blocks):
         mine = {name: layer for name, layer in layers.items() if name.startswith(f"blocks.{index}.")}

@@ -187,6 +187,8 @@ def test_what_cannot_be_compressed_says_why():
     for change in (pruning("magnitude"), thinning(0.5), packing):
         with pytest.raises(ValueError, match="blocks.0.attention.qkv: the layer is quantised already"):
             compress_model(quantised.model, change)
+    with pytest.raises(ValueError, match="no linear layer in its blocks"):
+        compress_model(compress_model(checkpoint().model, pruning("magnitude")), packing)
     with pytest.raises(ValueError, match="adapters stand beside packed layers"):
         add_adapters(checkpoint().model, 4)
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\)"):
