@@ -2,7 +2,10 @@
 
     python notebooks/build.py [NN ...]            build all notebooks, or those named
     python notebooks/build.py --check [NN ...]    verify the committed editions without running them
-    python notebooks/build.py --assignments DIR   write the nbgrader source editions
+    python notebooks/build.py --prose [NN ...]    take over changed prose, and nothing else, without running them
+    python notebooks/build.py --claims [NN ...]   list every number in prose with what guards it (see claims.py)
+    python notebooks/build.py --kit [NN ...]      write the generated parts of the lecturer's kit, teaching/NN_topic.md
+    python notebooks/build.py --assignments DIR   write the nbgrader source editions; with --cohort SEED, with a quiz
 
 A source is `source/NN_topic.py` in jupytext's py:percent format, fully solved. What an author writes in it:
 
@@ -48,14 +51,16 @@ from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
 
+import claims
 import jupytext
 import nbformat
 import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from nanoq.teach import kit, quiz
 from nanoq.teach.check import exercises_of
 
 REPOSITORY = "nanoq-course/nanoq"
@@ -81,9 +86,22 @@ except ImportError:
     Path("kept.txt").write_text("\\n".join(kept))
     %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
 
+# Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's: a check that
+# does not pass raises, and it is the course's check, whatever a student has made of that name.
 STRICT = """\
+### BEGIN HIDDEN TESTS
 import os
-os.environ["NANOQ_STRICT"] = "1"  # graded: a check that does not pass raises"""
+from nanoq.teach import check
+os.environ["NANOQ_STRICT"] = "1"
+### END HIDDEN TESTS
+"""
+
+QUIZ_CHECK = """\
+# graded when it has been handed in
+### BEGIN HIDDEN TESTS
+from nanoq.teach.quiz import grade
+grade("{question}", {cohort}, {name})
+### END HIDDEN TESTS"""
 
 
 class BuildError(Exception):
@@ -170,12 +188,11 @@ def cost_card(cost: dict) -> str:
             f"memory (measured by the builder, profile {cost['profile']})")
 
 
-def assignment(template: NotebookNode, source: Path, cost: dict) -> NotebookNode:
+def assignment(template: NotebookNode, source: Path, cost: dict, cohort: int | None = None) -> NotebookNode:
     """Return the nbgrader source edition: solutions between markers, graded checks, all other code locked."""
     notebook = edition(template, assignment_code)
     fill_in(notebook, source, cost)
     exercises = exercises_of(source.stem[:2])
-    notebook.cells.insert(0, new_code_cell(STRICT, id=_digest(source.stem, STRICT)))
     waiting: list[NotebookNode] = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -186,11 +203,31 @@ def assignment(template: NotebookNode, source: Path, cost: dict) -> NotebookNode
             slug = ids[0].replace(".", "-")
             for number, solution in enumerate(waiting, start=1):
                 _grade(solution, f"{slug}-solution-{number}", solution=True)
+            cell.source = STRICT + cell.source
             _grade(cell, f"{slug}-check", grade=True, locked=True, points=exercises[ids[0]].points)
             waiting = []
         else:
             _grade(cell, f"given-{cell.id}", locked=True)
+    if cohort is not None:
+        notebook.cells += quiz_cells(source.stem[:2], cohort)
     return notebook
+
+
+def quiz_cells(number: str, cohort: int) -> list[NotebookNode]:
+    """Return a cohort's quiz: each question, a cell for the letter, and one that grades it by drawing it anew."""
+    questions = quiz.quiz([number], cohort) if number in quiz.numbers_with_questions() else []
+    cells = [new_markdown_cell("## Quiz\n\nAnswer each question with a letter. Numbers are rounded to three digits.")]
+    for place, question in enumerate(questions, start=1):
+        name, slug = f"quiz_{place}", question.id.replace(".", "-")
+        solution = f'{name} = ...\n### BEGIN SOLUTION\n{name} = "{question.key}"\n### END SOLUTION'
+        answer, check = new_code_cell(solution), new_code_cell(
+            QUIZ_CHECK.format(question=question.id, cohort=cohort, name=name))
+        _grade(answer, f"quiz-{slug}-solution", solution=True)
+        _grade(check, f"quiz-{slug}-check", grade=True, locked=True, points=1)
+        cells += [new_markdown_cell(quiz.question_markdown(question, place)), answer, check]
+    for place, cell in enumerate(cells):
+        cell.id = _digest("quiz", number, str(place))
+    return cells if questions else []
 
 
 def _grade(cell: NotebookNode, grade_id: str, **role: object) -> None:
@@ -393,6 +430,8 @@ def check(source: Path) -> Iterator[str]:
         fill_in(expected, source, cost)
         yield from _stale_cells(committed, expected, path)
         yield from output_problems(committed, path)
+        if code is solved_code:
+            yield from claims.problems(ledger(source))
 
 
 def orphans(folder: Path) -> Iterator[str]:
@@ -402,15 +441,81 @@ def orphans(folder: Path) -> Iterator[str]:
             yield f"{path}: has no source"
 
 
-def write_assignment(source: Path, release: Path) -> None:
+def refresh_prose(source: Path) -> list[Path]:
+    """Write the markdown of a source into its editions, with the outputs that are there; return what has changed.
+
+    Raises:
+        BuildError: If the code is not that which gave the outputs; nothing is written.
+    """
+    template = read_source(source)
+    _demand(source_problems(template, source))
+    refreshed = {}
+    for path, code in editions_of(source).items():
+        committed = _committed(path, source)
+        notebook = edition(template, code)
+        if _code_of(notebook) != _code_of(committed):
+            raise BuildError(f"{path}: the code has changed; run python notebooks/build.py {source.stem[:2]}")
+        fill_in(notebook, source, committed.metadata.nanoq.cost)
+        keep_outputs(notebook, committed)
+        notebook.metadata = committed.metadata
+        if notebook.cells != committed.cells:
+            refreshed[path] = notebook
+    for path, notebook in refreshed.items():
+        write(notebook, path)
+    return list(refreshed)
+
+
+def _committed(path: Path, source: Path) -> NotebookNode:
+    if not path.exists():
+        raise BuildError(f"{path}: missing; run python notebooks/build.py {source.stem[:2]}")
+    return nbformat.read(path, as_version=4)
+
+
+def _code_of(notebook: NotebookNode) -> list[tuple]:
+    return [(cell.id, cell.source, cell.metadata) for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def keep_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
+    """Give the code cells of a notebook the outputs that those with the same id have in an executed one."""
+    ran = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.id in ran:
+            cell.outputs, cell.execution_count = ran[cell.id].outputs, ran[cell.id].execution_count
+
+
+def ledger(source: Path) -> Iterator[claims.Entry]:
+    """Yield the ledger of claims: the prose and code of the source, with the outputs of the solved edition."""
+    notebook = edition(read_source(source), solved_code)
+    keep_outputs(notebook, _committed(next(iter(editions_of(source))), source))
+    yield from claims.notebook_ledger(notebook, source, source.resolve().parents[2])
+
+
+def write_assignment(source: Path, release: Path, cohort: int | None) -> None:
     """Write the nbgrader edition to `release/NN_topic/NN_topic.ipynb`; the notebook must have been built."""
-    solved = next(iter(editions_of(source)))
-    if not solved.exists():
-        raise BuildError(f"{solved}: missing; run python notebooks/build.py {source.stem[:2]}")
-    cost = nbformat.read(solved, as_version=4).metadata.nanoq.cost
     path = release / source.stem / f"{source.stem}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(assignment(read_source(source), source, cost), path)
+    write(assignment(read_source(source), source, _cost(source), cohort), path)
+
+
+def _cost(source: Path) -> dict:
+    return _committed(next(iter(editions_of(source))), source).metadata.nanoq.cost
+
+
+def kit_page(source: Path) -> Path:
+    """Return where the lecturer's page of a notebook lies."""
+    return source.parent.parent / "teaching" / f"{source.stem}.md"
+
+
+def fresh_kit_page(source: Path) -> str:
+    """Return the lecturer's page with its generated parts as they should be; the notebook must have been built."""
+    page = kit_page(source)
+    if not page.exists():
+        raise BuildError(f"{page}: missing; copy another one and write what is not generated")
+    try:
+        return kit.refresh(page.read_text(encoding="utf-8"), source.stem[:2], source.read_text(encoding="utf-8"),
+                           cost_card(_cost(source)).removeprefix("**Cost** "))
+    except ValueError as error:
+        raise BuildError(f"{page}: {error}") from None
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
@@ -426,25 +531,45 @@ def _demand(problems: Iterable[str]) -> None:
         raise BuildError("\n".join(lines))
 
 
+def _produce(source: Path, options: argparse.Namespace) -> None:
+    if options.assignments:
+        write_assignment(source, options.assignments, options.cohort)
+    elif options.kit:
+        kit_page(source).write_text(fresh_kit_page(source), encoding="utf-8")
+    elif options.prose:
+        print(f"{source.stem}: {len(refresh_prose(source))} editions with new prose")
+    else:
+        print(f"{source.stem}: {cost_card(build(source))}")
+        if kit_page(source).exists():
+            kit_page(source).write_text(fresh_kit_page(source), encoding="utf-8")  # which says the cost, too
+
+
 def main(arguments: Sequence[str], folder: Path = Path(__file__).parent) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Build the editions of the notebooks from their sources.")
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="verify the editions without running them")
+    what.add_argument("--prose", action="store_true", help="take over changed prose without running them")
+    what.add_argument("--claims", action="store_true", help="list every number in prose with what guards it")
+    what.add_argument("--kit", action="store_true", help="write the generated parts of the lecturer's kit")
     what.add_argument("--assignments", type=Path, metavar="DIR", help="write the nbgrader editions to DIR")
+    parser.add_argument("--cohort", type=int, metavar="SEED", help="end each assignment with the quiz of this cohort")
     options = parser.parse_args(arguments)
+    if options.cohort is not None and not options.assignments:
+        parser.error("--cohort goes with --assignments")
     sources = {path.name[:2]: path for path in sorted((folder / "source").glob("[0-9][0-9]_*.py"))}
     try:
         _demand(f"{folder}: no source {number}_*.py" for number in options.numbers if number not in sources)
         chosen = [sources[number] for number in options.numbers or sources]
+        readme = [] if options.numbers else claims.readme_ledger(folder.resolve().parent)
         if options.check:
-            _demand(chain(*map(check, chosen), orphans(folder)))
-        for source in [] if options.check else chosen:
-            if options.assignments:
-                write_assignment(source, options.assignments)
-            else:
-                print(f"{source.stem}: {cost_card(build(source))}")
+            _demand(chain(*map(check, chosen), orphans(folder), claims.problems(readme)))
+        elif options.claims:
+            print(*chain(*map(ledger, chosen), readme), sep="\n")
+        else:
+            for source in chosen:
+                _produce(source, options)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,7 +13,8 @@ import nanoq
 ROOT = Path(__file__).parents[1]
 
 
-PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/build.py", "benchmarks", "conftest.py"]
+PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "notebooks/build.py",
+         "notebooks/claims.py", "benchmarks", "conftest.py"]
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -1,6 +1,7 @@
 """The builder is a script beside the notebooks, not a module of the package: load it from there."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 @pytest.fixture(scope="session")
 def build():
+    sys.path.insert(0, str(NOTEBOOKS))  # as for a script: claims.py lies beside it
     spec = importlib.util.spec_from_file_location("nanoq_notebook_builder", NOTEBOOKS / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,8 +8,12 @@ import sys
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
+from nbgrader.nbgraderformat import MetadataValidator
+from nbgrader.preprocessors import ClearSolutions
 
 from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.kit import SECTIONS
+from nanoq.teach.quiz import quiz
 
 SOURCE = '''\
 # %% [markdown]
@@ -135,8 +139,12 @@ def test_the_alt_text_reaches_the_page(course):
 def test_building_again_changes_only_what_is_measured(build, course):
     paths = [course / "solutions/00_tiny.ipynb", course / "00_tiny.ipynb"]
     before = [without_measurements(path) for path in paths]
+    page = course / "teaching" / "00_tiny.md"
+    page.parent.mkdir()
+    page.write_text("".join(f"<!-- generated: {section} -->\n<!-- end -->\n" for section in SECTIONS))
     assert build.main(["00"], course) == 0
     assert before == [without_measurements(path) for path in paths]
+    assert f"| running all of it | {read(paths[0]).metadata.nanoq.cost.minutes} minutes" in page.read_text()
 
 
 def without_measurements(path):
@@ -161,15 +169,35 @@ def test_the_assignment_is_valid_for_nbgrader(build, course, tmp_path):
     assert roles["00-scale-check"].grade and roles["00-scale-check"].locked
     assert roles["00-scale-check"].points == 2
     given = [role for role in roles.values() if not role.solution and not role.grade]
-    assert len(given) == 5 and all(role.locked for role in given)
-    assert "NANOQ_STRICT" in notebook.cells[0].source
+    assert len(given) == 4 and all(role.locked for role in given)
+    assert code_of(notebook)[3].source == f'{build.STRICT}check("00.scale", scale)'
     assert not any(cell.outputs for cell in code_of(notebook))
-    validator = pytest.importorskip("nbgrader.nbgraderformat", reason="nbgrader is the lecturer's own")
-    validator.MetadataValidator().validate_nb(notebook)
-    clear = pytest.importorskip("nbgrader.preprocessors").ClearSolutions()
-    released, _ = clear.preprocess(notebook, {})
-    assert "raise NotImplementedError()" in code_of(released)[3].source
-    assert "largest" not in code_of(released)[3].source
+    MetadataValidator().validate_nb(notebook)
+    released, _ = ClearSolutions().preprocess(notebook, {})
+    assert "raise NotImplementedError()" in code_of(released)[2].source
+    assert "largest" not in code_of(released)[2].source
+
+
+def test_a_cohort_has_a_quiz_of_its_own(build, course, tmp_path):
+    sheets = []
+    for cohort in ("2027", "2028"):
+        assert build.main(["--assignments", str(tmp_path / cohort), "--cohort", cohort], course) == 0
+        notebook = read(tmp_path / cohort / "00_tiny/00_tiny.ipynb")
+        MetadataValidator().validate_nb(notebook)
+        questions = quiz(["00"], int(cohort))
+        asked, answers, checks = (notebook.cells[-3 * len(questions) + k :: 3] for k in range(3))
+        for question, text, answer, check in zip(questions, asked, answers, checks, strict=True):
+            assert question.text in text.source and f'= "{question.key}"' in answer.source
+            assert answer.metadata.nbgrader.solution and check.metadata.nbgrader.points == 1
+            assert f'grade("{question.id}", {cohort}, ' in check.source and "HIDDEN" in check.source
+        sheets.append([text.source for text in asked])
+    assert sheets[0] != sheets[1]
+
+
+def test_a_cohort_is_for_assignments(build, course, capsys):
+    with pytest.raises(SystemExit):
+        build.main(["--check", "--cohort", "1"], course)
+    assert "--cohort goes with --assignments" in capsys.readouterr().err
 
 
 def test_an_assignment_needs_a_built_notebook(build, course, capsys):

@@ -1,0 +1,425 @@
+"""Quizzes: questions whose numbers are drawn from a seed, whose keys are computed, and whose wrong options are known.
+
+A question needs no key of its own. It takes an exercise of the course: the reference gives the right answer for the
+numbers drawn, and the recognised mistakes give the wrong ones, each with the hint that says what went wrong. To add
+a question is to add a line to `TEMPLATES`: the exercise, how its arguments are drawn, and how they are put in words.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from random import Random
+
+import torch
+
+from nanoq.teach.check import CheckFailed, Exercise, Mistake, find_exercise, judge
+from nanoq.teach.course import COURSE
+
+LETTERS = "abcd"
+DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Template:
+    """A question before its numbers are drawn.
+
+    Attributes:
+        exercise: id of the exercise whose reference is the key and whose mistakes are the distractors.
+        draw: gives the arguments of the reference, from a generator.
+        ask: puts these arguments in words.
+    """
+
+    exercise: str
+    draw: Callable[[Random], tuple]
+    ask: Callable[..., str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as it stands on the sheet.
+
+    Attributes:
+        id: that of the exercise it is made of.
+        text: Markdown.
+        options: four different answers, a to d.
+        key: the letter of the right one.
+        hints: for each wrong letter, what whoever gives it has mistaken.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    key: str
+    hints: dict[str, str]
+
+    def judge(self, answer: object) -> tuple[bool, str]:
+        """Whether the letter is right, and the line that a check would print."""
+        mistakes = [Mistake(letter, hint) for letter, hint in self.hints.items()]
+        return judge(Exercise(f"quiz {self.id}", self.key, mistakes), answer)
+
+
+def _pick(*choices: Sequence) -> Callable[[Random], tuple]:
+    """Draw one of each list."""
+    return lambda rng: tuple(rng.choice(list(values)) for values in choices)
+
+
+def _bits(rng: Random) -> tuple[str]:
+    return ("1" + "".join(rng.choice("01") for _ in range(7)),)
+
+
+def _half(rng: Random) -> tuple[int]:
+    """A pattern of fp16: negative, normal, a short fraction."""
+    return (1 << 15 | rng.randint(13, 19) << 10 | rng.randint(1, 7) << 7,)
+
+
+def _overflow(rng: Random) -> tuple[int, int]:
+    bits = rng.choice((6, 7, 8))
+    return 2 ** (bits - 1) + rng.randint(3, 2 ** (bits - 1) - 3), bits
+
+
+def _range(rng: Random) -> tuple[float, float, int]:
+    """Ends that are whole steps away from 0, so that zero point and scale have short names."""
+    bits, step = rng.choice((2, 3, 4)), rng.choice((0.1, 0.2, 0.4, 0.5))
+    below = rng.randint(1, 2**bits - 3)
+    return -below * step, (2**bits - 1 - below) * step, bits
+
+
+def _codes(rng: Random) -> tuple[torch.Tensor]:
+    return (torch.tensor([[rng.randint(0, 2) for _ in range(4)] for _ in range(rng.choice((2, 3)))]),)
+
+
+def _integrals(rng: Random) -> tuple[float, float, float]:
+    """Level, share and first moment of some density; the moment is at most the root of the share."""
+    share = rng.choice((0.3, 0.4, 0.5, 0.6))
+    return rng.choice((0.8, 0.9, 1.1, 1.2)), share, round(0.95 * math.sqrt(share), 2)
+
+
+def _between(rng: Random) -> tuple[int, int, float]:
+    low = rng.randint(1, 4)
+    return low, low + 2, low + 2 * rng.choice((0.1, 0.2, 0.3, 0.7, 0.8))
+
+
+def _two_weights(rng: Random) -> tuple[torch.Tensor, float, torch.Tensor]:
+    weight = torch.tensor([rng.randint(2, 8), rng.randint(2, 8)], dtype=torch.float64) / 10
+    first, second, both = rng.choice((2.0, 4.0)), rng.choice((1.0, 5.0)), rng.choice((-1.0, 1.0, 0.5))
+    return weight, 0.0, torch.tensor([[first, both], [both, second]], dtype=torch.float64)
+
+
+def _curve(rng: Random) -> tuple[float, list[float]]:
+    base = rng.randint(60, 90) / 100
+    steps = sorted(rng.sample(range(1, 60), 3))
+    return base, [round(base + step / 50, 2) for step in steps]
+
+
+def _sizes(rng: Random) -> tuple[torch.Tensor, float]:
+    """Ten weights of sizes 1 to 10, shuffled, and the error of cutting some of them."""
+    sizes = list(range(1, 11))
+    rng.shuffle(sizes)
+    cut = rng.randint(3, 7)
+    error = (sum(i * i for i in range(1, cut + 1)) + 3) / 385  # a little above: never on the border
+    return torch.tensor([sizes], dtype=torch.float64), round(error, 3)
+
+
+def _hessian(rng: Random) -> tuple[torch.Tensor, float]:
+    a, b, c = rng.randint(3, 9), rng.randint(1, 2), rng.randint(3, 9)
+    return torch.tensor([[a, b], [b, c]], dtype=torch.float64), rng.choice((0.1, 0.2, 0.5))
+
+
+def _model(rng: Random) -> tuple[int, int, int, int]:
+    """A model of OPT's shape: weights, rows, other parameters, bits."""
+    width, blocks = rng.choice((256, 512, 768)), rng.choice((6, 12))
+    return 12 * width**2 * blocks, 9 * width * blocks, rng.choice((5000, 20000)) * width, rng.choice((3, 4, 8))
+
+
+def _llama(rng: Random) -> tuple[float, int, int, int, int]:
+    """Parameters, bits, layers, width and tokens of some usual shapes."""
+    parameters, layers, width = rng.choice(((7e9, 32, 4096), (13e9, 40, 5120), (30e9, 60, 6656)))
+    return parameters, rng.choice((3, 4, 8)), layers, width, rng.choice((2048, 4096, 8192))
+
+
+def _two_texts(rng: Random) -> tuple[str, str]:
+    """Sentences of one pattern, which part at some place and meet again."""
+    lists = ("Tom", "Tim", "Mia"), ("saw", "sat", "had"), ("cat", "cow", "car")
+    words = [rng.sample(choices, 2) for choices in lists]
+    same = rng.randint(0, 2)
+    first, second = ([pair[number if place >= same else 0] for place, pair in enumerate(words)] for number in (0, 1))
+    return f"{first[0]} {first[1]} a {first[2]}", f"{second[0]} {second[1]} a {second[2]}"
+
+
+def _times(rng: Random) -> tuple[list[float]]:
+    return ([rng.choice((0.2, 0.3, 0.5)), *(rng.randint(2, 9) / 100 for _ in range(4))],)
+
+
+def _rows(matrix: torch.Tensor) -> str:
+    return "; ".join(" ".join(f"{value:g}" for value in row) for row in matrix.tolist())
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+SPECIALS = {"ieee": "the highest exponent field holds no numbers", "fn": "the pattern of all ones is no number",
+            "none": "every pattern is a number"}  # fmt: skip
+
+TEMPLATES = (
+    Template("00.levels", _pick(range(3, 13)), lambda bits:
+             f"How many different values do {bits} bits tell apart?"),
+    Template("00.bytes", _pick(range(1001, 2000, 2), (2, 3, 5, 6)), lambda weights, bits:
+             f"{weights:,} codes of {bits} bits are packed without gaps. How many bytes do they take?"),
+    Template("01.signed", _bits, lambda digits:
+             f"Which number is `{digits}` in int8 (two's complement)?"),
+    Template("01.wrap", _overflow, lambda total, bits:
+             f"An adder of int{bits} adds {total // 2} and {total - total // 2}. What does it store?"),
+    Template("01.decode", _half, lambda pattern:
+             f"Which number is the fp16 pattern `{pattern >> 15:b} {pattern >> 10 & 31:05b} {pattern & 1023:010b}` "
+             "(sign, exponent field, fraction; the bias is 15)?"),
+    Template("01.gap", _pick(range(2, 13)), lambda mantissa:
+             f"A float has {mantissa} fraction bits and exponent enough. Which is the smallest positive integer "
+             "that it lacks?"),
+    Template("01.largest", _pick((3, 4, 5), (1, 2, 3), SPECIALS), lambda exponent, mantissa, specials:
+             f"A signed float has {exponent} exponent bits, {mantissa} fraction bits and the bias "
+             f"{2 ** (exponent - 1) - 1}; {SPECIALS[specials]}. What is its largest finite value?"),
+    Template("01.block_bits", _pick((3, 4, 6, 8), (16, 32, 64), (8, 16, 32)), lambda bits, block, scale_bits:
+             f"Blocks of {block} numbers have codes of {bits} bits and share a scale of {scale_bits} bits. How "
+             "many bits does a number take?"),
+    Template("01.cards", _pick(range(65 * 10**9, 400 * 10**9, 5 * 10**9), (3, 4, 16), (16, 24, 40, 80)),
+             lambda parameters, bits, card:
+             f"How many cards of {card} GB (of 10⁹ bytes) do {parameters / 1e9:g} billion weights of {bits} bits "
+             "need, at least, scales left out?"),
+    Template("02.bound", _pick(range(2, 10)), lambda bits:
+             f"A normal number is rounded to nearest with {bits} fraction bits. What bounds its relative error?"),
+    Template("02.stuck", _pick((0.1, 0.2, 0.3, 0.6, 0.7), range(3, 11)), lambda term, bits:
+             f"{term} is added again and again; each total is rounded to nearest with {bits} fraction bits. At "
+             "which total does the sum stop growing?"),
+    Template("02.bytes", _pick(range(20, 90), range(100, 900, 4), (True, False)), lambda rows, columns, per_row:
+             f"A matrix of {rows} × {columns} in int8 has a float32 scale for "
+             f"{'each row' if per_row else 'the matrix'}. How many bytes is that?"),
+    Template("02.largest_batch", _pick((10**9, 2 * 10**9, 4 * 10**9), range(5 * 10**6, 4 * 10**7, 5 * 10**6),
+                                       (3 * 10**7, 7 * 10**7)),
+             lambda memory, parameters, each:
+             f"AdamW in float32 trains {parameters / 1e6:g} million parameters in {memory / 1e9:g} GB; a "
+             f"sequence's activations take {each / 1e6:g} MB. How many sequences fit in a batch?"),
+    Template("03.bits_per_char", _pick((2.0, 2.5, 3.0, 3.5), range(200, 500, 50), range(1000, 2000, 100)),
+             lambda loss, tokens, characters:
+             f"A model reads {characters:,} characters as {tokens} tokens, at a mean loss of {loss} nats a token. "
+             "How many bits is that for each character?"),
+    Template("03.block_parameters", _pick(range(64, 513, 64), (4, 8)), lambda width, heads:
+             f"How many parameters has a block of width {width} with {heads} heads (attention with four matrices, "
+             "an MLP four times as wide, two norms with a gain each, no biases)?"),
+    Template("03.training_bytes", _pick(range(1_000_000, 20_000_000, 500_000)), lambda parameters:
+             f"A model has {parameters:,} parameters. How many bytes do weights, gradients and AdamW's state take "
+             "in float32?"),
+    Template("03.positions", _pick(range(10, 60), range(4, 20), (False,)), lambda prompt, new, cached:
+             f"Without a key-value cache a model continues a prompt of {prompt} characters by {new}. How many "
+             "places does it read in all?"),
+    Template("04.affine", _range, lambda low, high, bits:
+             f"An asymmetric grid of {bits} bits covers {low:g} to {high:g}. What are its scale and its zero point?"),
+    Template("04.noise", _pick((-1, -0.5, -2), (1, 0.5, 2, 3), (2, 3, 4, 5)), lambda low, high, bits:
+             f"Weights spread evenly over {low:g} to {high:g} are rounded to nearest on a grid of {bits} bits "
+             "whose first and last values are the ends. What is the mean squared error?"),
+    Template("04.average_bits", _pick(range(150, 800, 10), (2, 3, 4), (32, 64, 128)),
+             lambda columns, bits, group_size:
+             f"A row of {columns} weights has codes of {bits} bits in groups of {group_size}, each with a float16 "
+             f"scale and a zero point of {bits} bits. How many bits does a weight take?"),
+    Template("04.payload", _pick(range(5 * 10**5, 3 * 10**6, 10**5), range(2000, 9000, 1000), range(10**4, 10**5, 999)),
+             lambda weights, rows, rest:
+             f"{weights:,} weights in {rows:,} rows become int8 codes with a float32 scale a row; {rest:,} other "
+             "parameters stay in float32. How many bytes is the model?"),
+    Template("05.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
+             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
+             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
+    Template("05.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
+             f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
+    Template("05.memory", _llama, lambda parameters, bits, layers, width, tokens:
+             f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
+             f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
+    Template("05.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
+             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
+             "that equal?"),
+    Template("06.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
+             f"The weights of a row are normal with σ = 1, the largest is {largest}. Which share of them does "
+             "naive ternary rounding make 0?"),
+    Template("06.mse", _integrals, lambda level, share, total:
+             f"Of weights with mean square 1 a share of {share} lies above the threshold; the mean of |w|, counted "
+             f"there only, is {total}. They become ±{level}, the others 0. What is the mean squared error?"),
+    Template("06.operations", _codes, lambda codes:
+             f"A ternary matrix has the codes {_rows(codes)} (rows apart by semicolons; 1 stands for the value 0), "
+             "and a level for each row. How many multiplications and how many additions does one input vector "
+             "take, if zeros are skipped?"),
+    Template("07.frozen", _pick((0.5, 0.7, 0.8, 0.9, 1.1, 1.3)), lambda level:
+             "Weights are normal with σ = 1. Which share is frozen in AdaRound on a ternary grid with level "
+             f"{level}?"),
+    Template("07.share", _between, lambda low, high, goal:
+             f"A latent weight is trained straight-through for the loss (q − {goal:g})²/2; the grid values around "
+             f"the goal are {low} and {high}. In which share of the steps is it at {high}, in the long run?"),
+    Template("08.best_target", _two_weights, lambda weight, rounded, hessian:
+             f"Two weights, {_list(weight.tolist())}, read inputs with the Hessian {_rows(hessian)}. The first is "
+             f"rounded to {rounded:g}. Where should the second go, as a real number?"),
+    Template("08.noise", _pick((0.1, 0.2, 0.3), (100, 400, 1600, 6400), (2.5, 3.0, 8.0)),
+             lambda spread, windows, perplexity:
+             f"Two perplexities near {perplexity:g} come from {windows:,} random windows each, other ones for each "
+             f"model; losses of windows spread by {spread} nats. What is the standard error of their difference?"),
+    Template("08.group_size", _pick((2, 3, 4, 8), (0.1, 0.15, 0.2, 0.3, 0.4, 0.6)), lambda bits, budget:
+             f"Codes of {bits} bits; each group has a float16 scale and a zero point of {bits} bits. Which is the "
+             f"smallest power of two for the group size that costs at most {budget} bits a weight?"),
+    Template("09.bytes_moved", _pick((512, 1024, 2048), (2048, 4096), (4, 8), (32, 64, 128)),
+             lambda out, columns, bits, group_size:
+             f"A kernel multiplies a weight ({out} × {columns}) in {bits}-bit codes by one token. It reads codes "
+             f"once, a float32 scale and an int32 zero point for each group of {group_size} columns, and the input "
+             "in float32, and writes the output in float32. How many bytes does it move?"),
+    Template("09.crossover", _pick((2e10, 5e10, 1e11, 4e11), (5e9, 1e10, 2e10), (4, 8, 16, 32)),
+             lambda rate, bandwidth, bits:
+             f"A machine does {rate / 1e9:g} billion operations and moves {bandwidth / 1e9:g} GB a second. From "
+             f"how many tokens at once is a product with weights of {bits} bits limited by computing?"),
+    Template("09.kv_bytes", _pick((6, 12, 24), (6, 8, 12), (32, 64), (2, 4), (32, 64)),
+             lambda layers, heads, width, bits, group:
+             f"{layers} blocks with {heads} heads of {width} channels keep keys and values in {bits} bits: keys "
+             f"per channel in groups of {group} tokens, values per token of a head, each with a float16 scale and "
+             "a float16 minimum. How many bytes does a token take?"),
+    Template("10.floor", _pick((0.2, 0.3, 0.4, 0.5, 0.6, 1.2)), lambda step:
+             f"Values lie evenly between grid values that are {step} apart, and are rounded with floor. What are "
+             "the mean and the mean square of the error?"),
+    Template("10.enough", _pick((64, 96, 192, 768), (0.1, 0.2, 0.3, 0.4)), lambda width, level:
+             f"Features on both sides are {width} wide. What is the smallest number of samples for which the root "
+             f"mean square of the chance correlations is at most {level}?"),
+    Template("10.path", _pick((0.2, 0.3, 0.4, 0.6, 0.75, 1.5)), lambda size:
+             f"A block adds something independent, {size} times as large (in standard deviations) as its input. "
+             "How are input and output correlated, coordinate by coordinate?"),
+    Template("11.sensitivity", _curve, lambda base, losses:
+             f"A model's loss is {base} nats. With one block pruned at three levels it is {_list(losses)}. What is "
+             "the block's PMPQ score?"),
+    Template("11.matched", _sizes, lambda weight, error:
+             f"The weights of a matrix are {_list(weight[0].tolist())}. The largest share of them is to be pruned, "
+             f"smallest first, whose squares sum to at most {error} of the sum of all squares (385). Which share?"),
+    Template("12.growth", _hessian, lambda hessian, sigma:
+             f"A quadratic loss has the Hessian {_rows(hessian)}. Independent noise with σ = {sigma} is added to "
+             "both weights. By how much does the loss grow on average?"),
+    Template("12.draws", _pick((2.0, 3.0, 5.0, 7.0), (0.5, 1.5, 2.0), (0.1, 0.2, 0.3)), lambda spread, mean, share:
+             f"One draw has the mean {mean:g} and the standard deviation {spread:g}. How many draws are needed for "
+             f"a standard error of at most {share} times the mean?"),
+    Template("13.worth", _pick((1, 4, 8, 16), (1, 2, 3), (2, 3, 4)), lambda a, b, bits:
+             f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
+             "gets one more and the second one fewer. By how much does their total damage change?"),
+    Template("14.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
+             f"A text of {tokens:,} tokens is cut into windows of {context} that share no token. How many windows, "
+             "and how many predictions, does GPTQ's protocol give?"),
+    Template("14.ratio", _model, lambda weights, rows, others, bits:
+             f"A model has {weights:,} weights in {rows:,} rows, which become {bits}-bit codes with a float16 "
+             f"scale and a {bits}-bit zero point a row, and {others:,} other parameters in float16. What is the "
+             "compression ratio of its file against float16?"),
+    Template("14.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
+             f"How many bytes do all Gram matrices (float32) of an OPT block take, of width {width} with an MLP of "
+             f"{inner} inside?"),
+    Template("14.flips", _pick(range(10, 40, 3), range(5, 35, 5), (200, 500, 1000)), lambda lost, won, count:
+             f"Of {count} texts a rounded model loses {lost} that were right, and wins {won}. What is the standard "
+             "error of the change of its accuracy?"),
+    Template("15.shared", _two_texts, lambda a, b:
+             f"Two models continue one prompt with one seed: “{a}” and “{b}”. How many characters do they share before "
+             "they part?"),
+    Template("15.speed", _times, lambda seconds:
+             f"A model wrote {len(seconds)} characters in, one by one, {_list(seconds)} seconds. The first time "
+             "includes the prompt. How many characters a second does it write after that?"),
+)  # fmt: skip
+
+
+def numbers_with_questions() -> list[str]:
+    """The notebooks that there are questions about, as "00"."""
+    return sorted({template.exercise[:2] for template in TEMPLATES})
+
+
+def quiz(numbers: Sequence[str], seed: int) -> list[Question]:
+    """Draw the questions about some notebooks.
+
+    Args:
+        numbers: Notebooks, as `["04", "08"]`.
+        seed: The cohort: the same seed gives the same sheet on every machine, another one other numbers.
+
+    Raises:
+        ValueError: If there are no questions about one of the notebooks.
+    """
+    known = numbers_with_questions()
+    for number in numbers:
+        if number not in known:
+            raise ValueError(f"no quiz questions about notebook {number!r}; there are some about {', '.join(known)}")
+    return [draw(template, seed) for number in numbers for template in TEMPLATES if template.exercise[:2] == number]
+
+
+def draw(template: Template, seed: int) -> Question:
+    """Draw one question: numbers until three mistakes give three answers that differ from the key and each other."""
+    exercise = find_exercise(template.exercise)
+    rng = Random(f"{template.exercise} {seed}")
+    for _ in range(DRAWS):
+        arguments = template.draw(rng)
+        key = _words(exercise.reference(*arguments))
+        wrong = _wrong_answers(exercise, arguments)
+        wrong.pop(key, None)
+        if len(wrong) >= len(LETTERS) - 1:
+            options = [key, *rng.sample(sorted(wrong), len(LETTERS) - 1)]
+            rng.shuffle(options)
+            hints = {letter: wrong[option] for letter, option in zip(LETTERS, options, strict=True) if option != key}
+            return Question(exercise.id, template.ask(*arguments), tuple(options), LETTERS[options.index(key)], hints)
+    raise ValueError(f"{template.exercise}: {DRAWS} draws gave no {len(LETTERS)} different options")
+
+
+def _wrong_answers(exercise: Exercise, arguments: tuple) -> dict[str, str]:
+    """What the mistakes make of these arguments, and the hint of the first that makes it."""
+    wrong: dict[str, str] = {}
+    for mistake in exercise.mistakes:
+        try:
+            answer = _words(mistake.answer(*arguments))
+        except (ArithmeticError, ValueError, TypeError):  # a wrong formula need not work for every number
+            continue
+        if answer is not None:
+            wrong.setdefault(answer, mistake.hint)
+    return wrong
+
+
+def _words(value: object) -> str | None:
+    """A number, or several, as it stands among the options; None for what could not stand there."""
+    if isinstance(value, (tuple, list)):
+        parts = [_words(part) for part in value]
+        return None if None in parts else " and ".join(parts)
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if not isinstance(value, Real) or not math.isfinite(value):
+        return None
+    if value == round(value) or abs(value) >= 10_000:
+        return f"{round(value):,}"
+    return f"{value:.3g}"
+
+
+def grade(question_id: str, seed: int, answer: object) -> None:
+    """Check a letter in a graded notebook: draw the question anew, so that the notebook needs no key.
+
+    Raises:
+        CheckFailed: If the letter is wrong or missing; the message has the hint.
+    """
+    (template,) = (template for template in TEMPLATES if template.exercise == question_id)
+    passed, line = draw(template, seed).judge(answer)
+    if not passed:
+        raise CheckFailed(line)
+    print(line)
+
+
+def question_markdown(question: Question, place: int) -> str:
+    """A question and its options."""
+    options = "\n".join(f"- **{letter}** {option}" for letter, option in zip(LETTERS, question.options, strict=True))
+    return f"**Question {place}.** {question.text}\n\n{options}\n"
+
+
+def render(questions: Sequence[Question], seed: int, key: bool = False) -> str:
+    """The sheet in Markdown; with the key, what each wrong option means stands behind it."""
+    numbers = sorted({int(question.id[:2]) for question in questions})
+    titles = ", ".join(COURSE[number].slug.replace("_", " ") for number in numbers)
+    parts = [f"# Quiz: {titles}\n", f"Cohort {seed}. One answer is right. Numbers are rounded to three digits.\n"]
+    for place, question in enumerate(questions, start=1):
+        parts.append(question_markdown(question, place))
+        if key:
+            parts.append(_key_markdown(question))
+    return "\n".join(parts)
+
+
+def _key_markdown(question: Question) -> str:
+    wrong = "\n".join(f"> - {letter}: {hint}" for letter, hint in sorted(question.hints.items()))
+    return f"> **Key: {question.key}**\n>\n{wrong}\n"
