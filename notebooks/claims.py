@@ -50,14 +50,14 @@ SKIPPED = [re.compile(pattern, re.MULTILINE | re.DOTALL) for pattern in (
 _MORE = r"(?:(?:,|,?\sand|,?\sor|\sto|–|-)\s?\(?\d\d?\b(?!\.\d)\)?)*"
 _ALONE = r"(?<![\w.,])(?<![A-Za-z]-)"
 _WIDTHS = r"\d\d?\b-?(?:(?:,|,?\sand|,?\sor|\sto|\sagainst|–|-)\s?\d\d?\b-?)*"
-_THING = "(?:notebook|section|eq|equation|table|figure|algorithm|exercise|version|volume|seed|point)"
+_THING = "(?:notebook|section|eq|equation|table|figure|algorithm|exercise|version|volume|seed|point|block|layer|place)"
 NAMES = [re.compile(pattern) for pattern in (
     rf"(?i)\b(?:{_THING}\.?\s\(?\d+(?:\.\d+)*\)?|{_THING}s\s\(?\d+(?:\.\d+)*\)?{_MORE})",
     r"\b(?:Python|IEEE|CC BY) \d+(?:\.\d+)*",
     _ALONE + r"0\d\b" + _MORE + r"|(?:\*\*|\[)\d\d(?= ·|\*\*)",  # notebooks: 05 and 10 to 13
     _ALONE + r"(?:19\d|20[0-3])\d\b(?!\.\d)|\b\d{4}\.\d{4,5}\b",  # years, arXiv
-    _ALONE + _WIDTHS + r"(?:\s+|-)?bits?\b(?:\s(?:to|from|against)\s" + _WIDTHS + r"(?![\w.,]\d|\s?%))?",  # 8, 4- and 2-bit
-    r"\{\d\d?(?:, \d\d?)*\}",  # sets of widths
+    _ALONE + _WIDTHS + r"(?:\s+|-)?bits?\b(?:\s(?:down to|to|from|against)\s" + _WIDTHS + r"(?![\w.,]\d|\s?%))?",
+    r"\bwidths?\s" + _WIDTHS + r"(?!\.\d)|\{\d\d?(?:, \d\d?)*\}",  # widths, as 8, 4- and 2-bit or {2, 3, 4, 8}
     _ALONE + r"\d+(?:\.\d+)?[\s-](?:M|million|B|billion)[\s-]?parameters?\b",  # models by size
     _ALONE + r"\d+(?::\d+|-means)\b",  # 2:4, 3-means
     _ALONE + r"95 %(?=\s(?:bootstrap\s)?(?:interval|confidence))",
@@ -120,8 +120,11 @@ class Number:
         return any(self.value * scale <= 2 * abs(other) <= 4 * self.value * scale for scale in self._scales())
 
     def _scales(self) -> tuple[float, ...]:
-        bare = () if self.unit in ("million", "billion") else (1,)
-        return (*bare, UNITS[self.unit]) if self.unit else bare
+        if not self.unit:
+            return (1,)
+        # Code has 90 or 0.9 for 90 %, but not 1 for 1 %, nor 2 for 2 million.
+        alone = self.unit not in ("million", "billion") and self.value != 1
+        return (1, UNITS[self.unit]) if alone else (UNITS[self.unit],)
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,8 @@ def evidence_of(cell: NotebookNode) -> Iterator[Evidence]:
         return
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        described = any(kind.startswith("image/") for kind in data)  # a picture's text is typed, not computed
+        # The words for a picture are typed, not computed.
+        described = "Figure in words" in data.get("text/html", "") or any(kind.startswith("image/") for kind in data)
         for line in (output.get("text", "") + data.get("text/plain", "") * (not described)).splitlines():
             yield from (Evidence(value, "output", cell.id, line) for value in numbers_in(line))
 

@@ -4,7 +4,7 @@
 # {{colab}}
 #
 # A neural network is a long list of numbers. **Quantisation** stores each of them in fewer bits: a model that took 16
-# bits a number then takes 8, or 4, or even 2, and runs where it did not fit before. What does it cost, who pays, and
+# bits a number then takes 8, 4 or 2 bits, and runs where it did not fit before. What does it cost, who pays, and
 # how do the good methods get so much for so little? This course answers by building every method by hand, on a model
 # that writes stories.
 #
@@ -306,7 +306,7 @@ print(machine_report())
 
 # %% [markdown]
 # Now a question that surprises most people. Multiply two 256 × 256 matrices, on one core, in four number types: fp32
-# (32 bits), bf16 and fp16 (16 bits each) and int8 (8 bits).
+# (32 bits), bf16 and fp16 (16 bits each) and int8 (8 bits). <!-- claim: FILE nanoq/teach/machine.py -->
 #
 # **Before you run it.** Half the bits, half the time? Write down your guess for each: how long does it take, if fp32
 # takes 1?
@@ -326,12 +326,12 @@ print(describe_products(times))
 
 # %% [markdown]
 # **Exercise 5.** You move every weight of an fp32 model to the nearest of 16 values, and save the model as before, as
-# a tensor of fp32 numbers. What has changed?
+# a tensor of fp32 numbers. What has changed? <!-- claim: MATH 2**4 -->
 #
 # - **a** The file is eight times smaller, and the model runs faster.
 # - **b** The file is eight times smaller, but the model is as slow as before.
 # - **c** The file is as large as before, and the model is as slow as before.
-# - **d** The file is as large as before, but with only 16 different values the model runs faster.
+# - **d** The file is as large as before, but with so few different values the model runs faster.
 
 # %%
 ### BEGIN SOLUTION answer = ...
@@ -343,7 +343,7 @@ check("00.still_fp32", answer)
 
 # %% [markdown]
 # Some published code stops just there: it *simulates* quantisation and reports a size that no file has. Sizes in this
-# course are read from files. Here is one matrix, rounded to 16 values, and then packed.
+# course are read from files. Here is one matrix, rounded to 16 values, and then packed. <!-- claim: MATH 2**4 -->
 
 # %%
 matrix = layers["blocks.0.mlp.up"].weight.detach()  # (768, 192)

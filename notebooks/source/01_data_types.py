@@ -5,7 +5,7 @@
 #
 # To quantise a number is to write it in fewer bits. So what do bits say, and what can they not say? This notebook takes
 # numbers apart with the simplest tools, Python's own arithmetic, and puts them together again: integers, floats from 64
-# bits down to 4, and the block formats in which large models are stored today.
+# bits to 4 bits, and the block formats in which large models are stored today.
 #
 # {{cost_card}}
 #
@@ -120,7 +120,7 @@ show(fig, alt="The 16 patterns of four bits on a circle, clockwise. Inside the b
 # - Adding 1 is one step clockwise, in both readings. The adder need not know which one you have in mind: **the same
 #   circuit adds signed and unsigned numbers**, and subtraction is addition of a negative number.
 # - The circle has to be cut open somewhere. Unsigned numbers are cut between 15 and 0, signed ones between 7 and −8. Who
-#   steps over the cut has an **overflow**: the result is off by $2^n$.
+#   steps over the cut has an **overflow**: the result is off by $2^n$. <!-- claim: MATH 2**4 - 1; MATH 2**3 - 1; MATH 2 * 4 -->
 #
 # ### Adding by hand
 #
@@ -220,6 +220,8 @@ assert by_hand == FLOATS["fp16"].decode(pattern).item() == by_torch.item()
 #
 # With a hidden 1 there would be no zero. So the lowest field has a rule of its own, and so has the highest:
 #
+# <!-- claim: MATH 2**5 - 2; MATH 2**5 - 1 -->
+#
 # | field | fraction | kind | value |
 # |:--|:--|:--|:--|
 # | 1 to 30 | any | **normal** | $\pm 2^{\text{field} - 15} \cdot 1.\text{fraction}$ |
@@ -293,7 +295,7 @@ print("65,536 patterns agree:", int(by_hand.isnan().sum()), "of them NaN,", int(
 #
 # Click on a bit, enter a number, go to the next pattern. Try: the smallest number above 0; what comes after 65504; 0.1 in
 # every format; NaN of both signs; −128 in int8. Where widgets do not run you see a line of text here, and the pictures
-# below show what one would find.
+# below show what one would find. <!-- claim: MATH (2 - 2**-10) * 2**15; MATH 1 / 10; MATH 2**7 -->
 
 # %% tags=["measured"]
 show_widget(bit_explorer("fp16", math.pi), alt="(live in Jupyter: the bits of a number as buttons; sign, exponent, "
@@ -308,7 +310,7 @@ for pattern, words in ((0x0001, "the smallest number above 0, subnormal: one bit
 # %% [markdown]
 # ## 3 · Patterns in order
 #
-# Take the last two pictures again: 65504 and infinity are *neighbours*. Is that always so?
+# Take the last two pictures again: 65504 and infinity are *neighbours*. Is that always so? <!-- claim: MATH (2 - 2**-10) * 2**15 -->
 #
 # **Before you run it.** Add 1 to the pattern, as if it were an integer. What comes after 1.0 in fp16? After 2.0? What
 # comes before 1.0?
@@ -316,6 +318,7 @@ for pattern, words in ((0x0001, "the smallest number above 0, subnormal: one bit
 # <details><summary>After you have run it</summary>
 # After 1.0 comes 1 + 1/1024, the fraction's last bit. After 2.0 the same bit is worth twice as much. Before 1.0 it is
 # worth half as much, and the step back crosses from one exponent to the next without a jump.
+# <!-- claim: MATH 2**-10 -->
 # </details>
 
 # %%
@@ -360,7 +363,7 @@ assert ulp == e4m3.ulp(0.3).item() and steps * ulp == e4m3.round(0.3).item()
 
 # %% [markdown]
 # **Before you run it.** The numbers between 0 and 1 are a tiny part of the range 0 to 65504. Which part of fp16's patterns
-# do they get?
+# do they get? <!-- claim: MATH (2 - 2**-10) * 2**15 -->
 #
 # <details><summary>After you have run it</summary>
 # Nearly half: half of the exponent fields stand for negative powers of two. It is the same in every format whose bias is
@@ -417,7 +420,7 @@ for name in ("fp16", "bf16", "e4m3fn", "e2m1"):
 # %% [markdown]
 # ### Why 0.1 + 0.2 is not 0.3
 #
-# In binary 0.1 has no end, as 1/3 has none in decimal. All three are rounded, and the sum is rounded once more. Whether
+# In binary 0.1 has no end, as 1/3 has none in decimal <!-- claim: MATH 1 / 3 -->. All three are rounded, and the sum is rounded once more. Whether
 # the errors meet is chance, and another format has other luck:
 
 # %%
@@ -506,6 +509,7 @@ assert torch.equal(cut, FLOATS["bf16"].round(wide, "zero")) and torch.equal(FLOA
 #
 # With so few bits every pattern counts. IEEE's rule gives the highest exponent field to infinity and NaN, the whole
 # binade. `e5m2` (5 exponent bits, 2 of fraction) obeys; `e4m3fn` does not. The last positive patterns of both:
+# <!-- claim: MATH 8 - 1 - 2 -->
 
 # %%
 for name in ("e5m2", "e4m3fn"):
@@ -618,13 +622,14 @@ show(fig, alt="The S-shaped distribution function of the normal distribution. Si
 
 # %% [markdown]
 # - 0 has to be one of the values, so there are 8 above it and 7 below, with slightly different steps.
+#   <!-- claim: MATH 2**4 / 2; MATH 2**4 / 2 - 1 -->
 # - Where do 1/30 and 1/32 come from? With 15 even steps of probability, half a step is 1/30; with 16, it is 1/32. So far
 #   from 0 and 1 the outermost quantiles would lie. bitsandbytes, QLoRA's library, takes the mean of the two, and so do we, to
 #   have the same table: another end would do as well.
 # - The values lie between −1 and 1: NF4 needs a scale, as every 4-bit format does. It is the largest weight of a block of
 #   64, which becomes 1 or −1.
 #
-# **Before you run it.** 64,000 normally distributed numbers in such blocks. Are all 16 codes used equally often?
+# **Before you run it.** 64,000 normally distributed numbers in such blocks. Are all 16 codes used equally often? <!-- claim: MATH 1000 * 64 -->
 #
 # <details><summary>After you have run it</summary>
 # No. The construction ends at 1.85 standard deviations, but the largest of 64 normal numbers usually lies further out. So
@@ -678,7 +683,8 @@ show(fig, alt="96 weights of a row as dots, in three blocks of 32. Thin lines ac
 # - The scale: which power of two takes the largest weight to the binade of 6, which begins at $4 = 2^2$?
 #   $s = 2^{\lfloor \log_2 \max|w| \rfloor - 2}$. Then $\max|w|/s$ is in $[4, 8)$, and what is above 6 becomes 6: it
 #   saturates, the price of a scale that is a power of two. Look for such weights in the picture.
-# - The codes: the nearest of 15 values to $w/s$.
+#   <!-- claim: MATH 1.5 * 2**2 -->
+# - The codes: the nearest of 15 values to $w/s$. <!-- claim: MATH 2**4 - 1 -->
 # - The scale is stored as **e8m0**: eight bits of exponent and nothing else, value $2^{\text{code} - 127}$. No sign, no
 #   fraction and no zero.
 
@@ -728,8 +734,8 @@ assert round(BLOCKS["nf4-dq"].bits_per_weight, 3) == 4.127
 # - **NVFP4** has shorter blocks, and e4m3fn scales that can hit more than powers of two. These need a scale in turn: one
 #   float32 for the whole matrix, which is not in the table.
 # - **NF4** has a float32 scale for 64 numbers. **Double quantisation** (`nf4-dq`) stores these scales in 8 bits, with one
-#   more float32 for 256 of them: 8 + 32/256 bits a block.
-# - So a "4-bit model" has 4.13 to 4.5 bits a weight. Ask.
+#   more float32 for 256 of them: 8 + 32/256 bits a block. <!-- claim: FILE nanoq/numbers/blocks.py; MATH 32 / 256 -->
+# - So a "4-bit model" has 4.13 to 4.5 bits a weight. Ask. <!-- claim: MATH 4 + (8 + 32 / 256) / 64; MATH 4 + 32 / 64 -->
 #
 # ## 7 · Four bits in torch
 #
@@ -836,8 +842,11 @@ check("01.notes", wrong)
 # - Patterns of one sign are in the order of sizes; the ulp doubles at every power of two. Rounding to a format is rounding
 #   to an integer number of ulps.
 # - The exponent buys range, the fraction precision. bf16 is the upper half of fp32; fp16 is finer and ends at 65504.
+#   <!-- claim: MATH (2 - 2**-10) * 2**15 -->
 # - Small formats squeeze out every pattern: e4m3fn has no infinity and ends at 448, e2m1 has 15 numbers and nothing else.
+#   <!-- claim: MATH 1.75 * 2**8; MATH 2**4 - 1 -->
 # - Formats of 4 bits need a scale. Block formats have one for 16 to 64 neighbours, up to half a bit a number. Count it.
+#   <!-- claim: FILE nanoq/numbers/blocks.py -->
 # - torch's 4-bit types are shells. Packing is ours.
 #
 # ## What next

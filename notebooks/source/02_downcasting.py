@@ -7,6 +7,7 @@
 # `model.half()`, and often it costs nothing that one could measure. But sometimes it costs everything: a sum stops
 # growing at 256, a gradient becomes 0, a weight no longer moves, and 65520 becomes infinity. This notebook shows which
 # of these happens when, counts it, and repairs it.
+# <!-- claim: CELL == [256, 32, 2, 1]; MATH (2 - 2**-11) * 2**15 -->
 #
 # {{cost_card}}
 #
@@ -20,7 +21,7 @@
 #
 # **You need** notebook 01 (the bits of integers and floats) and, for the model, what a loss is (notebook 03 or before).
 #
-# **Three sessions.** Sections 1 to 4 are about numbers, 5 to 7 about the machine and the model, 8 about training. Two
+# **Three sessions.** Sections 1 to 4 are about numbers, sections 5 to 7 about the machine and the model, section 8 about training. Two
 # headings say where to stop. Notebook 04 builds on sections 1, 2, 4 and 6. Skip section 5 if speed is not your concern, and
 # section 8 if you will not train; run their cells all the same, since later ones use what they define.
 
@@ -52,7 +53,7 @@ use_style()
 # %% [markdown]
 # ## 1 · One third
 #
-# A type is a set of values, and a cast goes to the nearest of them. Around 1/3 the sets look like this:
+# A type is a set of values, and a cast goes to the nearest of them. Around 1/3 the sets look like this: <!-- claim: MATH 1 / 3 -->
 
 # %%
 third = 1 / 3
@@ -93,7 +94,7 @@ for name in ("fp32", "tf32", "fp16", "bf16", "e4m3fn", "e5m2", "e2m1"):
 # %% [markdown]
 # - The fraction of 1/3 is 0101… for ever. Each format cuts it somewhere and rounds, so the last digit may differ.
 # - "bf16 has the same range as fp32" is true; "so it is as good" is not: 0.3340 has two right digits after the point,
-#   and a value of 8 bits has one.
+#   and a value of 8 bits has one. <!-- claim: CELL fmt.digits(int(fmt.encode(third))) -->
 # - To nearest, the error is at most half the distance to the neighbour. Just above a power of two that distance is
 #   $2^{-m}$ of the number, with $m$ fraction bits; further up in the binade it is a smaller part of it.
 #
@@ -129,9 +130,9 @@ show(fig, alt="Scatter plot on logarithmic axes: relative error against size for
      "numbers below about 0.016.")
 
 # %% [markdown]
-# - The bound is the same for 0.01 and for 3: floats have a **relative** error. An integer grid has an absolute one.
+# - The bound is the same for small numbers and for large ones: floats have a **relative** error. An integer grid has an absolute one.
 # - e4m3fn leaves its bound below 1/64. Those are its *subnormals*: the exponent has reached its end, steps no longer
-#   shrink, and the error becomes absolute.
+#   shrink, and the error becomes absolute. <!-- claim: MATH 2**-6 -->
 #
 # In figures, first by hand, then as `downcast_report` gives it:
 
@@ -147,7 +148,7 @@ for name in ("fp16", "bf16", "e4m3fn", "e5m2", "e2m1"):
 
 # %% [markdown]
 # - Half the bits cost almost nothing here: the numbers lie in the middle of every range.
-# - e2m1 has 15 values from -6 to 6. What is smaller than a quarter becomes 0.
+# - e2m1 has 15 values from -6 to 6. What is smaller than a quarter becomes 0. <!-- claim: MATH 2**4 - 1; MATH 1.5 * 2**2 -->
 #
 # **Before you run it.** Gradients are not of size 1. Take the same 1,000 numbers times $10^{-7}$, and times $10^5$, in
 # fp16 and in bf16. How many will be left?
@@ -155,6 +156,7 @@ for name in ("fp16", "bf16", "e4m3fn", "e5m2", "e2m1"):
 # <details><summary>After you have run it</summary>
 # fp16 has nothing between 0 and 2<sup>-24</sup> (6.0e-8) and nothing finite above 65504: about a quarter of the
 # small ones become 0, and about half of the large ones infinity. bf16 has fp32's exponent and loses none.
+# <!-- claim: MATH 2**-24 -->
 # </details>
 
 # %% tags=["measured"]
@@ -260,11 +262,12 @@ for name in types:  # the package computes the same, in its own way, and without
     assert totals[name][299] == dot(tenths[:300], torch.ones(300), name)
 
 # %% [markdown]
-# **Before you run it.** 5,000 tenths are 500. What does each of the four types get?
+# **Before you run it.** 5,000 tenths are 500. What does each of the four types get? <!-- claim: MATH 5000 / 10 -->
 #
 # <details><summary>After you have run it</summary>
 # They stop, at 256, 32, 2 and 1. Near 256, fp16's values are 0.25 apart: the total plus 0.1 lies less than half-way
 # to the next value and is rounded back. From there on every term is lost, and more terms do not help.
+# <!-- claim: MATH 2**8 / 2**10 -->
 # </details>
 
 # %%
@@ -367,6 +370,7 @@ check("02.kahan", kahan)
 # %% [markdown]
 # Is it good for fp8, too? **Before you run it:** 2,000 tenths once more, in e4m3fn. A tenth becomes 0.1015625 there, and
 # 2,000 of them are 203.125. Its neighbours in e4m3fn are 192 and 208.
+# <!-- claim: MATH 13 / 128; MATH 2000 * 13 / 128; MATH 1.5 * 2**7; MATH 1.625 * 2**7 -->
 #
 # <details><summary>After you have run it</summary>
 # Kahan gets stuck as well, only later: what is lost is itself kept in four significant bits, and when it grows far beyond
@@ -484,7 +488,7 @@ check("02.slips", slips)
 # school? And is there a rule under which 13.5 → 13 and 8.5 → 8 are both right?
 #
 # <details><summary>After you have run it</summary>
-# Four: 8.5 would have to become 9. And yes, halves down.
+# Four: 8.5 would have to become 9. And yes, halves down. <!-- claim: MATH ceil(8.5) -->
 # </details>
 
 # %%
@@ -500,7 +504,8 @@ assert [int((claimed != right).sum()) for right in rules.values()] == [3, 4, 2]
 # - 14.3 → 4 has lost a digit and 3.2 → 4 went the wrong way, under any rule. 13.5 → 13 is wrong for torch and at school;
 #   8.5 → 8 is right for torch and wrong at school. Halves down would excuse both, but nobody computes so.
 # - That is three mistakes, or four. The one that matters more is in none of the entries: **there is no scale**. Plain
-#   integers use the codes -6 to 14 of 256. And they fail at once for weights of a real size, around 0.1.
+#   integers use the codes -6 to 14 of 256. And they fail at once for weights of a real size, which are fractions.
+#   <!-- claim: MATH 2**8 -->
 #
 # So do it properly: the largest size becomes code 127.
 
@@ -544,6 +549,7 @@ assert scaled <= scale / 2 and plain == 0.5
 
 # %% [markdown]
 # The notes go on: *36 bytes become 9*. But codes without their scale are no weights.
+# <!-- claim: MATH 4 * 3 * 3; MATH 3 * 3 -->
 #
 # **Exercise 02.bytes.** The bytes of an int8 matrix with its float32 scales: one for the matrix, or one for each row.
 
@@ -569,6 +575,7 @@ for shape in ((3, 3), (768, 192)):
 # %% [markdown]
 # 13 bytes, not 9: 2.8 times smaller, not 4. On a real matrix the scale no longer shows. That holds for big blocks; with a
 # scale for every 32 weights it shows again (section 7).
+# <!-- claim: MATH 3 * 3 + 4; MATH 3 * 3; MATH 36 / 13; FILE nanoq/numbers/blocks.py -->
 
 # %% [markdown]
 # ## First stop
@@ -594,7 +601,7 @@ print("a byte is the smallest that torch addresses: two 4-bit codes share one, a
 # <details><summary>After you have run it</summary>
 # It depends on the machine, and not on the bytes. A matrix product is fast where the processor has an instruction that
 # multiplies and adds vectors of that type, <i>and</i> the library has code that uses it. Where either is missing, the
-# same loop runs number by number, or converts each operand as it goes along. A factor of 30 against fp32 is not rare.
+# same loop runs number by number, or converts each operand as it goes along. A large factor against fp32 is not rare.
 # </details>
 
 # %% tags=["measured"]
@@ -672,7 +679,7 @@ for name in ("bf16", "fp16"):
 # - Copying is all bytes and no arithmetic, so it is **memory-bound**: by the bytes alone, the third bar should stand at
 #   0.5 for both 16-bit types. Both copy the same bytes, between the same two buffers; how far their bars lie apart says how
 #   much other work on this machine disturbs the measurement. If both stand well below 0.5, either a cache holds the smaller
-#   vectors, or the copy in fp32 was disturbed.
+#   vectors, or the copy in fp32 was disturbed. <!-- claim: MATH 16 / 32 -->
 # - Which of the two a product is depends on how often each number that was fetched is used.
 #
 # **Exercise 02.intensity.** A layer with `out` × `width` weights on `batch` inputs: how many operations (a multiplication
@@ -820,6 +827,7 @@ assert FLOATS["e2m1"].min_subnormal == 0.5 and FLOATS["e4m3fn"].min_subnormal ==
 # <details><summary>After you have run it</summary>
 # All but e2m1. Its bar begins at 2<sup>-1</sup>, to the right of most of the histogram: what is smaller than 0.25
 # becomes 0. The other four reach far enough to the left.
+# <!-- claim: MATH 2**-1 / 2 -->
 # </details>
 
 # %%
@@ -968,7 +976,7 @@ assert linear["nvfp4"] < linear["e2m1 a row"] < linear["e2m1 a matrix"] and abs(
 #   half, for half a bit.
 # - Between mxfp4 and a scale for each row there is little: with the 32 windows of the lab profile the interval holds 0.
 #   mxfp4 has several times as many scales, but only powers of two; nvfp4's, which hit more, are better than both. And rows
-#   of this model are short, at most 768 weights: where they have thousands, one scale has to suit all of those.
+#   of this model are short, at most 768 weights <!-- claim: MATH 4 * 192 -->: where they have thousands, one scale has to suit all of those.
 # - nf4-dq rounds the scales of nf4 once more and is no worse for it. If its interval lies below 0, do not make a rule of
 #   that: scales that take the largest weight to the end of the codebook need not be the best ones, so an error may help.
 # - All of this is rounding to nearest. Notebook 04 goes into scales and integers; notebook 08 rounds with more foresight.
@@ -1266,7 +1274,7 @@ assert paths["nearest"][-1] == 1.0 and abs(chances[-1].mean() - 1.5) < 0.03
 
 # %% [markdown]
 # - Above 1, bf16's values are 1/128 apart. An update below 1/256 is rounded away, **every time**: no number of them moves
-#   the weight.
+#   the weight. <!-- claim: MATH 2**-7; MATH 2**-8 -->
 # - **Stochastic rounding** goes up with a probability equal to the part of the step that it is beyond the lower value.
 #   Each time it is wrong by more; in the mean it is right. Master weights do the same job with certainty, for two to
 #   four more bytes a parameter.
@@ -1336,6 +1344,7 @@ for rounding, history in stored.items():
 # beforehand, by `benchmarks/mixed_precision.py`: nine ways to train a GPT of 4 layers and width 128 for 500 steps on
 # **real TinyStories**, with the seeds that the cell counts. For each, the loss on the same held-out windows, and its
 # difference to fp32 *with the same seed*. "÷ 1024" divides the loss by that, as above.
+# <!-- claim: FILE benchmarks/mixed_precision.py -->
 
 # %%
 with open(data_dir() / "results" / "mixed_precision.csv", newline="", encoding="utf-8") as file:
@@ -1410,7 +1419,7 @@ assert flush["fp16"] > 0.01 and max(behind["fp16"]) < min(behind["fp16 ÷ 1024"]
 #   type do; without them the type is emulated, and slower than fp32. Measure.
 # - Codes without their **scale** are no weights: count it. The fewer bits of exponent, the more the scale matters, and the
 #   smaller the block it should serve.
-# - Weights of our model survive 16 bits for nothing and 8 for little, by a plain cast. Four need scales.
+# - Weights of our model survive 16 bits for nothing and 8 bits for little, by a plain cast. Four need scales.
 # - Mixed precision: small factors, fp32 sums, fp32 **master weights** for the updates, a **loss scale** for the gradients
 #   of fp16. bf16 has the range and needs no loss scale.
 #
@@ -1446,5 +1455,5 @@ table(["e4m3fn", "e4m3fn, scaled"])
 #   weights, loss scaling, float32 accumulation.
 # - Micikevicius et al. 2022, *FP8 Formats for Deep Learning* ([2209.05433](https://arxiv.org/abs/2209.05433)): e4m3 and
 #   e5m2, and which of them for what.
-# - Open Compute Project 2023, *OCP Microscaling Formats (MX) Specification 1.0*: mxfp4 and mxfp8.
+# - Open Compute Project 2023, *OCP Microscaling Formats (MX) Specification*, version 1.0: mxfp4 and mxfp8.
 # - Goldberg 1991, *What Every Computer Scientist Should Know About Floating-Point Arithmetic*: rounding, and Kahan's sum.

@@ -177,7 +177,7 @@ assert after == {"q": "u", "h": "e", "v": "e", "d": " ", "y": " "}
 # %% [markdown]
 # ### Loss, perplexity, bits: one number in three units
 #
-# Think of a fair die with six faces. Whoever predicts it gives each face 1/6 and pays $\ln 6$ nats. Say it in three ways:
+# Think of a fair die with six faces. Whoever predicts it gives each face 1/6 and pays $\ln 6$ nats. Say it in three ways: <!-- claim: MATH 1 / 6 -->
 #
 # - **loss** $L = \ln 6$ nats: what training works with;
 # - **perplexity** $e^L = 6$: how many equally likely faces the die has;
@@ -1130,6 +1130,7 @@ assert cache_bytes < weight_bytes
 #   and on `tales` a floor below that no model beats on average.
 # - Compare models on all windows, fixed, pairwise. Random windows can hide an effect, or invent one.
 # - Nearly all parameters are in the matrices of the blocks. A parameter costs 4 bytes to run and 16 to train in fp32.
+#   <!-- claim: MATH 32 / 8; MATH 4 * (1 + 1 + 2) -->
 # - Temperature and top-k change the drawing, not the model; the cache changes the work, not the text.
 #
 # ## What next

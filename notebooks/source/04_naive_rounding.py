@@ -388,6 +388,7 @@ assert (-smallest).item() == -128
 # %% [markdown]
 # **Exercise 04.cast.** To use all 256 codes, a colleague sets `scale = largest / 128`, rounds, and casts to int32 and
 # then to int8. The largest weight is positive. What code does it get? Commit yourself: `"a"`, `"b"`, `"c"` or `"d"`.
+# <!-- claim: MATH 2**8 -->
 #
 # - a) 128
 # - b) 127
@@ -971,7 +972,7 @@ for bits, model in [(32, board.reference.model), *models.items()]:
 # %% [markdown]
 # - Texts part ways as soon as one character is drawn differently; from there on they are different stories, not better
 #   or worse ones. A tiny change of a probability near the drawn number is enough.
-# - So a sample shows that 2 bits is broken. It cannot show that 8 bits is better or worse than 4, and "method A
+# - So a sample shows that 2 bits is broken. It cannot show that 8 bits is better or worse than 4 bits, and "method A
 #   misuses words, method B does not" is one draw from a lottery. **A sampled anecdote is no measurement.**
 
 # %% [markdown]
@@ -1047,13 +1048,14 @@ if len(base) >= 128:
 #   the interval. It is **not** proof that there is none, and more windows (`NANOQ_PROFILE=full`) make the interval
 #   narrower.
 # - Three perplexities such as 2.76, 2.78 and 2.76, each from windows of its own, say nothing about which method is
-#   best. The next section takes on a project that ranked its methods by just these.
+#   best. The next section takes on a project that ranked its methods by just these. <!-- claim: SOURCE the student project's README, January 2026 -->
 
 # %% [markdown]
 # ## 12 · Audit: "31.9 MB → 2.9 MB"
 #
 # A student project with this very architecture reports: *the model shrinks from 31.9 MB to 2.9 MB with int8*. That is
 # eleven times, from 32-bit to 8-bit numbers, which can give four at most. Where is the catch? What is known:
+# <!-- claim: SOURCE the student project's README, January 2026 -->
 #
 # - the checkpoint has 32,721,538 bytes; the model has 86 characters in its vocabulary, otherwise the shape of ours;
 # - int8 codes for the 24 matrices, a float32 scale for each row, everything else left in float32.
@@ -1126,12 +1128,13 @@ show(fig, alt="Three bars: the training checkpoint of 32.7 MB, two thirds of whi
 # %% [markdown]
 # - Two thirds of the "model" were the optimiser's memory, which nobody ships. Like for like it is **3.67 times**:
 #   short of 4, because scales are added and embeddings are not quantised.
+#   <!-- claim: CELL round(float32 / int8, 2) == 3.67; MATH 32 / 8 -->
 # - And "31.9 MB" is 31,954 *KiB* read as megabytes: the file has 32.7 MB ($10^6$ bytes) or 31.2 MiB ($2^{20}$). Give
-#   bytes.
+#   bytes. <!-- claim: MATH 32721538 / 2**20; SOURCE the student project's README, January 2026 -->
 # - Leaving the moments out makes the file three times smaller at no loss whatever, nearly as much as int8 does.
 # - Their perplexities, 2.76, 2.78 and 2.76 for float32, naive int8 and GPTQ, came from random windows, other ones for
 #   each model: section 11. The same code printed another order a month earlier. An honest line: *no difference was
-#   found*.
+#   found*. <!-- claim: SOURCE the student project's README, January 2026 -->
 
 # %% [markdown]
 # ## Summary
@@ -1139,12 +1142,12 @@ show(fig, alt="Three bars: the training checkpoint of 32.7 MB, two thirds of whi
 # - A grid is a **scale**, a **zero point** and a range of codes. Round to the nearest grid value *after* scaling;
 #   clamp; cast last. Floor costs four times the squared error, and a bias.
 # - The error is uniform with mean square $s^2/12$ as long as the step is not much wider than the bell of the weights:
-#   6 dB a bit.
+#   6 dB a bit. <!-- claim: CELL math.log10(255 / 127) -->
 # - "Symmetric" names three grids; at 2 bits they are far apart.
 # - A scale for each **row** is nearly free. Groups and clipping help most where bits are few; groups cost $(16+b)/g$
 #   bits.
 # - The file counts: codes, scales, zero points, and all that stays in float16. Average bits are more than bits.
-# - 8 bits are safe here, 4 cheap, 3 costly, 2 ruinous, *with naive rounding*.
+# - 8 bits are safe here, 4 bits cheap, 3 bits costly, 2 bits ruinous, *with naive rounding*.
 # - Compare models on the same windows, subtract, and give an interval.
 #
 # ## Open challenge

@@ -138,7 +138,7 @@ for n, what in ((192, "a row of 192"), (768, "a row of 768"), (192 * 192, "a mat
 assert round(100 * swallowed, 1) == 96.8
 
 # %% [markdown]
-# So **96.8 %** per matrix, and still about 85 % with a level for each row. Does the real GPT agree?
+# So **96.8 %** per matrix, and still about 85 % with a level for each row. Does the real GPT agree? <!-- claim: CELL min(shares) > 80 -->
 
 # %%
 def zero_share(weight, operator, granularity):
@@ -250,7 +250,7 @@ show(threshold_figure(0.6, "nearest: level = 2 × threshold"), alt="Above, the h
 #
 # <details><summary>Answer</summary>
 # Equal masses near 0.43, the least mean error near 0.5, the least squared error near 0.6, and equal lengths at a
-# third of the largest weight, near 1.4, where also the largest error is least. Four wishes, four thresholds. With the
+# third of the largest weight, where also the largest error is least. Four wishes, four thresholds. With the
 # other rule the squared error is lower at every threshold, except where the two rules agree: there its valley has its
 # bottom.
 # </details>
@@ -367,7 +367,7 @@ check("06.mquant", mquant)
 
 # %% [markdown]
 # The picture already hints at a weakness. The level is at 0.86 σ, while weights reach to 3 σ and beyond: the
-# tails are pulled far inwards. What does that cost?
+# tails are pulled far inwards. What does that cost? <!-- claim: CELL round(2 * third, 4) == 0.8615 -->
 #
 # ## 5 · "Minimises the expected error": of what?
 #
@@ -573,6 +573,7 @@ show(fig, alt="Contour map of the mean squared error over threshold and level. T
 #   well chosen.
 # - absmean, the level of BitNet b1.58, is $E|w|$ itself. For normal weights it is nearly MQuant: 0.80 σ against 0.86
 #   σ. The two came from different ideas.
+#   <!-- claim: MATH sqrt(2 / 3.14159265); CELL round(2 * third, 4) == 0.8615 -->
 # - MQuant's main fault is its *level*. Straight up from it, on the green curve, the error is much smaller at the
 #   same codes.
 
@@ -666,6 +667,7 @@ assert abs(laplace["lloyd"][0] - (1 - math.exp(-1))) < 1e-4
 # - **Laplace**: everybody loses; but look at MQuant. To put *true* thirds into the cells is worse than the formula
 #   for normal weights! With heavy tails the small weights are many and unimportant, and equal mass spends its values
 #   on them. Lloyd makes 63 % zeros there ($1-1/e$; it has $t=b$, $a=2b$).
+#   <!-- claim: MATH 1 - exp(-1) -->
 # - TQuant depends on one more thing, the number of weights that share a level. The more there are, the further out is
 #   the largest, above all where the tails are heavy:
 
@@ -696,6 +698,7 @@ check("06.expected", answer)
 #
 # The **kurtosis** $E\,w^4/(E\,w^2)^2$ measures it: 1.8 for uniform, 3 for normal, 6 for Laplace. The next picture draws
 # weights of many shapes in between (density $\propto e^{-|w|^\beta}$), and marks where the rows of our two models lie.
+# <!-- claim: MATH (1 / 5) / (1 / 3)**2; MATH 3 * 1; MATH 24 / 2**2 -->
 #
 # **Before you run it.** Trained weights "have heavy tails", one reads. Where do you expect the marks?
 
@@ -748,7 +751,7 @@ assert kurtosis(whole.reshape(1, -1)) > 4 > kurtosis(whole)  # all rows thrown t
 # ## 7 · What a code costs
 #
 # Three values need $\log_2 3 = 1.585$ bits if all are equally frequent, less if they are not. A code of two bits
-# wastes a quarter of its patterns. But $3^5 = 243$, just below $2^8 = 256$: **five codes fit a byte**, 1.6 bits each.
+# wastes a quarter of its patterns. But $3^5 = 243$, just below $2^8 = 256$: **five codes fit a byte**, 1.6 bits each. <!-- claim: MATH 8 / 5 -->
 #
 # **Exercise 06.pack5.** Codes 0, 1, 2 are the digits of a number to base 3, the first of five neighbours being the
 # lowest. int64 `(n,)`, n a multiple of five → uint8 `(n / 5,)`.
@@ -777,6 +780,7 @@ print(f"192 × 192 weights: {layer.codes.nbytes:,} bytes of codes, {layer.scale.
 # %% [markdown]
 # (39 bytes a row instead of 38.4, as a row starts at a byte.) The byte is paid in full. How much do the codes *say*?
 # Their entropy, in bits a weight, for each operator on the real matrices of the GPT:
+# <!-- claim: MATH ceil(192 / 5); MATH 192 / 5 -->
 
 # %%
 def statistics(name, operator):
@@ -1247,12 +1251,14 @@ for operator in ("tquant", "mquant", "lloyd"):
 # %% [markdown]
 # ## What to keep
 #
-# - A ternary quantiser is a threshold and a level. Naive: the largest weight sets both; zero swallows 85 % and more.
+# - A ternary quantiser is a threshold and a level. Naive: the largest weight sets both; zero swallows more than 80 %.
+#   <!-- claim: CELL min(shares) > 80 -->
 # - **TQuant** (thirds of the range) has the least largest error, provably. **MQuant** (thirds of the mass) has the
 #   most entropy, nearly the least mean error, and *not* the least squared error: 27 % above it for normal weights.
+#   <!-- claim: CELL round(loss["squared error"], 2) == 0.27 -->
 # - Best level for a threshold: the mean above it. Best threshold for a level: half of it. Both: **Lloyd**. For
 #   uniform weights all of them agree; for heavy tails equal mass is the wrong goal.
-# - Five codes to a byte, 1.6 bits; sums instead of products; zeros are skipped.
+# - Five codes to a byte, 1.6 bits; sums instead of products; zeros are skipped. <!-- claim: MATH 8 / 5 -->
 # - Error = **gain** + noise. Least squares shrinks by exactly its relative error. Stored batch-norm statistics cannot
 #   bear that; layer norms mostly can.
 # - When a network fails, test the suspects one at a time. The obvious one (heavy tails) was innocent.
@@ -1261,7 +1267,7 @@ for operator in ("tquant", "mquant", "lloyd"):
 #
 # **The best ternary model without data.** For the digits: more than the next cell prints. For the GPT: less. You may
 # choose thresholds, levels, groups (`granularity="group"`), and leave the layer that hurts most in more bits if the
-# file stays below 0.9 MB. Nobody checks it but the leaderboard.
+# file stays smaller than naive 2 bits make it. Nobody checks it but the leaderboard.
 
 # %% tags=["measured"]
 print(f"to beat: {100 * max(fairly.values()):.1f} % of the digits; {min(added.values()):+.3f} nats on the GPT")

@@ -56,8 +56,10 @@ use_style()
 # ### The model: small enough to be taken apart
 #
 # - A residual network with 0.3 million parameters that reads digits: 28 × 28 pixels, ten classes.
+#   <!-- claim: FILE nanoq/vision/data.py -->
 # - Its layers are convolutions. To us each is a matrix: a row for each output channel, and in the row a **kernel** of
 #   3 × 3 = 9 weights for each input channel. What the row is multiplied with is a patch of the picture.
+#   <!-- claim: FILE nanoq/vision/model.py; MATH 3 * 3 -->
 # - As in notebook 04, quantising means: every convolution of the blocks. The first one and the classifier stay.
 
 # %%
@@ -477,6 +479,7 @@ assert hard_error[10.0] - soft_error[10.0] < 0.5 * (hard_error[0.01] - soft_erro
 #   that has decided**, always.
 # - More steps help as well: $\beta$ then falls more slowly, and there is time to answer those that have been pulled
 #   away. The papers spend 10,000 to 20,000 steps, and 1,024 pictures; we spend a few hundred, on a Gram matrix.
+#   <!-- claim: SOURCE arXiv 2004.10568 and 2102.05426, with their code -->
 #
 # ### How near to the best?
 #
@@ -860,7 +863,7 @@ for label, values in result.items():
 #
 # The block's output has 6,272 numbers a picture, and the model does not care for all of them alike. To second order the
 # loss changes by $\Delta z^\top H\, \Delta z$, and BRECQ takes for $H$ the diagonal of the **Fisher information**: the
-# mean *squared* gradient of the loss at each output.
+# mean *squared* gradient of the loss at each output. <!-- claim: MATH 32 * 14 * 14 -->
 #
 # $$\mathrm{mean}\;\sum_i \Delta z_i^2\,\Big(\frac{\partial L}{\partial z_i}\Big)^2$$
 #
@@ -1223,6 +1226,7 @@ for run in RUNS:
 #
 # - You know the reason from notebook 06. MQuant's level is so low that every layer's outputs are too small (its *gain* is
 #   0.63), and batch norm divides them by the *stored* deviations of the unrounded model.
+#   <!-- claim: FILE notebooks/source/06_ternary_operators.py -->
 # - In training, batch norm takes the deviations of the *batch*, and stores new ones on the way. Every method that trains
 #   gets this repair for free, before it has changed a single weight.
 #
@@ -1360,17 +1364,17 @@ print(f"standard error of a single accuracy: {one_picture:.2f} points;  AdaRound
 #   less than one with AdaRound and QAT. Naive freezes nobody, so its codes can be repaired; with a scale for each row and
 #   an easy task that is enough.
 # - **MQuant ahead after training**: not seen, and nor is the contrary. With AdaRound, BRECQ and QAT the difference from
-#   TQuant is within what five seeds and 1,000 pictures leave open.
+#   TQuant is within what five seeds and 1,000 pictures leave open. <!-- claim: CELL one_picture = 100 -->
 # - **TQuant ahead in QAT**: not seen either.
 # - Why not? The task is too easy. Everything above the control of section 11 is a tie at 99 %. Nobody's ranking
-#   can be confirmed *or refuted* with it. So: a harder task.
+#   can be confirmed *or refuted* with it. So: a harder task. <!-- claim: CELL one_picture = 100 -->
 #
 # ## 13 · A harder task: the language model
 #
 # The same ways on the 2.7-million-parameter GPT and real TinyStories: `data/results/tinystories/ternary.csv`, made by
 # `NANOQ_DATA=../shared/data python benchmarks/ternary.py gpt`. Every model was packed at 1.6 bits a weight, loaded from
 # its file, and read the same 512 held-out windows as the float32 model. QAT is 200 steps from the checkpoint, 0.4 million
-# characters.
+# characters. <!-- claim: FILE benchmarks/ternary.py; MATH 200 * 2048 -->
 
 # %%
 table = {(row["method"], row["operator"]): row for row in rows_of("tinystories", "ternary.csv")}
@@ -1430,7 +1434,7 @@ assert added["qat", "lloyd"] == min(v for (method, o), v in added.items() if met
 #   AdaRound and BRECQ.)
 # - *In QAT*, TQuant is not ahead: MQuant and Lloyd are.
 # - With TQuant the 200 steps of training gain nothing over GPTQ, which takes none; with naive they are worse than GPTQ.
-#   With MQuant and Lloyd they are worth more than anything else.
+#   With MQuant and Lloyd they are worth more than anything else. <!-- claim: FILE benchmarks/ternary.py -->
 #
 # ### Why does MQuant fail with GPTQ and AdaRound?
 #
@@ -1530,11 +1534,13 @@ assert said["mquant"][1] > said["lloyd"][1] > said["tquant"][1] > said["naive"][
 #   each step of that weight shifts the thresholds of all the others.
 # - The slides have the QAT baseline spread by ±14.6 points, TQuant's by ±2.4: there a wide, bounded grid may have kept a training
 #   stable that ours, from a good checkpoint and with a scale for each row, did not endanger. Their recipe is not stated.
+#   <!-- claim: CELL SLIDES = { -->
 #
 # ### From scratch
 #
 # BitNet b1.58's weights, absmean with one scale for a matrix, from the first step on, and the same training in float32 as
-# the control: 2 million characters each. (Activations stay in float32, unlike BitNet's.)
+# the control: 0.6 million characters each. (Activations stay in float32, unlike BitNet's.)
+# <!-- claim: FILE benchmarks/ternary.py -->
 
 # %% tags=["measured"]
 for key in (("float16, from scratch", ""), ("bitnet, from scratch", "absmean"), ("qat", "lloyd")):
@@ -1547,9 +1553,9 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 
 # %% [markdown]
 # - At this budget ternary training costs less than the short training itself: both are far behind the checkpoint,
-#   which has read five times as much.
-# - **If you have a trained model, start from it.** 0.4 million characters of QAT from the checkpoint beat 2 million of
-#   *float* training from nothing.
+#   which has read 17 times as much. <!-- claim: MATH 10240000 / 600000 -->
+# - **If you have a trained model, start from it.** 0.4 million characters of QAT from the checkpoint beat 0.6 million
+#   of *float* training from nothing. <!-- claim: MATH 200 * 2048; FILE benchmarks/ternary.py -->
 #
 # ## What to keep
 #
@@ -1557,7 +1563,7 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 # - A staircase has no slope. AdaRound glides between the neighbours and is made to choose; straight-through rounds and
 #   pretends.
 # - AdaRound: stretched sigmoid, exact start, penalty with $\beta$ from 20 to 2. **Has it chosen?** If not, you have paid
-#   for nearest.
+#   for nearest. <!-- claim: CELL slope[20] < 1e-5 -->
 # - On a ternary grid whatever is larger than $a$ is frozen. Learned rounding repairs noise, not a grid that ends too early.
 #   The best level depends on the method.
 # - Asymmetric: aim at the unquantised model; it is the same problem with another weight. BRECQ: the block's output, Fisher
@@ -1567,6 +1573,8 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 # - Before you compare methods, add a **control**. On the digits, batch norm alone explained nearly everything.
 #
 # ## Open challenge
+#
+# <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
 # **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
 # `prepare_qat(model, recipe, scales="learned")`, `nanoq.quant.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
@@ -1592,4 +1600,4 @@ print(f"to beat: {min(v for (m, o), v in added.items() if o in OPERATORS):+.3f} 
 # - Nagel et al. 2022, *Overcoming Oscillations in Quantization-Aware Training*
 #   ([2203.11086](https://arxiv.org/abs/2203.11086)).
 # - Yvinec et al. 2023 ([2306.17442](https://arxiv.org/abs/2306.17442)): TQuant and MQuant, and what the slides are about.
-# - `nanoq/quant/adaround.py` and `nanoq/quant/qat.py`: the package's versions, 200 lines each.
+# - `nanoq/quant/adaround.py` and `nanoq/quant/qat.py`: the package's versions.

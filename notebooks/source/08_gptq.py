@@ -273,6 +273,7 @@ check("08.best_target", best_target)
 # <details><summary>Answer</summary>
 # The target is 0.40 + 0.45 ρ. It passes 0.5 at ρ = 0.22. It never falls below −0.5: even at ρ = −1 it is −0.05. At
 # ρ = 0 nothing can be made up for, and GPTQ <i>is</i> naive rounding.
+# <!-- claim: MATH 0.40 + 0.45 * 0.22; MATH 0.40 - 0.45 -->
 # </details>
 
 # %%
@@ -483,7 +484,7 @@ assert errors["GPTQ"] < 0.8 * errors["naive"] and errors["GPTQ"] < 1.6 * errors[
 # %% [markdown]
 # - A greedy order is no guarantee: the cheap weights come first, and the dear ones are left for the end, when nobody
 #   can help any more. The paper reports OPT-125M at 3 bits with OBQ at perplexity 69.32, with GPTQ at 53.85
-#   (arXiv 2210.17323v2; at 4 bits 32.52 and 31.12).
+#   (arXiv 2210.17323v2; at 4 bits 32.52 and 31.12). <!-- claim: SOURCE arXiv 2210.17323v2, tables of section 4 -->
 # - So the shortcut that saves a factor of $d_{row}$ costs little or nothing.
 #
 # ### What Cholesky has to do with it
@@ -843,7 +844,7 @@ assert abs(float((ratio[4] / forecast).log().mean())) < 0.2 and (ratio[4] / fore
 
 # %% [markdown]
 # - Counted at 6 dB a bit (notebook 04), what GPTQ saves is worth not quite one bit: 3 bits with it are nearly as good
-#   as 4 without.
+#   as 4 bits without. <!-- claim: MATH 20 * log10(2) -->
 # - Where a point lies above the line, part of the gain was fitted to the calibration text.
 #
 # ### Two options: order, and a second look
@@ -1007,7 +1008,7 @@ assert table[0, 0] > 1.3 and table[0, 0] > 2 * table[0, 4] and table[3, 2] < tab
 # %% [markdown]
 # - With 64 tokens and little damping GPTQ is **worse than doing nothing clever**: it has learned the 64 tokens. Only heavy
 #   damping, which turns it back towards naive rounding, saves it.
-# - With 20 tokens for each input the damping hardly matters.
+# - With 21 tokens for each input the damping hardly matters. <!-- claim: MATH 4096 / 192 -->
 # - `nanoq` warns below 4 tokens for each input, as you see. (Warnings in this notebook are caught and shown as text.)
 # - A default of 0.01 is the official code's, and sits in the flat part of the curve.
 
@@ -1043,7 +1044,7 @@ assert coarse.decode(codes).sum() == 2
 
 # %% [markdown]
 # It raises the damping and **says so**. Only the sum of the four weights matters to this layer. It is 1.6, and GPTQ
-# keeps it as well as whole numbers can.
+# keeps it as well as whole numbers can. <!-- claim: MATH 4 * 0.4 -->
 #
 # ### Dead inputs
 #
@@ -1074,7 +1075,7 @@ print("same error on the calibration text; once input 5 is alive, setting to 0 c
 # - Every row reads the same held-out windows; the interval is for the paired difference (notebook 04).
 #
 # **Before you run it.** Naive rounding: 4 bits cost about 0.04 nats on this model, 3 bits about 0.29, 2 bits nearly 3.
-# Write down three numbers for GPTQ.
+# Write down three numbers for GPTQ. <!-- claim: FILE data/results/tales/leaderboard.csv -->
 
 # %% tags=["measured"]
 board = Leaderboard(NAME, corpus, windows=pick(ci=8, lab=32, full=None))
@@ -1267,7 +1268,8 @@ assert all(OURS[text]["GPTQ", bits] < 0.4 * OURS[text]["naive", bits] for text i
 # - Where we differ: naive 3 bits *destroys* most OPT models (perplexities in the thousands), ours only suffers. So
 #   the largest gains of the table are out of reach here: our model has less to repair.
 # - The published column of 66B is odd (110 with RTN at 4 bits; GPTQ at 3 bits worse than the smaller 30B). The paper's
-#   authors later gave 9.95 for it at 3 bits, and 9.34 at 4, with act-order.
+#   authors later gave 9.95 for it at 3 bits, and 9.34 at 4 bits, with act-order.
+#   <!-- claim: SOURCE the table of github.com/IST-DASLab/gptq, 2022 -->
 
 # %% [markdown]
 # ## 14 · Bug hunt
@@ -1412,10 +1414,11 @@ if len(board.losses[0]) >= 128:
 #
 # The project ranks its three models by perplexity: float32 2.7769, naive int8 **2.7696**, GPTQ 2.7771. A month later,
 # with the same checkpoints, data and code: 2.76, 2.78, 2.76. Naive went from best to worst. How is that possible?
+# <!-- claim: SOURCE the student project's README, January 2026 -->
 #
 # - Each model is scored on 100 batches of 128 windows at *random* places, and the generator is **not reseeded** between
-#   models: each reads other windows.
-# - So the difference of two perplexities contains the luck of 2 × 12,800 windows.
+#   models: each reads other windows. <!-- claim: SOURCE the student project's evaluate.py, January 2026 -->
+# - So the difference of two perplexities contains the luck of 2 × 12,800 windows. <!-- claim: MATH 100 * 128 -->
 #
 # **Exercise 08.noise.** The standard error of the difference of two perplexities, each near `perplexity`, each from its
 # own `windows` random windows, whose losses spread by `spread` (one standard deviation, nats). For a small change of
@@ -1445,10 +1448,10 @@ assert 2.77 * float(board.losses[0].std()) * math.sqrt(2 / 12_800) > 5 * 2.77 * 
 
 # %% [markdown]
 # - The noise of their comparison is many times what int8 costs on real TinyStories. Which of the three comes first is
-#   decided by the windows. Even 12,800 of them cannot rank int8 models, let alone 100.
+#   decided by the windows. Even 12,800 of them cannot rank int8 models, let alone a hundred.
 # - By our spread, 0.007 between naive and the others is an ordinary draw. The jump between their two tables, up to
 #   0.02, is larger than window luck alone readily gives; what else differed is not known. It is no effect of
-#   rounding either way.
+#   rounding either way. <!-- claim: MATH 2.7769 - 2.7696; MATH 2.7771 - 2.76 -->
 # - The cure costs nothing: **the same windows for all, and subtract.** Below, both ways on our own 8-bit rows:
 
 # %% tags=["measured"]
@@ -1466,7 +1469,7 @@ assert (eight - base).std() < 0.1 * base.std()
 # **Strengths**
 #
 # - One pass, no gradients, a few minutes to hours: the paper reports 4.2 hours for OPT-175B on one A100 (21 minutes for
-#   13B).
+#   13B). <!-- claim: SOURCE arXiv 2210.17323v2, section 4 -->
 # - Deterministic; any grid; the result is an ordinary file with ordinary codes.
 # - 4 bits at next to no loss for large models, 3 bits usable where naive rounding gives perplexities in the
 #   thousands.
@@ -1478,7 +1481,7 @@ assert (eight - base).std() < 0.1 * base.std()
 #   bits clamp often.
 # - It needs text, and fits it: too few tokens, and it is worse than naive rounding (section 11).
 # - Weights only. The products are still float products; what it speeds up is reading memory (the paper: 3.24 to 4.53
-#   times in generating text with OPT-175B at 3 bits).
+#   times in generating text with OPT-175B at 3 bits). <!-- claim: SOURCE arXiv 2210.17323v2, section 4 -->
 # - The paper's own derivation, with inverse and three factorisations, hides how simple it is. The short form of
 #   section 6 came later.
 #
@@ -1499,15 +1502,17 @@ assert (eight - base).std() < 0.1 * base.std()
 # - OBS: take away the cheapest, the others move. OBQ: to a grid value. GPTQ: same order for all rows, hence one
 #   inverse, hence Cholesky. In the end: $H = CC^\top$, and round $w_k + \sum_{j<k} e_j C_{jk}/C_{kk}$.
 # - Geometrically: nearest plane, then nearest point on it.
-# - Worth about 0.9 bits on our layers, whatever the width. Act-order and descent take a few per cent more off a
+# - Worth not quite one bit on our layers, whatever the width. Act-order and descent take a few per cent more off a
 #   layer's error; groups do more for the model, for bytes.
 # - 0.01 damping, at least 4 tokens for each input, warnings instead of silence, dead inputs rounded instead of zeroed.
+#   <!-- claim: FILE nanoq/quant/gptq.py -->
 # - Test a method against an independent form of itself, at 3 bits; compare models on the same windows.
 #
 # ## Open challenge
 #
-# **The best 2-bit file below 0.9 MB.** Combine act-order, descent, static groups, clipping (`"search": "mse"`) and mixed
-# widths. The next cell prints what static groups of 64 reach. Nobody checks it but the leaderboard.
+# **The best 2-bit file that is no larger than with static groups of 64.** Combine act-order, descent, static groups, clipping (`"search": "mse"`) and mixed
+# widths. The next cell prints what those groups reach. Nobody checks it but the leaderboard.
+# <!-- claim: CELL GROUPS = {"granularity": "group" -->
 
 # %% tags=["measured"]
 row = variant["static groups", 2]

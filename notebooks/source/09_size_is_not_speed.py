@@ -116,7 +116,7 @@ print(f"On this machine, the 4-bit model against float32: {times_as_fast(wrote['
 # <details><summary>What happened</summary>
 # <code>QuantLinear</code> unpacks its codes, makes the float weight anew in <i>every</i> call, multiplies, and throws it
 # away. For each weight it reads half a byte, writes four (the float), and reads these four again: 8.5 bytes where float32
-# moves 4. No way of writing that loop well could win. (Ours, in plain torch, goes over the numbers several times.) The
+# moves 4. <!-- claim: MATH 0.5 + 4 + 4 --> No way of writing that loop well could win. (Ours, in plain torch, goes over the numbers several times.) The
 # file is small. The work is not.
 # </details>
 #
@@ -534,6 +534,7 @@ show_widget(live_figure(predicted_figure, tokens=slider, slower=memory),
 # The layers of our model have 192 × 192 to 768 × 192 weights. All of them together take about 11 MB in float32: many
 # processors can keep that in their cache, where nothing has to be fetched from memory. And a call into torch or numba
 # takes some microseconds before the first multiplication. So now time products *without* emptying the cache in between.
+# <!-- claim: MATH 2654208 * 4 / 1e6 -->
 #
 # **Before you run it.** Draw the speed of a product at one token, in bytes a second, against the size of the matrix. What
 # does the curve do at both ends?
@@ -565,7 +566,8 @@ show(fig, alt="Left: weights read a second by a float32 product at one token aga
 #   several times as fast as memory; at last most of it comes from memory, and the rate falls towards section 3's.
 # - On the right, int4 gains where float32 has to wait for memory. Our model's layers lie in the shaded band.
 # - The layer of sections 2 and 3 comes again below, and need not get the same number: there the cache was emptied before
-#   each call. Here it is not, and int4's 8 MB may stay in a large cache while float32's 64 MB cannot.
+#   each call. Here it is not, and int4's 8 MB may stay in a large cache while float32's 67 MB cannot.
+#   <!-- claim: MATH 2**24 / 2 / 1e6; MATH 2**24 * 4 / 1e6 -->
 # - `choose_backend` measures instead of believing: for each form of layer it times the ways there are and keeps the
 #   fastest *quantised* one. "fp32" is only compared with, since it would need the float weight. It times a layer alone,
 #   as the figure does.
@@ -640,7 +642,7 @@ print(f"The course's layers, each timed alone with int4: {slowest:.2f} to {faste
 # %% [markdown]
 # - Both charts use the same kernels. Look at the verdicts before you compare the bars: on a busy machine the quartiles
 #   may lie far apart, and the next run may say something else.
-# - A layer that is called again and again can stay in the nearest cache; in the model 23 others pass in between, and its
+# - A layer that is called again and again can stay in the nearest cache; in the model 23 others pass in between, <!-- claim: MATH 24 - 1 --> and its
 #   weights come from further away. How much of the last line above that explains, we have not measured. (You can:
 #   `measure_cold` takes any layer.) **Measure what you will run**, not its parts.
 # - Norms, attention, the head and Python take their time in every type, and limit what any kernel can do. (Amdahl's law:
@@ -683,7 +685,7 @@ check("09.w8a8", w8a8)
 # %% [markdown]
 # ### Exact sums
 #
-# - An integer sum has no rounding error and no order, as long as it **fits**. 255 · 127 is 32,385. Two of these no longer
+# - An integer sum has no rounding error and no order, as long as it **fits**. 255 · 127 is 32,385. <!-- claim: MATH 2**8 - 1; MATH 2**7 - 1; MATH 255 * 127; MATH floor((2**31 - 1) / 32385) --> Two of these no longer
 #   fit an int16; int32 holds 66,311 of them. float32 is exact for whole numbers up to $2^{24}$ only.
 #
 # **Before you run it.** Some processors multiply bytes in pairs and add each pair in int16, with *saturation*. Is the sum
@@ -809,7 +811,7 @@ planted_x, planted_w = ranges(planted)
 #
 # <details><summary>After you have run it</summary>
 # Per tensor suffers most. The weights alone suffer little: a row's scale is set by its 188 usual columns, which are as
-# they were. But the other four have only a few codes left, and what they get wrong is multiplied by large activations.
+# they were. <!-- claim: MATH 192 - 4 --> But the other four have only a few codes left, and what they get wrong is multiplied by large activations.
 # </details>
 
 # %%
@@ -821,7 +823,7 @@ assert with_outliers["W8A8 per tensor"].mean > 3 * with_outliers["W8A8 per token
 print_added(with_outliers)
 
 # %% [markdown]
-# - The four channels set the scale, and the other 188 have to live with a step that is far too wide. Tokens share the
+# - The four channels set the scale, and the other 188 have to live with a step that is far too wide. <!-- claim: MATH 192 - 4 --> Tokens share the
 #   trouble, since *every* token has the outliers: a scale of its own helps a token less than it did before.
 # - A scale for each **channel** of $X$ would help. But it depends on $k$, and cannot be taken out of the integer sum.
 #
@@ -1014,7 +1016,7 @@ for bits in (8, 4, 2):
 
 # %% [markdown]
 # Take a larger model, **given**: 80 blocks, 8 heads of keys and values (several query heads share one: *grouped-query
-# attention*), 128 channels each, groups of 64, and a text of 32,768 tokens:
+# attention*), 128 channels each, groups of 64, and a text of 32,768 tokens: <!-- claim: MATH 2**15 -->
 
 # %%
 def given_bytes(bits):
@@ -1160,7 +1162,7 @@ if gguf:
 # ## Open challenge
 #
 # **Beat the package's kernel.** Write an int4 product for groups of 32, one token, on a layer that does not fit your
-# cache. Ideas: decode through a table of 16 values; read four bytes at once; keep the scales in float16. It counts if
+# cache. <!-- claim: CELL "granularity": "group", "group_size": 32; MATH 2**4 --> Ideas: decode through a table of 16 values; read four bytes at once; keep the scales in float16. It counts if
 # the result agrees with `layer.dequantize()`, and if `measure`, which lets both take turns, says so three times.
 #
 # ## What next
@@ -1170,7 +1172,7 @@ if gguf:
 # ## Further reading
 #
 # - Williams, Waterman and Patterson 2009, *Roofline: An Insightful Visual Performance Model for Multicore Architectures*
-#   (Communications of the ACM 52).
+#   (Communications of the ACM, volume 52).
 # - Dettmers et al. 2022, *LLM.int8()* ([arXiv 2208.07339](https://arxiv.org/abs/2208.07339)): outliers, and W8A8 by vectors.
 # - Xiao et al. 2022, *SmoothQuant* ([2211.10438](https://arxiv.org/abs/2211.10438)).
 # - Liu et al. 2024, *KIVI* ([2402.02750](https://arxiv.org/abs/2402.02750)): a cache of 2 bits.

