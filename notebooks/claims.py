@@ -1,6 +1,6 @@
 """The claims ledger: every number in prose, and what would fail if it were wrong.
 
-A *claim* is a number in a markdown cell or in the README. It is *guarded* without a word if the same section
+A *claim* is a number in a markdown cell or in one of `PAGES`. It is *guarded* without a word if the same section
 (from one `## ` heading to the next), or what comes before the first, has it in an `assert`, in an output that nbval
 compares, or as a setting in its code (a number that is "about" or "more than" is not a setting). Otherwise a comment
 in the same paragraph, list item or table says where to look; a comment that stands alone belongs to what follows it.
@@ -9,7 +9,7 @@ Two references in one comment are parted by a semicolon.
     <!-- claim: MATH 20 * log10(255 / 127) -->                  worked out here; has to give the number
     <!-- claim: FILE data/results/gptq.csv -->                   the number is in that file
     <!-- claim: FILE data/results/gptq.csv: 1.93 / 0.61 -->      worked out from numbers that are in that file
-    <!-- claim: TEST tests/test_results.py::test_name -->        that test has the number, or reads the README
+    <!-- claim: TEST tests/test_results.py::test_name -->        that test has the number, or reads the page
     <!-- claim: CELL assert share > 0.8 -->                      the one code cell with that id or those words
     <!-- claim: SOURCE arXiv 2210.17323v2 table 5 -->            a published figure
 
@@ -73,6 +73,7 @@ FUNCTIONS = {name: getattr(math, name) for name in ("sqrt", "log", "log2", "log1
     "stdev": lambda *values: statistics.stdev(values)}
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
              ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow}
+PAGES = ("README.md", "data/results/README.md")
 HOW = "assert it in this section or say where it is: <!-- claim: MATH|FILE|TEST|CELL|SOURCE … --> (notebooks/claims.py)"
 
 
@@ -165,7 +166,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Document:
-    """What a reference may point at: the files below `root`, and the code cells of a notebook (none for the README)."""
+    """What a reference may point at: the files below `root`, and the code cells of a notebook (none for a page)."""
 
     root: Path
     cells: Sequence[NotebookNode] = ()
@@ -315,8 +316,8 @@ def _test(words: str, document: Document, number: Number) -> bool:
     name, _, test = words.partition("::")
     for node in ast.walk(ast.parse(_read(document.root / name))):
         if isinstance(node, ast.FunctionDef) and node.name == test:
-            reads = not document.cells and "readme" in ast.unparse(node)
-            return reads or any(number.rounds(value) for value, _, _ in _constants(node, ""))
+            reads = not document.cells and re.search("(?i)readme|page", ast.unparse(node))
+            return bool(reads) or any(number.rounds(value) for value, _, _ in _constants(node, ""))
     raise ValueError(f"{name} has no test {test!r}")
 
 
@@ -374,11 +375,11 @@ def notebook_ledger(notebook: NotebookNode, source: Path, root: Path) -> Iterato
         yield from _entries(block, document, sections[block.section] + sections[0] * (block.section > 0))
 
 
-def readme_ledger(root: Path) -> Iterator[Entry]:
-    """Yield the ledger of the README, if there is one."""
-    path = root / "README.md"
-    for block in blocks_of(_read(path), str(path)) if path.exists() else ():
-        yield from _entries(block, Document(root), [])
+def pages_ledger(root: Path) -> Iterator[Entry]:
+    """Yield the ledger of those of `PAGES` that there are."""
+    for path in filter(Path.exists, (root / name for name in PAGES)):
+        for block in blocks_of(_read(path), str(path)):
+            yield from _entries(block, Document(root), [])
 
 
 def _entries(block: Block, document: Document, near: list[Evidence]) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "notebooks/build.py",
-         "notebooks/claims.py", "benchmarks", "conftest.py"]
+         "notebooks/claims.py", "docs", "benchmarks", "conftest.py"]
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -47,7 +47,8 @@ def test_eight_bits_cost_next_to_nothing(corpus):
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_the_table_in_the_readme_is_the_shipped_leaderboard(corpus):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folder = {"tinystories": ROOT, "tales": RESULTS}[corpus]
+    readme = (folder / "README.md").read_text(encoding="utf-8")
     for line in table_cells(leaderboard(corpus)):
         assert f"| {' | '.join(line)} |" in readme
 
@@ -58,7 +59,7 @@ def formats():
 
 
 def test_the_table_of_block_formats_in_the_readme_is_the_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     rows = [row for row in formats() if row["method"] in ("nearest", "gptq")]
     assert len(rows) == 2 * len(BLOCKS)
     for row in rows:
@@ -79,7 +80,7 @@ def test_a_block_scale_beats_a_scale_for_each_tensor_at_four_bits():
 
 
 def test_the_speeds_in_the_readme_are_those_of_the_files():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     with open(RESULTS / "gptq.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     ratios = [float(row["ratio"]) for row in rows]
@@ -137,7 +138,7 @@ def gpt_cell(method, operator):
 @pytest.mark.parametrize("cell", [digits_cell, gpt_cell])
 @pytest.mark.parametrize("method", TERNARY_METHODS)
 def test_the_tables_of_ternary_weights_in_the_readme_are_the_files(cell, method):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     assert f"| {method} | {' | '.join(cell(method, operator) for operator in TERNARY_OPERATORS)} |" in readme
 
 
@@ -221,7 +222,7 @@ def mixed_cells(name):
 
 @pytest.mark.parametrize("name", SCORES)
 def test_the_table_of_mixed_precision_in_the_readme_is_the_files(name):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     assert f"| {name} | {' | '.join(mixed_cells(name))} |" in readme
 
 
@@ -241,7 +242,7 @@ def cptquant():
 
 
 def test_the_table_of_cptquant_in_the_readme_is_the_file():
-    readme, rows = (ROOT / "README.md").read_text(encoding="utf-8"), cptquant()
+    readme, rows = (RESULTS / "README.md").read_text(encoding="utf-8"), cptquant()
     for row in rows:
         half, sign = (float(row["high"]) - float(row["low"])) / 2, -1 if row["task"] == "imdb" else 1
         cells = (f"{sign * float(row['change']) + 0.0:+.3f} ± {half:.3f} | "
@@ -258,4 +259,28 @@ def test_what_the_readme_says_of_cptquant_follows_from_the_file():
     assert all(float(text["INT8"]["high"]) < float(text[name]["low"]) for name in ("CMPQ", "PMPQ", "TDMPQ"))
     assert float(text["INT8"]["cr_fp32"]) > float(text["TDMPQ"]["cr_fp32"])
     base = next(float(row["base"]) for row in rows if (row["model"], row["task"]) == ("opt-tales", "imdb"))
-    assert f"is {base:.2f} to begin with" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"is {base:.2f} to begin with" in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+# ---- other packages: benchmarks/peers.py ----
+
+
+def test_the_table_of_other_packages_is_the_file():
+    """Four bits, best first; and what is said of GPTQ elsewhere."""
+    with open(RESULTS / "peers.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["bits"] == "4"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = [line for line in readme.splitlines() if line.startswith("| ") and "± 0.00" in line]
+    deltas = []
+    for line in shown:
+        package, method, granularity, delta, size = line.strip("| ").split(" | ")
+        (row,) = (row for row in rows if package.startswith(row["peer"]) and row["granularity"] == granularity
+                  and row["method"].removesuffix(" solver") == method)
+        half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
+        assert delta == f"{float(row['delta_nats']):+.4f} ± {half:.4f}"
+        assert size == (row["bytes"] if row["bytes"] == "–" else f"{int(row['bytes']):,}")
+        assert package in (row["peer"], f"{row['peer']} {row['version']}")
+        deltas.append(float(row["delta_nats"]))
+        if method == "gptq" and granularity == "row":
+            assert abs(deltas[-1] - deltas[1]) < half
+    assert len(shown) == 9 and deltas[0] == min(deltas)

@@ -145,7 +145,7 @@ def test_another_section_is_too_far_away(claims, root):
         ("It is 6.1 times. <!-- claim: FILE results.csv: 0.18008 / 0.02951 -->", "0.18008 is not in results.csv"),
         ("It is 5. <!-- claim: TEST test_it.py::test_five -->", ""),
         ("It is 6. <!-- claim: TEST test_it.py::test_five -->", "no guard for 6"),
-        ("It is 6. <!-- claim: TEST test_it.py::test_table -->", "no guard for 6"),  # good for the README only
+        ("It is 6. <!-- claim: TEST test_it.py::test_table -->", "no guard for 6"),  # good for a page only
         ("It is 5. <!-- claim: TEST test_it.py::test_six -->", "has no test 'test_six'"),
         ("It is 69.32. <!-- claim: SOURCE arXiv 2210.17323v2 table 5 -->", ""),
         ("It is 69.32. <!-- claim: SOURCE a paper -->", "names a paper by its arXiv id or year"),
@@ -176,13 +176,15 @@ def test_a_cell_by_its_words_or_its_id(claims, root):
     assert "2 code cells have 'share'" in fault("It is 3. <!-- claim: CELL share -->")
 
 
-def test_the_readme(claims, root):
-    assert list(claims.readme_ledger(root)) == []  # there is none
+def test_the_pages_beside_the_notebooks(claims, root):
+    assert list(claims.pages_ledger(root)) == []  # there are none
+    (root / "data/results").mkdir(parents=True)
+    (root / "data/results/README.md").write_text("All 41 of them.\n")
     (root / "README.md").write_text(
         "It has 4 parts.\n\n<!-- claim: TEST test_it.py::test_table -->\n\n| a | 4.39 |\n|--|--|\n| b | 2.44 |\n"
     )
-    guarded, bare = claims.readme_ledger(root), [entry.number for entry in claims.readme_ledger(root) if entry.fault]
-    assert bare == ["4"] and [entry.number for entry in guarded] == ["4", "4.39", "2.44"]
+    assert [(entry.number, bool(entry.fault)) for entry in claims.pages_ledger(root)] == [
+        ("4", True), ("4.39", False), ("2.44", False), ("41", True)]  # fmt: skip
 
 
 # ---- the commands ----

@@ -1,0 +1,177 @@
+"""The course as web pages that need no network: sphinx-build -M html . docs/_build -c docs -W --keep-going.
+
+The source folder is the repository itself, so nothing is copied: the front page is README.md; then come the committed
+student notebooks with their outputs, the teaching pages, and the package's docstrings.
+"""
+
+import re
+import shutil
+from binascii import a2b_base64
+from hashlib import sha256
+from inspect import isclass, isroutine
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from math_core import LatexToMathML
+from sphinx.application import Sphinx
+
+from nanoq import __version__
+from nanoq.teach.course import COURSE, PARTS
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = "https://github.com/nanoq-course/nanoq"
+KIT = "notebooks/teaching/README"
+LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
+
+project = "nanoq"
+author = "the nanoq authors"
+version = release = __version__
+html_title = "nanoq"
+language = "en-GB"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+root_doc = "README"
+include_patterns = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md",
+                    "notebooks/*.ipynb", "notebooks/teaching/**.md",
+                    "docs/api/*.md"]
+exclude_patterns = [".*", "**/.*", "docs/_build", "notebooks/solutions", "notebooks/source"]
+
+html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["course.css"]
+html_copy_source = False
+html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "",
+                      "top_of_page_buttons": ["view"]}
+html_math_renderer = "mathml"
+
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # scripts of a CDN; the pages show a widget's text instead
+nb_render_markdown_format = "myst"  # an output's links to notebooks become links to pages
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+suppress_warnings = ["myst.header"]  # notebooks may step from # to ###
+
+default_role = "code"  # docstrings have single backticks
+autodoc_default_options = {"members": True, "imported-members": True}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
+autosummary_generate = False
+
+
+# ---- the order of the course ----
+
+
+def contents() -> str:
+    """The sidebar: the notebooks that are there by the parts of the course, then what is for reference."""
+    parts = {part: [ROOT / f"notebooks/{notebook.slug}.ipynb" for notebook in COURSE if notebook.part == part]
+             for part in PARTS}
+    parts["teaching"] = [ROOT / f"{KIT}.md"]
+    parts["the package"] = sorted(ROOT.glob("docs/api/*.md"))
+    parts["behind it"] = [ROOT / "CONTRIBUTING.md", ROOT / "data/README.md"]
+    return "\n\n".join(_toctree(pages, part.capitalize()) for part, pages in parts.items())
+
+
+def lectures() -> str:
+    """The pages of the lecturer's kit, below its first one."""
+    return _toctree([page for page in sorted(ROOT.glob("notebooks/teaching/*.md")) if page.stem != "README"])
+
+
+def _toctree(pages: list[Path], caption: str = "") -> str:
+    lines = "\n".join(f"/{page.relative_to(ROOT).with_suffix('').as_posix()}" for page in pages if page.exists())
+    head = f":hidden:\n:caption: {caption}" if caption else ":hidden:"
+    return f"```{{toctree}}\n{head}\n\n{lines}\n```"
+
+
+def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Build the sidebar; lead links to what has no page, folders and solutions, to the repository."""
+    if docname in (root_doc, KIT):
+        source[0] += f"\n\n{contents() if docname == root_doc else lectures()}\n"
+    page = Path(app.env.doc2path(docname))
+
+    def linked(match: re.Match) -> str:
+        path = (page.parent / match[0]).resolve()
+        if path.is_dir() or path.parent == ROOT / "notebooks/solutions":
+            return f"{REPOSITORY}/blob/main/{path.relative_to(ROOT).as_posix()}"
+        return match[0]
+
+    if page.suffix == ".md":
+        source[0] = LINK.sub(linked, source[0])
+
+
+def copy_front_page(app: Sphinx, exception: Exception | None) -> None:
+    """Let a web server and a reader find the front page under the name that they expect."""
+    if exception is None and app.builder.name == "html":
+        shutil.copy(Path(app.outdir) / "README.html", Path(app.outdir) / "index.html")
+
+
+# ---- pictures ----
+
+
+def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Give figures the alt text that `show` wrote, which myst-nb drops; put words in place of remote badges."""
+    path = Path(doctree["source"])
+    words = figure_texts(path) if path.suffix == ".ipynb" else {}
+    for image in list(doctree.findall(nodes.image)):
+        if "://" in image["uri"]:
+            image.replace_self(nodes.Text(image["alt"]))
+        elif alt := words.get(Path(image["uri"]).stem):
+            image["alt"] = alt
+
+
+def figure_texts(path: Path) -> dict[str, str]:
+    """The alt texts of a notebook's figures, by the hash of the picture: myst-nb names its files so."""
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+    return {sha256(a2b_base64(output.data["image/png"])).hexdigest(): output.metadata["image/png"]["alt"]
+            for output in outputs if "image/png" in output.get("data", {})}
+
+
+# ---- formulas: MathML, which browsers show without a script ----
+
+LATEX = LatexToMathML(annotation=True)
+
+
+def visit_math(translator: nodes.NodeVisitor, node: nodes.math) -> None:
+    """Write a formula in a line."""
+    translator.body.append(LATEX.convert_with_local_state(node.astext(), displaystyle=False))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator: nodes.NodeVisitor, node: nodes.math_block) -> None:
+    """Write a formula on lines of its own, scrolled sideways where the page is narrower."""
+    formula = LATEX.convert_with_local_state(node.astext(), displaystyle=True)
+    translator.body.append(f'<div class="formula">{formula}</div>')
+    raise nodes.SkipNode
+
+
+# ---- the package ----
+
+
+def list_names(app: Sphinx, what: str, name: str, module: object, options: object, lines: list[str]) -> None:
+    """Begin the page of a folder with a table of its classes and functions, and what is in its tables."""
+    if what != "module":
+        return
+    public = {name: getattr(module, name) for name in module.__all__}
+    documented = [name for name, value in public.items() if isclass(value) or isroutine(value)]
+    lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in documented)]
+    for name in sorted(public.keys() - documented):  # their docstrings would be those of dict and tuple
+        value = public[name]
+        words = ", ".join(f"`{key}`" for key in value) if isinstance(value, dict | tuple) else f"`{value}`"
+        lines += ["", f".. py:data:: {name}", "", f"   {words}"]
+
+
+def escape_bars(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Let |w| be an absolute value; reStructuredText would look for something to put in its place."""
+    lines[:] = [re.sub(r"(`[^`]*`)|\|", lambda match: match[1] or r"\|", line) for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this once."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    app.connect("source-read", adapt)
+    app.connect("doctree-read", describe_pictures)
+    app.connect("autodoc-process-docstring", list_names)
+    app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before napoleon
+    app.connect("build-finished", copy_front_page)
