@@ -562,11 +562,11 @@ def main(arguments: Sequence[str], folder: Path = Path(__file__).parent) -> int:
     try:
         _demand(f"{folder}: no source {number}_*.py" for number in options.numbers if number not in sources)
         chosen = [sources[number] for number in options.numbers or sources]
-        readme = [] if options.numbers else claims.readme_ledger(folder.resolve().parent)
+        pages = [] if options.numbers else claims.pages_ledger(folder.resolve().parent)
         if options.check:
-            _demand(chain(*map(check, chosen), orphans(folder), claims.problems(readme)))
+            _demand(chain(*map(check, chosen), orphans(folder), claims.problems(pages)))
         elif options.claims:
-            print(*chain(*map(ledger, chosen), readme), sep="\n")
+            print(*chain(*map(ledger, chosen), pages), sep="\n")
         else:
             for source in chosen:
                 _produce(source, options)
