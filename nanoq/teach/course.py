@@ -1,13 +1,11 @@
 """The map of the course: which notebooks there are, and which has to come before which."""
 
-import pkgutil
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from nanoq.teach import exercises
 from nanoq.teach.plots import COLORS
 
 
@@ -35,11 +33,6 @@ class Notebook:
     def number(self) -> int:
         """0 to 15."""
         return int(self.slug[:2])
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is there. Each notebook has a module of exercises, which a wheel carries too."""
-        return f"nb{self.number:02}" in {module.name for module in pkgutil.iter_modules(exercises.__path__)}
 
 
 PARTS = {
@@ -69,28 +62,27 @@ COURSE = (
 
 
 def course_map() -> Figure:
-    """The 16 notebooks, the arrows between them, and which of them are there."""
+    """The 16 notebooks and the arrows between them."""
     figure, axes = plt.subplots(figsize=(9, 5.4))
     boxes = [axes.add_patch(_box(notebook)) for notebook in COURSE]
     for notebook, box in zip(COURSE, boxes, strict=True):
         label = f"{notebook.number:02}\n{notebook.title}"
-        axes.text(*notebook.at, label, ha="center", va="center", color="black" if notebook.ready else "0.35", zorder=3)
+        axes.text(*notebook.at, label, ha="center", va="center", color="black", zorder=3)
         for need in notebook.needs:
             arrow = {"arrowstyle": "-|>", "color": "0.4", "lw": 1.3, "patchA": boxes[need], "patchB": box}
             axes.annotate("", notebook.at, COURSE[need].at, zorder=1, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 1})
     keys = [Patch(facecolor=_tint(COLORS[color]), edgecolor=COLORS[color], label=part) for part, color in PARTS.items()]
     axes.legend(handles=keys, loc="lower left")
-    axes.set(xlim=(-0.45, 6.45), ylim=(5.5, -0.5), title="Filled: ready.   Dotted: to come.   Arrow: comes first.")
+    axes.set(xlim=(-0.45, 6.45), ylim=(5.5, -0.5), title="An arrow leads from what comes first.")
     axes.axis("off")
     return figure
 
 
 def _box(notebook: Notebook) -> FancyBboxPatch:
-    """A notebook's box on the map, full if it is there."""
+    """A notebook's box on the map."""
     (x, y), color = notebook.at, COLORS[PARTS[notebook.part]]
-    look = {"facecolor": _tint(color), "lw": 2} if notebook.ready else {"facecolor": "white", "lw": 1.5, "ls": ":"}
-    shape = {"boxstyle": "round,pad=0,rounding_size=0.1", "mutation_aspect": 1}
-    return FancyBboxPatch((x - 0.36, y - 0.38), 0.72, 0.76, edgecolor=color, zorder=2, **shape, **look)
+    look = {"boxstyle": "round,pad=0,rounding_size=0.1", "mutation_aspect": 1, "facecolor": _tint(color), "lw": 2}
+    return FancyBboxPatch((x - 0.36, y - 0.38), 0.72, 0.76, edgecolor=color, zorder=2, **look)
 
 
 def _tint(color: str) -> tuple[float, ...]:
@@ -99,12 +91,11 @@ def _tint(color: str) -> tuple[float, ...]:
 
 
 def course_table() -> str:
-    """The map in words, as a Markdown table with a link to each notebook that is there."""
-    lines = ["| notebook | question | comes after | status |", "|:--|:--|:--|:--|"]
+    """The map in words, as a Markdown table with a link to each notebook."""
+    lines = ["| notebook | question | comes after |", "|:--|:--|:--|"]
     for notebook in COURSE:
         name = " ".join(notebook.title.replace("-\n", "").split())
         name = f"{notebook.number:02} · {name}"
-        link = f"[{name}]({notebook.slug}.ipynb)" if notebook.ready else name
         needs = ", ".join(f"{need:02}" for need in notebook.needs) or "–"
-        lines.append(f"| {link} | {notebook.question} | {needs} | {'ready' if notebook.ready else 'to come'} |")
+        lines.append(f"| [{name}]({notebook.slug}.ipynb) | {notebook.question} | {needs} |")
     return "\n".join(lines)

@@ -52,7 +52,7 @@ show(course_map(), alt="Map of the course: sixteen boxes from left to right with
      "and 13 to 14. The table that follows says the same in words.")
 
 # %% [markdown]
-# The same in words. What is ready has a link.
+# The same in words, with links.
 
 # %%
 Markdown(course_table())
@@ -65,7 +65,7 @@ Markdown(course_table())
 # | **alone with a laptop** | Read, predict, run, do the exercises. Solutions are in `solutions/`, for afterwards. |
 # | **in a lab, perhaps offline** | The same. Once it is installed, nothing is downloaded: the models ship with it. |
 # | **on Colab** | Press the badge at the top. The first cell installs `nanoq` and leaves Colab's torch alone. |
-# | **a lecturer** | `python notebooks/build.py --assignments DIR` writes nbgrader editions. |
+# | **a lecturer** | The [kit](teaching/README.md): a lab of 90 minutes for each notebook, quizzes, nbgrader. <!-- claim: TEST tests/notebooks/test_kit_pages.py::test_the_plan_adds_up_to_ninety_minutes --> |
 # | **an engineer in a hurry** | `nanoq compare` in a terminal does the main job; come back for the why. |
 #
 # Two CPU cores are enough. A GPU, the internet and bigger models are switches, never needs.
@@ -388,7 +388,7 @@ print(f"{corpus.name}: {len(corpus.train):,} characters to train on, {len(corpus
 #
 # ## What next
 #
-# The map in section 1 says what is ready.
+# The map in section 1 shows every way through.
 #
 # - **01 · Data types**, if you want to begin with the bits of a number.
 # - **03 · nanoGPT**, if you want to know the model first.

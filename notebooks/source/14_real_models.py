@@ -1075,7 +1075,7 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 #
 # ## What next
 #
-# - **15 · The playground** (to come): the models side by side, in your browser.
+# - **15 · The playground**: the models side by side, in your browser.
 # - Your own model: one more line in `ARCHITECTURES` (`nanoq/hf/model.py`), if it has blocks and a head.
 #
 # ## Further reading
