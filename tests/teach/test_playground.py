@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from nanoq.compress import SparseLinear, compress_model, pruning, save_compressed
 from nanoq.lm import GPT, CharTokenizer, Checkpoint, GPTConfig, generate, save_checkpoint, stream
 from nanoq.quant import Recipe, quantize_model, save_quantized
 from nanoq.teach import playground as module
@@ -141,6 +142,15 @@ def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, rec
     assert load_contender(tmp_path, "mine").name == "mine"
     tokens = TOKENIZER.encode("abc ab")
     assert torch.equal(predictions(loaded.model, tokens), predictions(one.model, tokens))
+
+
+def test_a_pruned_model_comes_in_like_any_other(tmp_path):
+    one = make("x")
+    compress_model(one.model, pruning("magnitude"))
+    card = {"config": vars(one.model.config), "characters": "".join(TOKENIZER.characters)}
+    save_compressed(tmp_path, Checkpoint(one.model, TOKENIZER, card))
+    loaded = load_contender(tmp_path)
+    assert loaded.name == "compressed" and isinstance(loaded.model.blocks[0].mlp.up, SparseLinear)
 
 
 # ---- reading ----
