@@ -204,6 +204,19 @@ def distilled(r: Roads) -> None:
               lambda m, options=options: r.train(student_of(m, 3), SCRATCH, **options), characters=START)
 
 
+def together(r: Roads) -> None:
+    """Two roads, one after the other: a smaller model, and then fewer bits."""
+    for bits in (4, 3):
+        r.add("together", f"25% fewer neurons, gptq {bits} bit",
+              lambda m, b=bits: r.rounded(b, "gptq")(remove_neurons(m, 0.25, r.calibration)), bits)
+    if any(row["road"] == "together" and row["method"].startswith("3 blocks, teacher, gptq 3") for row in r.rows):
+        return
+    student = r.train(student_of(deepcopy(r.model), 3), SCRATCH, loss_of=distillation(r.model))
+    for bits in (8, 4, 3):
+        r.add("together", f"3 blocks, teacher, gptq {bits} bit",
+              lambda _, b=bits: r.rounded(b, "gptq")(deepcopy(student)), bits, START)
+
+
 def main() -> None:
     """Walk all roads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -212,7 +225,7 @@ def main() -> None:
     arguments = parser.parse_args()
     r = Roads(arguments.corpus, arguments.windows, data_dir() / "results" / arguments.corpus / "roads.csv")
     torch.set_num_threads(1)
-    for road in (weights, structures, distilled, retrained, thin, quantisation):
+    for road in (weights, structures, distilled, retrained, thin, quantisation, together):
         road(r)
 
 
