@@ -13,6 +13,7 @@ import csv
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -209,12 +210,13 @@ def together(r: Roads) -> None:
     for bits in (4, 3):
         r.add("together", f"25% fewer neurons, gptq {bits} bit",
               lambda m, b=bits: r.rounded(b, "gptq")(remove_neurons(m, 0.25, r.calibration)), bits)
-    if any(row["road"] == "together" and row["method"].startswith("3 blocks, teacher, gptq 3") for row in r.rows):
-        return
-    student = r.train(student_of(deepcopy(r.model), 3), SCRATCH, loss_of=distillation(r.model))
+
+    @cache  # trained only if a row needs it, and once
+    def student() -> GPT:
+        return r.train(student_of(r.model, 3), SCRATCH, loss_of=distillation(r.model))
     for bits in (8, 4, 3):
         r.add("together", f"3 blocks, teacher, gptq {bits} bit",
-              lambda _, b=bits: r.rounded(b, "gptq")(deepcopy(student)), bits, START)
+              lambda _, b=bits: r.rounded(b, "gptq")(deepcopy(student())), bits, START)
 
 
 def main() -> None:

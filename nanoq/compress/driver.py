@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
 from nanoq.compress.lowrank import low_rank, rank_for
-from nanoq.compress.prune import prune
+from nanoq.compress.prune import check_method, prune
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.layers import naming
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.recipe import LayerSpec
 
 Change = Callable[[str, nn.Module, LayerStats | None], nn.Module]
@@ -23,7 +23,7 @@ def compress_model(model: nn.Module, change: Change, calibration: Tensor | None 
     Args:
         model: has `blocks`, and `embed`, which maps tokens to the hidden states that enter the first block.
         change: what to do: `pruning`, `thinning`, `packing`, or a function of a layer's name, the layer (`nn.Linear`,
-            or `QuantLinear` in a quantised model) and the statistics of its inputs (None without calibration) that
+            or `QuantLayer` in a quantised model) and the statistics of its inputs (None without calibration) that
             gives the layer to put in its place.
         calibration: windows (W, T) of training text.
         batch: windows that go through a block at once.
@@ -33,8 +33,10 @@ def compress_model(model: nn.Module, change: Change, calibration: Tensor | None 
             changed: load it again.
     """
     model.eval()
+    if thin := [name for name, layer in model.named_modules() if isinstance(layer, (LowRankLinear, AdapterLinear))]:
+        raise ValueError(f"{thin[0]}: the layer is thin already; a file has no room for more in it")
     layers = {f"blocks.{name}": layer for name, layer in model.blocks.named_modules()
-              if isinstance(layer, (nn.Linear, QuantLinear))}
+              if isinstance(layer, (nn.Linear, QuantLayer))}
     if not layers:
         raise ValueError("the model has no linear layer in its blocks that could be compressed: was it, already?")
     hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
@@ -60,7 +62,14 @@ def pruning(method: str = "sparsegpt", sparsity: float = 0.5, pattern: str = "ro
         pattern: as in `mask`.
         spec: whose grid the weights that stay are rounded to; None leaves them in float16.
         pack: whether layers become sparse ones; otherwise they stay `nn.Linear` with zeros, to be trained or pruned on.
+
+    Raises:
+        ValueError: if there is no such method, or the spec has no grid or is not to be packed.
     """
+    check_method(method)
+    if spec and (spec.bits == 16 or not pack):
+        raise ValueError("a spec is for weights that are rounded and packed: leave it out, or give it 2 to 8 bits")
+
     def change(_, layer: nn.Module, stats: LayerStats | None) -> nn.Module:
         weight = _weight(layer)
         grid = spec.make_grid(weight, stats) if spec else None
@@ -109,12 +118,12 @@ def add_adapters(model: nn.Module, rank: int, original: nn.Module | None = None,
         calibration: windows (W, T), so that "best" is meant for the outputs.
 
     Raises:
-        ValueError: if a layer is not quantised.
+        ValueError: if a layer is not quantised, or has another shape in the original.
     """
     def change(name: str, layer: nn.Module, stats: LayerStats | None) -> AdapterLinear:
-        if not isinstance(layer, QuantLinear):
+        if not isinstance(layer, QuantLayer):
             raise ValueError("the layer is not quantised: adapters stand beside packed layers")
-        target = None if original is None else original.get_submodule(name).weight.detach()
+        target = None if original is None else _weight(original.get_submodule(name))
         return AdapterLinear.of(layer, rank, target, stats)
     compress_model(model, change, calibration)
     for parameter in model.parameters():

@@ -16,7 +16,7 @@ def save_compressed(folder: Path | str, checkpoint: Checkpoint, **facts) -> Path
     `load_compressed` gives a model with the logits of this one, once its parameters are rounded to float16.
 
     Raises:
-        ValueError: if float16 cannot hold a parameter.
+        ValueError: if float16 cannot hold a parameter, or the parts of a thin layer were packed.
     """
     model = checkpoint.model
     parameters = dict(model.named_parameters())
@@ -29,7 +29,10 @@ def save_compressed(folder: Path | str, checkpoint: Checkpoint, **facts) -> Path
 def _layouts(model: GPT) -> dict[str, dict]:
     """The layout of every layer that is not what the model's configuration gives, by name."""
     own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
-    own = {name: layout for name, layout in own.items() if not any(name.startswith(f"{other}.") for other in own)}
+    for name in [name for name in own if any(name.startswith(f"{other}.") for other in own)]:
+        if own[name.rpartition(".")[0]]["kind"] != "adapter":
+            raise ValueError(f"{name} is a packed layer within a thin one, which a file has no room for")
+        del own[name]  # the adapter's layout has those of its parts
     whole = linear_layers(GPT(model.config))
     dense = {name: {"kind": "dense"} for name, layer in linear_layers(model).items()
              if name in whole and name not in own and layer.weight.shape != whole[name].weight.shape}

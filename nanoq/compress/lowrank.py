@@ -30,23 +30,32 @@ def low_rank(
         the same Frobenius norm.
 
     Raises:
-        ValueError: if the rank is out of range, the weight holds NaN, or the statistics do not fit.
+        ValueError: if the rank is out of range, the weight holds NaN, the statistics do not fit or cannot be factored,
+            or the damping is negative.
     """
     check_weight(weight)
-    if not isinstance(rank, int) or rank not in range(1, min(weight.shape) + 1):
-        raise ValueError(f"rank must be in 1..{min(weight.shape)} for a weight of shape {tuple(weight.shape)}, "
-                         f"not {rank!r}")
+    check_rank(rank, weight.shape)
+    if not damping >= 0:
+        raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
     if stats is not None:
         check_calibration(weight, stats)
     if stats is None or not stats.gram.diagonal().any():
         u, s, vt = torch.linalg.svd(weight.double(), full_matrices=False)
     else:
-        factor = torch.linalg.cholesky(stats.damped(damping).double())  # (in, in), lower
+        factor, failed = torch.linalg.cholesky_ex(stats.damped(damping).double())  # (in, in), lower
+        if failed:
+            raise ValueError(f"the Hessian is singular at damping {damping:g}: take more")
         u, s, vt = torch.linalg.svd(weight.double() @ factor, full_matrices=False)
         vt = torch.linalg.solve_triangular(factor, vt, upper=False, left=False)
     up, down = u[:, :rank] * s[:rank], vt[:rank]
     balance = (down.norm() / up.norm().clamp(min=1e-30)).sqrt()
     return (up * balance).to(weight.dtype), (down / balance).to(weight.dtype)
+
+
+def check_rank(rank: int, shape: tuple[int, int]) -> None:
+    """Raise a ValueError for what is no rank of a matrix (out, in)."""
+    if not isinstance(rank, int) or rank not in range(1, min(shape) + 1):
+        raise ValueError(f"rank must be in 1..{min(shape)} for a weight of shape {tuple(shape)}, not {rank!r}")
 
 
 def rank_for(shape: tuple[int, int], share: float) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nanoq.quant.calibrate import LayerStats, check_calibration
-from nanoq.quant.gptq import factored
+from nanoq.quant.gptq import check_problem, factored, share_errors
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers
 
@@ -98,12 +98,19 @@ def prune(
         ValueError: if the weight holds NaN, there is no such method, or as `mask` and `sparsegpt` do.
     """
     check_weight(weight)
+    check_method(method)
+    if grid is not None:
+        grid.check_fits(weight)
     if method == "sparsegpt":
         return sparsegpt(weight, stats, grid, sparsity=sparsity, pattern=pattern)
-    if method not in SCORES:
-        raise ValueError(f"no method '{method}' to prune by: there are {', '.join([*SCORES, 'sparsegpt'])}")
     weight = weight * mask(SCORES[method](weight, stats), sparsity, pattern)
     return weight if grid is None else grid.decode(grid.encode(weight))
+
+
+def check_method(method: str) -> None:
+    """Raise a ValueError for what `prune` does not know."""
+    if method not in SCORES and method != "sparsegpt":
+        raise ValueError(f"no method '{method}' to prune by: there are {', '.join([*SCORES, 'sparsegpt'])}")
 
 
 def sparsegpt(
@@ -113,8 +120,9 @@ def sparsegpt(
     """Prune column after column, the weights that stay making up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
 
     It is the walk of `nanoq.quant.gptq`: column k aims at w_k + sum over j < k of e_j C_jk / C_kk, e the errors so far.
-    To set that aim a to 0 costs (a C_kk)**2, by which the weights to go are chosen: for "N:M" group by group, for the
-    other patterns within `BLOCK` columns, in each row or in all of them together (the paper's way).
+    Which weights go is chosen for "N:M" group by group, for the other patterns within `BLOCK` columns, in each row or
+    (as in the paper) in all of them together. When a group or block begins, its columns share the errors before it; to
+    set a weight w of it to 0 then costs (w C_kk)**2.
 
     Args:
         weight: (out, in).
@@ -125,41 +133,43 @@ def sparsegpt(
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
 
     Returns:
-        The pruned weight (out, in), in the type of the statistics.
+        The pruned weight (out, in), in the type of the statistics, on the device of the weight.
 
     Raises:
         ValueError: as `mask` and `nanoq.quant.gptq` do.
     """
-    check_calibration(weight, stats)
+    check_problem(weight, stats, damping)
     if grid is not None:
         grid.check_fits(weight)
     mask(weight[:1], sparsity, pattern)  # says what is wrong with them before the work begins
     width = BLOCK if pattern in ("row", "matrix") else n_of_m(pattern)[1]
     if not stats.gram.diagonal().any():
-        weight = weight * mask(weight.abs(), sparsity, pattern)
+        weight = weight.to(stats.gram) * mask(weight.abs(), sparsity, pattern)
         return weight if grid is None else grid.decode(grid.encode(weight))
     _, pull, diagonal, _ = factored(stats, damping)
-    weight = weight.to(pull)
+    device, weight = weight.device, weight.to(pull)
     error, result = torch.zeros_like(weight), torch.empty_like(weight)
     for start in range(0, weight.shape[1], width):
         mine = slice(start, start + width)
-        aim = weight[:, mine] + error[:, :start] @ pull[:start, mine]
-        keep = mask((aim * diagonal[mine]).abs(), sparsity, pattern)
+        taken_over = pull[:start, mine].T @ error[:, :start].T
+        shared = weight[:, mine] + share_errors(pull[mine, mine], taken_over).T
+        keep = mask((shared * diagonal[mine]).abs(), sparsity, pattern)
+        aim = weight[:, mine] + taken_over.T
         for k in range(start, start + aim.shape[1]):
             column = aim[:, k - start] + error[:, start:k] @ pull[start:k, k]
             if grid is not None:
                 column = _rounded(column, grid, k)
             result[:, k] = column * keep[:, k - start]
             error[:, k] = weight[:, k] - result[:, k]
-    return result
+    return result.to(device)
 
 
 def _rounded(column: Tensor, grid: Grid, k: int) -> Tensor:
     """Column k (out,) of a matrix, rounded to the nearest values of the matrix's grid."""
     group = k // grid.group_size if grid.scale.shape[1] > 1 else 0
-    own = {name: getattr(grid, name)[:, group : group + 1] for name in ("scale", "zero_point", "threshold")
+    own = {name: getattr(grid, name)[:, group : group + 1].cpu() for name in ("scale", "zero_point", "threshold")
            if getattr(grid, name) is not None}
-    grid = replace(grid, packed_scale=None, **own)
+    grid = replace(grid, packed_scale=None, codebook=None if grid.codebook is None else grid.codebook.cpu(), **own)
     return grid.decode(grid.encode(column[:, None]))[:, 0]
 
 

@@ -77,9 +77,11 @@ def remove_heads(model: GPT, heads: dict[int, list[int]], tokens: Tensor | None 
     in for those that go.
 
     Raises:
-        ValueError: if a head is not there, or a block would have none left.
+        ValueError: if a block or a head is not there, or a block would have none left.
     """
     for number, gone in heads.items():
+        if number not in range(len(model.blocks)):
+            raise ValueError(f"no block {number} in a model with blocks 0..{len(model.blocks) - 1}")
         attention = model.blocks[number].attention
         width, inputs = attention.head_width, attention.out.in_features
         there = range(inputs // width)
@@ -101,7 +103,7 @@ def remove_neurons(model: GPT, share: float, tokens: Tensor) -> GPT:
     Those go whose output, times the norm of the weights that read it, is smallest; the rest is fitted anew.
 
     Raises:
-        ValueError: if the share is not in [0, 1).
+        ValueError: if the share is not in [0, 1), or leaves a block without neurons.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share must lie in [0, 1), not {share!r}")
@@ -109,6 +111,8 @@ def remove_neurons(model: GPT, share: float, tokens: Tensor) -> GPT:
         mlp = block.mlp
         stats = _seen(model, f"blocks.{number}.mlp.down", tokens)
         worth = stats.gram.diagonal().sqrt() * mlp.down.weight.norm(dim=0)
+        if round(share * len(worth)) == len(worth):
+            raise ValueError(f"block {number} would have none of its {len(worth)} neurons left")
         keep = worth.topk(len(worth) - round(share * len(worth))).indices.sort().values
         mlp.down = remove_inputs(mlp.down, keep, stats)
         bias = mlp.up.bias
@@ -139,14 +143,24 @@ def without_head(model: GPT, block: int, head: int):
         columns.copy_(kept)
 
 
+def _heads(model: GPT) -> int:
+    """The heads of each block.
+
+    Raises:
+        ValueError: if some were removed.
+    """
+    if any(block.attention.out.in_features != model.config.width for block in model.blocks):
+        raise ValueError("heads were removed from the model already: ask the whole one which are worth keeping")
+    return model.config.heads
+
+
 @torch.no_grad()
 def head_importance(model: GPT, rows: Tensor) -> Tensor:
     """The loss that each head's removal alone adds, in nats a token, on windows (W, T + 1): (blocks, heads).
 
     Removing one at a time is Michel et al. 2019 (arXiv 1905.10650, section 3.2).
     """
-    base = row_losses(model, rows).mean()
-    heads = model.config.heads
+    base, heads = row_losses(model, rows).mean(), _heads(model)
     added = torch.zeros(len(model.blocks), heads)
     for block in range(len(model.blocks)):
         for head in range(heads):
@@ -166,7 +180,7 @@ def head_similarity(model: GPT, tokens: Tensor) -> Tensor:
     Returns:
         (blocks, heads), 0 to 1; a head near 1 has a double.
     """
-    rows = []
+    rows, _ = [], _heads(model)
     for number, block in enumerate(model.blocks):
         attention = block.attention
         gram = _seen(model, f"blocks.{number}.attention.out", tokens).gram  # (width, width)

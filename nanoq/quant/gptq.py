@@ -60,7 +60,7 @@ def gptq(
         ValueError: if the weight holds NaN, the grid or the statistics do not fit it, the statistics are empty, hold
             NaN or cannot be factored, or an option is negative.
     """
-    _check(weight, stats, damping)
+    check_problem(weight, stats, damping)
     grid.check_fits(weight)
     if descent < 0:
         raise ValueError(f"descent must be a number of rounds, not {descent!r}")
@@ -68,8 +68,6 @@ def gptq(
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
     order, pull, _, used = factored(stats, damping, act_order)
-    if used != damping:
-        warnings.warn(f"the Hessian is singular at damping {damping:g}; using {used:g}", stacklevel=2)
     walk = _Walk(weight.to(pull.dtype), grid, order)
     walk.solve(pull, walk.weight.clone())
     if descent:
@@ -104,7 +102,7 @@ def dynamic_grid(
     """
     options = {"granularity": "group", "group_size": group_size, "symmetric": symmetric, "search": search}
     grid = affine_grid(weight, bits, **options)
-    _check(weight, stats, damping)
+    check_problem(weight, stats, damping)
     if not stats.gram.diagonal().any():
         return grid
     _, pull, _, _ = factored(stats, damping)
@@ -113,8 +111,7 @@ def dynamic_grid(
     for start in range(0, len(original), group_size):
         mine = slice(start, start + group_size)
         taken_over = pull[:start, mine].T @ error[:start]
-        # Were the group's own columns free, they would share it like this: the error of each column of (W - Q) C is 0.
-        shared = torch.linalg.solve_triangular(pull[mine, mine].T, taken_over, upper=False, unitriangular=True)
+        shared = share_errors(pull[mine, mine], taken_over)
         grids.append(affine_grid((original[mine] + shared).T, bits, symmetric=symmetric, search=search))
         walk = _Walk(original[mine].T, grids[-1], torch.arange(len(shared)))
         walk.solve(pull[mine, mine], original[mine] + taken_over)
@@ -124,7 +121,20 @@ def dynamic_grid(
     return replace(grid, scale=scale, zero_point=zero_point)
 
 
-def _check(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
+def share_errors(pull: Tensor, taken_over: Tensor) -> Tensor:
+    """What free columns would move by to make up for the errors before them, all columns (columns, out).
+
+    A column that is free takes no error of its own: each column of (W - Q) C is 0.
+
+    Args:
+        pull: C_jk / C_kk of these columns, (columns, columns).
+        taken_over: what the errors before them add to the aim of each, (columns, out).
+    """
+    return torch.linalg.solve_triangular(pull.T, taken_over, upper=False, unitriangular=True)
+
+
+def check_problem(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
+    """Raise a ValueError for what no walk can begin with, and warn of too few tokens."""
     if not damping >= 0:
         raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
     check_calibration(weight, stats)
@@ -144,7 +154,10 @@ def factored(stats: LayerStats, damping: float, act_order: bool = False) -> tupl
         order = stats.gram.diagonal().argsort(descending=True, stable=True).cpu() if act_order else None
         factor = _unit_factor(stats, order, damping)
         stats.factored[key] = stats.gram, torch.arange(len(stats.gram)) if order is None else order, *factor
-    return stats.factored[key][1:]
+    order, pull, diagonal, used = stats.factored[key][1:]
+    if used != damping:
+        warnings.warn(f"the Hessian is singular at damping {damping:g}; using {used:g}", stacklevel=3)
+    return order, pull, diagonal, used
 
 
 def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tuple[Tensor, Tensor, float]:

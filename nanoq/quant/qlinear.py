@@ -14,7 +14,20 @@ from nanoq.quant.packing import pack, pack_trits, unpack, unpack_trits
 TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
 
 
-class QuantLayer(nn.Module):
+class PackedLayer(nn.Module):
+    """A layer whose buffers keep their types: `model.half()` would change what the file holds."""
+
+    def _apply(self, fn, recurse=True) -> Self:
+        """Go to the model's device, and no more."""
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        device = next(self.buffers(recurse=False)).device
+        for name, buffer in kept.items():
+            self._buffers[name] = buffer.to(device)
+        return self
+
+
+class QuantLayer(PackedLayer):
     """Holds the weight matrix of a layer as packed codes and their grid.
 
     Its buffers are what a checkpoint saves, those that a layer does not have being None:
@@ -82,15 +95,7 @@ class QuantLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
-        return ", ".join(f"{key}={value}" for key, value in ({"out_features": len(self.codes)} | self.layout).items())
-
-    def _apply(self, fn, recurse=True) -> Self:
-        """Go to the model's device; but scales keep their types, or `model.half()` would change the weights."""
-        kept = dict(self.named_buffers())
-        super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            self._buffers[name] = buffer.to(self.codes.device)
-        return self
+        return ", ".join(f"{key}={value}" for key, value in ({"out_features": len(self.scale)} | self.layout).items())
 
 
 class QuantLinear(QuantLayer):

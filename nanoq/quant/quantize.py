@@ -69,6 +69,8 @@ def quantize_model(
     if any(isinstance(module, QuantLayer) for module in model.modules()):
         raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
     layers = linear_layers(model)
+    if not layers:
+        raise ValueError("the model has no linear layer in its blocks: was it pruned already?")
     specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
     for name in specs:
         with naming(name):

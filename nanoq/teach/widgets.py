@@ -13,6 +13,7 @@ from io import BytesIO
 
 import ipywidgets
 import matplotlib.pyplot as plt
+import traitlets
 from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -48,20 +49,30 @@ def show_widget(widget: ipywidgets.Widget, *, alt: str) -> None:
     display({**widget._repr_mimebundle_(), "text/plain": alt}, raw=True)
 
 
+class _Picture(ipywidgets.Image):
+    """An image that a screen reader can name. The front end shows no tooltip of a widget without a `description`."""
+
+    description = traitlets.Unicode("").tag(sync=True)
+
+
 def live_figure(draw: Callable[..., Figure], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
     """Sliders and menus above a figure that follows them. Show it with `show_widget`, and the figure itself before it.
+
+    A screen reader is told which figure it is, by the values of the controls.
 
     Args:
         draw: Makes the figure; called with the value of each control, by its name.
         controls: Widgets with a `value`.
     """
-    picture = ipywidgets.Image(format="png")
+    picture = _Picture(format="png")
 
     def redraw(_=None) -> None:
-        png, figure = BytesIO(), draw(**{name: control.value for name, control in controls.items()})
+        values = {name: control.value for name, control in controls.items()}
+        png, figure = BytesIO(), draw(**values)
         figure.savefig(png, format="png")
         plt.close(figure)
         picture.value = png.getvalue()
+        picture.tooltip = "Figure for " + ", ".join(f"{name} {value}" for name, value in values.items())
 
     for control in controls.values():
         control.observe(redraw, "value")

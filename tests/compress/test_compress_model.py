@@ -21,6 +21,7 @@ from nanoq.compress import (
     save_compressed,
     thinning,
 )
+from nanoq.compress.layers import restored
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, train
 from nanoq.lm.checkpoint import Checkpoint, save_checkpoint
 from nanoq.lm.train import next_token_loss
@@ -181,7 +182,65 @@ def test_distillation_is_zero_for_the_teacher_itself_and_the_text_counts_by_its_
     assert float(distillation(model, share=1)(other, TOKENS)) > 0.1
 
 
+def test_a_correction_stands_beside_sparse_codes_too(tmp_path):
+    start, original = checkpoint(), checkpoint().model
+    compress_model(start.model, pruning(spec=LayerSpec(3)), TOKENS)
+    add_adapters(start.model, 2, original, TOKENS)
+    dense_half(start.model)
+    loaded = load_compressed(save_compressed(tmp_path, start))
+    assert torch.equal(loaded.model(TOKENS), start.model(TOKENS))
+
+
+@pytest.mark.parametrize("spec", [None, LayerSpec(4)])
+def test_a_packed_layer_keeps_its_types(spec):
+    model = compress_model(checkpoint().model, pruning(spec=spec), TOKENS)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for cast in (model.double(), model.float()):
+        assert all(torch.equal(before[name], buffer) and before[name].dtype == buffer.dtype
+                   for name, buffer in cast.named_buffers())
+    layer = model.blocks[0].mlp.up
+    assert layer(torch.ones(1, 32).bfloat16()).dtype == torch.bfloat16
+    assert "128" in repr(layer) or spec is None
+
+
+def test_values_that_are_not_those_of_the_mask_are_found(tmp_path):
+    layer = SparseLinear.of(torch.eye(8))
+    for values in (layer.values[:-1], torch.cat((layer.values, layer.values))):
+        with pytest.raises(ValueError, match="values for the 8 weights of a mask"):
+            restored(layer.layout, {"mask": layer.mask, "values": values})
+
+
+def test_what_float16_cannot_hold_is_not_packed():
+    for bad in (1e5, torch.nan):
+        weight = torch.eye(8)
+        weight[0, 0] = bad
+        with pytest.raises(ValueError, match="the weight holds NaN, infinity, or values beyond float16"):
+            SparseLinear.of(weight)
+
+
+def test_what_a_file_has_no_room_for_says_so(tmp_path):
+    thin = checkpoint()
+    compress_model(thin.model, thinning(0.5))
+    with pytest.raises(ValueError, match="blocks.0.attention.qkv: the layer is thin already"):
+        compress_model(thin.model, pruning("magnitude"))
+    quantize_model(thin.model, Recipe.uniform(4))
+    with pytest.raises(ValueError, match="blocks.0.attention.qkv.down is a packed layer within a thin one"):
+        save_compressed(tmp_path, thin)
+    with pytest.raises(ValueError, match="no linear layer in its blocks: was it pruned already"):
+        quantize_model(compress_model(checkpoint().model, pruning("magnitude")), Recipe.uniform(4))
+
+
 def test_what_cannot_be_compressed_says_why():
+    with pytest.raises(ValueError, match="no method 'guess'"):
+        pruning("guess")
+    for options in ({"spec": LayerSpec(4), "pack": False}, {"spec": LayerSpec(16)}):
+        with pytest.raises(ValueError, match="a spec is for weights that are rounded and packed"):
+            pruning(**options)
+    rounded = checkpoint()
+    quantize_model(rounded.model, Recipe.uniform(3))
+    for rank in (-1, 0, 33):
+        with pytest.raises(ValueError, match=f"rank must be in 1..32 for a weight of shape .*, not {rank}"):
+            add_adapters(deepcopy(rounded.model), rank)
     quantised = checkpoint()
     quantize_model(quantised.model, Recipe.uniform(3))
     for change in (pruning("magnitude"), thinning(0.5), packing):

@@ -66,3 +66,7 @@ def test_errors():
         low_rank(weight[:, :7], 2, stats)
     with pytest.raises(ValueError, match="no calibration"):
         low_rank(weight, 2, LayerStats(20))
+    with pytest.raises(ValueError, match="damping must be"):
+        low_rank(weight, 2, stats, damping=-1)
+    with pytest.raises(ValueError, match="the Hessian is singular at damping 0"):
+        low_rank(weight, 2, LayerStats.of(torch.ones(9, 20, dtype=torch.float64)), damping=0)

@@ -57,6 +57,22 @@ def test_what_cannot_be_pruned_says_why(options, said):
             prune(weight, stats, **({"method": method} | options))
 
 
+@pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
+def test_a_grid_of_another_matrix_and_a_negative_damping_are_named(method):
+    weight, stats = layer()
+    with pytest.raises(ValueError, match="grid of 3 rows does not fit"):
+        prune(weight, stats, affine_grid(weight[:3], 3), method=method)
+    with pytest.raises(ValueError, match="damping must be"):
+        sparsegpt(weight, stats, damping=-1)
+
+
+def test_a_singular_hessian_is_damped_more_with_a_warning():
+    weight, _ = layer()
+    stats = LayerStats.of(torch.ones(100, 16, dtype=torch.float64))
+    with pytest.warns(UserWarning, match="the Hessian is singular at damping 0; using"):
+        assert sparsegpt(weight, stats, damping=0).isfinite().all()
+
+
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "random", "sparsegpt"])
 def test_bad_weights_and_statistics_are_named(method):
     weight, stats = layer()
@@ -73,6 +89,31 @@ def test_wanda_weighs_by_the_norm_of_the_input():
     inputs = torch.tensor([[3.0, 0.0, 1.0], [4.0, 1.0, 0.0]])
     scores = wanda(torch.tensor([[1.0, -9.0, 2.0]]), LayerStats.of(inputs))
     assert torch.allclose(scores / scores[0, 0], torch.tensor([[1.0, 9 / 5, 2 / 5]]))
+
+
+def algorithm_1(weight, hessian, sparsity, pattern, block, grid=None):
+    """The paper's own form: the inverse Hessian's Cholesky factor, and weights that share every error at once."""
+    upper = torch.linalg.cholesky(torch.linalg.inv(hessian)).T  # H^-1 = U^T U
+    weight, pruned = weight.clone(), torch.zeros_like(weight)
+    for k in range(weight.shape[1]):
+        if k % block == 0:
+            mine = slice(k, k + block)
+            keep = mask((weight[:, mine] / upper.diagonal()[mine]).square(), sparsity, pattern)
+        column = weight[:, k] if grid is None else grid.decode(grid.encode(weight))[:, k]
+        pruned[:, k] = column * keep[:, k % block]
+        weight[:, k:] -= torch.outer((weight[:, k] - pruned[:, k]) / upper[k, k], upper[k, k:])
+    return pruned
+
+
+@pytest.mark.parametrize(("pattern", "block"), [("row", 128), ("matrix", 128), ("2:4", 4), ("1:4", 4), ("4:8", 8)])
+@pytest.mark.parametrize("bits", [None, 3])
+def test_it_is_the_papers_algorithm_in_every_block(pattern, block, bits):
+    weight, stats = layer(rows=20, columns=304, tokens=2000)
+    grid = bits and affine_grid(weight, bits, granularity="group", group_size=16)
+    expected = algorithm_1(weight, stats.damped(0.01), 0.6, pattern, block, grid)
+    ours = sparsegpt(weight, stats, grid, sparsity=0.6, pattern=pattern)
+    assert torch.equal(ours == 0, expected == 0)
+    assert torch.allclose(ours, expected, atol=1e-9)
 
 
 def test_sparsegpt_beats_the_scores_on_the_outputs():

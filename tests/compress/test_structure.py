@@ -133,6 +133,13 @@ def test_errors():
     for heads in ([4], [0, 1, 2, 3]):
         with pytest.raises(ValueError, match="of block 1 with heads 0..3"):
             remove_heads(model(), {1: heads})
+    with pytest.raises(ValueError, match="no block 3 in a model with blocks 0..2"):
+        remove_heads(model(), {3: [0]})
+    for ask in (head_importance, head_similarity):
+        with pytest.raises(ValueError, match="heads were removed from the model already"):
+            ask(remove_heads(model(), {1: [0]}), ROWS)
+    with pytest.raises(ValueError, match="none of its 128 neurons left"):
+        remove_neurons(model(), 0.999, TOKENS)
     with pytest.raises(ValueError, match="share must lie in"):
         remove_neurons(model(), 1.0, TOKENS)
     for layers in (0, 4):
