@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -219,7 +220,8 @@ def prune(
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         parameters = model.parameter_count()
         compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
-        size = (save_compressed(out, loaded) / WEIGHTS).stat().st_size
+        command = shlex.join(["nanoq", *sys.argv[1:]])
+        size = (save_compressed(out, loaded, command=command) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
@@ -410,7 +412,8 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
                 card = hf.card_of(checkpoint)
             else:
                 _, card = read_folder(checkpoint, required=("config",))
-            card["layers"] = f"{len(card.get('layers', {}))} quantised"
+            kinds = Counter(layout.get("kind", "quantised") for layout in card.get("layers", {}).values())
+            card["layers"] = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 quantised"
             console.print_json(json.dumps(card))
             return
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"

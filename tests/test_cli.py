@@ -167,6 +167,7 @@ def test_prune_writes_what_the_package_writes_and_the_other_commands_read_it(mod
     assert f"{size(tmp_path / 'sparse'):,} bytes" in shown and size(tmp_path / "sparse") < size(model) / 2
     layer = load_compressed(tmp_path / "sparse").model.blocks[0].mlp.up
     assert isinstance(layer, SparseQuantLinear) and (layer.dequantize() == 0).float().mean() >= 0.5
+    assert json.loads(ok("info", tmp_path / "sparse"))["layers"] == "8 sparse-quant"
     assert f"{size(tmp_path / 'sparse'):,} bytes" in ok("evaluate", tmp_path / "sparse", "--windows", 2)
     assert ok("generate", tmp_path / "sparse", "--prompt", "a", "--length", 5).startswith("a")
     again = run("prune", tmp_path / "sparse", "--out", tmp_path / "again")

@@ -122,7 +122,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     """
     tensors, card = read_folder(name_or_path, required=("config", "characters"))
     if card.get("layers"):
-        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.quant.load_quantized")
+        raise ValueError(f"'{name_or_path}' is quantised or pruned: load it with nanoq.compress.load_compressed")
     model, tokenizer = build_model(card, name_or_path)
     try:
         model.load_state_dict(tensors)
