@@ -77,8 +77,8 @@ use_style()
 
 # %%
 NAME = "tales-2.7m"
-board = Leaderboard(NAME, windows=pick(ci=8, lab=16, full=256))
-board.calibration = board.calibration[: pick(ci=12, lab=12, full=128)]  # training text (W, 256)
+board = Leaderboard(NAME, windows=pick(ci=8, lab=32, full=256))
+board.calibration = board.calibration[: pick(ci=12, lab=16, full=128)]  # training text (W, 256)
 model, tokenizer = board.reference.model, board.reference.tokenizer
 layers = linear_layers(model)
 weights = {name: layer.weight.detach() for name, layer in layers.items()}  # each (out, in)
@@ -208,7 +208,7 @@ def inputs_of(tokens):
     return caught[0].clone()
 
 
-inputs = inputs_of(board.calibration[:8])  # (2048, 768)
+inputs = inputs_of(board.calibration[:12])  # (3072, 768)
 norms = inputs.norm(dim=0)  # (768,)
 
 # %%
