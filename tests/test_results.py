@@ -284,3 +284,43 @@ def test_the_table_of_other_packages_is_the_file():
         if method == "gptq" and granularity == "row":
             assert abs(deltas[-1] - deltas[1]) < half
     assert len(shown) == 9 and deltas[0] == min(deltas)
+
+
+# ---- the other roads: benchmarks/roads.py ----
+
+
+def roads():
+    with open(RESULTS / "tinystories" / "roads.csv", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_the_table_of_roads_is_the_file():
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| road | model | characters | bytes | Δ nats |") + 2
+    shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+    for line in shown:
+        road, method, characters, size, delta = line.strip("| ").split(" | ")
+        row = roads()[method]
+        half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
+        assert (road, row["windows"]) == (row["road"], "256")
+        assert characters == (f"{int(row['characters']):,}" if int(row["characters"]) else "–")
+        assert size == f"{int(row['bytes']):,}"
+        assert delta == f"{float(row['delta_nats']):+.4f} ± {half:.4f}"
+    assert len(shown) == 40
+
+
+def test_what_is_said_of_the_roads_follows_from_the_file():
+    rows = roads()
+    delta = {method: float(row["delta_nats"]) for method, row in rows.items()}
+    for bits in (4, 3):
+        rounded = rows[f"gptq affine {bits} bit"]
+        assert all(float(row["ci_low"]) > 3 * float(rounded["ci_high"]) for row in rows.values()
+                   if row["road"] in ("prune", "distil") and int(row["bytes"]) <= 1.01 * int(rounded["bytes"]))
+    student, two = rows["3 blocks, teacher, gptq 4 bit"], rows["gptq affine 2 bit"]
+    assert int(student["bytes"]) < int(two["bytes"]) and float(student["ci_high"]) < float(two["ci_low"]) / 2
+    assert delta["without block 4"] < delta["least influential block (2)"]
+    assert all(delta[f"{n} heads by importance"] < delta[f"{n} heads by similarity"] for n in (6, 12))
+    scratch = "3 blocks from scratch, "
+    assert delta[scratch + "teacher, T = 1"] < delta[scratch + "text"]
+    assert delta["3 of the teacher's blocks, text"] < delta[scratch + "teacher, T = 1"]
+    assert delta[scratch + "teacher, T = 1"] < min(delta[f"{scratch}teacher, T = {t}"] for t in (2, 4))
