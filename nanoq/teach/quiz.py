@@ -259,7 +259,8 @@ TEMPLATES = (
     Template("08.noise", _pick((0.1, 0.2, 0.3), (100, 400, 1600, 6400), (2.5, 3.0, 8.0)),
              lambda spread, windows, perplexity:
              f"Two perplexities near {perplexity:g} come from {windows:,} random windows each, other ones for each "
-             f"model; losses of windows spread by {spread} nats. What is the standard error of their difference?"),
+             f"model; losses of windows spread by {spread} nats. What is the standard error of their difference, "
+             "in perplexity?"),
     Template("08.group_size", _pick((2, 3, 4, 8), (0.1, 0.15, 0.2, 0.3, 0.4, 0.6)), lambda bits, budget:
              f"Codes of {bits} bits; each group has a float16 scale and a zero point of {bits} bits. Which is the "
              f"smallest power of two for the group size that costs at most {budget} bits a weight?"),
@@ -271,7 +272,8 @@ TEMPLATES = (
     Template("09.crossover", _pick((2e10, 5e10, 1e11, 4e11), (5e9, 1e10, 2e10), (4, 8, 16, 32)),
              lambda rate, bandwidth, bits:
              f"A machine does {rate / 1e9:g} billion operations and moves {bandwidth / 1e9:g} GB a second. From "
-             f"how many tokens at once is a product with weights of {bits} bits limited by computing?"),
+             f"how many tokens at once is a product with weights of {bits} bits limited by computing, if a "
+             "multiplication and its addition are two operations?"),
     Template("09.kv_bytes", _pick((6, 12, 24), (6, 8, 12), (32, 64), (2, 4), (32, 64)),
              lambda layers, heads, width, bits, group:
              f"{layers} blocks with {heads} heads of {width} channels keep keys and values in {bits} bits: keys "
@@ -281,8 +283,8 @@ TEMPLATES = (
              f"Values lie evenly between grid values that are {step} apart, and are rounded with floor. What are "
              "the mean and the mean square of the error?"),
     Template("10.enough", _pick((64, 96, 192, 768), (0.1, 0.2, 0.3, 0.4)), lambda width, level:
-             f"Features on both sides are {width} wide. What is the smallest number of samples for which the root "
-             f"mean square of the chance correlations is at most {level}?"),
+             f"Features on both sides are {width} wide; the law is max(p, q) / (n − 1). What is the smallest "
+             f"number of samples for which the root mean square of the chance correlations is at most {level}?"),
     Template("10.path", _pick((0.2, 0.3, 0.4, 0.6, 0.75, 1.5)), lambda size:
              f"A block adds something independent, {size} times as large (in standard deviations) as its input. "
              "How are input and output correlated, coordinate by coordinate?"),
@@ -293,7 +295,7 @@ TEMPLATES = (
              f"The weights of a matrix are {_list(weight[0].tolist())}. The largest share of them is to be pruned, "
              f"smallest first, whose squares sum to at most {error} of the sum of all squares (385). Which share?"),
     Template("12.growth", _hessian, lambda hessian, sigma:
-             f"A quadratic loss has the Hessian {_rows(hessian)}. Independent noise with σ = {sigma} is added to "
+             f"A loss ½ xᵀHx has the Hessian H = {_rows(hessian)}. Independent noise with σ = {sigma} is added to "
              "both weights. By how much does the loss grow on average?"),
     Template("12.draws", _pick((2.0, 3.0, 5.0, 7.0), (0.5, 1.5, 2.0), (0.1, 0.2, 0.3)), lambda spread, mean, share:
              f"One draw has the mean {mean:g} and the standard deviation {spread:g}. How many draws are needed for "
@@ -310,7 +312,7 @@ TEMPLATES = (
              "compression ratio of its file against float16?"),
     Template("14.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
              f"How many bytes do all Gram matrices (float32) of an OPT block take, of width {width} with an MLP of "
-             f"{inner} inside?"),
+             f"{inner} inside? Queries, keys and values read the same input and share one."),
     Template("14.flips", _pick(range(10, 40, 3), range(5, 35, 5), (200, 500, 1000)), lambda lost, won, count:
              f"Of {count} texts a rounded model loses {lost} that were right, and wins {won}. What is the standard "
              "error of the change of its accuracy?"),
@@ -351,28 +353,53 @@ def draw(template: Template, seed: int) -> Question:
     rng = Random(f"{template.exercise} {seed}")
     for _ in range(DRAWS):
         arguments = template.draw(rng)
-        key = _words(exercise.reference(*arguments))
-        wrong = _wrong_answers(exercise, arguments)
-        wrong.pop(key, None)
+        right = exercise.reference(*arguments)
+        key, (likely, absurd) = _words(right), _wrong_answers(exercise, arguments, right)
+        wrong = absurd | likely
         if len(wrong) >= len(LETTERS) - 1:
-            options = [key, *rng.sample(sorted(wrong), len(LETTERS) - 1)]
+            chosen = rng.sample(sorted(likely), min(len(likely), len(LETTERS) - 1))
+            chosen += rng.sample(sorted(absurd), len(LETTERS) - 1 - len(chosen))
+            options = [key, *chosen]
             rng.shuffle(options)
             hints = {letter: wrong[option] for letter, option in zip(LETTERS, options, strict=True) if option != key}
             return Question(exercise.id, template.ask(*arguments), tuple(options), LETTERS[options.index(key)], hints)
     raise ValueError(f"{template.exercise}: {DRAWS} draws gave no {len(LETTERS)} different options")
 
 
-def _wrong_answers(exercise: Exercise, arguments: tuple) -> dict[str, str]:
-    """What the mistakes make of these arguments, and the hint of the first that makes it."""
-    wrong: dict[str, str] = {}
+def _wrong_answers(exercise: Exercise, arguments: tuple, right: object) -> tuple[dict[str, str], dict[str, str]]:
+    """What the mistakes make of these arguments, each with the hint of the first that makes it.
+
+    Apart from those that could pass for the right one stand those that anybody would rule out at sight: options only
+    where there are too few others.
+    """
+    likely: dict[str, str] = {}
+    absurd: dict[str, str] = {}
     for mistake in exercise.mistakes:
         try:
-            answer = _words(mistake.answer(*arguments))
+            answer = mistake.answer(*arguments)
+            words = _words(answer)
         except (ArithmeticError, ValueError, TypeError):  # a wrong formula need not work for every number
             continue
-        if answer is not None:
-            wrong.setdefault(answer, mistake.hint)
-    return wrong
+        if words not in (None, _words(right), *likely, *absurd) and not _close(answer, right):
+            (absurd if _absurd(answer, right) else likely)[words] = mistake.hint
+    return likely, absurd
+
+
+def _parts(value: object) -> list[float]:
+    return [float(part) for part in (value if isinstance(value, (tuple, list)) else [value])]
+
+
+def _close(answer: object, right: object) -> bool:
+    """Whether rounding could make an answer look right: apart by 2 % at most, and not all of them whole numbers."""
+    pairs = list(zip(_parts(answer), _parts(right), strict=False))
+    whole = all(part == round(part) for pair in pairs for part in pair)
+    return not whole and all(abs(a - b) <= 0.02 * abs(b) for a, b in pairs)
+
+
+def _absurd(answer: object, right: object) -> bool:
+    """Whether size, sign or a fraction gives an answer away."""
+    return any((b > 0 and not b / 50 <= a <= 50 * b) or (b == round(b) and a != round(a))
+               for a, b in zip(_parts(answer), _parts(right), strict=False))
 
 
 def _words(value: object) -> str | None:

@@ -44,8 +44,28 @@ def test_the_seed_decides(template):
 def test_the_sheet_is_the_same_on_every_machine():
     """If this fails, sheets that lecturers have printed no longer fit the key that the command gives them."""
     affine, noise, *_ = quiz(["04"], 2027)
-    assert affine.options == ("0.4 and 11", "0.4 and 2", "0.375 and 12", "0.4 and 8") and affine.key == "a"
+    assert affine.options == ("0.4 and 11", "0.4 and 8", "0.375 and 12", "0.4 and 2") and affine.key == "a"
     assert noise.options == ("0.113", "0.454", "0.0972", "0.0638") and noise.key == "a"
+
+
+def test_rounding_cannot_make_a_wrong_option_look_right():
+    """350 columns in groups of 32: key 4.629, and 4.625 for who takes the groups to come out even."""
+    (template,) = (template for template in TEMPLATES if template.exercise == "04.average_bits")
+    for seed in range(60):
+        question = draw(template, seed)
+        values = dict(zip(LETTERS, map(float, question.options), strict=True))
+        key = values.pop(question.key)
+        assert all(abs(value - key) > 0.015 * key for value in values.values()), question
+
+
+def test_sizes_and_fractions_do_not_give_the_answer_away_where_there_are_other_options():
+    (template,) = (template for template in TEMPLATES if template.exercise == "00.bytes")
+    shares = []
+    for seed in range(60):
+        question = draw(template, seed)
+        values = [float(option.replace(",", "")) for option in question.options]
+        shares.append(all(value == round(value) and max(values) / value <= 50 * 50 for value in values))
+    assert sum(shares) > 40
 
 
 def test_the_right_answer_may_stand_anywhere():

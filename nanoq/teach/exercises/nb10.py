@@ -1,6 +1,7 @@
 """Exercises of notebook 10, CMPQ."""
 
 import math
+from fractions import Fraction
 
 import torch
 
@@ -54,7 +55,12 @@ def _forced(n, p, q):
 
 
 def _enough(width, level):
-    return math.ceil(width / level**2 + 1)
+    return math.ceil(width / _square(level) + 1)
+
+
+def _square(level):
+    """The square of a level as it is written: in floats that of 0.1 is a little more than 0.01."""
+    return Fraction(str(level)) ** 2
 
 
 # ---- 10.scores ----
@@ -198,22 +204,22 @@ EXERCISES = [
     Exercise(
         id="10.enough",
         reference=_enough,
-        cases=[(192, 0.3), (192, 0.1), (768, 0.25), (64, 0.5), (10, 0.07)],
+        cases=[(192, 0.3), (192, 0.15), (768, 0.25), (64, 0.5), (10, 0.07)],
         mistakes=[
             Mistake(
                 lambda width, level: math.ceil(width / level + 1),
                 "the law is for the squared correlation: square the level.",
             ),
             Mistake(
-                lambda width, level: math.ceil(2 * width / level**2 + 1),
+                lambda width, level: math.ceil(2 * width / _square(level) + 1),
                 "the widths do not add up: the law has max(p, q), here the width of either.",
             ),
             Mistake(
-                lambda width, level: math.floor(width / level**2 + 1),
+                lambda width, level: math.floor(width / _square(level) + 1),
                 "rounded down: that many samples are one too few, unless it comes out even.",
             ),
             Mistake(
-                lambda width, level: math.ceil(width / level**2),
+                lambda width, level: math.ceil(width / _square(level)),
                 "a sample is lost to the mean: n - 1, not n.",
             ),
             Mistake(
