@@ -668,7 +668,7 @@ show(fig, alt="Two rows of bars for the ten models: size of the file, which fall
 #
 # The widget below is live in Jupyter; everything that it shows has been shown above. All of it works from the keyboard:
 #
-# - **Tab** goes from control to control, **Space** turns a model on or off or presses a button.
+# - **Tab** goes from control to control, **Space** turns a model on or off, presses a button, or opens a list (then the arrows).
 # - **Enter** in the prompt, or *Write*, starts; starting again while it writes begins anew. *Stop* keeps what there is.
 # - Afterwards choose whose text to read. The **arrow keys** move the position on the slider by one character; the
 #   table below it says what each model expected there.
