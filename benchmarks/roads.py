@@ -101,7 +101,7 @@ def quantisation(r: Roads) -> None:
 
 
 def weights(r: Roads) -> None:
-    """Single weights: scores, patterns, sparsities; together with rounding."""
+    """Single weights: scores, patterns, sparsities."""
     for sparsity in (0.3, 0.5, 0.7):
         for method in ("random", "magnitude", "wanda", "sparsegpt"):
             r.add("prune", f"{method} {sparsity:.0%}", r.change(method, sparsity))
@@ -109,8 +109,6 @@ def weights(r: Roads) -> None:
         r.add("prune", f"{method} 2:4", r.change(method, pattern="2:4"))
     for method in ("magnitude", "sparsegpt"):
         r.add("prune", f"{method} 50%, matrix", r.change(method, 0.5, "matrix"))
-    for bits in (4, 3):
-        r.add("prune", f"sparsegpt 50% and {bits} bit", r.change("sparsegpt", 0.5, spec=LayerSpec(bits)), bits)
 
 
 def structures(r: Roads) -> None:
@@ -206,8 +204,9 @@ def distilled(r: Roads) -> None:
 
 
 def together(r: Roads) -> None:
-    """Two roads, one after the other: a smaller model, and then fewer bits."""
+    """Two roads: zeros and fewer bits in one walk, or a smaller model and then fewer bits."""
     for bits in (4, 3):
+        r.add("together", f"sparsegpt 50% and {bits} bit", r.change("sparsegpt", 0.5, spec=LayerSpec(bits)), bits)
         r.add("together", f"25% fewer neurons, gptq {bits} bit",
               lambda m, b=bits: r.rounded(b, "gptq")(remove_neurons(m, 0.25, r.calibration)), bits)
 

@@ -70,7 +70,7 @@ def contents() -> str:
              for part in PARTS}
     parts["teaching"] = [ROOT / f"{KIT}.md"]
     parts["the package"] = sorted(ROOT.glob("docs/api/*.md"))
-    parts["behind it"] = [ROOT / "CONTRIBUTING.md", ROOT / "data/README.md"]
+    parts["behind it"] = [ROOT / page for page in ("CONTRIBUTING.md", "data/README.md", "data/results/README.md")]
     return "\n\n".join(_toctree(pages, part.capitalize()) for part, pages in parts.items())
 
 

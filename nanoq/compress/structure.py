@@ -83,8 +83,7 @@ def remove_heads(model: GPT, heads: dict[int, list[int]], tokens: Tensor | None 
         if number not in range(len(model.blocks)):
             raise ValueError(f"no block {number} in a model with blocks 0..{len(model.blocks) - 1}")
         attention = model.blocks[number].attention
-        width, inputs = attention.head_width, attention.out.in_features
-        there = range(inputs // width)
+        width, inputs, there = attention.head_width, attention.out.in_features, range(attention.heads)
         if not set(gone) < set(there):
             raise ValueError(f"cannot remove heads {gone} of block {number} with heads 0..{there[-1]}")
         keep = (torch.tensor([h for h in there if h not in gone])[:, None] * width + torch.arange(width)).flatten()
@@ -149,7 +148,7 @@ def _heads(model: GPT) -> int:
     Raises:
         ValueError: if some were removed.
     """
-    if any(block.attention.out.in_features != model.config.width for block in model.blocks):
+    if any(block.attention.heads != model.config.heads for block in model.blocks):
         raise ValueError("heads were removed from the model already: ask the whole one which are worth keeping")
     return model.config.heads
 

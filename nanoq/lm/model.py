@@ -72,6 +72,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
+    @property
+    def heads(self) -> int:
+        """Number of heads; pruning may have taken some away."""
+        return self.out.in_features // self.head_width
+
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, T, width) -> (B, T, width); token t reads tokens 0..t and whatever the cache holds."""
         B, T, _ = x.shape

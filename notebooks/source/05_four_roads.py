@@ -428,7 +428,8 @@ assert loss["magnitude 2:4"] > 1.5 * loss["magnitude"] and loss["sparsegpt 2:4"]
 assert abs(tried["mixed"].bytes / tried["gptq 3"].bytes - 1) < 0.01 and loss["mixed"] > 2 * loss["gptq 3"]
 
 # %% [markdown]
-# - SparseGPT is clearly ahead: letting the survivors help is worth more than choosing them well.
+# - SparseGPT is clearly ahead: letting the survivors help is worth more than the choice between two
+#   sensible scores.
 # - The 2:4 pattern costs more than twice as much by magnitude. Freedom of choice is worth something.
 # - **At equal bytes plain 3-bit rounding wins**, by more than a factor of two. A weight that is 0 has no digits left; a
 #   weight of 3 bits still has some.
@@ -442,14 +443,14 @@ tell("random 50%", "magnitude 50%", "wanda 50%", "sparsegpt 50%", "magnitude 2:4
 # %%
 added = {method: row["delta_nats"] for method, row in roads.items()}
 assert added["random 50%"] > 10 * added["magnitude 50%"] and added["magnitude 50%"] > 2 * added["sparsegpt 50%"]
-assert abs(added["wanda 50%"] / added["magnitude 50%"] - 1) < 0.2
+assert 1 < added["wanda 50%"] / added["magnitude 50%"] < 1.2
 assert roads["sparsegpt 50% and 4 bit"]["ci_low"] > 2 * roads["GPTQ 3 bit"]["ci_high"]
 
 # %% [markdown]
 # - *Random* is the control: half of the weights drawn by lot wreck the model. So the choice does matter, and magnitude is
 #   a good one.
-# - Wanda, better than magnitude on the layer above, is about as good on the whole model. The papers report
-#   larger gaps on large models, whose inputs have extreme outliers. Ours has not.
+# - Wanda is better than magnitude on the layer above, and not on the whole model: here it is a little worse. The papers
+#   report gaps in its favour on large models, whose inputs have extreme outliers. Ours has not.
 #   **A score's rank on one model is not its rank on another.**
 # - The verdict at equal bytes is the same: the intervals are far apart.
 
@@ -491,7 +492,7 @@ assert without[2] > 1.2 * without[4]
 
 # %% tags=["measured"]
 tell(*[f"without block {i}" for i in range(6)], "6 heads by importance", "6 heads by similarity", "12 heads by importance",
-     "12 heads by similarity", "25% of neurons", "50% of neurons")
+     "12 heads by similarity", "25% of neurons", "50% of neurons", "least influential block (2)")
 
 # %%
 blocks = [added[f"without block {i}"] for i in range(6)]
@@ -835,8 +836,8 @@ assert added[heirs[0]] > 1 and added[heirs[2]] < added[heirs[1]] < 0.5 * added[t
 #   size will win.)
 # - **A temperature above 1 does not help here**: the higher, the nearer to the text alone. Perhaps because text is uncertain
 #   anyway, and the picture above shows soft targets at $T = 1$ already. It is a setting to be tried, not a rule.
-# - **The start matters more than the target.** The teacher's blocks, taken out and put together, are a wreck; as a start
-#   they cut the loss to less than half of what the best student from scratch has.
+# - **The start matters more than the target**, but it has been paid for: the teacher's blocks hold all of its training. They, taken out and put together, are a wreck; as a start
+#   they cut the added loss to less than half of what the best student from scratch has.
 # - The intervals are about the *text*. Another seed of the training would move these rows, too, and nobody has measured by
 #   how much. **One seed ranks nothing that is close.**
 # - Whoever distils needs the teacher running beside the student: each step costs more than one of plain training.
@@ -936,13 +937,13 @@ assert spaces["nf4"].bytes > 1.03 * spaces["affine"].bytes
 #   row's two ends and wastes no code, is about as good.
 # - Powers of two are crowded near 0 and sparse outside: at 4 bits most of their values are tiny and hardly differ.
 # - NF4 is ahead, and its file is larger: a scale for every block. Part of its lead is granularity, not its values.
-# - What the rounding *method* gains is more than what the space gains: GPTQ at 4 bits stands in section 4.
+# - What the rounding *method* gains is more than what any space gains over even values: GPTQ at 4 bits stands in section 4.
 
 # %% [markdown]
 # ## 7 · Removing operations against making them simpler
 #
-# A file half as large is not a model twice as fast. Here one product is timed in six forms, all of them with about half of the
-# numbers or fewer. **Before you run it:** which of them are faster than the dense one?
+# A file half as large is not a model twice as fast. Here one product is timed in six forms: dense, and five others with half of
+# the numbers or an eighth of the bits. **Before you run it:** which of them are faster than the dense one?
 
 # %% tags=["measured"]
 wide = torch.randn(1024, 1024, generator=generator)  # (1024, 1024)
@@ -1024,17 +1025,18 @@ versus("gptq 2 bit, correction of rank 8, trained", "GPTQ 3 bit")
 
 # %%
 GPTQ = {bits: roads[f"GPTQ {bits} bit"] for bits in (4, 3, 2)}
-others = [row for row in drawn if row["road"] in ("prune", "distil")]
-for bits in (4, 3):  # nothing pruned or distilled of at most these bytes comes near
-    assert all(row["ci_low"] > 3 * GPTQ[bits]["ci_high"] for row in others if row["bytes"] <= 1.01 * GPTQ[bits]["bytes"])
+alone = [row for row in drawn if row["road"] in ("prune", "distil")]
+assert all(row["bytes"] > GPTQ[4]["bytes"] and row["ci_low"] > GPTQ[4]["ci_high"] for row in alone)
+mixed = roads["sparsegpt 50% and 4 bit"]  # of the bytes of 3-bit GPTQ
+assert abs(mixed["bytes"] / GPTQ[3]["bytes"] - 1) < 0.01 and mixed["ci_low"] > 3 * GPTQ[3]["ci_high"]
 
 fewer, student = roads["25% fewer neurons, gptq 3 bit"], roads["3 blocks, teacher, gptq 4 bit"]
 assert fewer["bytes"] < 0.9 * GPTQ[3]["bytes"] and fewer["ci_high"] < 2 * GPTQ[3]["ci_low"]
 assert student["bytes"] < GPTQ[2]["bytes"] and student["ci_high"] < 0.4 * GPTQ[2]["ci_low"]
 
 # %% [markdown]
-# **The verdict, for bytes.** At the bytes of 4-bit GPTQ, and at those of 3-bit GPTQ, nothing pruned or distilled *alone* comes
-# near it: the intervals are far apart.
+# **The verdict, for bytes.** 4-bit GPTQ is smaller **and** better than every model that was pruned or distilled *alone*. Half
+# zeros *and* 4 bits have the bytes of 3-bit GPTQ and more than three times its added loss.
 #
 # - **Roads combine, and below 3 bits they have to.** A quarter fewer neurons and then 3 bits: less than nine tenths of the
 #   bytes of 3 bits alone, for less than twice its small loss. Half the blocks, taught by the teacher, and then
@@ -1155,7 +1157,8 @@ assert 6 < 1287 / 190 < 7 and 552 / 1287 > 7 * 24.7 / 433
 #   [2211.02001](https://arxiv.org/abs/2211.02001), abstract). 433 MWh is 1.08 million GPU hours at 0.4 kW; machines that
 #   stood by used another 257 MWh. These two are from a digest of the paper, and the first agrees with its own arithmetic.
 #   <!-- claim: SOURCE arXiv 2211.02001 -->
-# - A third of GPT-3's energy by the first estimate, and a twentieth of its CO₂: for each MWh France's *grid* emits far less.
+# - BLOOM's GPUs alone took a third of GPT-3's energy by the first estimate, and a twentieth of its CO₂: for each MWh France's *grid*
+#   emits far less.
 #
 # Your own electricity is the part that you can measure. Everything else is somebody's model.
 #
@@ -1185,8 +1188,9 @@ assert 2.5 < 10_715 / (1000 * 1300 / 320) < 2.7 and 10_715 / 3_600 > 2.9
 #   Administration](https://www.eia.gov/tools/faqs/faq.php?id=97&t=3) (2020), and
 #   [Odyssee-Mure](https://www.odyssee-mure.eu/publications/efficiency-by-sector/households/electricity-consumption-dwelling.html)
 #   (November 2025).
-# - "320 homes" is not wrong. It is 320 *European* homes, or 120 *American* ones: a factor of about 2.6 from the choice of a
-#   country, before anybody has estimated anything. <!-- claim: CELL 2.5 < 10_715 -->
+# - "320 homes" is not wrong: it takes a home of 4,062 kWh, somewhat above the EU's average. In American homes it is 120: a
+#   factor of about 2.6 from the choice of a country, before anybody has estimated anything.
+#   <!-- claim: CELL 2.5 < 10_715; MATH 1000 * 1300 / 320; MATH 1000 * 1287 / 10715 -->
 # - So a comparison with homes, cars or flights adds an uncertainty and takes no one away. **Give MWh, say who estimated them
 #   and how, and give the range.**
 
@@ -1194,7 +1198,7 @@ assert 2.5 < 10_715 / (1000 * 1300 / 320) < 2.7 and 10_715 / 3_600 > 2.9
 # ## What to keep
 #
 # - Four roads: leave numbers out (pruning, low rank, a student), or spend fewer bits on each (quantisation).
-# - **Pruning**: letting the survivors help (SparseGPT) matters more than the score. Zeros cost a mask: a bit for every weight.
+# - **Pruning**: letting the survivors help (SparseGPT) matters more than which sensible score. Zeros cost a mask: a bit for every weight.
 #   Structures are coarser and really faster. Ask the loss, not the similarity. Prune after training, and train a little more.
 # - **Low rank**: trained matrices are not of low rank. Use the inputs, and count both factors. As a repair it helps; count its bytes as well.
 # - **Distillation**: teacher first in the KL, $T^2$ before it, and compare at equal training.
@@ -1205,8 +1209,8 @@ assert 2.5 < 10_715 / (1000 * 1300 / 320) < 2.7 and 10_715 / 3_600 > 2.9
 #
 # ## Open challenge
 #
-# Make a file smaller than 3-bit GPTQ with less added loss, on `tales`, by any two roads together: fewer
-# neurons and then 4 bits, a pruned model with a correction, a student with 4 bits. A place to start, in a new cell:
+# Add a point to the frontier, on `tales`: no larger than some GPTQ row and with less added loss, by any two roads together, or three. Nobody
+# has shown yet that 3-bit GPTQ can be beaten at its bytes. A place to start, in a new cell:
 #
 # ```python
 # from nanoq.compress import remove_neurons

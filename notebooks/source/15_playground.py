@@ -431,14 +431,15 @@ for name in READERS:
 
 # %% [markdown]
 # - float32 is surprised at the *beginnings* of words, where there is a choice, and hardly inside them. The planted word
-#   breaks that rule, letter by letter.
-# - GPTQ at 3 bits draws nearly the same picture: it knows the same things, a little less surely.
-# - The naive 2-bit model finds the planted word about as odd as the others do, and nearly everything else as well. What
+#   breaks that rule; most of all where its letters can no longer become a word.
+# - GPTQ at 3 bits draws nearly the same picture. Which of the two is surprised a little more on one sentence ranks nothing.
+# - The naive 2-bit model finds the planted word about as odd as the others do, and much else odd as well. What
 #   a model knows is the **contrast**, and most of it is gone.
 #
 # ## 7 · Different is not worse
 #
-# Section 1 showed two texts, and a conclusion drawn from them. What would we have to compare them with? With the
+# Section 1 showed texts that agree to the last character. Does that make the rounded models as good? And if they had parted,
+# would they be worse? What would we have to compare them with? With the
 # difference that *no* change of the model makes: **the same model with another seed.**
 #
 # - Some prompts from the held-out tales; from each, float32 with seed 1, float32 with seed 2, and naive int8 with seed 1.
@@ -507,7 +508,7 @@ check("15.conclusion", conclusion)
 # %% [markdown]
 # ## 8 · How long until they part?
 #
-# With the formula of section 4 nobody has to write. Take float32's own texts. At each character, what is the probability
+# With the formula of section 4 only float32 has to write. Take float32's own texts. At each character, what is the probability
 # that the other model, with the same race, has chosen the same one? Multiply: the probability that they are still together.
 # Sum over the positions: the **expected number of shared characters**. One forward pass for each text and model.
 

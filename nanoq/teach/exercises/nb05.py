@@ -236,7 +236,7 @@ EXERCISES = [
                     "KL the wrong way round: the average is taken over what the teacher expects, p log(p / q) with p "
                     "the teacher's."),
             Mistake(lambda student, teacher, t: t * _divergence(teacher, student, t),
-                    "T is not enough: the gradient shrinks with T twice, once by each softmax's slope."),
+                    "T is not enough: the gradient shrinks twice, by the chain rule and because q - p itself does."),
             Mistake(lambda student, teacher, t: _divergence(teacher, student, t),
                     "the factor T**2 is missing: at T = 4 the student would hardly learn."),
             Mistake(lambda student, teacher, t: t**2 * _divergence(teacher, student, t, 1.0),
