@@ -3,11 +3,14 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from nanoq.compress.layers import below, restored
-from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
+from nanoq.lm.checkpoint import Checkpoint, write_folder
 from nanoq.lm.model import GPT
 from nanoq.quant.layers import linear_layers
 from nanoq.quant.qlinear import as_float16
+from nanoq.quant.quantize import load_layers
 
 
 def save_compressed(folder: Path | str, checkpoint: Checkpoint, **facts) -> Path:
@@ -46,12 +49,10 @@ def load_compressed(name_or_path: str | Path) -> Checkpoint:
         FileNotFoundError: if there is none.
         ValueError: if it is damaged, or its weights do not fit its card.
     """
-    tensors, card = read_folder(name_or_path, required=("config", "characters"))
-    model, tokenizer = build_model(card, name_or_path)
-    try:
-        for name, layout in card.get("layers", {}).items():
-            model.set_submodule(name, restored(layout, below(name, tensors)))
-        model.load_state_dict(tensors)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"the weights of '{name_or_path}' do not fit its card: {error}") from None
-    return Checkpoint(model.eval(), tokenizer, card)
+    return load_layers(name_or_path, _restore)
+
+
+def _restore(model: GPT, layouts: dict[str, dict], tensors: dict[str, Tensor]) -> None:
+    """Put the layers of a file in the places of those that they stand for."""
+    for name, layout in layouts.items():
+        model.set_submodule(name, restored(layout, below(name, tensors)))

@@ -69,6 +69,11 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
+def _remaining_outputs(layer: nn.Linear, keep: Tensor) -> nn.Linear:
+    """A smaller layer that gives only the outputs `keep` (int64)."""
+    return _linear(layer.weight[keep], None if layer.bias is None else nn.Parameter(layer.bias[keep]))
+
+
 @torch.no_grad()
 def remove_heads(model: GPT, heads: dict[int, list[int]], tokens: Tensor | None = None) -> GPT:
     """Take attention heads {block: heads} out of a GPT, in place.
@@ -90,8 +95,7 @@ def remove_heads(model: GPT, heads: dict[int, list[int]], tokens: Tensor | None 
         stats = _seen(model, f"blocks.{number}.attention.out", tokens)
         attention.out = remove_inputs(attention.out, keep, stats)
         rows = (torch.arange(3)[:, None] * inputs + keep).flatten()  # of queries, keys and values
-        bias = attention.qkv.bias
-        attention.qkv = _linear(attention.qkv.weight[rows], None if bias is None else nn.Parameter(bias[rows]))
+        attention.qkv = _remaining_outputs(attention.qkv, rows)
     return model
 
 
@@ -114,8 +118,7 @@ def remove_neurons(model: GPT, share: float, tokens: Tensor) -> GPT:
             raise ValueError(f"block {number} would have none of its {len(worth)} neurons left")
         keep = worth.topk(len(worth) - round(share * len(worth))).indices.sort().values
         mlp.down = remove_inputs(mlp.down, keep, stats)
-        bias = mlp.up.bias
-        mlp.up = _linear(mlp.up.weight[keep], None if bias is None else nn.Parameter(bias[keep]))
+        mlp.up = _remaining_outputs(mlp.up, keep)
     return model
 
 

@@ -1,6 +1,7 @@
 """The driver: a whole model through a recipe, to a file, and back."""
 
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,10 +236,15 @@ def load_quantized(name_or_path: str | Path) -> Checkpoint:
         FileNotFoundError: if there is none.
         ValueError: if it is damaged, or its weights do not fit its card.
     """
+    return load_layers(name_or_path, restore_layers)
+
+
+def load_layers(name_or_path: str | Path, restore: Callable[[nn.Module, dict, dict], None]) -> Checkpoint:
+    """Load a checkpoint in which `restore(model, layouts, tensors)` puts the layers that the card has layouts of."""
     tensors, card = read_folder(name_or_path, required=("config", "characters"))
     model, tokenizer = build_model(card, name_or_path)
     try:
-        restore_layers(model, card.get("layers", {}), tensors)
+        restore(model, card.get("layers", {}), tensors)
         model.load_state_dict(tensors)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"the weights of '{name_or_path}' do not fit its card: {error}") from None

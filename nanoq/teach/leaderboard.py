@@ -2,9 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -89,18 +90,20 @@ class Leaderboard:
     def add_quantized(self, method: str, bits: float, checkpoint: Checkpoint, recipe: Recipe,
                       folder: Path | str | None = None) -> Row:
         """Save a checkpoint whose model is quantised already (to `folder`), and measure what the loaded file gives."""
-        with tempfile.TemporaryDirectory() as temporary:
-            path = save_quantized(folder or temporary, checkpoint, recipe)
-            size = (path / WEIGHTS).stat().st_size
-            model = load_quantized(path).model.to(self.device)
-        return self.add_model(method, bits, model, size)
+        save = partial(save_quantized, checkpoint=checkpoint, recipe=recipe)
+        return self._add_file(method, bits, folder, save, load_quantized)
 
     def add_compressed(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
         """Save a checkpoint compressed by `nanoq.compress` (to `folder`), and measure what the loaded file gives."""
+        save = partial(save_compressed, checkpoint=checkpoint)
+        return self._add_file(method, bits, folder, save, load_compressed)
+
+    def _add_file(self, method: str, bits: float, folder: Path | str | None, save: Callable[[Path | str], Path],
+                  load: Callable[[Path], Checkpoint]) -> Row:
         with tempfile.TemporaryDirectory() as temporary:
-            path = save_compressed(folder or temporary, checkpoint)
+            path = save(folder or temporary)
             size = (path / WEIGHTS).stat().st_size
-            model = load_compressed(path).model.to(self.device)
+            model = load(path).model.to(self.device)
         return self.add_model(method, bits, model, size)
 
     def add_model(self, method: str, bits: float, model: nn.Module, size: int) -> Row:
