@@ -38,3 +38,19 @@ class _ByFile(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config, log):
     """The scheduler of `pytest -n 2`."""
     return _ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """End the run, red, when a test has killed its worker: xdist could wait for the last tests for ever."""
+    if report.when == "???":
+        pytest.exit(report.longrepr, returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Make a run red in which a test was skipped, where none may be (`NANOQ_SKIPS=0`)."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and terminal.stats.get("skipped") and os.environ.get("NANOQ_SKIPS") == "0":
+        terminal.write_line("\nNANOQ_SKIPS=0, but tests were skipped: see the summary", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
