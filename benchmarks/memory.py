@@ -19,9 +19,9 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from nanoq.files import data_dir, write_csv
 from nanoq.hf import HFCheckpoint, HFModel, load_hf_quantized, save_hf_quantized
-from nanoq.lm.checkpoint import WEIGHTS
 from nanoq.mixed import compression_ratio
 from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.store import WEIGHTS
 
 SHAPE = {"vocab_size": 50272, "hidden_size": 2048, "word_embed_proj_dim": 2048, "num_hidden_layers": 24,
          "num_attention_heads": 32, "ffn_dim": 8192, "max_position_embeddings": 2048}

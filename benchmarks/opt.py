@@ -18,7 +18,7 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from nanoq.files import write_csv
 from nanoq.hf import HFModel, encode
 from nanoq.lm import TrainConfig, load_corpus, train, window_losses
-from nanoq.lm.checkpoint import CARD
+from nanoq.store import CARD
 
 CONTEXT = 256
 END = "</s>"

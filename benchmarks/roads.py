@@ -36,9 +36,9 @@ from nanoq.compress import (
 )
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
-from nanoq.lm.checkpoint import Checkpoint
 from nanoq.lm.evaluate import windows
 from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard
 
 RETRAIN, START = 200_000, 800_000  # characters

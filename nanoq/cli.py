@@ -22,7 +22,7 @@ from nanoq import __version__, hf
 from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
 from nanoq.files import data_dir, write_csv
 from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
-from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder, save_checkpoint
+from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
 from nanoq.lm.generate import stream
@@ -32,6 +32,7 @@ from nanoq.lm.train import TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
+from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder
 
 app = typer.Typer(
     help="Learn how neural networks are quantised: the course's package on the command line.",

@@ -21,8 +21,8 @@ from nanoq import __version__
 from nanoq.cli import app
 from nanoq.compress import SparseQuantLinear, load_compressed
 from nanoq.lm import generate, load_checkpoint, load_corpus, perplexity, window_losses
-from nanoq.lm.checkpoint import CARD, WEIGHTS, write_folder
 from nanoq.quant import load_quantized
+from nanoq.store import CARD, WEIGHTS, write_folder
 
 NANOQ = Path(sys.executable).with_name("nanoq")
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
@@ -275,7 +275,7 @@ def assert_one_line(result, message):
 @pytest.mark.parametrize("command", ["compare", "evaluate", "generate", "info", "prune", "quantize"])
 def test_an_unknown_checkpoint_is_one_line(command, tmp_path):
     out = ["--out", tmp_path / "out"] if command in ("prune", "quantize") else []
-    assert_one_line(run(command, "nowhere", *out), "no checkpoint at 'nowhere'")
+    assert_one_line(run(command, "nowhere", *out), "no model at 'nowhere'")
 
 
 @pytest.mark.parametrize("command", ["compare {model} --corpus", "evaluate {model} --corpus", "train", "corpus"])
@@ -362,7 +362,7 @@ def test_a_card_that_names_no_corpus_asks_for_one(damaged):
 def test_the_installed_program_reports_an_error_in_one_line():
     result = subprocess.run([NANOQ, "evaluate", "nowhere"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch(r"nanoq: no checkpoint at 'nowhere'.*\n", result.stderr)
+    assert re.fullmatch(r"nanoq: no model at 'nowhere'.*\n", result.stderr)
 
 
 def test_the_installed_program_compares(model, text, tmp_path):

@@ -9,9 +9,9 @@ from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, Sp
 from nanoq.compress.lowrank import low_rank, rank_for
 from nanoq.compress.prune import check_method, prune
 from nanoq.quant.calibrate import LayerStats, observe
-from nanoq.quant.layers import naming
 from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.recipe import LayerSpec
+from nanoq.store import naming
 
 Change = Callable[[str, nn.Module, LayerStats | None], nn.Module]
 

@@ -1,6 +1,7 @@
 """What stands in a compressed model where a linear layer stood, and what a file keeps of it.
 
-Each layer has a `layout`, plain data that a card keeps, and tensors in its state; `restored` makes it from both.
+Each layer has a `layout`, plain data that a card keeps, and tensors in its state; what `LAYERS` has for its kind makes
+it of both.
 """
 
 from typing import Self
@@ -12,8 +13,18 @@ from torch import Tensor, nn
 from nanoq.compress.lowrank import check_rank, low_rank
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.grid import Grid
-from nanoq.quant.packing import pack, unpack
-from nanoq.quant.qlinear import PackedLayer, QuantLayer, QuantLinear, as_float16, restored_layer
+from nanoq.quant.packing import pack, packed_bytes, unpack
+from nanoq.quant.qlinear import (
+    FLOATS_IN_FILES,
+    PackedLayer,
+    QuantLayer,
+    QuantLinear,
+    check_tensors,
+    entry,
+    grid_tensors,
+    rows_of,
+)
+from nanoq.store import LAYERS, restored_layer, stored
 
 
 class SparseLinear(PackedLayer):
@@ -21,7 +32,7 @@ class SparseLinear(PackedLayer):
 
     Attributes:
         mask: uint8 (out, bytes), the packed bits of what is not 0.
-        values: float16 (number of them,), row after row.
+        values: float16, or float32 where float16 would lose them (number of them,), row after row.
     """
 
     def __init__(self, layout: dict, tensors: dict[str, Tensor]):
@@ -37,12 +48,23 @@ class SparseLinear(PackedLayer):
         """The layer of a weight (out, in) with zeros, and a bias (out,).
 
         Raises:
-            ValueError: if float16 cannot hold the weight.
+            ValueError: if the weight is not finite.
         """
-        half = as_float16("the weight", weight)
+        half = stored("the weight", weight)
         kept = half != 0
         layout = {"kind": "sparse", "in_features": weight.shape[1]}
         return cls(layout, {"mask": pack(kept.long(), 1), "values": half[kept], "bias": bias})
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return len(self.mask), self.layout["in_features"]
+
+    def check_values(self) -> None:
+        """Look whether there is a value for each bit of the mask, and raise a ValueError if there is not."""
+        kept = int(unpack(self.mask, 1, self.layout["in_features"]).sum())
+        if kept != self.values.numel():
+            raise ValueError(f"{self.values.numel()} values for the {kept} weights of a mask")
 
     def dequantize(self) -> Tensor:
         """The weight as float32 (out, in)."""
@@ -73,6 +95,11 @@ class SparseQuantLinear(QuantLayer):
         tensors = dict(like.named_buffers()) | {
             "codes": pack(codes[kept], grid.bits), "mask": pack(kept.long(), 1), "bias": bias}
         return cls(like.layout | {"kind": "sparse-quant"}, tensors)
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return len(self.mask), self.layout["in_features"]
 
     def unpacked(self) -> Tensor:
         """The codes as uint8 (out, in)."""
@@ -107,6 +134,11 @@ class LowRankLinear(nn.Module):
             if bias is not None:
                 self.up.bias.copy_(bias)
 
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return self.up.out_features, self.down.in_features
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return self.up(self.down(x))
@@ -122,6 +154,11 @@ class AdapterLinear(nn.Module):
     def __init__(self, base: QuantLayer, adapter: LowRankLinear):
         super().__init__()
         self.base, self.adapter = base, adapter
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return self.base.weight_shape
 
     @property
     def layout(self) -> dict:
@@ -150,32 +187,56 @@ class AdapterLinear(nn.Module):
         return self.base(x) + self.adapter(x)
 
 
-def restored(layout: dict, tensors: dict[str, Tensor]) -> nn.Module:
-    """The layer of a layout and of tensors that were read from a file.
-
-    Raises:
-        ValueError: if there is no such kind of layer, or its mask and its values are not of one weight.
-        KeyError: if a tensor or an entry is missing.
-    """
-    kind = layout.get("kind")
-    if kind is None:
-        return restored_layer(layout, tensors)
-    if kind in ("sparse", "sparse-quant"):
-        layer = (SparseLinear if kind == "sparse" else SparseQuantLinear)(layout, tensors)
-        kept = int(unpack(layer.mask, 1, layout["in_features"]).sum())
-        if kind == "sparse" and kept != layer.values.numel():
-            raise ValueError(f"{layer.values.numel()} values for the {kept} weights of a mask")
-        return layer
-    if kind == "low-rank":
-        return LowRankLinear(tensors["up.weight"], tensors["down.weight"], tensors.get("up.bias"))
-    if kind == "adapter":
-        base, adapter = (below(part, tensors) for part in ("base", "adapter"))
-        return AdapterLinear(restored(layout["base"], base), restored({"kind": "low-rank"}, adapter))
-    if kind == "dense":
-        return nn.Linear(*tensors["weight"].shape[::-1], bias="bias" in tensors)
-    raise ValueError(f"no kind of layer '{kind}': was the file written by a newer nanoq?")
+# ---- from a file: each makes the layer of a layout and its tensors, and raises a ValueError if they do not fit ----
 
 
-def below(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with a part's, without it."""
-    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+def _sparse(layout: dict, tensors: dict[str, Tensor]) -> SparseLinear:
+    out = rows_of(tensors, "mask")
+    expected = {"mask": (torch.uint8, (out, packed_bytes(entry(layout, "in_features"), 1))),
+                "values": (FLOATS_IN_FILES, tuple(tensors["values"].shape[:1]) if "values" in tensors else (0,))}
+    check_tensors(tensors, expected | _bias(tensors, out))
+    return SparseLinear(layout, tensors)
+
+
+def _sparse_quant(layout: dict, tensors: dict[str, Tensor]) -> SparseQuantLinear:
+    out = rows_of(tensors, "mask")
+    expected = {"mask": (torch.uint8, (out, packed_bytes(entry(layout, "in_features"), 1))),
+                "codes": (torch.uint8, tuple(tensors["codes"].shape[:1]) if "codes" in tensors else (0,))}
+    check_tensors(tensors, expected | grid_tensors(layout, tensors, out))
+    return SparseQuantLinear(layout, tensors)
+
+
+def _low_rank(layout: dict, tensors: dict[str, Tensor]) -> LowRankLinear:
+    out, rank = rows_of(tensors, "up.weight"), rows_of(tensors, "down.weight")
+    expected = {"up.weight": (FLOATS_IN_FILES, (out, rank)),
+                "down.weight": (FLOATS_IN_FILES, (rank, tensors["down.weight"].shape[1]))}
+    check_tensors(tensors, expected | _bias(tensors, out, "up.bias"))
+    return LowRankLinear(tensors["up.weight"], tensors["down.weight"], tensors.get("up.bias"))
+
+
+def _adapter(layout: dict, tensors: dict[str, Tensor]) -> AdapterLinear:
+    own: dict[str, dict[str, Tensor]] = {"base": {}, "adapter": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        own.get(part, {})[rest] = tensor
+    if not isinstance(layout.get("base"), dict) or len(own["base"]) + len(own["adapter"]) != len(tensors):
+        raise ValueError("it is no packed layer with an adapter")
+    layer = AdapterLinear(restored_layer(layout["base"], own["base"]), _low_rank(layout, own["adapter"]))
+    if not isinstance(layer.base, QuantLayer) or layer.base.weight_shape != layer.adapter.weight_shape:
+        raise ValueError(f"its adapter {layer.adapter.weight_shape} does not fit its base {layer.base.weight_shape}")
+    return layer
+
+
+def _dense(layout: dict, tensors: dict[str, Tensor]) -> nn.Linear:
+    out = rows_of(tensors, "weight")
+    inputs = tensors["weight"].shape[1]
+    check_tensors(tensors, {"weight": (FLOATS_IN_FILES, (out, inputs))} | _bias(tensors, out))
+    return nn.Linear(inputs, out, bias="bias" in tensors, device=tensors["weight"].device)
+
+
+def _bias(tensors: dict[str, Tensor], out: int, name: str = "bias") -> dict[str, tuple]:
+    return {name: (FLOATS_IN_FILES, (out,))} if name in tensors else {}
+
+
+LAYERS.update({"sparse": _sparse, "sparse-quant": _sparse_quant, "low-rank": _low_rank, "adapter": _adapter,
+               "dense": _dense})

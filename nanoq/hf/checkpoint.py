@@ -4,31 +4,25 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nanoq.files import data_dir
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
-from nanoq.lm.checkpoint import CARD, WEIGHTS, read_card, read_folder, write_folder
 from nanoq.lm.corpus import find_hub, local_file
-from nanoq.quant.qlinear import packed_layouts, restore_layers
 from nanoq.quant.recipe import Recipe
+from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
-@dataclass
-class HFCheckpoint:
+class HFCheckpoint(Checkpoint):
     """A model of transformers, its tokeniser if there is one, and a card that says where it came from."""
-
-    model: HFModel
-    tokenizer: object | None
-    card: dict
 
 
 def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
@@ -82,26 +76,13 @@ def load_minilm() -> HFCheckpoint:
     return load_hf(Path(package.origin).parent / "model", "encoder")
 
 
-def save_hf_quantized(folder: Path | str, checkpoint: HFCheckpoint, recipe: Recipe) -> Path:
+def save_hf_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
     """Write a model that was quantised: packed codes with their grids, everything else in float16, tied weights once.
 
     The configuration and the tokeniser's files lie beside it, as transformers writes them. `load_hf_quantized` gives a
     model with the same logits, bit for bit.
     """
-    model, config = checkpoint.model, checkpoint.model.model.config
-    config.architectures = [type(model.model).__name__]
-    parameters = dict(model.named_parameters())  # each by its first name only, as the buffers
-    state = model.state_dict()  # without buffers that are made anew
-    kept = [name for name in (*parameters, *dict(model.named_buffers())) if name in state]
-    tensors = {name: state[name].half() if name in parameters else state[name] for name in kept}
-    card = checkpoint.card | {"config": json.loads(config.to_json_string()), "recipe": recipe.to_json()}
-    card["layers"] = packed_layouts(model)
-    path = write_folder(folder, tensors, card)
-    with _quiet(_transformers()):
-        config.save_pretrained(path)
-        if checkpoint.tokenizer is not None:
-            checkpoint.tokenizer.save_pretrained(path)
-    return path
+    return save(folder, checkpoint, half=True, recipe=recipe.to_json())
 
 
 def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
@@ -109,34 +90,57 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
 
     Raises:
         FileNotFoundError: if there is nothing, or transformers is not installed.
-        ValueError: if it is damaged, or its weights do not fit its card.
+        ValueError: if it is damaged, its weights do not fit its card, or it is no model of transformers.
     """
-    tensors, card = read_folder(folder, required=("config", "layers"))
+    checkpoint = load(folder)
+    if not isinstance(checkpoint.model, HFModel):
+        raise ValueError(f"'{folder}' is not a model of transformers, but a {type(checkpoint.model).__name__}")
+    return HFCheckpoint(**vars(checkpoint))
+
+
+def _describe(checkpoint: Checkpoint) -> dict:
+    model = checkpoint.model.model
+    return {"config": json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}}
+
+
+def _empty(card: dict, tensors: int) -> HFModel:
+    transformers, name = _transformers(), card["config"]["architectures"][0]
+    architecture(name)
+    cls = getattr(transformers, name)
+    config = cls.config_class.from_dict(card["config"])
+    _check_layers(config, tensors)
+    # Random weights would take minutes for a large model, and all of them are read.
+    with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
+        model = cls(config)
+    model.tie_weights()  # which belongs to what was left out
+    return HFModel(model)
+
+
+def _check_layers(config, tensors: int) -> None:
+    """Look whether a configuration has no more layers than a file has tensors: building a million takes minutes."""
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > tensors:
+        raise ValueError(f"{layers!r:.40} layers are more than files of {tensors} tensors have")
+
+
+def _beside(folder: Path, checkpoint: Checkpoint) -> None:
+    with _quiet(_transformers()):
+        checkpoint.model.model.config.save_pretrained(folder)
+        if checkpoint.tokenizer is not None:
+            checkpoint.tokenizer.save_pretrained(folder)
+
+
+def _own_tokenizer(card: dict, folder: Path):
     transformers = _transformers()
-    try:
-        name = card["config"]["architectures"][0]
-        architecture(name)
-        cls = getattr(transformers, name)
-        # Random weights would take minutes for a large model, and all of them are read.
-        with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
-            empty = cls(cls.config_class.from_dict(card["config"]))
-        empty.tie_weights()  # which belongs to what was left out
-        model = HFModel(empty)
-        _restore(model, card["layers"], tensors)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"the weights of '{folder}' do not fit its card: {error}") from None
-    with _quiet(transformers), _one_sentence(folder, Path(folder)):
-        tokenizer = _tokenizer(transformers, str(folder), Path(folder))
-    return HFCheckpoint(model.eval(), tokenizer, card)
+    with _quiet(transformers), _one_sentence(folder, folder):
+        return _tokenizer(transformers, str(folder), folder)
 
 
-def _restore(model: HFModel, layouts: dict, tensors: dict[str, torch.Tensor]) -> None:
-    """Put packed layers in their places, and load all tensors; only second names of the same may be missing."""
-    restore_layers(model, layouts, tensors)
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    lacking = {*dict(model.named_parameters()), *dict(model.named_buffers())}.intersection(missing)
-    if lacking or unexpected:
-        raise ValueError(f"missing {', '.join(sorted(lacking)) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+def _probe(model: HFModel) -> Tensor:
+    return torch.zeros(1, 1, dtype=torch.long)
+
+
+FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside)
 
 
 def _tokenizer(transformers, place: str, folder: Path | None):
@@ -184,12 +188,12 @@ def _folder(name_or_path: str | Path) -> Path | None:
 def _fetch(cls, place: str, **options):
     """`from_pretrained` on what is here first: without a network the hub's client tries for half a minute."""
     try:
-        return cls.from_pretrained(place, local_files_only=True, **options)
+        return cls.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
     except OSError:
         if Path(place).is_dir():
             raise
     find_hub()
-    return cls.from_pretrained(place, **options)
+    return cls.from_pretrained(place, trust_remote_code=False, **options)
 
 
 @contextmanager

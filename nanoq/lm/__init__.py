@@ -1,12 +1,13 @@
 """The language model: corpora, tokeniser, GPT, training, checkpoints, evaluation. Knows nothing of quantisation."""
 
-from nanoq.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nanoq.lm.checkpoint import load_checkpoint, save_checkpoint
 from nanoq.lm.corpus import Corpus, load_corpus
 from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses
 from nanoq.lm.generate import generate, stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig, next_token_loss, train
+from nanoq.store import Checkpoint
 
 __all__ = [
     "GPT", "CharTokenizer", "Checkpoint", "Corpus", "GPTConfig", "TrainConfig", "bits_per_char", "generate",

@@ -126,10 +126,11 @@ class GPT(nn.Module):
 
     Args:
         config: the shape.
-        seed: seed of the initial weights; the global random state is not touched.
+        seed: seed of the initial weights; the global random state is not touched. None leaves them as torch makes them,
+            for a model that is about to be loaded.
     """
 
-    def __init__(self, config: GPTConfig, seed: int = 0):
+    def __init__(self, config: GPTConfig, seed: int | None = 0):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):  # torch's own initial values would advance the global generator
@@ -138,7 +139,8 @@ class GPT(nn.Module):
             self.drop = nn.Dropout(config.dropout)
             self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
             self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
-        self._initialise(torch.Generator().manual_seed(seed))
+        if seed is not None:
+            self._initialise(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:

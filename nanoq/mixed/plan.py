@@ -9,9 +9,10 @@ from nanoq.lm.train import next_token_loss
 from nanoq.mixed.allocate import integer_program
 from nanoq.mixed.baselines import gptq_error
 from nanoq.mixed.parts import Loss, parts_of
-from nanoq.quant.layers import naming, weight_matrix
+from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.store import naming
 
 
 def packed_sizes(

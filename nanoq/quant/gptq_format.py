@@ -37,7 +37,8 @@ from nanoq import __version__
 from nanoq.files import atomic_path
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
-from nanoq.quant.qlinear import QuantLinear, as_float16
+from nanoq.quant.qlinear import QuantLinear
+from nanoq.store import as_float16
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"

@@ -1,12 +1,7 @@
 """The layers that can be quantised, each seen as a weight matrix and the vectors that it is multiplied with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-CONVOLUTION = ("stride", "padding", "dilation")
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -15,15 +10,6 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
         f"blocks.{name}": layer for name, layer in model.blocks.named_modules()
         if isinstance(layer, (nn.Linear, nn.Conv2d))
     }
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Give a ValueError that is raised in the block of code the name of the layer that it is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def weight_matrix(layer: nn.Module) -> Tensor:

@@ -21,10 +21,11 @@ from torch.nn.utils import parametrize
 
 from nanoq.quant.activations import round_activations
 from nanoq.quant.grid import HALF, Grid, check_weight, storable
-from nanoq.quant.layers import linear_layers, naming, weight_matrix
+from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import round_others
 from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.store import naming
 
 SCALES = ("recomputed", "learned")
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.numbers.blocks import CODEBOOKS, PackedScales
+from nanoq.numbers.blocks import CODEBOOKS, SCALES_PER_COARSE, PackedScales
+from nanoq.numbers.floats import FLOATS
 from nanoq.quant.grid import Grid
-from nanoq.quant.layers import CONVOLUTION, weight_matrix
-from nanoq.quant.packing import pack, pack_trits, unpack, unpack_trits
+from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
+from nanoq.store import GEOMETRY, LAYERS, PACKED, geometry
 
 TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
 
@@ -93,6 +94,17 @@ class QuantLayer(PackedLayer):
         """The weight that the codes stand for: float32 (out, in)."""
         return self.grid.decode(self.unpacked())
 
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return len(self.codes), self.layout["in_features"]
+
+    def check_values(self) -> None:
+        """Look whether every code is one of the grid, and raise a ValueError if it is not."""
+        codes, levels = self.unpacked(), self.layout["levels"]
+        if int(codes.max()) >= levels:  # a uint8 cannot be compared with 256
+            raise ValueError(f"a code is {int(codes.max())}, on a grid of {levels} values")
+
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
         return ", ".join(f"{key}={value}" for key, value in ({"out_features": len(self.scale)} | self.layout).items())
@@ -146,26 +158,13 @@ class QuantConv2d(QuantLayer):
         """(N, channels, height, width) -> (N, out, height', width'), in the type of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         weight = self.dequantize().to(x.dtype).unflatten(1, (-1, *self.layout["kernel_size"]))
-        return F.conv2d(x, weight, bias, *(self.layout[name] for name in CONVOLUTION))
+        return F.conv2d(x, weight, bias, *(self.layout[name] for name in GEOMETRY[1:]))
 
 
 def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
     """What takes the place of a linear layer or a convolution: its weight matrix as codes (out, in) on a grid."""
-    if isinstance(layer, nn.Conv2d):
-        geometry = {name: list(getattr(layer, name)) for name in ("kernel_size", *CONVOLUTION)}
-        return QuantConv2d.from_codes(codes, grid, layer.bias, **geometry)
-    return QuantLinear.from_codes(codes, grid, layer.bias)
-
-
-def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
-    """The packed layer of a layout and tensors that were read from a file.
-
-    Raises:
-        ValueError: if it is a layer of `nanoq.compress`.
-    """
-    if "kind" in layout:
-        raise ValueError(f"a layer of the kind '{layout['kind']}' is read by nanoq.compress.load_compressed")
-    return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
+    kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+    return kind.from_codes(codes, grid, layer.bias, **geometry(layer))
 
 
 def packed_layouts(model: nn.Module) -> dict[str, dict]:
@@ -173,27 +172,91 @@ def packed_layouts(model: nn.Module) -> dict[str, dict]:
     return {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
 
 
-def restore_layers(model: nn.Module, layouts: dict[str, dict], tensors: dict[str, Tensor]) -> None:
-    """Put packed layers in the places of those that they stand for, given what was read from a file.
+# ---- from a file ----
+
+
+def restored_packed(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
+    """The packed layer of a layout and its tensors.
 
     Raises:
-        ValueError: if the codes of a layer have another shape than its weight.
+        ValueError: if they do not fit together.
     """
-    for name, layout in layouts.items():
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        layer = restored_layer(layout, own)
-        if layer.dequantize().shape != weight_matrix(model.get_submodule(name)).shape:
-            raise ValueError(f"the codes of {name} have another shape than its weight")
-        model.set_submodule(name, layer)
+    out = rows_of(tensors, "codes")
+    n, levels, bits = entry(layout, "in_features"), entry(layout, "levels", 256), entry(layout, "bits", 8)
+    codes = (out, trit_bytes(n) if levels == 3 else packed_bytes(n, bits))
+    check_tensors(tensors, grid_tensors(layout, tensors, out) | {"codes": (torch.uint8, codes)})
+    return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
 
 
-def as_float16(name: str, tensor: Tensor) -> Tensor:
-    """What is kept in float16 beside the quantised layers.
+LAYERS[PACKED] = restored_packed
+FLOATS_IN_FILES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def grid_tensors(layout: dict, tensors: dict[str, Tensor], out: int) -> dict[str, tuple]:
+    """Type and shape that each tensor of a layer with `out` outputs has to have beside its codes.
 
     Raises:
-        ValueError: if float16 cannot hold the tensor, by its name.
+        ValueError: if the layout is of no layer.
     """
-    half = tensor.half()
-    if not half.isfinite().all():
-        raise ValueError(f"{name} holds NaN, infinity, or values beyond float16's 65504")
-    return half
+    n, bits = entry(layout, "in_features"), entry(layout, "bits", 8)
+    levels, rows = entry(layout, "levels", 2**bits), rows_of(tensors, "scale")
+    scale = (rows, -(-n // entry(layout, "group_size")))
+    if rows not in (1, out) or bits < 2 or levels < 2:
+        raise ValueError(f"{out} rows have no grid of {levels} levels in {bits} bits with {rows} rows of scales")
+    expected = {"scale": (FLOATS_IN_FILES, scale)}
+    if "bias" in tensors:
+        expected["bias"] = (FLOATS_IN_FILES, (out,))
+    if "zero_point" in tensors:
+        expected["zero_point"] = (torch.uint8, (packed_bytes(scale[0] * scale[1], bits),))
+    if "codebook" in tensors:
+        expected["codebook"] = (FLOATS_IN_FILES, (levels,))
+    elif "codebook" in layout and (layout["codebook"] not in CODEBOOKS or len(CODEBOOKS[layout["codebook"]]) != levels):
+        raise ValueError(f"there is no codebook {layout['codebook']!r:.40} of {levels} values")
+    if "scale_format" in layout:
+        if layout["scale_format"] not in FLOATS or FLOATS[layout["scale_format"]].bits != 8:
+            raise ValueError(f"there is no format of 8 bits {layout['scale_format']!r:.40}")
+        expected["scale"] = (torch.uint8, scale)
+        if "scale_coarse" in tensors:
+            many = len(tensors["scale_coarse"].shape) == 1 and len(tensors["scale_coarse"]) > 1
+            expected["scale_coarse"] = (FLOATS_IN_FILES, (-(-scale[0] * scale[1] // SCALES_PER_COARSE) if many else 1,))
+        if "scale_offset" in tensors:
+            expected["scale_offset"] = (FLOATS_IN_FILES, (1,))
+    return expected
+
+
+def entry(layout: dict, key: str, most: int = 2**31) -> int:
+    """A positive whole number of a layout.
+
+    Raises:
+        ValueError: if it is missing, or something else.
+    """
+    value = layout.get(key)
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"its '{key}' must be a whole number of 1 to {most}, not {value!r:.40}")
+    return value
+
+
+def rows_of(tensors: dict[str, Tensor], name: str) -> int:
+    """Rows of a matrix.
+
+    Raises:
+        ValueError: if it is missing, empty, or no matrix.
+    """
+    if name not in tensors or tensors[name].dim() != 2 or not tensors[name].numel():
+        raise ValueError(f"its '{name}' is missing or no matrix")
+    return len(tensors[name])
+
+
+def check_tensors(tensors: dict[str, Tensor], expected: dict[str, tuple]) -> None:
+    """Compare tensors with the type, or types, and the shape that each has to have.
+
+    Raises:
+        ValueError: if one differs, is missing, or there is one too many.
+    """
+    for name in expected.keys() | tensors.keys():
+        found = tensors.get(name)
+        types, shape = expected.get(name, ((), None))
+        if found is None or shape is None:
+            raise ValueError(f"its '{name:.40}' is {'missing' if found is None else 'unknown'}")
+        if tuple(found.shape) != shape or found.dtype not in (types if isinstance(types, tuple) else (types,)):
+            raise ValueError(f"its '{name}' is {found.dtype} of shape {tuple(found.shape)}, and should be of {shape}")

@@ -1,7 +1,6 @@
 """The driver: a whole model through a recipe, to a file, and back."""
 
 import warnings
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.lm.checkpoint import Checkpoint, build_model, read_folder, write_folder
 from nanoq.progress import progress
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, check_calibration, observe
 from nanoq.quant.grid import Grid, check_weight
-from nanoq.quant.layers import linear_layers, naming, weight_matrix
-from nanoq.quant.qlinear import QuantLayer, as_float16, packed_layer, packed_layouts, restore_layers
+from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import refit_scale
+from nanoq.store import Checkpoint, load, naming, save, stored
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,10 @@ def _together(block: nn.Module, prefix: str, specs: dict[str, LayerSpec], data: 
 
 
 def round_others(model: nn.Module, layers: set[str]) -> None:
-    """Round every parameter but the weights of the named layers to float16."""
+    """Round every parameter but the weights of the named layers to what a file keeps of it."""
     for name, parameter in model.named_parameters():
         if name.removesuffix(".weight") not in layers:
-            parameter.copy_(as_float16(name, parameter))
+            parameter.copy_(stored(name, parameter))
 
 
 def quantize_layer(
@@ -220,32 +219,9 @@ def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -
 
     The card keeps what it says of the training. `load_quantized` gives a model with the same logits, bit for bit.
     """
-    model = checkpoint.model
-    parameters = dict(model.named_parameters())
-    tensors = {name: t.half() if name in parameters else t for name, t in model.state_dict().items()}
-    card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
-    card["recipe"] = recipe.to_json()
-    card["layers"] = packed_layouts(model)
-    return write_folder(folder, tensors, card)
+    return save(folder, checkpoint, half=True, recipe=recipe.to_json())
 
 
 def load_quantized(name_or_path: str | Path) -> Checkpoint:
-    """Load what `save_quantized` wrote, or a checkpoint in which no layer is quantised.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged, or its weights do not fit its card.
-    """
-    return load_layers(name_or_path, restore_layers)
-
-
-def load_layers(name_or_path: str | Path, restore: Callable[[nn.Module, dict, dict], None]) -> Checkpoint:
-    """Load a checkpoint in which `restore(model, layouts, tensors)` puts the layers that the card has layouts of."""
-    tensors, card = read_folder(name_or_path, required=("config", "characters"))
-    model, tokenizer = build_model(card, name_or_path)
-    try:
-        restore(model, card.get("layers", {}), tensors)
-        model.load_state_dict(tensors)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"the weights of '{name_or_path}' do not fit its card: {error}") from None
-    return Checkpoint(model.eval(), tokenizer, card)
+    """Load a checkpoint, quantised or not: `nanoq.store.load`."""
+    return load(name_or_path)

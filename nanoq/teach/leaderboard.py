@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from nanoq.compress import load_compressed, save_compressed
 from nanoq.files import atomic_path, write_csv
-from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
+from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
 from nanoq.quant import Recipe, load_quantized, quantize_model, sample_windows, save_quantized
+from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint
 from nanoq.teach.plots import COLORS
 
 CALIBRATION_WINDOWS = 128

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nanoq import __version__
 from nanoq.files import data_dir
-from nanoq.lm.checkpoint import CARD
+from nanoq.store import CARD
 from nanoq.teach.plots import COLORS
 
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from nanoq.compress import load_compressed
-from nanoq.lm.checkpoint import WEIGHTS, find_checkpoint
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe
+from nanoq.store import WEIGHTS, find_checkpoint
 from nanoq.teach.leaderboard import NAMES
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # how a character that is not in the vocabulary is shown

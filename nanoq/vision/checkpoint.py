@@ -3,14 +3,34 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from nanoq.lm.checkpoint import read_folder, write_folder
+import torch
+from torch import Tensor
+
+from nanoq.store import FAMILIES, Checkpoint, Family, load, save
 from nanoq.vision.model import ResNet, ResNetConfig
 
 
+def _describe(checkpoint: Checkpoint) -> dict:
+    return {"config": asdict(checkpoint.model.config)}
+
+
+def _empty(card: dict, tensors: int) -> ResNet:
+    config = ResNetConfig(**card["config"] | {"widths": tuple(card["config"]["widths"])})
+    if config.blocks_per_stage * len(config.widths) > tensors:
+        raise ValueError(f"{config.blocks_per_stage} blocks in a stage are more than a file of {tensors} tensors has")
+    return ResNet(config, seed=None)
+
+
+def _probe(model: ResNet) -> Tensor:
+    return torch.zeros(1, model.config.channels, 4, 4)
+
+
+FAMILIES["resnet"] = Family(ResNet, _describe, _empty, lambda card, folder: None, _probe)
+
+
 def save_classifier(folder: Path | str, model: ResNet, **facts) -> Path:
-    """Write a model in its own precision; `facts` join the card (data, command, ...)."""
-    card = {"config": asdict(model.config), "parameters": model.parameter_count()}
-    return write_folder(folder, model.state_dict(), card | facts)
+    """Write a model, packed or in its own precision; `facts` join the card (data, command, ...)."""
+    return save(folder, Checkpoint(model, None, {"parameters": model.parameter_count()}), **facts)
 
 
 def load_classifier(name_or_path: str | Path) -> ResNet:
@@ -18,13 +38,9 @@ def load_classifier(name_or_path: str | Path) -> ResNet:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if it is damaged, or its weights do not fit its configuration.
+        ValueError: if it is damaged, its weights do not fit its configuration, or it is no picture model.
     """
-    tensors, card = read_folder(name_or_path, required=("config",))
-    try:
-        config = ResNetConfig(**card["config"] | {"widths": tuple(card["config"]["widths"])})
-        model = ResNet(config, seed=0)
-        model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"'{name_or_path}' is not a picture model: {error}") from None
-    return model.eval()
+    model = load(name_or_path).model
+    if not isinstance(model, ResNet):
+        raise ValueError(f"'{name_or_path}' is not a picture model, but a {type(model).__name__}")
+    return model

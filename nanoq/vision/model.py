@@ -61,10 +61,11 @@ class ResNet(nn.Module):
 
     Args:
         config: the shape.
-        seed: seed of the initial weights; the global random state is not touched.
+        seed: seed of the initial weights; the global random state is not touched. None leaves them as torch makes them,
+            for a model that is about to be loaded.
     """
 
-    def __init__(self, config: ResNetConfig, seed: int = 0):
+    def __init__(self, config: ResNetConfig, seed: int | None = 0):
         super().__init__()
         self.config = config
         blocks, width = [], config.widths[0]
@@ -76,7 +77,8 @@ class ResNet(nn.Module):
                     width = outputs
             self.blocks = nn.ModuleList(blocks)
             self.classifier = nn.Linear(width, config.classes)
-        self._initialise(torch.Generator().manual_seed(seed))
+        if seed is not None:
+            self._initialise(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:

@@ -29,7 +29,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from nanoq.lm.checkpoint import load_checkpoint, read_folder
+from nanoq.lm.checkpoint import load_checkpoint
+from nanoq.store import read_folder
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
 from nanoq.lm.generate import generate
@@ -907,7 +908,7 @@ show(fig, alt="Added loss against the size of the file for the 3-bit variants an
 # %%
 def anatomy(path):
     """Bytes of a saved model by kind; what is not in a tensor is the file's header."""
-    tensors, _ = read_folder(path, required=())
+    tensors, _ = read_folder(path)
     parts = {"codes": 0, "scales": 0, "zero points": 0, "embeddings, norms": 0}
     kinds = {"codes": "codes", "scale": "scales", "zero_point": "zero points"}
     for name, tensor in tensors.items():

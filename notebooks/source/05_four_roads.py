@@ -53,7 +53,7 @@ from nanoq.compress import (
 # %%
 from nanoq.files import data_dir
 from nanoq.lm import TrainConfig, train
-from nanoq.lm.checkpoint import Checkpoint
+from nanoq.store import Checkpoint
 from nanoq.lm.evaluate import row_losses, windows
 from nanoq.quant import LayerSpec, QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.calibrate import LayerStats

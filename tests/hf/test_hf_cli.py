@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nanoq import hf
 from nanoq.cli import app
 from nanoq.lm import perplexity
-from nanoq.lm.checkpoint import WEIGHTS
+from nanoq.store import WEIGHTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_checkpoint, save_checkpoint
-from nanoq.lm.checkpoint import CARD, WEIGHTS, write_folder
+from nanoq.store import CARD, WEIGHTS, write_folder
 
 TOKENIZER = CharTokenizer("\n !\"abcdefghijé…")
 CONFIG = GPTConfig(TOKENIZER.vocab_size, context=16, layers=2, heads=2, width=16)
@@ -147,7 +147,7 @@ def test_a_flipped_bit_of_a_card_is_an_error_or_changes_nothing_that_a_model_is_
 def test_a_card_of_a_model_larger_than_any_memory_is_an_error(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "model")
     edit_card(folder, config=asdict(CONFIG) | {"width": 2 * 10**12})
-    with pytest.raises(ValueError, match="does not describe a model"):
+    with pytest.raises(ValueError, match="do not fit its card: Storage size"):
         load_checkpoint(folder)
 
 
@@ -198,13 +198,13 @@ def test_a_card_from_before_there_was_a_digest_of_it_still_loads(saved, tmp_path
 
 
 def test_a_shipped_checkpoint_is_found_by_its_name(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoq.lm.checkpoint.data_dir", lambda: tmp_path)
+    monkeypatch.setattr("nanoq.store.data_dir", lambda: tmp_path)
     shutil.copytree(saved, tmp_path / "checkpoints" / "small-one")
     assert load_checkpoint("small-one").model.config == CONFIG
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_shipped_ones(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoq.lm.checkpoint.data_dir", lambda: tmp_path)
+    monkeypatch.setattr("nanoq.store.data_dir", lambda: tmp_path)
     shutil.copytree(saved, tmp_path / "checkpoints" / "small-one")
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at 'big-one': .* \(small-one\)"):
+    with pytest.raises(FileNotFoundError, match=r"no model at 'big-one': .* \(small-one\)"):
         load_checkpoint("big-one")

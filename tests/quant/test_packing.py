@@ -17,7 +17,7 @@ from nanoq.quant import (
     unpack,
     unpack_trits,
 )
-from nanoq.quant.qlinear import restored_layer
+from nanoq.store import restored_layer
 
 
 @given(bits=st.integers(1, 8), rows=st.integers(1, 4), count=st.integers(0, 50), seed=st.integers(0, 2**31))

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nanoq.lm.checkpoint import Checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig, next_token_loss, train
@@ -30,6 +29,7 @@ from nanoq.quant import (
     save_quantized,
     weight_matrix,
 )
+from nanoq.store import Checkpoint
 from nanoq.vision import Pictures, PictureTrainConfig, ResNet, ResNetConfig, train_pictures
 
 SPECS = {

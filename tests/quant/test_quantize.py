@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
+from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.numbers import BLOCKS
@@ -30,8 +30,9 @@ from nanoq.quant import (
     weight_matrix,
 )
 from nanoq.quant.layers import matrix_inputs
-from nanoq.quant.qlinear import packed_layer, restored_layer
+from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import output_fisher
+from nanoq.store import WEIGHTS, Checkpoint, as_float16, read_folder, restored_layer, stored
 from nanoq.vision import ResNet, ResNetConfig
 
 RECIPES = {
@@ -236,9 +237,28 @@ def test_a_quantised_model_is_not_quantised_again(checkpoint):
         quantize_model(checkpoint.model, Recipe.uniform(2))
 
 
-def test_what_float16_cannot_hold_is_named(checkpoint):
+@pytest.mark.parametrize("factor", [1e-7, 1e7])
+def test_what_float16_cannot_hold_is_kept_in_float32(checkpoint, tokens, tmp_path, factor):
     with torch.no_grad():
-        checkpoint.model.token_embedding.weight[0, 0] = 1e6
+        checkpoint.model.token_embedding.weight.mul_(factor)
+    before = checkpoint.model.token_embedding.weight.clone()
+    quantize_model(checkpoint.model, Recipe.uniform(4))
+    loaded = load_quantized(save_quantized(tmp_path, checkpoint, Recipe.uniform(4))).model
+    assert torch.equal(loaded.token_embedding.weight, before)
+    assert torch.equal(loaded(tokens), checkpoint.model(tokens)) and loaded(tokens).any()
+    assert read_folder(tmp_path)[0]["position_embedding.weight"].dtype == torch.float16
+
+
+def test_small_values_among_large_ones_may_vanish_in_float16():
+    tensor = torch.tensor([1.0, 1e-9])
+    assert stored("x", tensor).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="x holds NaN, infinity, or values that float16 cannot hold"):
+        as_float16("x", tensor[1:])
+
+
+def test_nan_beside_the_layers_is_named(checkpoint):
+    with torch.no_grad():
+        checkpoint.model.token_embedding.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"token_embedding\.weight holds NaN"):
         quantize_model(checkpoint.model, Recipe.uniform(4))
 
@@ -289,7 +309,7 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, 
     change(card)
     del card["model_sha256"]  # as in a card that was written by hand
     (tmp_path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="do not fit its card"):
+    with pytest.raises(ValueError, match="do not fit its card|is a list"):
         load_quantized(tmp_path)
 
 

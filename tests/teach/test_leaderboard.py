@@ -5,12 +5,13 @@ from dataclasses import fields
 import pytest
 import torch
 
-from nanoq.lm.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from nanoq.lm.checkpoint import load_checkpoint, save_checkpoint
 from nanoq.lm.corpus import Corpus
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe, load_quantized
+from nanoq.store import WEIGHTS
 from nanoq.teach.leaderboard import Leaderboard, Row, compare
 
 

@@ -1,0 +1,448 @@
+"""Models in folders: `model.safetensors` and `card.json`, checked against each other before anything is built.
+
+One `save` and one `load` for every family of models and every kind of layer. Both register themselves: a family in
+`FAMILIES`, a kind of layer in `LAYERS`. A folder says in its card which family its model is of, and for each layer that
+is not the family's own a *layout*: plain data from which, with the layer's tensors, it can be made again.
+
+What a card says is not trusted. The model is first laid out without memory (on torch's device "meta") and compared with
+the header of the weights, tensor by tensor; only then are weights read. `save` does the same with what it has written,
+so that whatever can be saved can be loaded.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nanoq import __version__
+from nanoq.files import atomic_path, data_dir, sha256
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+LARGEST_CARD = 8_000_000  # bytes: a parser takes thirty times as many
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+          "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+          "BOOL": torch.bool}  # fmt: skip
+_MODEL = ("config", "characters", "layers", "family")  # the entries of a card that a model is built from
+_KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "corpus": str}
+_FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass
+class Checkpoint:
+    """A model, the tokeniser it was trained with, if any, and the card that says how it came to be."""
+
+    model: nn.Module
+    tokenizer: object | None
+    card: dict
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model that folders hold.
+
+    Attributes:
+        model: the class of its models.
+        describe: gives the entries of a card that `empty` and `tokenizer` read, of a checkpoint.
+        empty: makes the untrained model of a card; is given the number of tensors in the file, too, which bounds the
+            number of layers. What it raises of a card that makes no sense becomes one sentence.
+        tokenizer: makes the tokeniser of a card and a folder, or None.
+        probe: the smallest input that the model takes.
+        beside: writes other files that belong into the folder of a checkpoint, if there are any.
+    """
+
+    model: type[nn.Module]
+    describe: Callable[[Checkpoint], dict]
+    empty: Callable[[dict, int], nn.Module]
+    tokenizer: Callable[[dict, Path], object | None]
+    probe: Callable[[nn.Module], Tensor]
+    beside: Callable[[Path, Checkpoint], None] = lambda folder, checkpoint: None
+
+
+FAMILIES: dict[str, Family] = {}
+LAYERS: dict[str, Callable[[dict, dict[str, Tensor]], nn.Module]] = {}
+"""By the `kind` of a layout: makes the layer of it and of its tensors, which have no memory yet. Whatever does not fit
+together is a ValueError."""
+_HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "compress.layers")  # that register
+PACKED = "packed"  # the kind of a layout that names none
+
+
+def _registered(table: dict, name: str, what: str):
+    if name not in table:
+        _register_all()
+    if name not in table:
+        raise ValueError(f"no {what} '{name:.40}': was the folder written by a newer nanoq?")
+    return table[name]
+
+
+def _register_all() -> None:
+    for home in _HOMES:
+        import_module(f"nanoq.{home}")
+
+
+# ---- save ----
+
+
+def save(folder: Path | str, checkpoint: Checkpoint, half: bool | None = None, **facts) -> Path:
+    """Write a model of any family, with layers of any kind; `load` gives one with the same logits, bit for bit.
+
+    Args:
+        folder: is made if it is not there.
+        checkpoint: its card is kept, but for what was measured of the unquantised model.
+        half: whether parameters are kept in float16, and in float32 where float16 would lose them; by default where a
+            layer is not the family's own. Otherwise they are kept as they are.
+        facts: join the card.
+
+    Raises:
+        ValueError: if the model is of no known family, holds something that could not be loaded again, or a parameter
+            is not finite.
+    """
+    model, folder = checkpoint.model, Path(folder)
+    name, family = _family_of(model)
+    entries = {"family": name} | family.describe(checkpoint)
+    layouts = _layouts(model, family, entries)
+    half = bool(layouts) if half is None else half
+
+    parameters, state = dict(model.named_parameters()), model.state_dict()  # tied ones by their first name
+    kept = [key for key in (*parameters, *dict(model.named_buffers())) if key in state]
+    tensors = {key: stored(key, state[key]) if half and key in parameters else state[key] for key in kept}
+
+    card = checkpoint.card | entries
+    if half:
+        card = {key: value for key, value in card.items() if key != "validation_perplexity"} | {"layers": layouts}
+    _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})
+    path = write_folder(folder, tensors, card | facts)
+    family.beside(path, checkpoint)
+    return path
+
+
+def _family_of(model: nn.Module) -> tuple[str, Family]:
+    _register_all()
+    for name, family in FAMILIES.items():
+        if isinstance(model, family.model):
+            return name, family
+    raise ValueError(f"a {type(model).__name__} is of no family that nanoq can save: there are {', '.join(FAMILIES)}")
+
+
+def _layouts(model: nn.Module, family: Family, entries: dict) -> dict[str, dict]:
+    """The layout of every layer that is not the family's own, by name."""
+    own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
+    for name in [name for name in own if any(name.startswith(f"{other}.") for other in own)]:
+        if own[name.rpartition(".")[0]]["kind"] != "adapter":
+            raise ValueError(f"{name} is a packed layer within a thin one, which a file has no room for")
+        del own[name]  # the adapter's layout has those of its parts
+    with torch.device("meta"):
+        whole = dict(family.empty(entries, len(model.state_dict())).named_modules())
+    dense = {name: {"kind": "dense"} for name, layer in model.named_modules()
+             if isinstance(layer, nn.Linear) and isinstance(whole.get(name), nn.Linear)
+             and layer.weight.shape != whole[name].weight.shape}
+    return own | dense
+
+
+def stored(name: str, tensor: Tensor) -> Tensor:
+    """What a file keeps of a parameter beside the packed layers: float16, or float32 where float16 would lose it.
+
+    Raises:
+        ValueError: if it holds NaN or infinity, by its name.
+    """
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    half = tensor.half()
+    return half if _holds(half, tensor) else tensor.float()
+
+
+def as_float16(name: str, tensor: Tensor) -> Tensor:
+    """A parameter in float16, for a format that has nothing else.
+
+    Raises:
+        ValueError: if float16 cannot hold the tensor, by its name.
+    """
+    half = tensor.half()
+    if not half.isfinite().all() or not _holds(half, tensor):
+        raise ValueError(f"{name} holds NaN, infinity, or values that float16 cannot hold (65504 is its largest, "
+                         "6e-8 its smallest)")
+    return half
+
+
+def _holds(half: Tensor, tensor: Tensor) -> bool:
+    """Whether float16 keeps a tensor to its own relative precision: small values among large ones may vanish."""
+    error, size = (t.double().norm() for t in (half.float() - tensor.float(), tensor))
+    return bool(error <= size * 2**-10)
+
+
+def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> Path:
+    """Write tensors and their card, each file atomically.
+
+    The card also gets the versions, the SHA-256 of the weights, and that of its own entries that a model is built from.
+
+    Raises:
+        ValueError: if the card holds what JSON does not, such as NaN.
+    """
+    folder = Path(folder)
+    json.dumps(card, allow_nan=False)  # must fail before the weights of an older card are replaced
+    with atomic_path(folder / WEIGHTS) as path:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+    versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    card = card | {"versions": versions, "weights_sha256": sha256(folder / WEIGHTS)}
+    card["model_sha256"] = _model_sha256(card)
+    with atomic_path(folder / CARD) as path:
+        path.write_text(json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def _model_sha256(card: dict) -> str:
+    """SHA-256 of what a model is built from: a damaged number of heads, say, would fit the weights and go unseen."""
+    entries = {key: card.get(key) for key in _MODEL if key != "family" or key in card}  # older cards name no family
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+# ---- load ----
+
+
+def load(name_or_path: str | Path) -> Checkpoint:
+    """Load what `save` wrote, by a folder or by the name of a shipped model; in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or a file is missing in it.
+        ValueError: if a file is truncated, foreign, or does not belong to the other; in one sentence.
+    """
+    folder, card = _checked_folder(name_or_path)
+    family = _registered(FAMILIES, _family_name(card), "family of models")
+    with _fitting(folder):
+        shapes = _shapes(folder / WEIGHTS)
+        model, resized = _sketch(family, card, shapes)
+        if not model.state_dict().keys() >= dict(model.named_buffers()).keys():  # some are computed, not kept
+            model = family.empty(card, len(shapes))
+            _place_layers(model, card, shapes)
+        _fill(model, dict(_tensors(folder / WEIGHTS)))
+        if resized:  # nothing but a run shows whether layers of other sizes fit each other
+            with torch.no_grad():
+                model.eval()(family.probe(model))
+    return Checkpoint(model.eval(), family.tokenizer(card, folder), card)
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a folder's contents into one sentence that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except _FOREIGN as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"the weights of '{folder}' do not fit its card: {reason}") from None
+
+
+def _family_name(card: dict) -> str:
+    """What the card says; those from before there were families tell by their entries."""
+    if "family" in card:
+        return card["family"]
+    return "gpt" if "characters" in card else "resnet" if "widths" in card["config"] else "transformers"
+
+
+def _sketch(family: Family, card: dict, shapes: dict[str, Tensor]) -> tuple[nn.Module, bool]:
+    """The model of a card without memory, when it has the tensors that a file has: by name, shape and kind of number.
+
+    Also whether a layer has another size than the family would give it.
+
+    Raises:
+        ValueError, and what a family raises of a card that makes no sense.
+    """
+    with torch.device("meta"):
+        model = family.empty(card, len(shapes))
+    resized = _place_layers(model, card, shapes)
+    state = model.state_dict()
+    first = {*dict(model.named_parameters()), *dict(model.named_buffers())}  # the second names of tied ones may lack
+    for problem, names in (("missing", first.intersection(state) - shapes.keys()), ("unknown", shapes.keys() - state)):
+        if names:
+            raise ValueError(f"{problem}: {some(names)}")
+    for name, found in shapes.items():
+        if found.shape != state[name].shape or found.is_floating_point() != state[name].is_floating_point():
+            raise ValueError(f"{name} is of shape {tuple(found.shape)} and {found.dtype} in the file, and of "
+                             f"{tuple(state[name].shape)} and {state[name].dtype} in the model")
+    return model, resized
+
+
+def _place_layers(model: nn.Module, card: dict, shapes: dict[str, Tensor]) -> bool:
+    """Put the layers that the card has layouts of in their places; whether one is of another size than the family's."""
+    layouts, resized = card.get("layers") or {}, False
+    if len(layouts) > len(shapes):
+        raise ValueError(f"the card names {len(layouts)} layers, the file has {len(shapes)} tensors")
+    parts = _parts(layouts, shapes)
+    for name, layout in layouts.items():
+        try:
+            module = model.get_submodule(name)
+        except AttributeError:
+            raise ValueError(f"the model has no layer {name:.80}") from None
+        if not isinstance(module, (nn.Linear, nn.Conv2d)) or not isinstance(layout, dict):
+            raise ValueError(f"{name:.80} is no layer that can be packed")
+        with naming(name):
+            layer = restored_layer(layout, parts[name])
+            if {key: layout[key] for key in GEOMETRY if key in layout} != geometry(module):
+                raise ValueError("it is another kind of layer in the model than in the card")
+        resized |= weight_shape(layer) != weight_shape(module)
+        model.set_submodule(name, layer)
+    return resized
+
+
+def _parts(layers: Iterable[str], tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each layer, by their names in it."""
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
+    for key, tensor in tensors.items():
+        for name in (key.rsplit(".", cut)[0] for cut in (1, 2, 3)):  # NAME.codes, NAME.up.weight, NAME.base.up.weight
+            if name in parts:
+                parts[name][key.removeprefix(f"{name}.")] = tensor
+                break
+    return parts
+
+
+def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> nn.Module:
+    """The layer of a layout and of its tensors, of any kind."""
+    return _registered(LAYERS, str(layout.get("kind", PACKED)), "kind of layer")(layout, tensors)
+
+
+GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
+
+
+def geometry(layer: nn.Module) -> dict[str, list[int]]:
+    """How a convolution goes over a picture; nothing for a linear layer."""
+    return {name: list(getattr(layer, name)) for name in GEOMETRY} if isinstance(layer, nn.Conv2d) else {}
+
+
+def weight_shape(layer: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a layer of any kind; the inputs of a convolution are those of one position."""
+    return tuple(layer.weight.flatten(1).shape) if isinstance(layer, (nn.Linear, nn.Conv2d)) else layer.weight_shape
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Give a ValueError that is raised in the block of code the name of the layer that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a model its tensors: parameters in float32, tied ones by all of their names; buffers as they are."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    filled = {name: nn.Parameter(tensors[name].float(), parameter.requires_grad)
+              for name, parameter in model.named_parameters()}
+    tied = {name: filled[first[id(parameter)]] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    model.load_state_dict(tensors | tied, strict=False, assign=True)
+    for name, module in model.named_modules():
+        if hasattr(module, "check_values"):
+            with naming(name):
+                module.check_values()
+
+
+# ---- folders ----
+
+
+def read_folder(name_or_path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read and verify the tensors and the card of a shipped model's name, or of a folder.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or a file is missing in it.
+        ValueError: if a file is truncated, foreign, or does not belong to the other.
+    """
+    folder, card = _checked_folder(name_or_path)
+    return dict(_tensors(folder / WEIGHTS)), card
+
+
+def _checked_folder(name_or_path: str | Path) -> tuple[Path, dict]:
+    """The folder and its card, when the card is whole and vouches for the weights."""
+    folder = find_checkpoint(name_or_path)
+    card = read_card(folder)
+    missing = [key for key in ("config", "weights_sha256") if key not in card]
+    if missing:
+        raise ValueError(f"{folder / CARD} is not the card of a saved model: it lacks {', '.join(missing)}")
+    if card.get("model_sha256", _model_sha256(card)) != _model_sha256(card):
+        raise ValueError(f"{folder / CARD} is damaged: its {', '.join(_MODEL)} are not what was written")
+    if sha256(folder / WEIGHTS) != card["weights_sha256"]:
+        raise ValueError(f"{folder / WEIGHTS} is damaged, or not the file of its card: the SHA-256 differs")
+    return folder, card
+
+
+def read_card(folder: Path) -> dict:
+    """What the card in a folder says.
+
+    Raises:
+        ValueError: if it is not JSON, or its entries are not of the kind that they have to be.
+    """
+    path = folder / CARD
+    if path.stat().st_size > LARGEST_CARD:
+        raise ValueError(f"{path} is not a nanoq card: it has {path.stat().st_size:,} bytes")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or JSON nested without end
+        raise ValueError(f"{path} is not a nanoq card ({error}); copy or train the model again") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"{path} is not a nanoq card: it holds a {type(card).__name__}; copy or train the model again")
+    for key, kind in _KINDS.items():
+        if key in card and not isinstance(card[key], kind):
+            raise ValueError(f"{path} is not a nanoq card: its '{key}' is a {type(card[key]).__name__}")
+    return card
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder of a shipped model's name, or the folder itself.
+
+    Raises:
+        FileNotFoundError: with the names that there are.
+    """
+    shipped = data_dir() / "checkpoints"
+    for folder in (Path(name_or_path), shipped / name_or_path):
+        if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    names = ", ".join(sorted(path.parent.name for path in shipped.glob(f"*/{CARD}"))) or "none"
+    raise FileNotFoundError(
+        f"no model at '{name_or_path}': give a folder with {WEIGHTS} and {CARD}, or a shipped name ({names})"
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator:
+    """A safetensors file, whose header has been checked."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
+
+
+def _shapes(path: Path) -> dict[str, Tensor]:
+    """The header of a file: its tensors by name, without memory."""
+    shapes = {}
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            part = file.get_slice(name)
+            if part.get_dtype() not in _TYPES:
+                raise ValueError(f"{name} is of type {part.get_dtype()}, which nanoq does not read")
+            shapes[name] = torch.empty(part.get_shape(), dtype=_TYPES[part.get_dtype()], device="meta")
+    return shapes
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            yield name, file.get_tensor(name)
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few of many names, in one line."""
+    names = sorted(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(f"{name:.80}" for name in names[:most]) + more
