@@ -38,11 +38,11 @@ from nanoq.files import atomic_path
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import as_float16
+from nanoq.store import WEIGHTS, as_float16, some
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"
-QUANTIZE_CONFIG = "quantize_config.json"
+QUANTIZE_CONFIG, INDEX = "quantize_config.json", "model.safetensors.index.json"
 FIELDS = {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16, "g_idx": torch.int32}
 
 
@@ -82,7 +82,7 @@ def export_gptq(folder: Path | str, model: nn.Module, config: dict | None = None
     tensors = plain_tensors(model, layers)
     for name, layer in layers.items():
         tensors |= {f"{name}.{field}": tensor for field, tensor in _fields(layer, block["checkpoint_format"]).items()}
-    with atomic_path(folder / "model.safetensors") as path:
+    with atomic_path(folder / WEIGHTS) as path:
         save_file(tensors, path, metadata={"format": "pt"})  # transformers refuses a file without this entry
     for name, text in texts.items():
         with atomic_path(folder / name) as path:
@@ -243,7 +243,7 @@ def _read_block(folder: Path) -> dict:
     for name in (QUANTIZE_CONFIG, "config.json"):
         if block is None and (folder / name).is_file():
             try:
-                block = json.loads((folder / name).read_text(encoding="utf-8"))
+                block = json.loads((folder / name).read_text(encoding="utf-8-sig"))
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{folder / name} is not JSON ({error}); copy the checkpoint again") from None
             if name == "config.json" and isinstance(block, dict):
@@ -260,16 +260,42 @@ def _read_block(folder: Path) -> dict:
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of `model.safetensors`, or of all files that a large checkpoint is cut into."""
-    tensors, whole = {}, folder / "model.safetensors"
-    for path in [whole] if whole.is_file() else sorted(folder.glob("*.safetensors")):
-        try:
-            tensors |= load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
-    if not tensors:
+    """The tensors of `model.safetensors`, of the files that an index names, or of the only file there is."""
+    if (folder / WEIGHTS).is_file():
+        return _read_file(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return _read_shards(folder)
+    found = [path for path in folder.glob("*.safetensors") if path.is_file()]
+    if not found:
         raise FileNotFoundError(f"no *.safetensors in {folder}: give the folder of a GPTQ checkpoint")
+    if len(found) > 1:
+        raise ValueError(f"{folder} holds {len(found)} *.safetensors and no {INDEX} that says which belong to the "
+                         "model: fetch the checkpoint again")
+    return _read_file(found[0])
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that is cut into several files: each from the file that the index names."""
+    try:
+        shards = json.loads((folder / INDEX).read_text(encoding="utf-8-sig"))["weight_map"]
+        files = sorted(set(shards.values()))
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / INDEX} is no index of tensors ({error}); fetch the checkpoint again") from None
+    tensors = {}
+    for file in files:
+        if not isinstance(file, str) or Path(file).name != file or not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder / INDEX} names the file {file!r:.80}, which is not there: fetch it again")
+        tensors |= {name: tensor for name, tensor in _read_file(folder / file).items() if shards.get(name) == file}
+    if missing := shards.keys() - tensors.keys():
+        raise ValueError(f"the files of {folder} lack what its index names: {some(missing)}; fetch them again")
     return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
 
 
 def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict) -> QuantLinear:
@@ -282,6 +308,9 @@ def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict)
         if (zero == 2**bits - 1).any():
             raise ValueError("it stores a zero point that wrapped around, which readers of version 'gptq' take in "
                              "different ways: convert the checkpoint to 'gptq_v2' with the program that wrote it")
+        if not block.get("sym") and (zero == 2 ** (bits - 1)).all():
+            raise ValueError(f"every zero point is stored as {2 ** (bits - 1)}, which is how 'gptq_v2' writes a "
+                             "symmetric grid: correct 'checkpoint_format' in the configuration")
         zero = zero + 1
     symmetric = bool((zero == 2 ** (bits - 1)).all())
     if block.get("sym") and not symmetric and "'sym'" not in str(block.get("dynamic")):  # it may say so for some layers
@@ -345,4 +374,4 @@ def _load_plain(model: nn.Module, tensors: dict[str, Tensor], quantised: set[str
     lacking = [name for name in missing if name.rpartition(".")[0] not in quantised and name not in _tied(model)]
     if lacking or unexpected:
         raise ValueError(f"the tensors of {folder} are not those of the model: "
-                         f"missing {', '.join(lacking) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+                         f"missing {some(lacking) or 'none'}; unknown {some(unexpected) or 'none'}")

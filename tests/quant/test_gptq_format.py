@@ -1,5 +1,7 @@
 import itertools
 import json
+import os
+import re
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.numbers import BLOCKS
 from nanoq.quant import Grid, LayerSpec, QuantLinear, Recipe, affine_grid, block_grid, nearest, quantize_model
-from nanoq.quant.gptq_format import export_gptq, import_gptq
+from nanoq.quant.gptq_format import INDEX, export_gptq, import_gptq
 
 SHAPES = {2: (48, 64), 3: (32, 96), 4: (40, 64), 8: (12, 40)}  # (out, in): whole words, and no more than needed
 GRANULARITIES = {"tensor": None, "channel": None, "group": 8}
@@ -239,14 +241,68 @@ def test_a_config_carries_the_same_block_and_is_enough_to_read(tmp_path):
     assert torch.equal(import_gptq(tmp_path, fresh_pair(4)).first.dequantize(), model.first.dequantize())
 
 
-def test_a_checkpoint_may_be_cut_into_several_files(tmp_path):
+@pytest.fixture
+def cut(tmp_path):
+    """A checkpoint that is cut into several files, and its model."""
     model = quantised_pair(4, True)
     export_gptq(tmp_path, model)
     tensors = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    for i, (name, tensor) in enumerate(tensors.items()):
-        save_file({name: tensor}, tmp_path / f"model-{i}.safetensors")
+    shards = {name: f"model-{i}.safetensors" for i, name in enumerate(tensors)}
+    for name, file in shards.items():
+        save_file({name: tensors[name]}, tmp_path / file)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": shards}))
+    return tmp_path, model
+
+
+def test_a_checkpoint_may_be_cut_into_several_files_of_which_the_index_says_which_count(cut):
+    folder, model = cut
+    save_file({"first.scales": torch.full((1, 40), 9, dtype=torch.float16)}, folder / "model-99.safetensors")
+    assert torch.equal(import_gptq(folder, fresh_pair(4)).first.dequantize(), model.first.dequantize())
+
+
+def test_a_file_that_the_index_names_and_that_is_missing_is_named(cut):
+    folder, _ = cut
+    (folder / "model-2.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"'model-2\.safetensors', which is not there"):
+        import_gptq(folder, fresh_pair(4))
+
+
+def test_several_files_without_an_index_are_refused(cut):
+    folder, _ = cut
+    (folder / INDEX).unlink()
+    with pytest.raises(ValueError, match=f"no {INDEX} that says which belong"):
+        import_gptq(folder, fresh_pair(4))
+
+
+@pytest.mark.parametrize("index", [
+    "", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": ["b"]}}',
+    '{"weight_map": {"a": "../model-1.safetensors"}}', '{"weight_map": {"a": "model-1.safetensors"}}', "[" * 9999])
+def test_an_index_that_is_none_is_one_sentence(cut, index):
+    folder, _ = cut
+    (folder / INDEX).write_text(index)
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(str(folder))):
+        import_gptq(folder, fresh_pair(4))
+
+
+def test_a_pipe_in_the_place_of_the_weights_does_not_hang(tmp_path):
+    export_gptq(tmp_path, quantised_pair(4, True))
+    (tmp_path / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors"):
+        import_gptq(tmp_path, fresh_pair(4))
+
+
+def test_a_file_of_the_second_version_that_is_labelled_as_the_first_is_refused(tmp_path):
+    model = quantised_pair(4, True)
+    export_gptq(tmp_path, model)
+    rewrite_block(tmp_path, sym=False, checkpoint_format="gptq_v2")
+    stored = load_file(tmp_path / "model.safetensors")["first.qzeros"]
+    rewrite(tmp_path, qzeros=stored + 0x11111111)  # 8 in every nibble, as the second version stores it
     assert torch.equal(import_gptq(tmp_path, fresh_pair(4)).first.dequantize(), model.first.dequantize())
+    rewrite_block(tmp_path, sym=False, checkpoint_format="gptq")
+    with pytest.raises(ValueError, match="every zero point is stored as 8, .*correct 'checkpoint_format'"):
+        import_gptq(tmp_path, fresh_pair(4))
 
 
 def test_zeros_for_a_bias_that_the_model_does_not_have_are_dropped(tmp_path):
@@ -286,7 +342,7 @@ def test_a_parameter_beyond_float16_is_refused(tmp_path):
     model = quantised_pair(4, True)
     with torch.no_grad():
         model.second.weight[0, 0] = 1e6
-    with pytest.raises(ValueError, match=r"second.weight holds NaN, infinity, or values beyond"):
+    with pytest.raises(ValueError, match=r"second.weight holds NaN, infinity, or values that float16 cannot"):
         export_gptq(tmp_path, model)
     assert not list(tmp_path.iterdir())
 
