@@ -32,7 +32,7 @@ from nanoq.lm.train import TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
-from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder
+from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect
 
 app = typer.Typer(
     help="Learn how neural networks are quantised: the course's package on the command line.",
@@ -215,7 +215,7 @@ def prune(
 ) -> None:
     """Prune a checkpoint, round what stays, and write it without its zeros."""
     with _one_line_errors():
-        loaded = load_compressed(checkpoint)
+        loaded = _load_ours(checkpoint)
         model = loaded.model.to(_device(device))
         tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
@@ -226,10 +226,18 @@ def prune(
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
+def _load_ours(name: str) -> Checkpoint:
+    loaded = load_compressed(name)
+    if not isinstance(loaded.model, GPT):
+        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}, which this command cannot take: it takes a GPT "
+                         "of nanoq")
+    return loaded
+
+
 def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
     """One of our checkpoints or a Hugging Face model, quantised or not."""
     if not hf.is_hugging_face(name):
-        return load_compressed(name)
+        return _load_ours(name)
     return hf.load_hf_quantized(name) if hf.is_quantized(name) else hf.load_hf(name)
 
 
@@ -374,7 +382,7 @@ def generate(
 ) -> None:
     """Continue a prompt, character by character."""
     with _one_line_errors():
-        loaded = load_compressed(checkpoint)
+        loaded = _load_ours(checkpoint)
         model, tokenizer = loaded.model.to(_device(device)), loaded.tokenizer
         print(prompt, end="", flush=True)
         tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
@@ -412,7 +420,7 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
             if hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint):
                 card = hf.card_of(checkpoint)
             else:
-                _, card = read_folder(checkpoint, required=("config",))
+                card = inspect(checkpoint)
             kinds = Counter(layout.get("kind", "quantised") for layout in card.get("layers", {}).values())
             card["layers"] = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 quantised"
             console.print_json(json.dumps(card))

@@ -33,7 +33,6 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
           "BOOL": torch.bool}  # fmt: skip
 _MODEL = ("config", "characters", "layers", "family")  # the entries of a card that a model is built from
 _KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "corpus": str}
-_FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -215,8 +214,8 @@ def load(name_or_path: str | Path) -> Checkpoint:
         ValueError: if a file is truncated, foreign, or does not belong to the other; in one sentence.
     """
     folder, card = _checked_folder(name_or_path)
-    family = _registered(FAMILIES, _family_name(card), "family of models")
     with _fitting(folder):
+        family = _registered(FAMILIES, _family_name(card), "family of models")
         shapes = _shapes(folder / WEIGHTS)
         model, resized = _sketch(family, card, shapes)
         if not model.state_dict().keys() >= dict(model.named_buffers()).keys():  # some are computed, not kept
@@ -231,12 +230,12 @@ def load(name_or_path: str | Path) -> Checkpoint:
 
 @contextmanager
 def _fitting(folder: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a folder's contents into one sentence that names it."""
+    """Turn whatever goes wrong with a folder's contents, in foreign code too, into one sentence that names it."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
-    except _FOREIGN as error:
+    except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"the weights of '{folder}' do not fit its card: {reason}") from None
 
@@ -346,6 +345,18 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         if hasattr(module, "check_values"):
             with naming(name):
                 module.check_values()
+
+
+def inspect(name_or_path: str | Path) -> dict:
+    """The card of what `save` wrote, when it describes the tensors of the file; their values are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    folder, card = _checked_folder(name_or_path)
+    with _fitting(folder):
+        _sketch(_registered(FAMILIES, _family_name(card), "family of models"), card, _shapes(folder / WEIGHTS))
+    return card
 
 
 # ---- folders ----

@@ -241,12 +241,15 @@ def token_ids(tokenizer, texts: Sequence[str], max_length: int | None = None) ->
     """The token ids of each text, cut at `max_length`.
 
     Raises:
-        ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser.
+        ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser, or with a damaged one.
     """
     if tokenizer is None:
         raise ValueError("the model came without a tokeniser: put its tokenizer.json into the model's folder")
     cut = {} if max_length is None else {"truncation": True, "max_length": max_length}
-    ids = tokenizer(list(texts), verbose=False, **cut).input_ids if texts else []
+    try:
+        ids = tokenizer(list(texts), verbose=False, **cut).input_ids if texts else []
+    except Exception as error:  # of no narrower kind
+        raise ValueError(f"the model's tokeniser fails ({error!s:.200}): copy its files again") from None
     if not ids or not all(ids):
         raise ValueError("there are no texts, or one of them has no tokens")
     return ids

@@ -370,7 +370,8 @@ def _load_plain(model: nn.Module, tensors: dict[str, Tensor], quantised: set[str
     try:
         missing, unexpected = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"the tensors of {folder} do not fit the model: {error}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the tensors of {folder} do not fit the model: {reason}") from None
     lacking = [name for name in missing if name.rpartition(".")[0] not in quantised and name not in _tied(model)]
     if lacking or unexpected:
         raise ValueError(f"the tensors of {folder} are not those of the model: "
