@@ -216,7 +216,7 @@ def load(name_or_path: str | Path) -> Checkpoint:
     folder, card = _checked_folder(name_or_path)
     with _fitting(folder):
         family = _registered(FAMILIES, _family_name(card), "family of models")
-        shapes = _shapes(folder / WEIGHTS)
+        shapes = shapes_of(folder / WEIGHTS)
         model, resized = _sketch(family, card, shapes)
         if not model.state_dict().keys() >= dict(model.named_buffers()).keys():  # some are computed, not kept
             model = family.empty(card, len(shapes))
@@ -355,7 +355,7 @@ def inspect(name_or_path: str | Path) -> dict:
     """
     folder, card = _checked_folder(name_or_path)
     with _fitting(folder):
-        _sketch(_registered(FAMILIES, _family_name(card), "family of models"), card, _shapes(folder / WEIGHTS))
+        _sketch(_registered(FAMILIES, _family_name(card), "family of models"), card, shapes_of(folder / WEIGHTS))
     return card
 
 
@@ -434,8 +434,12 @@ def _opened(path: Path) -> Iterator:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
 
 
-def _shapes(path: Path) -> dict[str, Tensor]:
-    """The header of a file: its tensors by name, without memory."""
+def shapes_of(path: Path) -> dict[str, Tensor]:
+    """The header of a file: its tensors by name, without memory.
+
+    Raises:
+        ValueError: if it is damaged, or holds numbers of a type that nanoq does not read.
+    """
     shapes = {}
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)

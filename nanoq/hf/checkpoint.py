@@ -14,7 +14,7 @@ from nanoq.files import data_dir
 from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.recipe import Recipe
-from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save
+from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
@@ -49,6 +49,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
+        if folder and (folder / WEIGHTS).is_file():
+            _check_layers(config, len(shapes_of(folder / WEIGHTS)))
     name = (config.architectures or ["a model without a head"])[0]
     if kind is None and name not in ARCHITECTURES:
         raise ValueError(f"{name}, which '{name_or_path}' is, is not supported: there are {', '.join(ARCHITECTURES)}; "

@@ -140,7 +140,7 @@ def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 100
 
 
 def _read_lines(path) -> Iterator[tuple[str, int]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         try:
             row = json.loads(line)
             yield row["text"], int(row["label"])
@@ -241,7 +241,7 @@ def token_ids(tokenizer, texts: Sequence[str], max_length: int | None = None) ->
     """The token ids of each text, cut at `max_length`.
 
     Raises:
-        ValueError: if there are no texts, one has no tokens, or the model came without a tokeniser, or with a damaged one.
+        ValueError: if there are no texts, one has no tokens, or the model's tokeniser is missing or damaged.
     """
     if tokenizer is None:
         raise ValueError("the model came without a tokeniser: put its tokenizer.json into the model's folder")

@@ -1,0 +1,91 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from nanoq.compress import load_compressed
+from nanoq.hf import HFCheckpoint, HFModel, load_hf, load_hf_quantized, save_hf_quantized
+from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_checkpoint, save_checkpoint
+from nanoq.quant import Recipe, quantize_model
+from nanoq.store import CARD
+from nanoq.vision import ResNet, ResNetConfig, load_classifier, save_classifier
+
+FOLDERS = Path(__file__).with_name("hostile.py")
+
+
+def test_300_hostile_folders_are_refused_in_one_sentence_or_are_the_model_that_was_saved():
+    child = subprocess.run([sys.executable, FOLDERS, "--count", "300"], capture_output=True, text=True, timeout=1200)
+    assert child.returncode == 0, child.stderr
+    result = json.loads(child.stdout.splitlines()[-1])
+    assert result["wrong"] == []
+    assert result["grown_mb"] < 500
+    assert result["outcomes"]["python refused"] > 200 and result["outcomes"]["python accepted"] < 60
+    assert sum(result["outcomes"].values()) > 500
+
+
+def gpt(folder):
+    return save_checkpoint(folder, GPT(GPTConfig(4, 16, layers=1, heads=1, width=8)), CharTokenizer("abc"))
+
+
+def resnet(folder):
+    return save_classifier(folder, ResNet(ResNetConfig(widths=(4,))))
+
+
+def quantized_opt(folder):
+    model = HFModel(tiny.make("opt"))
+    quantize_model(model, Recipe.uniform(4))
+    return save_hf_quantized(folder, HFCheckpoint(model, None, {}), Recipe.uniform(4))
+
+
+def plain_opt(folder):
+    tiny.make("opt").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("make", "read", "file", "entries"), [
+    (gpt, load_checkpoint, CARD, {"layers": 10**6}),
+    (gpt, load_checkpoint, CARD, {"context": 10**9}),
+    (gpt, load_compressed, CARD, {"width": 10**6, "heads": 10**6}),
+    (resnet, load_classifier, CARD, {"blocks_per_stage": 10**6}),
+    (resnet, load_classifier, CARD, {"widths": [4] * 10**5}),
+    (quantized_opt, load_hf_quantized, CARD, {"num_hidden_layers": 10**6}),
+    (quantized_opt, load_hf_quantized, CARD, {"max_position_embeddings": 10**9}),
+    (plain_opt, load_hf, "config.json", {"num_hidden_layers": 10**6}),
+], ids=str)
+def test_a_configuration_of_something_enormous_is_refused_before_it_is_built(make, read, file, entries, tmp_path):
+    path = make(tmp_path / "model") / file
+    content = json.loads(path.read_text())
+    (content["config"] if file == CARD else content).update(entries)
+    content.pop("model_sha256", None)
+    path.write_text(json.dumps(content))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=str(path.parent)):
+        read(path.parent)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_card_without_end_is_not_parsed(tmp_path):
+    path = gpt(tmp_path) / CARD
+    path.write_text(path.read_text()[:-2] + "," + '"x": [' + "{}," * 3_000_000 + "{}]}")
+    with pytest.raises(ValueError, match="is not a nanoq card: it has 9,"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("file", [CARD, "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path, file):
+    gpt(tmp_path)
+    (tmp_path / file).unlink()
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_byte_order_mark_before_a_card_does_no_harm(tmp_path):
+    path = gpt(tmp_path) / CARD
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_checkpoint(tmp_path).model.config.width == 8
