@@ -30,13 +30,13 @@ import torch
 import torch.nn.functional as F
 
 from nanoq.lm.checkpoint import load_checkpoint
-from nanoq.store import read_folder
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
 from nanoq.lm.generate import generate
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.quant import QuantLinear, Recipe, affine_grid, linear_layers, load_quantized, nearest, quantize_model
 from nanoq.quant.packing import pack, unpack
+from nanoq.store import read_folder
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
