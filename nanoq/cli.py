@@ -250,7 +250,7 @@ def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
 
 def _read_recipe(path: Path) -> Recipe:
     try:
-        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 

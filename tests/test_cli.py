@@ -156,7 +156,7 @@ def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, 
 
 def test_quantize_follows_a_recipe_file(model, tmp_path):
     recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8-sig")  # as Windows' editors write it
     ok("quantize", model, "--recipe", tmp_path / "recipe.json", "--out", tmp_path / "mixed")
     layers = load_quantized(tmp_path / "mixed").card["layers"]
     assert {name: layout["bits"] for name, layout in layers.items()} == {"blocks.1.mlp.up": 4, "blocks.1.mlp.down": 4}

@@ -77,6 +77,18 @@ def test_a_file_that_is_not_utf8_is_an_error_that_names_it(tmp_path):
         load_corpus(path)
 
 
+def test_a_byte_order_mark_is_no_letter_of_the_text(local):
+    text = "".join(f"Zeile {i}: schön\n" for i in range(99))
+    (local / "mine.txt").write_text(text, encoding="utf-8")
+    without = load_corpus(local / "mine.txt")
+    for name in ("mine.txt", "wikitext2_valid.tokens", "tinystories_train.txt", "tinystories_valid.txt"):
+        (local / name).write_text(text, encoding="utf-8-sig")
+    assert load_corpus(local / "mine.txt") == without
+    for name in ("wikitext-2", "tinystories"):
+        corpus = load_corpus(name)
+        assert "\ufeff" not in corpus.train + corpus.valid + corpus.test and corpus.train.startswith("Zeile 0")
+
+
 @pytest.mark.parametrize("name", ["tale", "missing.txt", ""])
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
     with pytest.raises(FileNotFoundError, match=f"no corpus '{name}': .* tales, tinystories, wikitext-2"):
