@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nanoq.files import atomic_path, write_csv
 from nanoq.lm.evaluate import window_losses
-from nanoq.lm.model import GPT
+from nanoq.lm.model import GPT, check_tokens
 from nanoq.lm.optim import Muon
 from nanoq.progress import progress
 
@@ -140,13 +140,16 @@ def train(
     `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
-        ValueError: if `characters` are fewer than one step reads, the processes cannot share a batch evenly, or
-            `resume` finds a damaged state or one of another model or configuration.
+        ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the
+            processes cannot share a batch evenly, or `resume` finds a damaged state or one of another model or
+            configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
     if steps < 1:
         raise ValueError(f"{config.characters} characters are less than one step of {config.batch} sequences")
+    for tokens in (train_tokens, valid_tokens):
+        check_tokens(tokens, model.config.vocab_size)
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
     loss_of = loss_of or next_token_loss
