@@ -20,15 +20,16 @@ from rich.table import Table
 
 from nanoq import __version__, hf
 from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
-from nanoq.files import data_dir, write_csv
+from nanoq.files import check_file, check_folder, data_dir, write_csv
+from nanoq.hf.checkpoint import CONFIG
 from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
-from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_folder, save_checkpoint
+from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_card, read_folder, save_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig
+from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
@@ -50,6 +51,7 @@ WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenl
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")]
 
 
 @contextmanager
@@ -73,6 +75,50 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _weights(name: str) -> Path:
+    """Where the weights of a checkpoint or a Hugging Face model lie; a file that is not there for one on the hub."""
+    return hf.weights_file(name) if hf.is_hugging_face(name) else find_checkpoint(name) / WEIGHTS
+
+
+def _check_out(out: Path, source: str | None = None, force: bool = False) -> None:
+    """Look, before the work, whether a model may be written to a folder.
+
+    Args:
+        out: the folder; it need not be there.
+        source: the model that is read to make one that may be made again, and may replace another such; None where a
+            model is trained.
+        force: whether any other model in `out` is to be replaced.
+
+    Raises:
+        ValueError: if the folder is that of the source, or holds a model that is not to be replaced.
+    """
+    check_folder(out)
+    foreign = source is not None and hf.is_hugging_face(source)
+    if source is not None and out.is_dir() and (folder := _weights(source).parent).is_dir() and folder.samefile(out):
+        raise ValueError(f"--out {out} is the folder of the model that is read, which would be lost: name another one")
+    if (out / CONFIG).exists() and not foreign:
+        raise ValueError(f"--out {out} holds a model of transformers, whose {CONFIG} would stay: name another folder")
+    held = [file for file in (WEIGHTS, CARD, CONFIG, STATE) if (out / file).exists()]
+    if not held or force or (source is not None and _is_result(out)):
+        return
+    go_on = "" if source is not None or STATE not in held else "go on with its training by --resume, "
+    raise ValueError(f"--out {out} holds a model already ({', '.join(held)}): {go_on}name another folder, or replace "
+                     "it with --force")
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds what `nanoq quantize` or `nanoq prune` made of another model."""
+    try:
+        return not {"layers", "recipe"}.isdisjoint(read_card(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _command() -> str:
+    """The command that made a model, for its card, without what it was to do with an earlier one."""
+    return shlex.join(["nanoq", *(part for part in sys.argv[1:] if part not in ("--resume", "--force"))])
+
+
 @app.command(epilog="Example: nanoq compare tinystories-2.7m --corpus my_stories.txt --out results")
 def compare(
     checkpoint: CheckpointArgument = "tales-2.7m",
@@ -91,6 +137,10 @@ def compare(
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
+        if out:
+            check_folder(out)
+            if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
+                raise ValueError(f"{checkpoint} lies among the models that are written to {out}: name another folder")
         board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
     table = Table(caption=board.caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left")
     header, *lines = board.cells()
@@ -119,11 +169,13 @@ def train(
     context: int = GPTConfig.context, dropout: float = GPTConfig.dropout,
     seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
+    force: ForceOption = False,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile: helps on a GPU.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit; under torchrun the work is shared."""
     with _one_line_errors():
+        _check_out(out, force=force or resume)
         text = load_corpus(corpus)
         tokenizer = CharTokenizer.from_text(text.train)
         config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
@@ -139,11 +191,10 @@ def train(
             print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
         losses = window_losses(model, splits[1])
-        command = shlex.join(["nanoq", *(a for a in sys.argv[1:] if a != "--resume")])
         save_checkpoint(
             out, model, tokenizer, corpus=corpus, source=text.source, licence=text.licence,
             parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
-            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=command,
+            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=_command(),
         )
     print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
 
@@ -166,6 +217,7 @@ def quantize(
         help="Text for calibration: tales, tinystories, wikitext-2 or a file; by default what the checkpoint was "
              "trained on, and wikitext-2 for a model of the hub.")] = None,
     context: ContextOption = None,
+    force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a checkpoint or a Hugging Face model, and write it as packed codes."""
@@ -177,6 +229,7 @@ def quantize(
             options |= {"granularity": "group", "group_size": group_size}
         spec = {"grid": grid, "grid_options": options}
         plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
+        _check_out(out, checkpoint, force)
         loaded = _load(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
@@ -210,18 +263,19 @@ def prune(
         "row",
     bits: Annotated[int, typer.Option(help="Width of the weights that stay; 16 does not round them.")] = 16,
     corpus: CorpusOption = None,
+    force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Prune a checkpoint, round what stays, and write it without its zeros."""
     with _one_line_errors():
+        _check_out(out, checkpoint, force)
         loaded = load_compressed(checkpoint)
         model = loaded.model.to(_device(device))
         tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         parameters = model.parameter_count()
         compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
-        command = shlex.join(["nanoq", *sys.argv[1:]])
-        size = (save_compressed(out, loaded, command=command) / WEIGHTS).stat().st_size
+        size = (save_compressed(out, loaded, command=_command()) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
@@ -272,11 +326,11 @@ def evaluate(
         loaded.model.to(_device(device))
         context, limit = context or _context(loaded), None if full else windows
         if not isinstance(loaded, hf.HFCheckpoint):
-            speed, file = _evaluate_ours(loaded, corpus, context, limit), find_checkpoint(checkpoint) / WEIGHTS
+            speed = _evaluate_ours(loaded, corpus, context, limit)
         else:
             measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
             speed = measure(loaded, corpus or loaded.card.get("corpus"), context, limit)
-            file = hf.weights_file(checkpoint)
+        file = _weights(checkpoint)
     if file.is_file():  # and not on the hub
         print(f"file                {file.stat().st_size:,} bytes")
     print(f"speed               {speed} a second")
@@ -338,6 +392,8 @@ def cptquant(
 ) -> None:
     """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
     with _one_line_errors():
+        if out:
+            check_file(out)
         effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs, lr=lr), []
         for row in grid(models or MODELS, tasks.split(","), effort):
             rows.append(row)
@@ -389,6 +445,8 @@ def corpus(
 ) -> None:
     """Show a corpus: where it came from, the size of its splits, how it begins."""
     with _one_line_errors():
+        if write:
+            check_folder(write)
         text = load_corpus(name)
         if write:
             write.mkdir(parents=True, exist_ok=True)

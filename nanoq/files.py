@@ -25,6 +25,30 @@ def cache_dir() -> Path:
     return path
 
 
+def check_folder(folder: Path) -> None:
+    """Look, before the work, whether files can be written to a folder, which need not be there yet.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"{place} is a file: give a folder")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"no file can be written to {place}: give another folder")
+
+
+def check_file(file: Path) -> None:
+    """Look, before the work, whether a file can be written, which need not be there yet.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: give a file")
+    check_folder(file.parent)
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without an error."""

@@ -319,6 +319,75 @@ def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
     assert_one_line(run(*command.format(**places).split()), message)
 
 
+@pytest.mark.parametrize("command", [
+    "compare {model} --out {file}", "prune {model} --out {file}", "quantize {model} --out {file}/deep",
+    "train {text} --out {file}", "corpus {text} --write {file}", "cptquant --out {file}/out.csv",
+])
+def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, model, text, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("once\n")
+    for work in ("cli.grid", "cli.load_compressed", "cli.load_corpus", "cli._load", "teach.leaderboard.compare"):
+        monkeypatch.setattr(f"nanoq.{work}", None)
+    assert_one_line(run(*command.format(model=model, text=text, file=tmp_path / "taken").split()),
+                    "taken is a file: give a folder")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["the same", "a link"])
+@pytest.mark.parametrize("command", ["quantize", "prune"])
+def test_a_model_is_not_written_over_the_one_that_it_is_made_of(damaged, tmp_path, command, name):
+    out, before = damaged, contents(damaged)
+    if name == "a link":
+        out = tmp_path / "link"
+        out.symlink_to(damaged)
+    for force in ([], ["--force"]):
+        assert_one_line(run(command, damaged, "--out", out, *force), "the folder of the model that is read")
+    assert contents(damaged) == before
+
+
+def test_a_row_of_the_leaderboard_is_not_compared_into_its_own_folder(compared):
+    out, _ = compared
+    result = run("compare", out / "models" / "float16", "--out", out)
+    assert_one_line(result, "lies among the models that are written to")
+
+
+@pytest.mark.parametrize("lacking", [[], [CARD], [WEIGHTS]])
+@pytest.mark.parametrize("command", ["train {text} {tiny}", "quantize {model}", "prune {model}"])
+def test_a_model_is_replaced_on_demand_only(damaged, model, text, command, lacking, monkeypatch):
+    for file in lacking:
+        (damaged / file).unlink()
+    before = contents(damaged)
+    command = command.format(text=text, model=model, tiny=" ".join(["--characters 2560", *TINY])).split()
+    again = run(*command, "--out", damaged)
+    assert_one_line(again, r"holds a model already \(.*\): .*name another folder, or replace it with --force")
+    assert ("--resume" in again.stderr) == (command[0] == "train")
+    assert contents(damaged) == before
+    monkeypatch.setattr(sys, "argv", ["nanoq", *command, "--force"])
+    ok(*command, "--out", damaged, "--force")
+    assert (damaged / WEIGHTS).read_bytes() != before.get(WEIGHTS)
+    told = json.loads((damaged / CARD).read_text(encoding="utf-8"))["command"]
+    assert told == load_checkpoint(model).card["command"] if "quantize" in command else told.endswith(command[-1])
+
+
+def test_a_training_that_was_stopped_is_not_started_anew_by_mistake(damaged, text):
+    for file in (WEIGHTS, CARD):
+        (damaged / file).unlink()
+    assert_one_line(run("train", text, "--out", damaged, *TINY), "go on with its training by --resume")
+
+
+def test_what_quantize_and_prune_made_may_be_made_again(model, tmp_path):
+    for command in (["prune"], ["quantize", "--bits", 3], ["quantize", "--bits", 4], ["prune"]):
+        ok(*command, model, "--out", tmp_path / "out")
+
+
+def test_a_model_of_ours_does_not_come_beside_the_configuration_of_another(model, text, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for command in (["quantize", model], ["train", text, "--force"]):
+        assert_one_line(run(*command, "--out", tmp_path), r"whose config\.json would stay: name another folder")
+
+
 def test_an_empty_prompt_is_one_line(model):
     assert_one_line(run("generate", model, "--prompt", ""), "the prompt is empty")
 

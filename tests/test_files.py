@@ -35,6 +35,25 @@ def test_a_written_file_can_be_read_by_others(tmp_path):
     assert (tmp_path / "a.txt").stat().st_mode & 0o444 == 0o444
 
 
+def test_whether_files_can_be_written_is_known_before(tmp_path):
+    (tmp_path / "taken").write_text("old")
+    files.check_folder(tmp_path)
+    files.check_folder(tmp_path / "to" / "come")
+    files.check_file(tmp_path / "taken")
+    for wrong in (tmp_path / "taken", tmp_path / "taken" / "deep"):
+        with pytest.raises(ValueError, match="taken is a file: give a folder"):
+            files.check_folder(wrong)
+    with pytest.raises(ValueError, match="is a folder: give a file"):
+        files.check_file(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # for root every folder is its own
+    with pytest.raises(ValueError, match=f"no file can be written to {tmp_path}: give another folder"):
+        files.check_file(tmp_path / "a.csv")
+
+
 def test_the_data_folder_is_the_repositorys():
     assert files.data_dir() == Path(__file__).parents[1] / "data"
 
