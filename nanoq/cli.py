@@ -20,7 +20,7 @@ from rich.table import Table
 
 from nanoq import __version__, hf
 from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
-from nanoq.files import check_file, check_folder, data_dir, write_csv
+from nanoq.files import check_file, check_folder, data_dir, write_csv, write_text
 from nanoq.hf.checkpoint import CONFIG
 from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import CARD, WEIGHTS, Checkpoint, find_checkpoint, read_card, read_folder, save_checkpoint
@@ -449,9 +449,8 @@ def corpus(
             check_folder(write)
         text = load_corpus(name)
         if write:
-            write.mkdir(parents=True, exist_ok=True)
             for split in ("train", "valid", "test"):
-                (write / f"{split}.txt").write_text(getattr(text, split), encoding="utf-8")
+                write_text(write / f"{split}.txt", getattr(text, split))
     print(f"{text.name}: {text.source}; licence {text.licence}")
     for split in ("train", "valid", "test"):
         content = getattr(text, split)
@@ -496,9 +495,11 @@ def quiz(
     from nanoq.teach import quiz as quizzes  # matplotlib is slow to import
 
     with _one_line_errors():
+        if out:
+            check_file(out)
         sheet = quizzes.render(quizzes.quiz([number.zfill(2) for number in notebooks], seed), seed, key)
         if out:
-            out.write_text(sheet, encoding="utf-8")
+            write_text(out, sheet)
     print(f"wrote {out}" if out else sheet)
 
 

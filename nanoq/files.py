@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -51,7 +55,10 @@ def check_file(file: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends without an error."""
+    """Yield a temporary path beside `path` that replaces it when the block ends without an error.
+
+    An OSError that names no file gets this one's name.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -60,9 +67,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield Path(name)
         os.chmod(name, 0o644)  # mkstemp makes the file private; a checkpoint is to be shared
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk shows while writing, and then the system names no file
         raise
+
+
+def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file, atomically.
+
+    Raises:
+        OSError: if they cannot be written; a full disk is an error of its own kind to safetensors.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path} ({error}): make room, or write to another folder") from None
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text in UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path | str, rows: list[dict]) -> None:

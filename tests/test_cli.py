@@ -331,6 +331,19 @@ def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, mod
                     "taken is a file: give a folder")
 
 
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from nanoq.cli import app; app()"
+
+
+@pytest.mark.parametrize("command", ["train {text} --out out {tiny}", "corpus {text} --write out"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(command, text, tmp_path):
+    command = command.format(text=text, tiny=" ".join(["--characters 2560", *TINY])).split()
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(r"nanoq: .*File too large.*\bout/(state.safetensors|train.txt)\b.*\n|"
+                        r"nanoq: .*\bout/state.safetensors\b.*File too large.*\n", result.stderr), result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name != "history.csv"] == []
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

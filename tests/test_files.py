@@ -1,9 +1,25 @@
+import contextlib
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from nanoq import files
+
+
+@contextlib.contextmanager
+def full_disk(size=1000):
+    """As if there were room for so many bytes: the system gives the same kind of errors at a limit of its own."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
@@ -33,6 +49,29 @@ def test_a_written_file_can_be_read_by_others(tmp_path):
     with files.atomic_path(tmp_path / "a.txt") as path:
         path.write_text("new")
     assert (tmp_path / "a.txt").stat().st_mode & 0o444 == 0o444
+
+
+WRITERS = {
+    "tensors": lambda path, count: files.save_tensors(path, {"x": torch.zeros(count)}),
+    "text": lambda path, count: files.write_text(path, "ä" * count),
+    "table": lambda path, count: files.write_csv(path, [{"a": "ä" * count}]),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_an_os_error_that_names_the_file_and_keeps_the_one_before(tmp_path, writer):
+    WRITERS[writer](tmp_path / "a", 9)
+    before = (tmp_path / "a").read_bytes()
+    with full_disk(), pytest.raises(OSError, match=rf"{re.escape(str(tmp_path / 'a'))}\b"):
+        WRITERS[writer](tmp_path / "a", 10_000)
+    assert (tmp_path / "a").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_tensors_are_written_with_what_is_said_of_them(tmp_path):
+    files.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
+    assert load_file(tmp_path / "deep" / "x")["x"].tolist() == [0, 1, 2]
+    assert b'"said":"something"' in (tmp_path / "deep" / "x").read_bytes()
 
 
 def test_whether_files_can_be_written_is_known_before(tmp_path):

@@ -18,10 +18,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from nanoq.files import atomic_path, write_csv
+from nanoq.files import save_tensors, write_csv
 from nanoq.lm.evaluate import window_losses
 from nanoq.lm.model import GPT, check_tokens
 from nanoq.lm.optim import Muon
@@ -248,9 +247,8 @@ class _Run:
         if self.out is None:
             return
         write_csv(self.out / HISTORY, history)
-        with atomic_path(self.out / STATE) as path:
-            facts = self._facts() | {"step": self.step, "history": history}
-            save_file(self._tensors(), path, metadata={"nanoq": json.dumps(facts)})
+        facts = self._facts() | {"step": self.step, "history": history}
+        save_tensors(self.out / STATE, self._tensors(), {"nanoq": json.dumps(facts)})
 
     def load(self) -> list[dict]:
         """Read the state back into model and optimisers; return the history up to it."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nanoq.compress import load_compressed, save_compressed
-from nanoq.files import atomic_path, write_csv
+from nanoq.files import atomic_path, write_csv, write_text
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, find_checkpoint, load_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
@@ -129,8 +129,7 @@ class Leaderboard:
         folder = Path(folder)
         rows = [asdict(row) for row in self.rows]
         write_csv(folder / "leaderboard.csv", rows)
-        with atomic_path(folder / "leaderboard.json") as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / "leaderboard.json", json.dumps(rows, indent=1) + "\n")
         with atomic_path(folder / "leaderboard.png") as path:
             figure = self.plot()
             figure.savefig(path, format="png", dpi=150)
