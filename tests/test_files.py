@@ -1,6 +1,11 @@
 import contextlib
 import hashlib
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +48,61 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, err
         write_half()
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+KILLED = """
+import os, signal, sys
+from nanoq.files import atomic_path
+with atomic_path(sys.argv[1]) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
+    path = tmp_path / "a[1].txt"  # a name that is a pattern to glob
+    assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    (tmp_path / ".a[1].txt.of-mine.tmp").write_text("no file of atomic_path")
+    files.write_text(path, "new")
+    assert left.exists()  # it might be another's who is writing
+    for old in tmp_path.iterdir():
+        os.utime(old, (time.time() - 25 * 3600,) * 2)
+    files.write_text(path.with_name("b.txt"), "of another name")
+    assert left.exists()
+    files.write_text(path, "new")
+    assert {found.name for found in tmp_path.iterdir()} == {"a[1].txt", ".a[1].txt.of-mine.tmp", "b.txt"}
+
+
+def test_two_may_write_a_file_at_once_and_the_later_one_stays(tmp_path):
+    with files.atomic_path(tmp_path / "a") as first:
+        first.write_text("first")
+        with files.atomic_path(tmp_path / "a") as second:
+            second.write_text("second")
+        assert (tmp_path / "a").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "first"
+
+
+def test_a_left_over_that_cannot_be_removed_stops_no_write(tmp_path, monkeypatch):
+    left = tmp_path / ".a.12345678.tmp"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+
+    def refuse(self):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    files.write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("synced"))
+    monkeypatch.setattr(os, "replace", lambda *_: done.append("replaced"))
+    files.write_text(tmp_path / "a", "new")
+    assert done == ["synced", "replaced"]
 
 
 def test_a_written_file_can_be_read_by_others(tmp_path):
