@@ -239,7 +239,8 @@ def quantize(
             raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
                              "--recipe, and not for a model that predicts none")
         if mixed or plan.needs_calibration:
-            tokens = _encode(loaded, _corpus(loaded, corpus).train)
+            text = _corpus(loaded, corpus)
+            tokens = _encode(loaded, text.train, text.name)
             calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
         if mixed:
             plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
@@ -271,7 +272,8 @@ def prune(
         _check_out(out, checkpoint, force)
         loaded = load_compressed(checkpoint)
         model = loaded.model.to(_device(device))
-        tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
+        text = corpus_of(loaded.card, corpus)
+        tokens = _encode(loaded, text.train, text.name)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         parameters = model.parameter_count()
         compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
@@ -291,10 +293,11 @@ def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
     return corpus_of(known | loaded.card, name)
 
 
-def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str) -> torch.Tensor:
+def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str, name: str) -> torch.Tensor:
+    """The tokens of a text to calibrate on."""
     if isinstance(loaded, hf.HFCheckpoint):
         return hf.encode(loaded.tokenizer, text)
-    return loaded.tokenizer.encode(text)
+    return loaded.tokenizer.encode_known(text, name)
 
 
 def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
@@ -329,7 +332,7 @@ def evaluate(
             speed = _evaluate_ours(loaded, corpus, context, limit)
         else:
             measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
-            speed = measure(loaded, corpus or loaded.card.get("corpus"), context, limit)
+            speed = measure(loaded, loaded.card.get("corpus") if corpus is None else corpus, context, limit)
         file = _weights(checkpoint)
     if file.is_file():  # and not on the hub
         print(f"file                {file.stat().st_size:,} bytes")
@@ -345,8 +348,16 @@ def _evaluate_ours(loaded: Checkpoint, corpus: str | None, context: int, limit: 
     unknown = loaded.tokenizer.unknown(text.test)
     print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {text.name} ({text.source})")
     print(f"bits per character  {bits_per_char(losses):.4f}" + (f"; floor {text.floor:.4f}" if text.floor else ""))
-    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + (f": {unknown}" if unknown else ""))
+    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + _most(unknown))
     return f"{speed:,.0f} characters"
+
+
+def _most(unknown: dict[str, int], count: int = 10) -> str:
+    """The most frequent characters with their numbers, and how many others there are; nothing of none."""
+    if not unknown:
+        return ""
+    others = f", and {len(unknown) - count:,} others" if len(unknown) > count else ""
+    return f": {dict(Counter(unknown).most_common(count))}{others}"
 
 
 def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
@@ -354,7 +365,7 @@ def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, 
     if corpus is None:
         rows = hf.wikitext(loaded.tokenizer, context)
     else:
-        rows = hf.gptq_windows(_encode(loaded, load_corpus(corpus).test), context)
+        rows = hf.gptq_windows(hf.encode(loaded.tokenizer, load_corpus(corpus).test), context)
     started = time.perf_counter()
     losses = hf.gptq_losses(loaded.model, rows, limit)
     speed = len(losses) * context / (time.perf_counter() - started)
@@ -365,7 +376,7 @@ def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, 
 
 def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
     """By a linear probe on its features."""
-    data = hf.reviews(corpus or "imdb", test=limit)
+    data = hf.reviews("imdb" if corpus is None else corpus, test=limit)
     started = time.perf_counter()
     train, test = (hf.features(loaded.model, loaded.tokenizer, texts, max_length=context)
                    for texts in (data.train, data.test))

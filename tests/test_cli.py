@@ -137,6 +137,37 @@ def test_evaluate_counts_and_names_unknown_characters(model, tmp_path):
     assert re.search(r"unknown characters  \d+ of 1\d\d: \{'z': (\d+)\}", ok("evaluate", model, "--corpus", other))
 
 
+def test_evaluate_names_the_most_frequent_unknown_characters_only(model, tmp_path):
+    other = tmp_path / "other.txt"
+    strange = "".join(chr(0x4E00 + i) * (30 - i) for i in range(30))
+    other.write_text("the cat sat.\n" * 2000 + strange)
+    shown = ok("evaluate", model, "--corpus", other, "--windows", 2)
+    first = {chr(0x4E00 + i): 30 - i for i in range(10)}
+    assert "unknown characters  465 of 1,3" in shown and f": {first}, and 20 others\n" in shown
+
+
+def test_work_on_a_text_that_the_model_does_not_know_says_so(model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("从前有一只猫。\n" * 900, encoding="utf-8")
+    for command in ("compare", "quantize", "prune"):
+        out = [] if command == "compare" else ["--out", tmp_path / "out"]
+        result = run(command, model, "--corpus", other, *out)
+        assert_one_line(result, "characters of other are unknown to the model: give a text")
+
+
+def test_compare_counts_unknown_characters_below_its_table(model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat.\n" * 190 + "the zebra sat.\n" * 10)
+    shown = " ".join(ok("compare", model, "--corpus", other, "--bits", 8, "--windows", 2).split())
+    assert re.search(r"for every row; \d+ of 1\d\d characters are unknown to the checkpoint", shown)
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate", "quantize", "prune"])
+def test_a_corpus_without_a_name_is_one_line(model, command, tmp_path):
+    out = ["--out", tmp_path / "out"] if command in ("prune", "quantize") else []
+    assert_one_line(run(command, model, "--corpus", "", *out), "no corpus '': give a text file or one of")
+
+
 def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, tmp_path):
     assert size(quantized) < size(model) / 2
     shown = ok("quantize", model, "--bits", 3, "--group-size", 8, "--out", tmp_path / "again")

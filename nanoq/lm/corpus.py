@@ -65,7 +65,7 @@ def corpus_of(card: dict, name_or_path: str | Path | None = None) -> Corpus:
         ValueError: if neither names one.
         FileNotFoundError: as `load_corpus`.
     """
-    name_or_path = name_or_path or card.get("corpus")
+    name_or_path = card.get("corpus") if name_or_path is None else name_or_path
     if not isinstance(name_or_path, (str, Path)):
         raise ValueError("the checkpoint's card names no corpus: give one with --corpus, or as an argument")
     return load_corpus(name_or_path)

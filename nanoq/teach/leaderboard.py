@@ -59,6 +59,10 @@ class Leaderboard:
             name, as `corpus_of` loads it.
         windows: number of held-out windows, evenly spread over the test split; None for all of them.
         device: where the models run.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint` and `corpus_of`, and if a split is shorter than a window, or
+            more than half of its characters are unknown to the checkpoint.
     """
 
     def __init__(self, checkpoint: str | Path, corpus: Corpus | str | Path | None = None, windows: int | None = 128,
@@ -67,10 +71,10 @@ class Leaderboard:
         self.reference.model.to(device)
         self.corpus = corpus if isinstance(corpus, Corpus) else corpus_of(self.reference.card, corpus)
         self.windows, self.device = windows, device
-        encode = self.reference.tokenizer.encode
-        self.held_out = encode(self.corpus.test)
+        self.held_out, training = (self.reference.tokenizer.encode_known(text, self.corpus.name)
+                                   for text in (self.corpus.test, self.corpus.train))
         context = self.reference.model.config.context
-        self.calibration = sample_windows(encode(self.corpus.train), context, CALIBRATION_WINDOWS).to(device)
+        self.calibration = sample_windows(training, context, CALIBRATION_WINDOWS).to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
@@ -122,7 +126,9 @@ class Leaderboard:
         generated = " (generated text)" if self.corpus.floor is not None else ""
         context = self.reference.model.config.context
         count = f"{len(self.losses[0]):,} held-out windows of {context}"
-        return f"{self.corpus.name}{generated}: the same {count} for every row"
+        unknown = int((self.held_out == 0).sum())
+        note = f"; {unknown:,} of {len(self.held_out):,} characters are unknown to the checkpoint" if unknown else ""
+        return f"{self.corpus.name}{generated}: the same {count} for every row{note}"
 
     def save(self, folder: Path | str) -> None:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
