@@ -1,5 +1,6 @@
 """The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `quiz` and so on."""
 
+import io
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from nanoq import __version__, hf
@@ -34,7 +37,36 @@ from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
 
-app = typer.Typer(
+
+class _App(typer.Typer):
+    """The commands, and an output that ends none of them in a traceback."""
+
+    def __call__(self, *arguments, **options) -> None:
+        """Run the command that the arguments name, and leave the program with its code."""
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, io.TextIOWrapper):
+                output.reconfigure(errors="replace")  # not every terminal knows a Δ
+        code = 0
+        for step in (partial(super().__call__, *arguments, **options), _flush):
+            try:
+                step()
+            except SystemExit as end:
+                code = end.code
+            except OSError as error:  # of the output: what else can go wrong is reported by the commands
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+                enough = isinstance(error, BrokenPipeError)  # `nanoq generate | head` has what it wants
+                if not code and not enough:
+                    print(f"nanoq: the output cannot be written ({error.strerror})", file=sys.stderr)
+                code = code or (1 if enough else 2)
+        sys.exit(code)
+
+
+def _flush() -> None:
+    if sys.stdout:  # there is none where the caller has closed it
+        sys.stdout.flush()
+
+
+app = _App(
     help="Learn how neural networks are quantised: the course's package on the command line.",
     no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
 )
@@ -59,9 +91,26 @@ def _one_line_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into one line and exit code 2."""
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
+        raise
     except (ValueError, OSError) as error:
         print("nanoq:", " ".join(str(error).split()), file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _print_table(cells: list[list[str]], names: int, gap: int, caption: str | None = None) -> None:
+    """Print a header and its lines, the first `names` columns to the left.
+
+    One that is wider than the terminal runs over its edge: shortened numbers would be other numbers.
+    """
+    header, *lines = cells
+    table = Table(caption=caption, box=None, padding=(0, gap, 0, 0), pad_edge=False, caption_justify="left")
+    for number, title in enumerate(header):
+        table.add_column(title, justify="left" if number < names else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed), markup=False).print(table)
 
 
 def _device(name: str) -> torch.device:
@@ -142,13 +191,7 @@ def compare(
             if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
                 raise ValueError(f"{checkpoint} lies among the models that are written to {out}: name another folder")
         board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
-    table = Table(caption=board.caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left")
-    header, *lines = board.cells()
-    for number, title in enumerate(header):
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    _print_table(board.cells(), names=1, gap=2, caption=board.caption)
     if out:
         print(f"wrote {out}/leaderboard.csv, .json, .png and {out}/models")
 
@@ -410,13 +453,7 @@ def cptquant(
             rows.append(row)
             if out:
                 write_csv(out, rows)
-    header, *lines = layout(rows)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, title in enumerate(header):
-        table.add_column(title, justify="right" if number > 1 else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    _print_table(layout(rows), names=2, gap=1)
     print(CAPTION)
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:

@@ -478,6 +478,59 @@ def test_the_installed_program_reports_an_error_in_one_line():
     assert re.fullmatch(r"nanoq: no checkpoint at 'nowhere'.*\n", result.stderr)
 
 
+def program(*arguments, **variables):
+    """Start the program in a process of its own."""
+    command = [sys.executable, "-c", "from nanoq.cli import app; app()", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("command", "variables"), [
+    ("compare {model} --bits 8 --windows 2", {"PYTHONIOENCODING": "cp1252"}),
+    ("compare {model} --bits 8 --windows 2", {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}),
+    ("corpus {text}", {"PYTHONIOENCODING": "ascii"}),
+], ids=["cp1252", "C", "ascii"])
+def test_a_terminal_without_a_letter_gets_another_one(model, text, command, variables):
+    process = program(*command.format(model=model, text=text).split(), **variables)
+    shown, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, b"")
+    assert len(shown.splitlines()) >= 5
+
+
+@pytest.mark.parametrize(("command", "unbuffered"), [
+    ("generate {model} --length 100000", ""), ("info", ""), ("info", "1"), ("--help", ""),
+])
+def test_a_reader_who_has_enough_ends_the_program_without_a_word(model, command, unbuffered):
+    process = program(*command.format(model=model).split(), PYTHONUNBUFFERED=unbuffered)
+    if "generate" in command:
+        process.stdout.read(30)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("command", "unbuffered"), [
+    ("generate {model}", ""), ("info", ""), ("info", "1"), ("--help", ""),
+])
+def test_an_output_without_room_is_one_line(model, command, unbuffered):
+    arguments = [sys.executable, "-c", "from nanoq.cli import app; app()", *command.format(model=model).split()]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True,
+                                env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    assert result.returncode == 2
+    assert re.fullmatch(r"nanoq: .*No space left on device.*\n", result.stderr)
+
+
+@pytest.mark.parametrize("columns", ["20", "300"])
+def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, shown = compared
+    narrow = ok("compare", model, "--bits", "8,2", "--windows", 12)
+    assert [line.rstrip() for line in narrow.splitlines()[:7]] == [line.rstrip() for line in shown.splitlines()[:7]]
+    header = narrow.splitlines()[0].split("  ")
+    assert [title.strip() for title in header if title] == [
+        "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
+
+
 def test_the_installed_program_compares(model, text, tmp_path):
     command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
