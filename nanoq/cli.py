@@ -251,7 +251,8 @@ def quantize(
         help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
              "its GPTQ error.")] = None,
     method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
-    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine.")] = "affine",
+    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine and "
+                                                   "affine-dynamic, which needs the first of them.")] = "affine",
     group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
     search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
@@ -269,7 +270,7 @@ def quantize(
         if search != "minmax":
             options["search"] = search
         if group_size is not None:
-            options |= {"granularity": "group", "group_size": group_size}
+            options |= {"group_size": group_size} | ({} if grid == "affine-dynamic" else {"granularity": "group"})
         spec = {"grid": grid, "grid_options": options}
         plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
         _check_out(out, checkpoint, force)
@@ -351,7 +352,7 @@ def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
 def _read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: nested without end
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 

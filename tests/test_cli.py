@@ -182,7 +182,15 @@ def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, 
     assert {layout["codebook"] for layout in layers.values()} == {"nf4"}
     result = run("quantize", model, "--grid", "nf4", "--group-size", 8, "--out", tmp_path / "no")
     assert result.exit_code == 2
-    assert "grid 'nf4' has no option 'granularity'" in result.stderr
+    assert "grid 'nf4' has no option 'group_size'" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--average-bits", 3], ["--symmetric", "--search", "mse"]])
+def test_quantize_takes_groups_that_are_fitted_on_the_way(model, tmp_path, more):
+    ok("quantize", model, "--grid", "affine-dynamic", "--group-size", 8, "--out", tmp_path / "dynamic", *more)
+    layers = load_quantized(tmp_path / "dynamic").card["layers"]
+    assert len(layers) == 8 and {layout["group_size"] for layout in layers.values()} == {8}
+    assert_one_line(run("quantize", model, "--grid", "affine-dynamic", "--out", tmp_path / "no"), "needs the option")
 
 
 def test_quantize_follows_a_recipe_file(model, tmp_path):
@@ -439,6 +447,8 @@ def test_an_empty_prompt_is_one_line(model):
 @pytest.mark.parametrize(("recipe", "message"), [
     ("[]", "not a recipe"),
     ("{}", "it needs a 'default'"),
+    ("[" * 100_000, "is not JSON: maximum recursion"),
+    ('{"default": {"bits": 4, "method": "gptq", "method_options": {"damping": "x"}}}', "takes a finite number for"),
     ('{"default": {"bits": 4, "colour": "red"}}', "colour"),
     ('{"default": {"bits": 40}}', "not 40"),
     ('{"default": {"bits": 4}, "rules": {"nowhere": {"bits": 2}}}', "'nowhere' names no layer"),
