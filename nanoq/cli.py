@@ -1,5 +1,6 @@
 """The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `quiz` and so on."""
 
+import io
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +18,13 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from nanoq import __version__, hf
 from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
-from nanoq.files import data_dir, write_csv
+from nanoq.files import check_file, check_folder, data_dir, write_csv, write_text
+from nanoq.hf.checkpoint import CONFIG
 from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
@@ -28,13 +32,42 @@ from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig
+from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
-from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect
+from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
 
-app = typer.Typer(
+
+class _App(typer.Typer):
+    """The commands, and an output that ends none of them in a traceback."""
+
+    def __call__(self, *arguments, **options) -> None:
+        """Run the command that the arguments name, and leave the program with its code."""
+        for output in (sys.stdout, sys.stderr):
+            if isinstance(output, io.TextIOWrapper):
+                output.reconfigure(errors="replace")  # not every terminal knows a Δ
+        code = 0
+        for step in (partial(super().__call__, *arguments, **options), _flush):
+            try:
+                step()
+            except SystemExit as end:
+                code = end.code
+            except OSError as error:  # of the output: what else can go wrong is reported by the commands
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+                enough = isinstance(error, BrokenPipeError)  # `nanoq generate | head` has what it wants
+                if not code and not enough:
+                    print(f"nanoq: the output cannot be written ({error.strerror})", file=sys.stderr)
+                code = code or (1 if enough else 2)
+        sys.exit(code)
+
+
+def _flush() -> None:
+    if sys.stdout:  # there is none where the caller has closed it
+        sys.stdout.flush()
+
+
+app = _App(
     help="Learn how neural networks are quantised: the course's package on the command line.",
     no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
 )
@@ -51,6 +84,7 @@ WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenl
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")]
 
 
 @contextmanager
@@ -58,9 +92,26 @@ def _one_line_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into one line and exit code 2."""
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
+        raise
     except (ValueError, OSError) as error:
         print("nanoq:", " ".join(str(error).split()), file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _print_table(cells: list[list[str]], names: int, gap: int, caption: str | None = None) -> None:
+    """Print a header and its lines, the first `names` columns to the left.
+
+    One that is wider than the terminal runs over its edge: shortened numbers would be other numbers.
+    """
+    header, *lines = cells
+    table = Table(caption=caption, box=None, padding=(0, gap, 0, 0), pad_edge=False, caption_justify="left")
+    for number, title in enumerate(header):
+        table.add_column(title, justify="left" if number < names else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed), markup=False).print(table)
 
 
 def _device(name: str) -> torch.device:
@@ -72,6 +123,50 @@ def _device(name: str) -> torch.device:
         except (RuntimeError, AssertionError):  # torch asserts that it was built with CUDA
             raise ValueError(f"no device '{name}' on this machine; use --device auto") from None
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _weights(name: str) -> Path:
+    """Where the weights of a checkpoint or a Hugging Face model lie; a file that is not there for one on the hub."""
+    return hf.weights_file(name) if hf.is_hugging_face(name) else find_checkpoint(name) / WEIGHTS
+
+
+def _check_out(out: Path, source: str | None = None, force: bool = False) -> None:
+    """Look, before the work, whether a model may be written to a folder.
+
+    Args:
+        out: the folder; it need not be there.
+        source: the model that is read to make one that may be made again, and may replace another such; None where a
+            model is trained.
+        force: whether any other model in `out` is to be replaced.
+
+    Raises:
+        ValueError: if the folder is that of the source, or holds a model that is not to be replaced.
+    """
+    check_folder(out)
+    foreign = source is not None and hf.is_hugging_face(source)
+    if source is not None and out.is_dir() and (folder := _weights(source).parent).is_dir() and folder.samefile(out):
+        raise ValueError(f"--out {out} is the folder of the model that is read, which would be lost: name another one")
+    if (out / CONFIG).exists() and not foreign:
+        raise ValueError(f"--out {out} holds a model of transformers, whose {CONFIG} would stay: name another folder")
+    held = [file for file in (WEIGHTS, CARD, CONFIG, STATE) if (out / file).exists()]
+    if not held or force or (source is not None and _is_result(out)):
+        return
+    go_on = "" if source is not None or STATE not in held else "go on with its training by --resume, "
+    raise ValueError(f"--out {out} holds a model already ({', '.join(held)}): {go_on}name another folder, or replace "
+                     "it with --force")
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds what `nanoq quantize` or `nanoq prune` made of another model."""
+    try:
+        return not {"layers", "recipe"}.isdisjoint(read_card(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _command() -> str:
+    """The command that made a model, for its card, without what it was to do with an earlier one."""
+    return shlex.join(["nanoq", *(part for part in sys.argv[1:] if part not in ("--resume", "--force"))])
 
 
 @app.command(epilog="Example: nanoq compare tinystories-2.7m --corpus my_stories.txt --out results")
@@ -92,14 +187,12 @@ def compare(
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
+        if out:
+            check_folder(out)
+            if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
+                raise ValueError(f"{checkpoint} lies among the models that are written to {out}: name another folder")
         board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
-    table = Table(caption=board.caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left")
-    header, *lines = board.cells()
-    for number, title in enumerate(header):
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    _print_table(board.cells(), names=1, gap=2, caption=board.caption)
     if out:
         print(f"wrote {out}/leaderboard.csv, .json, .png and {out}/models")
 
@@ -120,11 +213,13 @@ def train(
     context: int = GPTConfig.context, dropout: float = GPTConfig.dropout,
     seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
+    force: ForceOption = False,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile: helps on a GPU.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit; under torchrun the work is shared."""
     with _one_line_errors():
+        _check_out(out, force=force or resume)
         text = load_corpus(corpus)
         tokenizer = CharTokenizer.from_text(text.train)
         config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
@@ -140,11 +235,10 @@ def train(
             print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
         losses = window_losses(model, splits[1])
-        command = shlex.join(["nanoq", *(a for a in sys.argv[1:] if a != "--resume")])
         save_checkpoint(
             out, model, tokenizer, corpus=corpus, source=text.source, licence=text.licence,
             parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
-            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=command,
+            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=_command(),
         )
     print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
 
@@ -158,7 +252,8 @@ def quantize(
         help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
              "its GPTQ error.")] = None,
     method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
-    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine.")] = "affine",
+    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine and "
+                                                   "affine-dynamic, which needs the first of them.")] = "affine",
     group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
     search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
@@ -167,6 +262,7 @@ def quantize(
         help="Text for calibration: tales, tinystories, wikitext-2 or a file; by default what the checkpoint was "
              "trained on, and wikitext-2 for a model of the hub.")] = None,
     context: ContextOption = None,
+    force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a checkpoint or a Hugging Face model, and write it as packed codes."""
@@ -175,9 +271,10 @@ def quantize(
         if search != "minmax":
             options["search"] = search
         if group_size is not None:
-            options |= {"granularity": "group", "group_size": group_size}
+            options |= {"group_size": group_size} | ({} if grid == "affine-dynamic" else {"granularity": "group"})
         spec = {"grid": grid, "grid_options": options}
         plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
+        _check_out(out, checkpoint, force)
         loaded = _load(checkpoint)
         model = loaded.model.to(_device(device))
         parameters = model.parameter_count()
@@ -187,7 +284,8 @@ def quantize(
             raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
                              "--recipe, and not for a model that predicts none")
         if mixed or plan.needs_calibration:
-            tokens = _encode(loaded, _corpus(loaded, corpus).train)
+            text = _corpus(loaded, corpus)
+            tokens = _encode(loaded, text.train, text.name)
             calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
         if mixed:
             plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
@@ -211,18 +309,20 @@ def prune(
         "row",
     bits: Annotated[int, typer.Option(help="Width of the weights that stay; 16 does not round them.")] = 16,
     corpus: CorpusOption = None,
+    force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Prune a checkpoint, round what stays, and write it without its zeros."""
     with _one_line_errors():
+        _check_out(out, checkpoint, force)
         loaded = _load_ours(checkpoint)
         model = loaded.model.to(_device(device))
-        tokens = loaded.tokenizer.encode(corpus_of(loaded.card, corpus).train)
+        text = corpus_of(loaded.card, corpus)
+        tokens = _encode(loaded, text.train, text.name)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         parameters = model.parameter_count()
         compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
-        command = shlex.join(["nanoq", *sys.argv[1:]])
-        size = (save_compressed(out, loaded, command=command) / WEIGHTS).stat().st_size
+        size = (save_compressed(out, loaded, command=_command()) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
@@ -246,10 +346,11 @@ def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
     return corpus_of(known | loaded.card, name)
 
 
-def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str) -> torch.Tensor:
+def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str, name: str) -> torch.Tensor:
+    """The tokens of a text to calibrate on."""
     if isinstance(loaded, hf.HFCheckpoint):
         return hf.encode(loaded.tokenizer, text)
-    return loaded.tokenizer.encode(text)
+    return loaded.tokenizer.encode_known(text, name)
 
 
 def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
@@ -259,8 +360,8 @@ def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
 
 def _read_recipe(path: Path) -> Recipe:
     try:
-        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: nested without end
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
@@ -281,11 +382,11 @@ def evaluate(
         loaded.model.to(_device(device))
         context, limit = context or _context(loaded), None if full else windows
         if not isinstance(loaded, hf.HFCheckpoint):
-            speed, file = _evaluate_ours(loaded, corpus, context, limit), find_checkpoint(checkpoint) / WEIGHTS
+            speed = _evaluate_ours(loaded, corpus, context, limit)
         else:
             measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
-            speed = measure(loaded, corpus or loaded.card.get("corpus"), context, limit)
-            file = hf.weights_file(checkpoint)
+            speed = measure(loaded, loaded.card.get("corpus") if corpus is None else corpus, context, limit)
+        file = _weights(checkpoint)
     if file.is_file():  # and not on the hub
         print(f"file                {file.stat().st_size:,} bytes")
     print(f"speed               {speed} a second")
@@ -300,8 +401,16 @@ def _evaluate_ours(loaded: Checkpoint, corpus: str | None, context: int, limit: 
     unknown = loaded.tokenizer.unknown(text.test)
     print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {text.name} ({text.source})")
     print(f"bits per character  {bits_per_char(losses):.4f}" + (f"; floor {text.floor:.4f}" if text.floor else ""))
-    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + (f": {unknown}" if unknown else ""))
+    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + _most(unknown))
     return f"{speed:,.0f} characters"
+
+
+def _most(unknown: dict[str, int], count: int = 10) -> str:
+    """The most frequent characters with their numbers, and how many others there are; nothing of none."""
+    if not unknown:
+        return ""
+    others = f", and {len(unknown) - count:,} others" if len(unknown) > count else ""
+    return f": {dict(Counter(unknown).most_common(count))}{others}"
 
 
 def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
@@ -309,7 +418,7 @@ def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, 
     if corpus is None:
         rows = hf.wikitext(loaded.tokenizer, context)
     else:
-        rows = hf.gptq_windows(_encode(loaded, load_corpus(corpus).test), context)
+        rows = hf.gptq_windows(hf.encode(loaded.tokenizer, load_corpus(corpus).test), context)
     started = time.perf_counter()
     losses = hf.gptq_losses(loaded.model, rows, limit)
     speed = len(losses) * context / (time.perf_counter() - started)
@@ -320,7 +429,7 @@ def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, 
 
 def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
     """By a linear probe on its features."""
-    data = hf.reviews(corpus or "imdb", test=limit)
+    data = hf.reviews("imdb" if corpus is None else corpus, test=limit)
     started = time.perf_counter()
     train, test = (hf.features(loaded.model, loaded.tokenizer, texts, max_length=context)
                    for texts in (data.train, data.test))
@@ -347,18 +456,14 @@ def cptquant(
 ) -> None:
     """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
     with _one_line_errors():
+        if out:
+            check_file(out)
         effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs, lr=lr), []
         for row in grid(models or MODELS, tasks.split(","), effort):
             rows.append(row)
             if out:
                 write_csv(out, rows)
-    header, *lines = layout(rows)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, title in enumerate(header):
-        table.add_column(title, justify="right" if number > 1 else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    _print_table(layout(rows), names=2, gap=1)
     print(CAPTION)
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -398,11 +503,12 @@ def corpus(
 ) -> None:
     """Show a corpus: where it came from, the size of its splits, how it begins."""
     with _one_line_errors():
+        if write:
+            check_folder(write)
         text = load_corpus(name)
         if write:
-            write.mkdir(parents=True, exist_ok=True)
             for split in ("train", "valid", "test"):
-                (write / f"{split}.txt").write_text(getattr(text, split), encoding="utf-8")
+                write_text(write / f"{split}.txt", getattr(text, split))
     print(f"{text.name}: {text.source}; licence {text.licence}")
     for split in ("train", "valid", "test"):
         content = getattr(text, split)
@@ -447,9 +553,11 @@ def quiz(
     from nanoq.teach import quiz as quizzes  # matplotlib is slow to import
 
     with _one_line_errors():
+        if out:
+            check_file(out)
         sheet = quizzes.render(quizzes.quiz([number.zfill(2) for number in notebooks], seed), seed, key)
         if out:
-            out.write_text(sheet, encoding="utf-8")
+            write_text(out, sheet)
     print(f"wrote {out}" if out else sheet)
 
 
@@ -472,4 +580,5 @@ def lab(
         notebook = find_notebook(number, folder).resolve()
     # Not the notebook as an argument: the address that --no-browser prints would lead past it.
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
-    jupyter_lab([*place, *["--no-browser"] * no_browser])
+    root = hasattr(os, "geteuid") and os.geteuid() == 0  # as in a container, where JupyterLab would not start
+    jupyter_lab([*place, *["--no-browser"] * no_browser, *["--allow-root"] * root])

@@ -4,10 +4,17 @@ import csv
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+STALE_SECONDS = 24 * 3600
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -25,20 +32,80 @@ def cache_dir() -> Path:
     return path
 
 
+def check_folder(folder: Path) -> None:
+    """Look, before the work, whether files can be written to a folder, which need not be there yet.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"{place} is a file: give a folder")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"no file can be written to {place}: give another folder")
+
+
+def check_file(file: Path) -> None:
+    """Look, before the work, whether a file can be written, which need not be there yet.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: give a file")
+    check_folder(file.parent)
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends without an error."""
+    """Yield a temporary path beside `path` that replaces it when the block ends without an error.
+
+    An OSError that names no file gets this one's name. What a process that was killed left of the same file goes after
+    a day: until then it may be another's who is writing, here or on another machine.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     try:
         yield Path(name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the new name without its content
         os.chmod(name, 0o644)  # mkstemp makes the file private; a checkpoint is to be shared
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk shows while writing, and then the system names no file
         raise
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of `path` that nobody has written to for a day."""
+    for left in path.parent.glob(f".{escape(path.name)}.{'?' * 8}.tmp"):
+        with suppress(OSError):  # another process was quicker, or it is another user's
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()
+
+
+def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file, atomically.
+
+    Raises:
+        OSError: if they cannot be written; a full disk is an error of its own kind to safetensors.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path} ({error}): make room, or write to another folder") from None
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text in UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path | str, rows: list[dict]) -> None:

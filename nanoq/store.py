@@ -20,11 +20,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nanoq import __version__
-from nanoq.files import atomic_path, data_dir, sha256
+from nanoq.files import data_dir, save_tensors, sha256, write_text
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 LARGEST_CARD = 8_000_000  # bytes: a parser takes thirty times as many
@@ -187,13 +186,11 @@ def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> 
     """
     folder = Path(folder)
     json.dumps(card, allow_nan=False)  # must fail before the weights of an older card are replaced
-    with atomic_path(folder / WEIGHTS) as path:
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+    save_tensors(folder / WEIGHTS, {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
     card = card | {"versions": versions, "weights_sha256": sha256(folder / WEIGHTS)}
     card["model_sha256"] = _model_sha256(card)
-    with atomic_path(folder / CARD) as path:
-        path.write_text(json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return folder
 
 

@@ -137,6 +137,37 @@ def test_evaluate_counts_and_names_unknown_characters(model, tmp_path):
     assert re.search(r"unknown characters  \d+ of 1\d\d: \{'z': (\d+)\}", ok("evaluate", model, "--corpus", other))
 
 
+def test_evaluate_names_the_most_frequent_unknown_characters_only(model, tmp_path):
+    other = tmp_path / "other.txt"
+    strange = "".join(chr(0x4E00 + i) * (30 - i) for i in range(30))
+    other.write_text("the cat sat.\n" * 2000 + strange)
+    shown = ok("evaluate", model, "--corpus", other, "--windows", 2)
+    first = {chr(0x4E00 + i): 30 - i for i in range(10)}
+    assert "unknown characters  465 of 1,3" in shown and f": {first}, and 20 others\n" in shown
+
+
+def test_work_on_a_text_that_the_model_does_not_know_says_so(model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("从前有一只猫。\n" * 900, encoding="utf-8")
+    for command in ("compare", "quantize", "prune"):
+        out = [] if command == "compare" else ["--out", tmp_path / "out"]
+        result = run(command, model, "--corpus", other, *out)
+        assert_one_line(result, "characters of other are unknown to the model: give a text")
+
+
+def test_compare_counts_unknown_characters_below_its_table(model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat.\n" * 190 + "the zebra sat.\n" * 10)
+    shown = " ".join(ok("compare", model, "--corpus", other, "--bits", 8, "--windows", 2).split())
+    assert re.search(r"for every row; \d+ of 1\d\d characters are unknown to the checkpoint", shown)
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate", "quantize", "prune"])
+def test_a_corpus_without_a_name_is_one_line(model, command, tmp_path):
+    out = ["--out", tmp_path / "out"] if command in ("prune", "quantize") else []
+    assert_one_line(run(command, model, "--corpus", "", *out), "no corpus '': give a text file or one of")
+
+
 def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, tmp_path):
     assert size(quantized) < size(model) / 2
     shown = ok("quantize", model, "--bits", 3, "--group-size", 8, "--out", tmp_path / "again")
@@ -151,12 +182,20 @@ def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, 
     assert {layout["codebook"] for layout in layers.values()} == {"nf4"}
     result = run("quantize", model, "--grid", "nf4", "--group-size", 8, "--out", tmp_path / "no")
     assert result.exit_code == 2
-    assert "grid 'nf4' has no option 'granularity'" in result.stderr
+    assert "grid 'nf4' has no option 'group_size'" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--average-bits", 3], ["--symmetric", "--search", "mse"]])
+def test_quantize_takes_groups_that_are_fitted_on_the_way(model, tmp_path, more):
+    ok("quantize", model, "--grid", "affine-dynamic", "--group-size", 8, "--out", tmp_path / "dynamic", *more)
+    layers = load_quantized(tmp_path / "dynamic").card["layers"]
+    assert len(layers) == 8 and {layout["group_size"] for layout in layers.values()} == {8}
+    assert_one_line(run("quantize", model, "--grid", "affine-dynamic", "--out", tmp_path / "no"), "needs the option")
 
 
 def test_quantize_follows_a_recipe_file(model, tmp_path):
     recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8-sig")  # as Windows' editors write it
     ok("quantize", model, "--recipe", tmp_path / "recipe.json", "--out", tmp_path / "mixed")
     layers = load_quantized(tmp_path / "mixed").card["layers"]
     assert {name: layout["bits"] for name, layout in layers.items()} == {"blocks.1.mlp.up": 4, "blocks.1.mlp.down": 4}
@@ -319,6 +358,88 @@ def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
     assert_one_line(run(*command.format(**places).split()), message)
 
 
+@pytest.mark.parametrize("command", [
+    "compare {model} --out {file}", "prune {model} --out {file}", "quantize {model} --out {file}/deep",
+    "train {text} --out {file}", "corpus {text} --write {file}", "cptquant --out {file}/out.csv",
+])
+def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, model, text, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("once\n")
+    for work in ("cli.grid", "cli.load_compressed", "cli.load_corpus", "cli._load", "teach.leaderboard.compare"):
+        monkeypatch.setattr(f"nanoq.{work}", None)
+    assert_one_line(run(*command.format(model=model, text=text, file=tmp_path / "taken").split()),
+                    "taken is a file: give a folder")
+
+
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from nanoq.cli import app; app()"
+
+
+@pytest.mark.parametrize("command", ["train {text} --out out {tiny}", "corpus {text} --write out"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(command, text, tmp_path):
+    command = command.format(text=text, tiny=" ".join(["--characters 2560", *TINY])).split()
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(r"nanoq: .*File too large.*\bout/(state.safetensors|train.txt)\b.*\n|"
+                        r"nanoq: .*\bout/state.safetensors\b.*File too large.*\n", result.stderr), result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name != "history.csv"] == []
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["the same", "a link"])
+@pytest.mark.parametrize("command", ["quantize", "prune"])
+def test_a_model_is_not_written_over_the_one_that_it_is_made_of(damaged, tmp_path, command, name):
+    out, before = damaged, contents(damaged)
+    if name == "a link":
+        out = tmp_path / "link"
+        out.symlink_to(damaged)
+    for force in ([], ["--force"]):
+        assert_one_line(run(command, damaged, "--out", out, *force), "the folder of the model that is read")
+    assert contents(damaged) == before
+
+
+def test_a_row_of_the_leaderboard_is_not_compared_into_its_own_folder(compared):
+    out, _ = compared
+    result = run("compare", out / "models" / "float16", "--out", out)
+    assert_one_line(result, "lies among the models that are written to")
+
+
+@pytest.mark.parametrize("lacking", [[], [CARD], [WEIGHTS]])
+@pytest.mark.parametrize("command", ["train {text} {tiny}", "quantize {model}", "prune {model}"])
+def test_a_model_is_replaced_on_demand_only(damaged, model, text, command, lacking, monkeypatch):
+    for file in lacking:
+        (damaged / file).unlink()
+    before = contents(damaged)
+    command = command.format(text=text, model=model, tiny=" ".join(["--characters 2560", *TINY])).split()
+    again = run(*command, "--out", damaged)
+    assert_one_line(again, r"holds a model already \(.*\): .*name another folder, or replace it with --force")
+    assert ("--resume" in again.stderr) == (command[0] == "train")
+    assert contents(damaged) == before
+    monkeypatch.setattr(sys, "argv", ["nanoq", *command, "--force"])
+    ok(*command, "--out", damaged, "--force")
+    assert (damaged / WEIGHTS).read_bytes() != before.get(WEIGHTS)
+    told = json.loads((damaged / CARD).read_text(encoding="utf-8"))["command"]
+    assert told == load_checkpoint(model).card["command"] if "quantize" in command else told.endswith(command[-1])
+
+
+def test_a_training_that_was_stopped_is_not_started_anew_by_mistake(damaged, text):
+    for file in (WEIGHTS, CARD):
+        (damaged / file).unlink()
+    assert_one_line(run("train", text, "--out", damaged, *TINY), "go on with its training by --resume")
+
+
+def test_what_quantize_and_prune_made_may_be_made_again(model, tmp_path):
+    for command in (["prune"], ["quantize", "--bits", 3], ["quantize", "--bits", 4], ["prune"]):
+        ok(*command, model, "--out", tmp_path / "out")
+
+
+def test_a_model_of_ours_does_not_come_beside_the_configuration_of_another(model, text, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for command in (["quantize", model], ["train", text, "--force"]):
+        assert_one_line(run(*command, "--out", tmp_path), r"whose config\.json would stay: name another folder")
+
+
 def test_an_empty_prompt_is_one_line(model):
     assert_one_line(run("generate", model, "--prompt", ""), "the prompt is empty")
 
@@ -326,6 +447,8 @@ def test_an_empty_prompt_is_one_line(model):
 @pytest.mark.parametrize(("recipe", "message"), [
     ("[]", "not a recipe"),
     ("{}", "it needs a 'default'"),
+    ("[" * 100_000, "is not JSON: maximum recursion"),
+    ('{"default": {"bits": 4, "method": "gptq", "method_options": {"damping": "x"}}}', "takes a finite number for"),
     ('{"default": {"bits": 4, "colour": "red"}}', "colour"),
     ('{"default": {"bits": 40}}', "not 40"),
     ('{"default": {"bits": 4}, "rules": {"nowhere": {"bits": 2}}}', "'nowhere' names no layer"),
@@ -363,6 +486,59 @@ def test_the_installed_program_reports_an_error_in_one_line():
     result = subprocess.run([NANOQ, "evaluate", "nowhere"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"nanoq: no model at 'nowhere'.*\n", result.stderr)
+
+
+def program(*arguments, **variables):
+    """Start the program in a process of its own."""
+    command = [sys.executable, "-c", "from nanoq.cli import app; app()", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("command", "variables"), [
+    ("compare {model} --bits 8 --windows 2", {"PYTHONIOENCODING": "cp1252"}),
+    ("compare {model} --bits 8 --windows 2", {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}),
+    ("corpus {text}", {"PYTHONIOENCODING": "ascii"}),
+], ids=["cp1252", "C", "ascii"])
+def test_a_terminal_without_a_letter_gets_another_one(model, text, command, variables):
+    process = program(*command.format(model=model, text=text).split(), **variables)
+    shown, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, b"")
+    assert len(shown.splitlines()) >= 5
+
+
+@pytest.mark.parametrize(("command", "unbuffered"), [
+    ("generate {model} --length 100000", ""), ("info", ""), ("info", "1"), ("--help", ""),
+])
+def test_a_reader_who_has_enough_ends_the_program_without_a_word(model, command, unbuffered):
+    process = program(*command.format(model=model).split(), PYTHONUNBUFFERED=unbuffered)
+    if "generate" in command:
+        process.stdout.read(30)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("command", "unbuffered"), [
+    ("generate {model}", ""), ("info", ""), ("info", "1"), ("--help", ""),
+])
+def test_an_output_without_room_is_one_line(model, command, unbuffered):
+    arguments = [sys.executable, "-c", "from nanoq.cli import app; app()", *command.format(model=model).split()]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True,
+                                env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    assert result.returncode == 2
+    assert re.fullmatch(r"nanoq: .*No space left on device.*\n", result.stderr)
+
+
+@pytest.mark.parametrize("columns", ["20", "300"])
+def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, shown = compared
+    narrow = ok("compare", model, "--bits", "8,2", "--windows", 12)
+    assert [line.rstrip() for line in narrow.splitlines()[:7]] == [line.rstrip() for line in shown.splitlines()[:7]]
+    header = narrow.splitlines()[0].split("  ")
+    assert [title.strip() for title in header if title] == [
+        "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
 
 
 def test_the_installed_program_compares(model, text, tmp_path):

@@ -1,9 +1,30 @@
+import contextlib
 import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from nanoq import files
+
+
+@contextlib.contextmanager
+def full_disk(size=1000):
+    """As if there were room for so many bytes: the system gives the same kind of errors at a limit of its own."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
@@ -29,10 +50,107 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, err
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
+KILLED = """
+import os, signal, sys
+from nanoq.files import atomic_path
+with atomic_path(sys.argv[1]) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
+    path = tmp_path / "a[1].txt"  # a name that is a pattern to glob
+    assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    (tmp_path / ".a[1].txt.of-mine.tmp").write_text("no file of atomic_path")
+    files.write_text(path, "new")
+    assert left.exists()  # it might be another's who is writing
+    for old in tmp_path.iterdir():
+        os.utime(old, (time.time() - 25 * 3600,) * 2)
+    files.write_text(path.with_name("b.txt"), "of another name")
+    assert left.exists()
+    files.write_text(path, "new")
+    assert {found.name for found in tmp_path.iterdir()} == {"a[1].txt", ".a[1].txt.of-mine.tmp", "b.txt"}
+
+
+def test_two_may_write_a_file_at_once_and_the_later_one_stays(tmp_path):
+    with files.atomic_path(tmp_path / "a") as first:
+        first.write_text("first")
+        with files.atomic_path(tmp_path / "a") as second:
+            second.write_text("second")
+        assert (tmp_path / "a").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "first"
+
+
+def test_a_left_over_that_cannot_be_removed_stops_no_write(tmp_path, monkeypatch):
+    left = tmp_path / ".a.12345678.tmp"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+
+    def refuse(self):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    files.write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("synced"))
+    monkeypatch.setattr(os, "replace", lambda *_: done.append("replaced"))
+    files.write_text(tmp_path / "a", "new")
+    assert done == ["synced", "replaced"]
+
+
 def test_a_written_file_can_be_read_by_others(tmp_path):
     with files.atomic_path(tmp_path / "a.txt") as path:
         path.write_text("new")
     assert (tmp_path / "a.txt").stat().st_mode & 0o444 == 0o444
+
+
+WRITERS = {
+    "tensors": lambda path, count: files.save_tensors(path, {"x": torch.zeros(count)}),
+    "text": lambda path, count: files.write_text(path, "ä" * count),
+    "table": lambda path, count: files.write_csv(path, [{"a": "ä" * count}]),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_an_os_error_that_names_the_file_and_keeps_the_one_before(tmp_path, writer):
+    WRITERS[writer](tmp_path / "a", 9)
+    before = (tmp_path / "a").read_bytes()
+    with full_disk(), pytest.raises(OSError, match=rf"{re.escape(str(tmp_path / 'a'))}\b"):
+        WRITERS[writer](tmp_path / "a", 10_000)
+    assert (tmp_path / "a").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_tensors_are_written_with_what_is_said_of_them(tmp_path):
+    files.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
+    assert load_file(tmp_path / "deep" / "x")["x"].tolist() == [0, 1, 2]
+    assert b'"said":"something"' in (tmp_path / "deep" / "x").read_bytes()
+
+
+def test_whether_files_can_be_written_is_known_before(tmp_path):
+    (tmp_path / "taken").write_text("old")
+    files.check_folder(tmp_path)
+    files.check_folder(tmp_path / "to" / "come")
+    files.check_file(tmp_path / "taken")
+    for wrong in (tmp_path / "taken", tmp_path / "taken" / "deep"):
+        with pytest.raises(ValueError, match="taken is a file: give a folder"):
+            files.check_folder(wrong)
+    with pytest.raises(ValueError, match="is a folder: give a file"):
+        files.check_file(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # for root every folder is its own
+    with pytest.raises(ValueError, match=f"no file can be written to {tmp_path}: give another folder"):
+        files.check_file(tmp_path / "a.csv")
 
 
 def test_the_data_folder_is_the_repositorys():

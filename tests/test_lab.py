@@ -35,6 +35,7 @@ def jupyter(monkeypatch):
     """What JupyterLab would be started with."""
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
+    monkeypatch.setattr("os.geteuid", lambda: 1000, raising=False)
     return started
 
 
@@ -49,6 +50,14 @@ def at(folder, notebook):
 def test_in_a_checkout_it_opens_the_notebook_itself(jupyter):
     assert run().exit_code == run("08", "--no-browser").exit_code == 0
     assert jupyter == [at(NOTEBOOKS, "00_start_here"), [*at(NOTEBOOKS, "08_gptq"), "--no-browser"]]
+
+
+def test_root_is_allowed_to_and_nobody_else_is_asked(jupyter, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0, raising=False)
+    assert run().exit_code == 0
+    monkeypatch.delattr("os.geteuid")  # as on Windows
+    assert run().exit_code == 0
+    assert jupyter == [[*at(NOTEBOOKS, "00_start_here"), "--allow-root"], at(NOTEBOOKS, "00_start_here")]
 
 
 def test_a_wheel_gives_the_learner_a_copy(installed, jupyter):
@@ -92,7 +101,7 @@ def test_it_serves_the_notebooks(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (tmp_path / "config").mkdir()
-    config = {"ServerApp": {"allow_root": True, "ip": "127.0.0.1"}}  # a container's user is root
+    config = {"ServerApp": {"ip": "127.0.0.1"}}
     (tmp_path / "config/jupyter_server_config.json").write_text(json.dumps(config))
     folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "RUNTIME")}
     command = [Path(sys.executable).with_name("nanoq"), "lab", "4", "--no-browser", "--folder", "mine"]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nanoq.lm.model import check_tokens
+
 
 class Architecture(NamedTuple):
     """What has to be known of a class of transformers.
@@ -106,7 +108,7 @@ class HFModel(nn.Module):
         """Tokens (B, T) -> the first block's input (B, T, width).
 
         Raises:
-            ValueError: if there are more tokens than the model's context.
+            ValueError: if there are more tokens than the context, or one is not in the vocabulary.
         """
         self._check(tokens)
         hidden = self._record(tokens, 1)[0][0]
@@ -129,7 +131,7 @@ class HFModel(nn.Module):
         """Tokens (B, T) -> logits (B, T, vocabulary); of an encoder, the last hidden states (B, T, width).
 
         Raises:
-            ValueError: if there are more tokens than the model's context.
+            ValueError: if there are more tokens than the context, or one is not in the vocabulary.
         """
         self._check(tokens)
         return self.model(input_ids=tokens, use_cache=False)[0]
@@ -147,6 +149,7 @@ class HFModel(nn.Module):
     def _check(self, tokens: Tensor) -> None:
         if tokens.shape[1] > self.config.context:
             raise ValueError(f"{tokens.shape[1]} tokens do not fit the model's context of {self.config.context}")
+        check_tokens(tokens, self.model.get_input_embeddings().num_embeddings)
 
     def _record(self, tokens: Tensor, count: int) -> list[tuple[Tensor, tuple, dict]]:
         """What the first `count` blocks are called with: hidden states, arguments, keyword arguments. None is run."""

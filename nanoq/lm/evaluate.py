@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.lm.model import check_tokens
 from nanoq.progress import progress
 
 
@@ -55,6 +56,9 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
         model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
         rows: tokens (W, T + 1).
         batch: rows in a forward pass.
+
+    Raises:
+        ValueError: if a token is not in the model's vocabulary.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -63,6 +67,7 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
     for part in progress(rows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
         part = part.to(device)
         logits = model(part[:, :-1])  # (B, T, V)
+        check_tokens(part, logits.shape[-1])
         loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten(), reduction="none")  # (B * T,)
         losses.append(loss.view(len(part), -1).double().mean(1).cpu())
     model.train(training)

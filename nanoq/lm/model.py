@@ -42,6 +42,19 @@ class GPTConfig:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
 
 
+def check_tokens(tokens: Tensor, vocabulary: int) -> None:
+    """Look whether all ids of a tensor lie in a vocabulary of this size, which torch would say without naming any.
+
+    Raises:
+        ValueError: with an id that does not.
+    """
+    if tokens.numel():
+        for token in map(int, tokens.aminmax()):
+            if not 0 <= token < vocabulary:
+                raise ValueError(f"the token id {token} is not in the model's vocabulary of {vocabulary}: the "
+                                 "tokeniser belongs to another model; encode the text with that of this one")
+
+
 class KVCache:
     """Keys and values of the tokens read so far, a pair of (B, heads, T, head width) for each block."""
 
@@ -159,10 +172,16 @@ class GPT(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """Tokens (B, T) at positions start..start+T-1 -> the first block's input (B, T, width)."""
+        """Tokens (B, T) at positions start..start+T-1 -> the first block's input (B, T, width).
+
+        Raises:
+            ValueError: if there are more tokens than the context, or, outside training, one beyond the vocabulary.
+        """
         T, context = tokens.shape[1], self.config.context
         if start + T > context:
             raise ValueError(f"{start + T} tokens do not fit the model's context of {context}")
+        if not self.training:  # `train` looks at the whole text once: here a GPU would wait for the answer in each step
+            check_tokens(tokens, self.config.vocab_size)
         positions = torch.arange(start, start + T, device=tokens.device)
         return self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
 

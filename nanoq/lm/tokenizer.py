@@ -1,5 +1,6 @@
 """A character-level tokeniser: one id a character, and id 0 for every character it has never seen."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -49,6 +50,19 @@ class CharTokenizer:
         """The text of ids (T,); id 0 is written as `<unk>`."""
         return "".join(self._text[int(i)] for i in ids)
 
+    def encode_known(self, text: str, name: str) -> Tensor:
+        """Ids of `text`, as `encode`, for work that says nothing where the model does not know its characters.
+
+        Raises:
+            ValueError: if more than half of them are unknown, by the `name` of the text.
+        """
+        ids = self.encode(text)
+        if (unknown := int((ids == 0).sum())) > len(ids) / 2:
+            raise ValueError(f"{unknown:,} of {len(ids):,} characters of {name} are unknown to the model: give a text "
+                             "in the alphabet that it was trained on")
+        return ids
+
     def unknown(self, text: str) -> dict[str, int]:
         """How often each character outside the vocabulary stands in `text`."""
-        return {c: text.count(c) for c in sorted(set(text) - set(self.characters))}
+        counts = Counter(text)
+        return {c: counts[c] for c in sorted(counts.keys() - set(self.characters))}

@@ -18,12 +18,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from nanoq.files import atomic_path, write_csv
+from nanoq.files import save_tensors, write_csv
 from nanoq.lm.evaluate import window_losses
-from nanoq.lm.model import GPT
+from nanoq.lm.model import GPT, check_tokens
 from nanoq.lm.optim import Muon
 from nanoq.progress import progress
 
@@ -140,13 +139,17 @@ def train(
     `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
-        ValueError: if `characters` are fewer than one step reads, the processes cannot share a batch evenly, or
-            `resume` finds a damaged state or one of another model or configuration.
+        ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the
+            processes cannot share a batch evenly, or `resume` finds a damaged state or one of another model or
+            configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
     if steps < 1:
         raise ValueError(f"{config.characters} characters are less than one step of {config.batch} sequences")
+    if isinstance(model, GPT):  # which looks at no token while it is trained
+        check_tokens(train_tokens, model.config.vocab_size)
+        check_tokens(valid_tokens, model.config.vocab_size)
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
     loss_of = loss_of or next_token_loss
@@ -245,9 +248,8 @@ class _Run:
         if self.out is None:
             return
         write_csv(self.out / HISTORY, history)
-        with atomic_path(self.out / STATE) as path:
-            facts = self._facts() | {"step": self.step, "history": history}
-            save_file(self._tensors(), path, metadata={"nanoq": json.dumps(facts)})
+        facts = self._facts() | {"step": self.step, "history": history}
+        save_tensors(self.out / STATE, self._tensors(), {"nanoq": json.dumps(facts)})
 
     def load(self) -> list[dict]:
         """Read the state back into model and optimisers; return the history up to it."""

@@ -9,6 +9,8 @@ from nanoq.lm.train import next_token_loss
 from nanoq.mixed.allocate import integer_program
 from nanoq.mixed.baselines import gptq_error
 from nanoq.mixed.parts import Loss, parts_of
+from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.gptq import TOKENS_PER_INPUT
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.recipe import LayerSpec, Recipe
@@ -26,9 +28,11 @@ def packed_sizes(
         weight = weight_matrix(layer)
         if width == 16:
             return 2 * weight.numel()
+        inputs = LayerStats(weight.shape[1])  # all 0: what a grid sees makes no difference to its size, nor do codes
+        inputs.tokens = TOKENS_PER_INPUT * weight.shape[1]
         with naming(name):
-            grid = LayerSpec(width, **spec).make_grid(weight, None)
-        codes = torch.zeros(weight.shape, dtype=torch.uint8)  # which ones makes no difference to their size
+            grid = LayerSpec(width, **spec).make_grid(weight, inputs)
+        codes = torch.zeros(weight.shape, dtype=torch.uint8)
         tensors = packed_layer(layer, codes, grid).buffers()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return {part: {width: sum(size(name, layer, width) for name, layer in layers.items()) for width in bits}

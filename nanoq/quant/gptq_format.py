@@ -30,11 +30,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanoq import __version__
-from nanoq.files import atomic_path
+from nanoq.files import save_tensors, write_text
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
@@ -82,11 +82,9 @@ def export_gptq(folder: Path | str, model: nn.Module, config: dict | None = None
     tensors = plain_tensors(model, layers)
     for name, layer in layers.items():
         tensors |= {f"{name}.{field}": tensor for field, tensor in _fields(layer, block["checkpoint_format"]).items()}
-    with atomic_path(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})  # transformers refuses a file without this entry
+    save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})  # transformers refuses a file without this entry
     for name, text in texts.items():
-        with atomic_path(folder / name) as path:
-            path.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return folder
 
 

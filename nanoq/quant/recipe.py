@@ -1,10 +1,13 @@
 """Recipes: what to do to a whole model, as data."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from types import NoneType
+from typing import get_args
 
 from torch import Tensor
 
@@ -56,16 +59,13 @@ class LayerSpec:
             ("grid", GRIDS, self.grid, self.grid_options),
             ("method", METHODS | BLOCK_METHODS, self.method, self.method_options),
         ):
-            if name not in table:
-                raise ValueError(f"no {kind} '{name}': there are {', '.join(table)}")
-            known = {p.name: p for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY}
-            for option in options:
-                if option not in known:
-                    raise ValueError(f"{kind} '{name}' has no option '{option}'; it has {', '.join(known) or 'none'}")
-            for option, parameter in known.items():
-                if parameter.default is parameter.empty and option not in options:
-                    raise ValueError(f"{kind} '{name}' needs the option '{option}'")
-
+            if not isinstance(name, str) or name not in table:
+                raise ValueError(f"no {kind} {_shown(name)}: there are {', '.join(table)}")
+            if not isinstance(options, dict):
+                raise ValueError(f"{kind}_options must be options and their values, not {_shown(options)}")
+            _check_options(f"{kind} '{name}'", table[name], options)
+        if not isinstance(self.refit, bool):
+            raise ValueError(f"refit must be true or false, not {_shown(self.refit)}")
         if self.grid == "affine-dynamic" and self.method == "gptq":
             walks = [options.get("damping", 0.01) for options in (self.grid_options, self.method_options)]
             if self.method_options.get("act_order") or walks[0] != walks[1]:
@@ -98,6 +98,40 @@ class LayerSpec:
         if self.bits == 16:
             return "float16"
         return f"{self.method} {self.bits} bit" if self.grid == "affine" else f"{self.method} {self.grid}"
+
+
+# What an option may be, by its annotation; a whole number is a number, too, but true and false are none.
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a name", NoneType: "null"}
+
+
+def _check_options(owner: str, function: Callable, options: dict) -> None:
+    """Look whether a grid or a method takes these options, and values of their types; annotations say which."""
+    known = {parameter.name: parameter for parameter in inspect.signature(function).parameters.values()
+             if parameter.kind is parameter.KEYWORD_ONLY}
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"{owner} has no option '{option}'; it has {', '.join(known) or 'none'}")
+        annotation = known[option].annotation
+        kinds = get_args(annotation) or (annotation,)
+        if set(kinds) <= set(_KINDS) and not any(map(partial(_is_a, value), kinds)):
+            raise ValueError(f"{owner} takes {' or '.join(_KINDS[kind] for kind in kinds)} for '{option}', not "
+                             f"{_shown(value)}")
+    for option, parameter in known.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ValueError(f"{owner} needs the option '{option}'")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if kind is float:
+        largest = sys.float_info.max
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _shown(value: object) -> str:
+    """What a recipe says in the place of something else, at most a line of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _needs_stats(function: Callable) -> bool:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nanoq.compress import load_compressed, save_compressed
-from nanoq.files import atomic_path, write_csv
+from nanoq.files import atomic_path, write_csv, write_text
 from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
@@ -60,6 +60,10 @@ class Leaderboard:
             name, as `corpus_of` loads it.
         windows: number of held-out windows, evenly spread over the test split; None for all of them.
         device: where the models run.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint` and `corpus_of`, and if a split is shorter than a window, or
+            more than half of its characters are unknown to the checkpoint.
     """
 
     def __init__(self, checkpoint: str | Path, corpus: Corpus | str | Path | None = None, windows: int | None = 128,
@@ -68,10 +72,10 @@ class Leaderboard:
         self.reference.model.to(device)
         self.corpus = corpus if isinstance(corpus, Corpus) else corpus_of(self.reference.card, corpus)
         self.windows, self.device = windows, device
-        encode = self.reference.tokenizer.encode
-        self.held_out = encode(self.corpus.test)
+        self.held_out, training = (self.reference.tokenizer.encode_known(text, self.corpus.name)
+                                   for text in (self.corpus.test, self.corpus.train))
         context = self.reference.model.config.context
-        self.calibration = sample_windows(encode(self.corpus.train), context, CALIBRATION_WINDOWS).to(device)
+        self.calibration = sample_windows(training, context, CALIBRATION_WINDOWS).to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
@@ -123,15 +127,16 @@ class Leaderboard:
         generated = " (generated text)" if self.corpus.floor is not None else ""
         context = self.reference.model.config.context
         count = f"{len(self.losses[0]):,} held-out windows of {context}"
-        return f"{self.corpus.name}{generated}: the same {count} for every row"
+        unknown = int((self.held_out == 0).sum())
+        note = f"; {unknown:,} of {len(self.held_out):,} characters are unknown to the checkpoint" if unknown else ""
+        return f"{self.corpus.name}{generated}: the same {count} for every row{note}"
 
     def save(self, folder: Path | str) -> None:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
         folder = Path(folder)
         rows = [asdict(row) for row in self.rows]
         write_csv(folder / "leaderboard.csv", rows)
-        with atomic_path(folder / "leaderboard.json") as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / "leaderboard.json", json.dumps(rows, indent=1) + "\n")
         with atomic_path(folder / "leaderboard.png") as path:
             figure = self.plot()
             figure.savefig(path, format="png", dpi=150)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from nanoq.files import atomic_path, cache_dir
+from nanoq.files import cache_dir, save_tensors
 from nanoq.lm.corpus import hub_rows, local_file
 
 # The repository on the hub, and its columns of pictures and of labels.
@@ -100,5 +100,4 @@ def _fetch(name: str, path: Path) -> None:
         pixels = torch.from_numpy(np.stack([pixels for pixels, _ in rows]))
         tensors[split] = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         tensors[f"{split}_labels"] = torch.tensor([label for _, label in rows])
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+    save_tensors(path, tensors)

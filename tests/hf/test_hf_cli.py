@@ -72,6 +72,20 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
         assert expected in shown and f"file                {size(folder):,} bytes" in shown
 
 
+def test_a_model_is_replaced_on_demand_only_and_never_by_what_is_made_of_it(foreign, tmp_path):
+    command = ["quantize", foreign, "--method", "nearest"]
+    assert "which would be lost" in run(*command, "--out", foreign, "--force").stderr
+    mine = shutil.copytree(foreign, tmp_path / "mine")
+    assert "or replace it with --force" in " ".join(run(*command, "--out", mine).stderr.split())
+    for more in (["--force"], ["--bits", 3]):  # what was made by quantize may be made again
+        ok(*command, "--out", mine, *more)
+
+
+def test_a_corpus_without_a_name_is_one_line(foreign):
+    result = run("evaluate", foreign, "--corpus", "", "--context", 16)
+    assert result.exit_code == 2 and re.match(r"nanoq: no (corpus|reviews) ''", result.stderr)
+
+
 def test_average_bits_make_a_mixed_recipe_of_a_causal_model(foreign, tmp_path):
     result = run("quantize", foreign, "--average-bits", 3.5, "--context", 16, "--out", tmp_path / "mixed")
     if "bert" in foreign.name:

@@ -182,3 +182,12 @@ def test_a_text_beyond_the_context_is_an_error(family, context):
 def test_another_architecture_is_an_error_that_names_those_there_are():
     with pytest.raises(ValueError, match=r"Linear is not supported: there are OPTForCausalLM, .*XLMRobertaModel"):
         HFModel(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("bad", [97, -1])
+def test_a_token_beyond_the_vocabulary_is_named_with_the_likely_cause(bad):
+    model = HFModel(make("opt"))
+    tokens = torch.tensor([[1, 2, bad]])
+    for call in (model, model.embed, lambda rows: model.hidden(rows, torch.ones_like(rows))):
+        with pytest.raises(ValueError, match=f"the token id {bad} is not in the model's vocabulary of 97: the tokeniser"):
+            call(tokens)

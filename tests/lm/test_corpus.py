@@ -1,3 +1,4 @@
+import json
 import sys
 from types import SimpleNamespace
 
@@ -75,6 +76,18 @@ def test_a_file_that_is_not_utf8_is_an_error_that_names_it(tmp_path):
     path.write_bytes("Bäume".encode("latin-1"))
     with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8 text"):
         load_corpus(path)
+
+
+def test_a_byte_order_mark_is_no_letter_of_the_text(local):
+    text = "".join(f"Zeile {i}: schön\n" for i in range(99))
+    (local / "mine.txt").write_text(text, encoding="utf-8")
+    without = load_corpus(local / "mine.txt")
+    for name in ("mine.txt", "wikitext2_valid.tokens", "tinystories_train.txt", "tinystories_valid.txt"):
+        (local / name).write_text(text, encoding="utf-8-sig")
+    assert load_corpus(local / "mine.txt") == without
+    for name in ("wikitext-2", "tinystories"):
+        corpus = load_corpus(name)
+        assert "\ufeff" not in corpus.train + corpus.valid + corpus.test and corpus.train.startswith("Zeile 0")
 
 
 @pytest.mark.parametrize("name", ["tale", "missing.txt", ""])
@@ -174,6 +187,50 @@ def test_tales_are_made_once_and_then_read_from_the_cache(generator):
 
 def test_tales_carry_the_floor_of_their_test_split(generator):
     assert load_corpus("tales").floor == 12 / len("a test")
+
+
+DAMAGES = {
+    "empty": lambda text: "", "half": lambda text: text[: len(text) // 2], "an object": lambda text: '{"a": 1}',
+    "a list": lambda text: "[]", "null": lambda text: "null", "deep": lambda text: "[" * 100_000,
+    "another text": lambda text: text.replace("a test", "a jest"),
+    "another floor": lambda text: text.replace("2.0", "1.0"), "not unicode": lambda text: text + "\udcff",
+    "without a checksum": lambda text: json.dumps(json.loads(text)["corpus"]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(generator, tmp_path, damage):
+    first = load_corpus("tales")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_text(encoding="utf-8")
+    path.write_bytes(DAMAGES[damage](whole).encode("utf-8", "surrogateescape"))
+    assert path.read_bytes() != whole.encode()
+    assert load_corpus("tales") == first and len(generator) == 2
+    assert path.read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize("place", ["a file", "a folder of that name", "no home", "no room"])
+def test_a_cache_out_of_reach_is_a_warning_and_the_text_is_there(generator, tmp_path, monkeypatch, place):
+    if place == "a file":
+        (tmp_path / "taken").write_text("")
+        monkeypatch.setenv("NANOQ_CACHE", str(tmp_path / "taken"))
+    elif place == "a folder of that name":
+        load_corpus("tales")
+        (path,) = tmp_path.iterdir()
+        path.unlink()
+        path.mkdir()
+    elif place == "no home":
+        def homeless():
+            raise RuntimeError("Could not determine home directory.")
+        monkeypatch.delenv("NANOQ_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr("pathlib.Path.home", homeless)
+    else:
+        def full(*_):
+            raise OSError(28, "No space left on device")
+        monkeypatch.setattr(module, "write_text", full)
+    with pytest.warns(UserWarning, match="cannot be kept for the next time .*: let NANOQ_CACHE name a folder"):
+        assert load_corpus("tales").test == "a test"
 
 
 def test_the_cache_of_another_generator_is_not_read(generator, tmp_path, monkeypatch):

@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoq.lm import GPT, GPTConfig
+from nanoq.compress import compress_model, pruning
+from nanoq.lm import GPT, GPTConfig, TrainConfig, stream, train, window_losses
 from nanoq.lm.model import KVCache
+from nanoq.quant import Recipe, quantize_model
 
 TINY = GPTConfig(vocab_size=11, context=16, layers=2, heads=2, width=16)
 TOKENS = torch.randint(11, (3, 16), generator=torch.Generator().manual_seed(1))
@@ -153,3 +155,27 @@ def test_dropout_acts_while_training_and_not_in_evaluation():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         assert not torch.equal(model.train()(TOKENS), model(TOKENS))
+
+
+WAYS = {  # in which tokens (N,) come into a model
+    "logits": lambda model, tokens: model(tokens[None]),
+    "losses": lambda model, tokens: window_losses(model, tokens, 8),
+    "quantised": lambda model, tokens: quantize_model(model, Recipe.uniform(4, "gptq"), tokens[None]),
+    "pruned": lambda model, tokens: compress_model(model, pruning(), tokens[None]),
+    "continued": lambda model, tokens: next(stream(model, tokens)),
+    "trained on": lambda model, tokens: train(model, tokens.repeat(9), tokens, TrainConfig(characters=16, batch=1)),
+    "validated on": lambda model, tokens: train(model, tokens % 11, tokens, TrainConfig(characters=16, batch=1)),
+}
+
+
+@pytest.mark.parametrize("token", [11, 50_000, -1])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_token_beyond_the_vocabulary_is_an_error_that_names_it(way, token):
+    tokens = torch.arange(9) % 11
+    tokens[-1] = token  # the last one is a target only, where losses are measured
+    with pytest.raises(ValueError, match=f"the token id {token} is not in the model's vocabulary of 11: the tokeniser"):
+        WAYS[way](tiny(), tokens)
+
+
+def test_the_last_token_of_a_vocabulary_belongs_to_it():
+    assert tiny()(torch.tensor([[0, 10]])).isfinite().all()

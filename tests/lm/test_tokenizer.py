@@ -24,6 +24,13 @@ def test_every_unknown_character_becomes_id_0_and_is_counted(known, text):
     assert tokenizer.unknown(text) == {c: text.count(c) for c in text if c not in known}
 
 
+def test_a_text_of_which_most_is_unknown_is_an_error_that_names_it():
+    tokenizer = CharTokenizer("ab")
+    assert tokenizer.encode_known("abxx", "mine").tolist() == [1, 2, 0, 0] and not len(tokenizer.encode_known("", "x"))
+    with pytest.raises(ValueError, match="3 of 4 characters of mine are unknown to the model: give a text"):
+        tokenizer.encode_known("axyz", "mine")
+
+
 def test_the_unknown_id_decodes_to_a_word_that_shows_it():
     assert CharTokenizer("ab").decode([1, 0, 2]) == "a<unk>b"
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from nanoq.quant import OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
+from nanoq.quant import METHODS, OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
 
 
 def test_the_first_rule_that_matches_counts():
@@ -44,6 +44,39 @@ def test_what_is_not_a_recipe_is_an_error(data):
 def test_a_spec_that_cannot_be_carried_out_is_an_error_at_once(spec, message):
     with pytest.raises(ValueError, match=message):
         LayerSpec(**spec)
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ({"method": "gptq", "method_options": {"damping": "x"}}, "'gptq' takes a finite number for 'damping', not 'x'"),
+    ({"method": "gptq", "method_options": {"damping": float("inf")}}, "a finite number for 'damping', not inf"),
+    ({"method": "gptq", "method_options": {"damping": True}}, "a finite number for 'damping', not True"),
+    ({"method": "gptq", "method_options": {"damping": 10**400}}, "a finite number for 'damping', not 1000"),
+    ({"method": "gptq", "method_options": {"descent": 1.5}}, "a whole number for 'descent', not 1.5"),
+    ({"method": "gptq", "method_options": {"act_order": 1}}, "true or false for 'act_order', not 1"),
+    ({"method": "adaround", "method_options": {"steps": "x"}}, "a whole number for 'steps', not 'x'"),
+    ({"grid": "ternary", "grid_options": {"operator": ["twn"]}}, r"a name for 'operator', not \['twn'\]"),
+    ({"grid": "power-law", "grid_options": {"exponent": "x"}}, "a finite number or null for 'exponent', not 'x'"),
+    ({"grid_options": {"group_size": True}}, "a whole number or null for 'group_size', not True"),
+    ({"grid_options": {"granularity": {"a": list(range(99))}}}, "a name for 'granularity', not .{60}…$"),
+    ({"grid_options": [1]}, r"grid_options must be options and their values, not \[1\]"),
+    ({"grid": ["affine"]}, r"no grid \['affine'\]: there are affine"), ({"method": None}, "no method None"),
+    ({"refit": "x"}, "refit must be true or false, not 'x'"),
+])
+def test_a_value_of_another_type_is_an_error_at_once(spec, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_json({"default": {"bits": 4} | spec})
+
+
+def test_what_is_of_the_right_type_is_taken():
+    assert LayerSpec(4, method="gptq", method_options={"damping": 1, "descent": 10**9}).needs_calibration
+    assert LayerSpec(4, "power-law", {"exponent": None, "group_size": None}).bits == 4
+
+
+def test_an_option_without_an_annotation_may_be_anything(monkeypatch):
+    def mine(weight, grid, stats=None, *, seed=0, order: "Any" = None):  # noqa: F821
+        return nearest(weight, grid)
+    monkeypatch.setitem(METHODS, "mine", mine)
+    assert LayerSpec(4, method="mine", method_options={"seed": "x", "order": [1]}).bits == 4
 
 
 def test_only_methods_that_read_statistics_need_calibration():

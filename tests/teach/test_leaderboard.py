@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -84,6 +84,19 @@ def test_the_notebook_shows_a_table_that_names_the_text(board):
     assert "letters: the same 93 held-out windows of 16" in html
     assert "letters: the same 93 held-out windows of 16" in repr(board)
     assert len(repr(board).splitlines()) == 4
+
+
+def test_the_caption_counts_characters_that_the_checkpoint_does_not_know(board, folder, corpus):
+    assert "unknown" not in board.caption
+    other = replace(corpus, test=corpus.test.replace("a", "z"))
+    board = Leaderboard(folder, other, windows=2)
+    assert board.caption.endswith(f"; {other.test.count('z'):,} of 1,500 characters are unknown to the checkpoint")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_text_of_which_most_is_unknown_is_an_error(folder, corpus, split):
+    with pytest.raises(ValueError, match=r"800 of 1,500 characters of letters are unknown to the model"):
+        Leaderboard(folder, replace(corpus, **{split: "a" * 700 + "未" * 800}))
 
 
 def test_compare_measures_every_width_and_method(folder, corpus, tmp_path):
