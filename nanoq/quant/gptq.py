@@ -24,9 +24,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from nanoq.compiled import compiled
 from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid, affine_grid
 from nanoq.quant.rounding import nearest
@@ -233,7 +233,7 @@ class _Walk:
         return values.to(self.weight).contiguous().numpy()
 
 
-@njit(cache=True)
+@compiled
 def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, error, codes):
     """Round columns one by one and let every later one make up for what has changed in the error; all (columns, out).
 
