@@ -26,7 +26,8 @@ def compiled(function: Callable | None = None, /, **options) -> Callable:
         return functools.partial(compiled, **options)
     dispatcher = njit(**options)(function)
     if dispatcher is not function:  # NUMBA_DISABLE_JIT=1 gives the function back
-        with suppress(RuntimeError, OSError):  # nothing can be written anywhere: compile in every process
+        # Nothing can be written anywhere, or not below a path that is no text here: compile in every process.
+        with suppress(RuntimeError, OSError, UnicodeError):
             dispatcher._cache = _cache_of(function)
     return dispatcher
 
@@ -50,7 +51,7 @@ class _Cache(FunctionCache):
 def _cache_of(function: Callable) -> _Cache:
     """The cache in the first place that can be written to; RuntimeError if there is none."""
     if config.CACHE_DIR or _has_home():
-        with suppress(RuntimeError):  # "no locator available"
+        with suppress(RuntimeError, UnicodeError):  # "no locator available"
             return _Cache(function)
     before, config.CACHE_DIR = config.CACHE_DIR, os.fspath(private_dir() / "numba")
     try:

@@ -65,6 +65,14 @@ def private_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix="nanoq-"))
 
 
+def place_matplotlib_cache() -> None:
+    """Give matplotlib a folder for its list of fonts where it would find none, and complain in every process."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    place = next(path for path in (Path(base), *Path(base).absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        os.environ.setdefault("MPLCONFIGDIR", os.fspath(private_dir() / "matplotlib"))
+
+
 def check_folder(folder: Path) -> None:
     """Look, before the work, whether files can be written to a folder, which need not be there yet.
 

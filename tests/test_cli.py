@@ -318,8 +318,9 @@ def test_an_unknown_checkpoint_is_one_line(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["compare {model} --corpus", "evaluate {model} --corpus", "train", "corpus"])
-def test_an_unknown_corpus_is_one_line(command, model):
-    assert_one_line(run(*command.format(model=model).split(), "nosuch"), "no corpus 'nosuch'")
+def test_an_unknown_corpus_is_one_line(command, model, tmp_path):
+    out = ["--out", tmp_path / "out"] if command == "train" else []
+    assert_one_line(run(*command.format(model=model).split(), "nosuch", *out), "no corpus 'nosuch'")
 
 
 @pytest.mark.parametrize(("command", "message"), [

@@ -274,3 +274,14 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
 def test_a_table_is_written_as_csv_with_a_header(tmp_path):
     files.write_csv(tmp_path / "deep" / "a.csv", [{"name": "naïve, row", "bits": 4}, {"name": "x", "bits": 0.5}])
     assert (tmp_path / "deep" / "a.csv").read_bytes() == 'name,bits\n"naïve, row",4\nx,0.5\n'.encode()
+
+
+@pytest.mark.parametrize("home", ["{tmp}/file/home", "{tmp}"])
+def test_matplotlib_gets_a_folder_where_there_is_no_home(tmp_path, home):
+    (tmp_path / "file").touch()  # root could write anywhere else
+    environment = {key: value for key, value in os.environ.items() if key not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
+    environment["HOME"] = home.format(tmp=tmp_path)
+    code = "import os, nanoq.teach; print(os.environ.get('MPLCONFIGDIR', 'its own'))"
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert child.stderr == ""
+    assert child.stdout.strip() == "its own" if home == "{tmp}" else child.stdout.strip().endswith("matplotlib")
