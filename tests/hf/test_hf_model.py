@@ -133,11 +133,12 @@ def test_a_copy_works_without_its_original(family, tokens):
     assert torch.equal(through(copy, tokens), expected)
 
 
-def test_a_model_of_another_type_computes_in_it(tokens):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_type_computes_in_it(dtype, tokens):
     model = HFModel(make("llama"))
-    through(model, tokens)
-    assert torch.equal(through(model.double(), tokens), model(tokens))
-    assert model(tokens).dtype == torch.float64
+    through(model, tokens)  # which keeps rotary angles in float32
+    assert torch.equal(through(model.to(dtype), tokens), model(tokens))
+    assert model(tokens).dtype == dtype
 
 
 @pytest.mark.parametrize("family", ["bert encoder", "roberta", "opt", "gpt2", "llama"])

@@ -112,6 +112,18 @@ def test_a_codebook_grid_works_like_any_other():
     assert error(weight, grid, codes, stats) < 0.5 * error(weight, grid, nearest(weight, grid), stats)
 
 
+@pytest.mark.parametrize("codebook", [[-1.0, -0.5, 0.0, 0.5, 1.0], [-1.0, 0.0, 1.0, 2.0, 4.0]], ids=str)
+def test_halves_on_a_codebook_go_to_the_value_an_even_number_of_places_from_0(codebook):
+    codebook = torch.tensor(codebook, dtype=torch.float64)
+    weight = ((codebook[1:] + codebook[:-1]) / 2)[None]
+    stats = LayerStats(4, torch.float64)
+    stats.gram, stats.tokens = torch.eye(4, dtype=torch.float64), 1000  # nothing to make up for
+    grid = Grid(3, 5, torch.ones(1, 1, dtype=torch.float64), 4, codebook=codebook)
+    codes = gptq(weight, grid, stats)
+    assert torch.equal(codes, nearest(weight, grid))
+    assert ((codes - int((codebook < 0).sum())) % 2 == 0).all()
+
+
 def test_weights_of_inputs_that_were_always_zero_are_rounded_to_nearest():
     weight, grid, _ = problem()
     x = correlated_inputs(80)

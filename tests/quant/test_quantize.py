@@ -194,6 +194,17 @@ def test_a_broken_layer_is_named(checkpoint):
         quantize_model(checkpoint.model, Recipe.uniform(4))
 
 
+def test_a_broken_layer_is_found_before_anything_is_changed(checkpoint, tokens):
+    model = checkpoint.model
+    with torch.no_grad():
+        model.blocks[1].mlp.down.weight[0, 0] = torch.nan
+    original = deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="NaN"):
+        quantize_model(model, RECIPES["gptq 3"], tokens)
+    assert model.state_dict().keys() == original.keys()
+    assert all(torch.equal(t.nan_to_num(), original[name].nan_to_num()) for name, t in model.state_dict().items())
+
+
 def test_warnings_of_a_method_are_reported_for_the_layer(checkpoint, tokens):
     recipe = Recipe.uniform(4, "gptq", method_options={"damping": 0.0})
     with pytest.warns(UserWarning, match=r"blocks\.\d\.\S+: the Hessian is singular"):
@@ -290,6 +301,16 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, 
     del card["model_sha256"]  # as in a card that was written by hand
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="do not fit its card"):
+        load_quantized(tmp_path)
+
+
+def test_a_layout_that_is_not_what_was_written_is_an_error_even_if_the_weights_fit_it(checkpoint, tmp_path):
+    quantize_model(checkpoint.model, RECIPES["tensor"])
+    save_quantized(tmp_path, checkpoint, RECIPES["tensor"])
+    card = json.loads((tmp_path / "card.json").read_text())
+    card["layers"]["blocks.0.mlp.up"]["levels"] -= 1  # loads, unless the card's own digest is looked at
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="is damaged"):
         load_quantized(tmp_path)
 
 
