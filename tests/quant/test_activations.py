@@ -347,11 +347,11 @@ def test_an_empty_cache_holds_nothing():
 
 @torch.inference_mode()
 def test_the_model_is_exact_until_a_group_is_full(model, tokens):
-    exact = model(tokens)
+    exact = model.double()(tokens)  # in float32 the order in which an instruction set adds up shows in the fourth digit
     waiting = StepwiseModel(model, partial(QuantizedKVCache, bits=2, group=32, residual=0), step=1)
-    assert torch.allclose(waiting(tokens), exact, atol=1e-4)
+    assert torch.allclose(waiting(tokens), exact)
     rounded = StepwiseModel(model, partial(QuantizedKVCache, bits=2, group=8, residual=8), step=1)(tokens)
-    assert torch.allclose(rounded[:, :16], exact[:, :16], atol=1e-4)
+    assert torch.allclose(rounded[:, :16], exact[:, :16])
     assert not torch.allclose(rounded[:, 16:], exact[:, 16:], atol=1e-1)
 
 
