@@ -108,6 +108,7 @@ def test_the_interval_widens_with_the_confidence():
 def test_the_bootstrap_is_deterministic_for_a_seed():
     a, b = normal(50, 1), normal(50, 2)
     assert paired_difference(a, b, resamples=700) == paired_difference(a, b, resamples=700)
+    assert paired_difference(a, b, resamples=700) != paired_difference(a, b, resamples=500)  # which are the first 500
     assert paired_difference(a, b, resamples=700) != paired_difference(a, b, resamples=700, seed=1)
 
 

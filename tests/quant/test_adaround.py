@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import math
 from copy import deepcopy
@@ -207,6 +208,22 @@ def test_every_code_is_one_of_the_two_neighbours(make):
 
 
 @pytest.mark.parametrize("power", [-20, -3, 10])
+def test_its_penalty_is_weighed_against_an_error_that_is_1_for_rounding_to_nearest(monkeypatch):
+    weight, grid, stats = problem(out=6, width=12, rho=0.9)
+    near, losses = nearest(weight, grid), []
+
+    def spy(rounding, error, *_):
+        losses.append(error)
+        return {name: soft.hard() for name, soft in rounding.items()}
+
+    monkeypatch.setattr(importlib.import_module("nanoq.quant.adaround"), "_learn", spy)
+    adaround(weight, grid, stats)
+    values = (grid.decode(near) + 0.01 * normal(6, 12)).requires_grad_()
+    change = values - weight
+    true = (change @ stats.gram * change).sum() / errors(weight, grid, near, stats).sum()
+    torch.testing.assert_close(*(torch.autograd.grad(loss, values)[0] for loss in (losses[0]({"": values}), true)))
+
+
 def test_the_scale_of_the_inputs_does_not_matter(power):
     weight, grid, _ = problem(out=6, width=12)
     x = correlated(12, rho=0.9)

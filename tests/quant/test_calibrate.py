@@ -67,6 +67,16 @@ def test_an_input_that_is_changed_in_place_is_another_input():
 def test_half_precision_inputs_are_added_up_in_float32():
     assert LayerStats.of(inputs(10, 4).half()).gram.dtype == torch.float32
 
+def test_layers_that_read_different_numbers_of_inputs_share_nothing():
+    layers = {"once": nn.Linear(4, 6), "twice": nn.Linear(4, 6)}
+    x = torch.ones(8, 4)  # whose mean product is the same, however often it is read
+    with observe(layers) as stats, torch.no_grad():
+        for name in ("once", "twice", "twice"):
+            layers[name](x)
+    assert torch.equal(stats["once"].gram, stats["twice"].gram)
+    assert (stats["once"].tokens, stats["twice"].tokens) == (8, 16)
+
+
 
 def test_observing_sees_what_each_layer_sees_and_then_stops():
     first, second = nn.Linear(4, 6), nn.Linear(6, 3)
@@ -100,6 +110,11 @@ def test_sampled_windows_are_pieces_of_the_text_and_depend_on_the_seed():
 def test_a_text_shorter_than_a_window_is_an_error():
     with pytest.raises(ValueError, match="15 tokens are too few"):
         sample_windows(torch.arange(15), 16)
+def test_every_piece_of_a_text_can_be_sampled():
+    assert sample_windows(torch.arange(6), 4, count=100)[:, 0].unique().tolist() == [0, 1, 2]
+    assert sample_windows(torch.arange(4), 4, count=2).tolist() == 2 * [[0, 1, 2, 3]]
+
+
 
 
 # ---- convolutions, seen as products with a matrix ----

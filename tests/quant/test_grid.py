@@ -387,6 +387,22 @@ def test_the_scales_beside_one_that_is_kept_are_the_best_for_it():
     assert fitted.scale[0].tolist() == pytest.approx([0.5, 0.7], rel=1e-3)
 
 
+@pytest.mark.parametrize("value", [1e-6, 1e6, -1.0])
+def test_a_scale_that_would_be_negative_or_beyond_float16_stays_as_it_was(value):
+    weight = torch.tensor([[value, value, 1.0, 2.0]], dtype=torch.float64)
+    grid = Grid(3, 7, torch.full((1, 2), 0.5, dtype=torch.float64), 2)
+    fitted = refit_scale(weight, torch.tensor([[4, 4, 5, 6]]), grid)  # the first two would need it as their scale
+    assert fitted.scale[0].tolist() == pytest.approx([0.5, 8 / 13], rel=1e-3)
+
+
+def test_scales_that_the_inputs_do_not_tell_apart_stay_as_near_as_they_can_to_what_they_were():
+    x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    grid = Grid(3, 7, torch.tensor([[1.0, 3.0]], dtype=torch.float64), 1)
+    weight = torch.tensor([[2.0, 4.0]], dtype=torch.float64)
+    fitted = refit_scale(weight, torch.tensor([[4, 4]]), grid, LayerStats.of(x.expand(50, 2)))
+    assert fitted.scale[0].tolist() == pytest.approx([2, 4], rel=1e-3)  # all with a sum of 6 are equally good
+
+
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "nf4-dq"])
 def test_scales_in_eight_bits_cannot_be_refitted(name):
     weight = random_weight(width=128)
