@@ -1,4 +1,5 @@
 import json
+import math
 from copy import deepcopy
 from dataclasses import asdict
 
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from nanoq.lm import paired_difference
 from nanoq.lm.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
@@ -346,18 +348,22 @@ def pictures():
     return normal(10, 1, 12, 12, seed=4)
 
 
-@pytest.fixture
-def resnet(pictures):
+def small_resnet(pictures, seed=1):
     """A small picture model whose batch norms have seen something."""
-    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=1).train()
+    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=seed).train()
     with torch.no_grad():
         for _ in range(5):
             model(pictures)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(2))
-                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(3))
+                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(seed + 1))
+                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(seed + 2))
     return model.eval()
+
+
+@pytest.fixture
+def resnet(pictures):
+    return small_resnet(pictures)
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
@@ -431,12 +437,16 @@ def test_what_is_left_of_a_picture_model_is_rounded_to_float16_but_for_running_m
         assert torch.equal(resnet.get_buffer(name), buffer)  # calibration did not move them
 
 
-def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block(resnet):
-    pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15), 4, 1)
-    near = quantize_model(deepcopy(resnet), Recipe.uniform(3), pictures)
-    best = quantize_model(deepcopy(resnet), Recipe.uniform(3, "gptq"), pictures)
-    assert [report.layer for report in near] == [report.layer for report in best]
-    assert all(g.output_error < n.output_error for g, n in zip(best[:2], near[:2], strict=True))  # of the first block
+def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block():
+    errors = {"nearest": [], "gptq": []}  # in the two layers of the first block, of each model
+    for seed in range(12):
+        pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15, seed=seed), 4, 1)
+        for method, found in errors.items():
+            reports = quantize_model(small_resnet(pictures, seed), Recipe.uniform(3, method), pictures)
+            assert [report.layer for report in reports[:2]] == ["blocks.0.first.0", "blocks.0.second.0"]
+            found.append([report.output_error for report in reports[:2]])
+    for best, near in zip(torch.tensor(errors["gptq"]).T, torch.tensor(errors["nearest"]).T, strict=True):
+        assert paired_difference(best, near).high < 0
 
 
 def test_a_picture_layer_is_calibrated_on_the_patches_behind_the_quantised_blocks(resnet, pictures):
@@ -467,18 +477,17 @@ def logit_error(model, original, tokens):
     return float((logits - wanted).square().mean() / wanted.var())
 
 
+# With `true_sequential`: without it every layer of a block makes up for the blocks before it once more, and models come
+# no nearer in the mean (over 20 such models 1.03 times the error for nearest, and 1.13 for GPTQ).
 @pytest.mark.parametrize("method", ["nearest", "gptq"])
-@pytest.mark.parametrize("true_sequential", [False, True])
-def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(
-        checkpoint, windows, method, true_sequential):
+def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(checkpoint, windows, method):
     original, new = checkpoint.model, torch.randint(9, (40, 16), generator=torch.Generator().manual_seed(2))
     error = {}
     for asymmetric in (False, True):
         model = deepcopy(original)
-        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric,
-                       true_sequential=true_sequential)
+        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric, true_sequential=True)
         error[asymmetric] = logit_error(model, original, new)
-    assert error[True] < 0.99 * error[False]
+    assert error[True] < 0.7 * error[False]
 
 
 def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
@@ -511,14 +520,16 @@ def test_the_first_layer_sees_the_same_in_both_models_and_is_not_changed_by_asym
     assert not torch.equal(one.blocks[1].mlp.up.unpacked(), other.blocks[1].mlp.up.unpacked())
 
 
-def test_asymmetric_calibration_works_on_pictures(resnet):
-    pictures, new = normal(60, 1, 12, 12), normal(40, 1, 12, 12, seed=1)
-    error = {}
-    for asymmetric in (False, True):
-        model = deepcopy(resnet)
-        quantize_model(model, Recipe.uniform(2, "gptq"), pictures, asymmetric=asymmetric, true_sequential=True)
-        error[asymmetric] = logit_error(model, resnet, new)
-    assert error[True] < error[False]
+def test_asymmetric_calibration_brings_picture_models_nearer_in_the_mean():
+    logs = {False: [], True: []}  # of the error of each model
+    for seed in range(20):
+        pictures, new = nn.functional.avg_pool2d(normal(100, 1, 14, 14, seed=seed), 3, 1).split((60, 40))
+        original = small_resnet(pictures[:10], seed)
+        for asymmetric, found in logs.items():
+            model = deepcopy(original)
+            quantize_model(model, Recipe.uniform(3), pictures, asymmetric=asymmetric, true_sequential=True)
+            found.append(math.log(logit_error(model, original, new)))
+    assert paired_difference(torch.tensor(logs[True]), torch.tensor(logs[False])).high < 0
 
 
 def test_asymmetry_needs_calibration(checkpoint):
