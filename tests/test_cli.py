@@ -20,7 +20,17 @@ from typer.testing import CliRunner
 from nanoq import __version__
 from nanoq.cli import app
 from nanoq.compress import SparseQuantLinear, load_compressed
-from nanoq.lm import generate, load_checkpoint, load_corpus, perplexity, window_losses
+from nanoq.lm import (
+    GPT,
+    CharTokenizer,
+    GPTConfig,
+    generate,
+    load_checkpoint,
+    load_corpus,
+    perplexity,
+    save_checkpoint,
+    window_losses,
+)
 from nanoq.quant import load_quantized
 from nanoq.store import CARD, WEIGHTS, write_folder
 
@@ -129,6 +139,19 @@ def test_evaluate_prints_perplexity_and_the_size_of_the_file(request, text, fold
 
 def test_evaluate_takes_as_many_windows_as_asked_for(model):
     assert "on 5 windows" in ok("evaluate", model, "--windows", 5)
+
+
+def test_a_window_has_2048_tokens_at_most_unless_more_are_asked_for(text, tmp_path):
+    long = tmp_path / "long.txt"
+    long.write_text(20 * text.read_text(encoding="utf-8"), encoding="utf-8")
+    tokenizer = CharTokenizer("\n abcdefghijklmnopqrstuvwxyz.")
+    model = GPT(GPTConfig(tokenizer.vocab_size, context=4096, layers=1, heads=1, width=4))
+    save_checkpoint(tmp_path / "model", model, tokenizer)
+    length = len(load_corpus(long).test)
+    for options, context in (([], 2048), (["--context", 4096], 4096)):
+        shown = ok("evaluate", tmp_path / "model", "--corpus", long, "--full", *options)
+        assert f"on {(length - 1) // context} windows of long" in shown
+    assert length > 2 * 4096
 
 
 def test_evaluate_counts_and_names_unknown_characters(model, tmp_path):

@@ -39,6 +39,12 @@ def test_the_first_weight_to_go_is_the_one_that_costs_least():
         assert int((new == 0).nonzero()) == costs.index(min(costs))
 
 
+@pytest.mark.parametrize(("share", "zeros"), [(0.0, 0), (0.3, 5), (0.35, 6), (1.0, 16)])
+def test_a_share_of_the_weights_is_rounded_to_the_nearest_number_of_them(share, zeros):
+    weight, stats = problem()
+    assert ((obs_prune(weight, stats, share) == 0).sum(1) == zeros).all()
+
+
 def test_pruning_by_obs_beats_pruning_the_smallest():
     weight, stats = problem(out=20)
     smallest = weight.where(weight.abs() > weight.abs().median(1, keepdim=True).values, 0)
