@@ -327,10 +327,11 @@ def prune(
 
 
 def _load_ours(name: str) -> Checkpoint:
+    if hf.is_hugging_face(name):
+        raise ValueError(f"'{name}' is not there, or it is a model of transformers: this command takes a GPT of nanoq")
     loaded = load_compressed(name)
     if not isinstance(loaded.model, GPT):
-        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}, which this command cannot take: it takes a GPT "
-                         "of nanoq")
+        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}: this command takes a GPT of nanoq")
     return loaded
 
 
