@@ -187,6 +187,7 @@ def compare(
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
+        _refuse_hugging_face(checkpoint)
         if out:
             check_folder(out)
             if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
@@ -326,9 +327,13 @@ def prune(
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
-def _load_ours(name: str) -> Checkpoint:
+def _refuse_hugging_face(name: str) -> None:
     if hf.is_hugging_face(name):
-        raise ValueError(f"'{name}' is not there, or it is a model of transformers: this command takes a GPT of nanoq")
+        raise ValueError(f"'{name}' is not there, or is a model of transformers: this command takes a GPT of nanoq")
+
+
+def _load_ours(name: str) -> Checkpoint:
+    _refuse_hugging_face(name)
     loaded = load_compressed(name)
     if not isinstance(loaded.model, GPT):
         raise ValueError(f"'{name}' is a {type(loaded.model).__name__}: this command takes a GPT of nanoq")
