@@ -473,3 +473,11 @@ def lab(
     # Not the notebook as an argument: the address that --no-browser prints would lead past it.
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
     jupyter_lab([*place, *["--no-browser"] * no_browser])
+
+
+@app.command(epilog="Example: nanoq doctor")
+def doctor() -> None:
+    """What would fail on this machine, a line each, and what to do about it; exit code 1 if something does."""
+    from nanoq.doctor import doctor as examine  # it starts processes, and no other command needs it
+
+    raise typer.Exit(0 if examine() else 1)
