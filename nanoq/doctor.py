@@ -194,15 +194,23 @@ def check_cache() -> Finding:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
     except OSError as error:
-        return Finding(FAIL, f"nothing can be written to {folder} ({error.strerror})", remedy)
+        return Finding(FAIL, f"nothing can be written to {_shown(folder)} ({error.strerror})", remedy)
     free = shutil.disk_usage(folder).free / 1e9
-    text = f"{free:.1f} GB free for {folder}"
-    if folder.is_relative_to(tempfile.gettempdir()) and str(folder) != named:
-        wanted = f"NANOQ_CACHE={named}" if named else "the home folder"
+    text = f"{free:.1f} GB free for {_shown(folder)}"
+    if folder.parent == Path(tempfile.gettempdir()) and str(folder) != named:  # that of `private_dir`
+        wanted = f"NANOQ_CACHE={_shown(Path(named))}" if named else "the home folder"
         return Finding(WARN, f"{text}, which will not be kept for ever: {wanted} cannot be written to", remedy)
     if free < LEAST_DISK:
         return Finding(WARN, text, f"delete something there, or {remedy}")
     return Finding(OK, text)
+
+
+def _shown(folder: Path) -> str:
+    """A folder without the name of its owner, as it may be handed in or published with a notebook."""
+    try:
+        return os.path.join("~", folder.relative_to(Path.home()))
+    except (RuntimeError, ValueError):  # there is no home, or it lies elsewhere
+        return str(folder)
 
 
 def check_products() -> Finding:
@@ -262,7 +270,7 @@ print("sound")
 
 
 def check_convolutions() -> Finding:
-    """Whether a convolution's gradient leaves the memory whole: in the layout that nanoq uses it has to.
+    """Whether a convolution's gradient leaves the memory whole: in the layout that nanoq uses, it has to.
 
     torch 2.13's oneDNN corrupts the heap on AVX2 machines without AVX-512, with pictures in channels_last, stride 2 and
     fewer than 8 channels.
@@ -274,7 +282,7 @@ def check_convolutions() -> Finding:
                        "notebooks 06 and 07 will stop: install another version of torch")
     known = "" if not other else ("; this torch has a fault in another layout, channels_last, which nanoq never uses: "
                                   "keep your own pictures contiguous")
-    return Finding(OK, f"their gradients leave the memory whole{known}")
+    return Finding(OK, f"their gradients can be computed without a crash{known}")
 
 
 def _gradient_fault(layout: str) -> str:
@@ -311,7 +319,7 @@ def check_models() -> Finding:
     """Whether each shipped model is there as it was written."""
     folders = sorted(path for path in (data_dir() / "checkpoints").glob("*") if path.is_dir())
     if not folders:
-        return Finding(FAIL, f"there are none in {data_dir()}", AGAIN)
+        return Finding(FAIL, f"there are none in {_shown(data_dir())}", AGAIN)
     damaged = [str(fault) for folder in folders if (fault := _fault_of(folder))]
     if damaged:
         return Finding(FAIL, ", and ".join(damaged), AGAIN)
@@ -339,16 +347,17 @@ def check_data() -> Finding:
     if not named:
         return Finding(INFO, "NANOQ_DATA is not set; the course does without it, and where you ask for real texts or "
                              "pictures they come from the Hugging Face hub")
+    folder = _shown(Path(named))
     if not Path(named).is_dir():
-        return Finding(WARN, f"NANOQ_DATA={named} is no folder", "correct it, or unset it")
+        return Finding(WARN, f"NANOQ_DATA={folder} is no folder", "correct it, or unset it")
     found = {name: [file for file in files if (Path(named) / file).is_file()] for name, files in DATA.items()}
     whole = ", ".join(name for name, files in found.items() if len(files) == len(DATA[name])) or "no data set"
     lacks = [file for name, files in found.items() if files for file in DATA[name] if file not in files]
     if lacks:
-        return Finding(WARN, f"{whole} in {named}, which lacks {', '.join(lacks)}", "copy them there")
+        return Finding(WARN, f"{whole} in {folder}, which lacks {', '.join(lacks)}", "copy them there")
     if not any(found.values()):
-        return Finding(WARN, f"{whole} in {named}", "data/README.md says what the files are called")
-    return Finding(OK, f"{whole} in {named}")
+        return Finding(WARN, f"{whole} in {folder}", "data/README.md says what the files are called")
+    return Finding(OK, f"{whole} in {folder}")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {

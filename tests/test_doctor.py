@@ -184,6 +184,14 @@ def test_a_cache_to_which_nothing_can_be_written(cache, monkeypatch):
     assert found.text == f"nothing can be written to {cache} (No space left on device)"
 
 
+def test_a_home_among_the_temporary_folders_is_a_home(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.delenv("NANOQ_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert doctor.check_cache().text.endswith(f"free for {os.path.join('~', '.cache', 'nanoq')}")
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_cache_that_is_temporary_for_want_of_a_better_one(cache, monkeypatch, named):
     own = cache.parent / "temporary" / "nanoq-0"
@@ -194,6 +202,12 @@ def test_a_cache_that_is_temporary_for_want_of_a_better_one(cache, monkeypatch, 
     found = doctor.check_cache()
     assert found.status == WARN
     assert found.text.endswith(f"{f'NANOQ_CACHE={cache}' if named else 'the home folder'} cannot be written to")
+
+
+def test_a_folder_is_shown_without_its_owner(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert doctor._shown(tmp_path / ".cache" / "nanoq") == os.path.join("~", ".cache", "nanoq")
+    assert doctor._shown(tmp_path.parent) == str(tmp_path.parent)
 
 
 def test_the_products_are_told_in_words(monkeypatch):
@@ -245,7 +259,7 @@ def test_wrong_numbers_are_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(("deadly", "status", "text"), [
-    ((), OK, "their gradients leave the memory whole"),
+    ((), OK, "their gradients can be computed without a crash"),
     (("channels_last",), OK, "which nanoq never uses: keep your own pictures contiguous"),
     (("contiguous_format", "channels_last"), FAIL, "ends the process (the process was ended by SIGSEGV)"),
 ])
