@@ -588,3 +588,11 @@ def lab(
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
     root = hasattr(os, "geteuid") and os.geteuid() == 0  # as in a container, where JupyterLab would not start
     jupyter_lab([*place, *["--no-browser"] * no_browser, *["--allow-root"] * root])
+
+
+@app.command(epilog="Example: nanoq doctor")
+def doctor() -> None:
+    """What would fail on this machine, a line each, and what to do about it; exit code 1 if something does."""
+    from nanoq.doctor import doctor as examine  # it starts processes, and no other command needs it
+
+    raise typer.Exit(0 if examine() else 1)

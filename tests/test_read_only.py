@@ -24,6 +24,7 @@ import torch
 from typer.testing import CliRunner
 import nanoq.quant
 from nanoq.cli import app
+from nanoq.doctor import check_cache
 from nanoq.files import cache_dir
 
 weight, stats = torch.randn(8, 8), nanoq.quant.LayerStats.of(torch.randn(64, 8))
@@ -32,6 +33,7 @@ assert codes.shape == (8, 8)
 for command in (["--help"], ["info"]):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.exception
+assert check_cache().status == "warn", check_cache()
 (cache_dir() / "a").write_text("kept")
 print("sound", nanoq.__file__)
 """
