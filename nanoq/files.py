@@ -12,10 +12,6 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
-
 STALE_SECONDS = 24 * 3600
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -128,19 +124,6 @@ def _remove_stale(path: Path) -> None:
         with suppress(OSError):  # another process was quicker, or it is another user's
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 left.unlink()
-
-
-def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as a safetensors file, atomically.
-
-    Raises:
-        OSError: if they cannot be written; a full disk is an error of its own kind to safetensors.
-    """
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path} ({error}): make room, or write to another folder") from None
 
 
 def write_text(path: Path | str, text: str) -> None:

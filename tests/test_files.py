@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nanoq import files
+from nanoq import files, store
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def test_a_written_file_can_be_read_by_others(tmp_path):
 
 
 WRITERS = {
-    "tensors": lambda path, count: files.save_tensors(path, {"x": torch.zeros(count)}),
+    "tensors": lambda path, count: store.save_tensors(path, {"x": torch.zeros(count)}),
     "text": lambda path, count: files.write_text(path, "ä" * count),
     "table": lambda path, count: files.write_csv(path, [{"a": "ä" * count}]),
 }
@@ -131,7 +131,7 @@ def test_a_full_disk_is_an_os_error_that_names_the_file_and_keeps_the_one_before
 
 
 def test_tensors_are_written_with_what_is_said_of_them(tmp_path):
-    files.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
+    store.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
     assert load_file(tmp_path / "deep" / "x")["x"].tolist() == [0, 1, 2]
     assert b'"said":"something"' in (tmp_path / "deep" / "x").read_bytes()
 

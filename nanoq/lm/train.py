@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nanoq.files import save_tensors, write_csv
+from nanoq.files import write_csv
 from nanoq.lm.evaluate import window_losses
 from nanoq.lm.model import GPT, check_tokens
 from nanoq.lm.optim import Muon
 from nanoq.progress import progress
+from nanoq.store import save_tensors
 
 STATE, HISTORY = "state.safetensors", "history.csv"
 

@@ -34,11 +34,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanoq import __version__
-from nanoq.files import save_tensors, write_text
+from nanoq.files import write_text
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, as_float16, some
+from nanoq.store import WEIGHTS, as_float16, save_tensors, some
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from nanoq import files
+from nanoq import store
 from nanoq.lm import GPT, GPTConfig, TrainConfig, train
 from nanoq.lm import train as package_function
 from nanoq.lm.train import HISTORY, STATE, batch_at, make_optimizers
@@ -182,13 +182,13 @@ def test_dropout_is_part_of_what_is_resumed():
 
 
 KILLED_WHILE_SAVING = """
-saves, save = count(1), files.save_file
+saves, save = count(1), store.save_file
 def killed(tensors, path, **options):
     save(tensors, path, **options)
     if next(saves) == 2:
         Path(path).write_bytes(Path(path).read_bytes()[:1000])
         os.kill(os.getpid(), signal.SIGKILL)
-files.save_file = killed
+store.save_file = killed
 run(out="out")
 """
 KILLED_IN_A_STEP = """
@@ -278,7 +278,7 @@ def test_an_error_while_a_state_is_written_keeps_the_one_before(tmp_path, monkey
             path.write_bytes(path.read_bytes()[:1000])
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(files, "save_file", failing)
+    monkeypatch.setattr(store, "save_file", failing)
     with pytest.raises(OSError, match="no space left"):
         run(out=tmp_path)
     monkeypatch.undo()
