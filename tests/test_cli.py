@@ -349,7 +349,8 @@ def test_an_unknown_corpus_is_one_line(command, model):
     ("train {text} --out {out} --lr nan", "lr must be a finite number of at least 0, not nan"),
     ("train {text} --out {out} --warmup -1", "warmup must be a finite number"),
     ("train {text} --out {out} --width 6000000", r"[\d,]+ parameters needs [\d,]+ GB of memory, and there are"),
-    ("train {file} --out {out} --context 16", "too few to train"),
+    ("train {file} --out {out} --context 16", r"taken is empty, or too short to be cut into texts"),
+    ("train {text} --out {out} --context 50000", "too few to train"),
     ("corpus {text} --write {file}", "taken"),
     ("corpus {binary}", "binary is not UTF-8 text"),
 ])

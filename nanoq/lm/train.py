@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -101,12 +102,17 @@ def batch_at(tokens: Tensor, step: int, batch: int, context: int, seed: int) -> 
     rows = torch.arange(step * batch, (step + 1) * batch)
     starts = torch.empty_like(rows)
     for epoch in (rows // per_epoch).unique().tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        offset = torch.randint(context, (1,), generator=generator)
-        order = torch.randperm(per_epoch, generator=generator)
+        offset, order = _epoch(per_epoch, context, seed, epoch)
         mine = rows // per_epoch == epoch
         starts[mine] = offset + context * order[rows[mine] % per_epoch]
     return tokens[starts[:, None] + torch.arange(context + 1)]
+
+
+@lru_cache(maxsize=2)  # a batch may lie in two; the order of millions of windows takes a second
+def _epoch(count: int, context: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """Where an epoch begins to cut the text, (1,), and the order in which it reads its windows, (count,)."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randint(context, (1,), generator=generator), torch.randperm(count, generator=generator)
 
 
 def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -203,7 +209,7 @@ class _Run:
     def __init__(self, model: GPT, config: TrainConfig, train_tokens: Tensor, out: Path | None):
         self.model, self.config, self.out = model, config, out
         self.device = next(model.parameters()).device
-        self.data = {"tokens": len(train_tokens), "crc32": zlib.crc32(train_tokens.cpu().numpy().tobytes())}
+        self.data = {"tokens": len(train_tokens), "crc32": zlib.crc32(train_tokens.cpu().contiguous().numpy())}
         self.optimizers = make_optimizers(model, config)
         self.step = 0
         self.rng_state = torch.Generator().manual_seed(config.seed).get_state()

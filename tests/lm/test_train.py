@@ -96,6 +96,14 @@ def test_an_epoch_reads_every_window_once(length, context, batch, seed):
         assert starts == list(range(starts[0], starts[0] + per_epoch * context, context))
 
 
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn, draw = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+    for step in range(9):
+        batch_at(torch.arange(1003), step, 4, 10, seed=987_654)  # 99 windows in an epoch
+    assert len(drawn) == 1
+
+
 def test_epochs_and_seeds_differ_in_order():
     first, *others = [batch_at(torch.arange(402), *at)[:, 0] for at in ((0, 19, 20, 0), (1, 19, 20, 0), (0, 19, 20, 1))]
     assert not any(torch.equal(first, other) for other in others)
