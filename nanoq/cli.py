@@ -191,9 +191,9 @@ def compare(
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a checkpoint to 8, 4, 3 and 2 bits, naively and by GPTQ, and print the leaderboard."""
-    from nanoq.teach.leaderboard import compare as run  # matplotlib is slow to import
-
     with _one_line_errors():
+        from nanoq.teach.leaderboard import compare as run  # matplotlib is slow, and fails where MPLBACKEND is wrong
+
         try:
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
@@ -564,9 +564,9 @@ def quiz(
     out: Annotated[Path | None, typer.Option(help="Markdown file; without it, the terminal.")] = None,
 ) -> None:
     """A quiz about some notebooks, in Markdown: numbers from a seed, computed keys, wrong options that are known."""
-    from nanoq.teach import quiz as quizzes  # matplotlib is slow to import
-
     with _one_line_errors():
+        from nanoq.teach import quiz as quizzes  # as in compare
+
         if out:
             check_file(out)
         sheet = quizzes.render(quizzes.quiz([number.zfill(2) for number in notebooks], seed), seed, key)

@@ -545,6 +545,18 @@ def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch
         "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
 
 
+def test_the_package_is_the_program():
+    command = [sys.executable, "-m", "nanoq", "evaluate", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("nanoq: no checkpoint at 'nowhere'")
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_one_line(model):
+    process = program("compare", model, MPLBACKEND="evil")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and re.fullmatch(rb"nanoq: .*'evil' is not a valid value.*\n", errors)
+
+
 def test_the_installed_program_compares(model, text, tmp_path):
     command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
