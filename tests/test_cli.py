@@ -370,7 +370,11 @@ def test_an_unknown_corpus_is_one_line(command, model, tmp_path):
     ("train {text} --out {out} --optimizer sgd", "optimizer must be 'muon' or 'adamw'"),
     ("train {text} --out {out} --characters 10", "10 characters are less than one step"),
     ("train {text} --out {out} --resume", "nothing to resume"),
-    ("train {file} --out {out} --context 16", "too few to train"),
+    ("train {text} --out {out} --lr nan", "lr must be a finite number of at least 0, not nan"),
+    ("train {text} --out {out} --warmup -1", "warmup must be a finite number"),
+    ("train {text} --out {out} --width 6000000", r"[\d,]+ parameters needs [\d,]+ GB of memory, and there are"),
+    ("train {file} --out {out} --context 16", r"taken is empty, or too short to be cut into texts"),
+    ("train {text} --out {out} --context 50000", "too few to train"),
     ("corpus {text} --write {file}", "taken"),
     ("corpus {binary}", "binary is not UTF-8 text"),
 ])
@@ -565,11 +569,56 @@ def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch
         "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
 
 
+def test_the_package_is_the_program():
+    command = [sys.executable, "-m", "nanoq", "evaluate", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("nanoq: no checkpoint at 'nowhere'")
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_one_line(model):
+    process = program("compare", model, MPLBACKEND="evil")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and re.fullmatch(rb"nanoq: .*'evil' is not a valid value.*\n", errors)
+
+
 def test_the_installed_program_compares(model, text, tmp_path):
     command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert len(json.loads((tmp_path / "board" / "leaderboard.json").read_text())) == 4
+
+
+def test_a_training_that_goes_astray_is_one_line_and_no_checkpoint(text, tmp_path):
+    command = ["train", text, "--out", tmp_path, "--characters", 2560, "--lr", 1e30, "--lr-rest", 1e30, *TINY]
+    assert_one_line(run(*command), "the training went astray: the validation loss is (nan|inf) at step 10")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to "
+                 "allocate 12000000000 bytes. Error code 12"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), MemoryError(),
+], ids=lambda error: type(error).__name__)
+def test_too_little_memory_is_one_line(model, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+    monkeypatch.setattr("nanoq.cli.window_losses", fail)
+    amount = "it is full" if isinstance(error, MemoryError) else r"(12,000,000,000 bytes|2\.5 GiB) were asked for"
+    assert_one_line(run("evaluate", model), f"not enough memory: {amount}")
+
+
+def test_an_error_of_ours_is_no_lack_of_memory(model, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("a fault")
+    monkeypatch.setattr("nanoq.cli.window_losses", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        CliRunner().invoke(app, ["evaluate", str(model)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(model, seed):
+    result = run("generate", model, "--seed", seed)
+    assert result.exit_code == 2 and "'--seed'" in result.stderr
 
 
 def test_ctrl_c_stops_the_installed_program_at_a_saved_step(text, tmp_path):

@@ -58,6 +58,19 @@ def test_a_text_file_is_cut_at_90_and_95_percent_after_a_line_end(tmp_path):
     assert corpus.train + corpus.valid + corpus.test == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("text", ["", "\ufeff", "\n", "too short"])
+def test_a_text_too_short_for_three_splits_is_an_error_that_names_its_file(tmp_path, text):
+    (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.txt is empty, or too short to be cut into texts to train on"):
+        load_corpus(tmp_path / "mine.txt")
+
+
+def test_a_text_of_one_line_is_cut_within_it(tmp_path):
+    (tmp_path / "mine.txt").write_text("x" * 999 + "\n")
+    corpus = load_corpus(tmp_path / "mine.txt")
+    assert [len(corpus.train), len(corpus.valid), len(corpus.test)] == [900, 50, 50]
+
+
 @given(st.text(max_size=300))
 def test_the_splits_of_a_file_are_its_text_in_order(text):
     corpus = module._by_position("x", text, "x", "x")

@@ -90,6 +90,11 @@ def test_perplexity_is_two_to_the_bits_per_character(values):
     assert math.log(perplexity(losses)) == pytest.approx(sum(values) / len(values))
 
 
+def test_a_loss_beyond_all_numbers_has_an_infinite_perplexity():
+    losses = torch.tensor([1.0, 1e6], dtype=torch.float64)
+    assert perplexity(losses) == math.inf and math.isnan(perplexity(losses * math.nan))
+
+
 def test_the_interval_of_a_normal_sample_is_that_of_the_textbook():
     a, b = normal(400, 1, mean=0.1, std=0.5), torch.zeros(400, dtype=torch.float64)
     difference = paired_difference(a, b)
