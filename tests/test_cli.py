@@ -572,7 +572,7 @@ def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch
 def test_the_package_is_the_program():
     command = [sys.executable, "-m", "nanoq", "evaluate", "nowhere"]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2 and result.stderr.startswith("nanoq: no checkpoint at 'nowhere'")
+    assert result.returncode == 2 and result.stderr.startswith("nanoq: no model at 'nowhere'")
 
 
 def test_a_backend_that_matplotlib_does_not_know_is_one_line(model):
