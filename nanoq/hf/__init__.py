@@ -12,7 +12,7 @@ from nanoq.hf.checkpoint import (
     save_hf_quantized,
     weights_file,
 )
-from nanoq.hf.model import ARCHITECTURES, HFModel
+from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import (
     Reviews,
     accuracy,
@@ -27,7 +27,7 @@ from nanoq.hf.tasks import (
 )
 
 __all__ = [
-    "ARCHITECTURES", "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
+    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
     "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]

@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanoq.files import data_dir
-from nanoq.hf.model import ARCHITECTURES, HFModel, architecture
+from nanoq.hf.model import HFModel, kind_of, prove
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.recipe import Recipe
 from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of
@@ -38,8 +38,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     Raises:
         FileNotFoundError: if there is no such folder and the hub does not give it, or transformers is not installed;
             the message says what to do.
-        ValueError: if the folder holds no model, the architecture is not in `ARCHITECTURES`, or the files lack weights
-            that a model of that kind needs.
+        ValueError: if the folder holds no model, or one that nanoq cannot go through block by block, or the files lack
+            weights that a model of that kind needs.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
@@ -52,9 +52,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         if folder and (folder / WEIGHTS).is_file():
             _check_layers(config, len(shapes_of(folder / WEIGHTS)))
     name = (config.architectures or ["a model without a head"])[0]
-    if kind is None and name not in ARCHITECTURES:
-        raise ValueError(f"{name}, which '{name_or_path}' is, is not supported: there are {', '.join(ARCHITECTURES)}; "
-                         f"or load another head, or none, with kind={', '.join(KINDS)}")
+    if kind is None:
+        _class_of(transformers, name)
     cls = getattr(transformers, KINDS[kind] if kind else name)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
@@ -62,7 +61,9 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
-    return HFCheckpoint(HFModel(model).eval(), tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
+    model = HFModel(model).eval()
+    prove(model)
+    return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
 
 
 def load_minilm() -> HFCheckpoint:
@@ -106,9 +107,8 @@ def _describe(checkpoint: Checkpoint) -> dict:
 
 
 def _empty(card: dict, tensors: int) -> HFModel:
-    transformers, name = _transformers(), card["config"]["architectures"][0]
-    architecture(name)
-    cls = getattr(transformers, name)
+    transformers = _transformers()
+    cls = _class_of(transformers, card["config"]["architectures"][0])
     config = cls.config_class.from_dict(card["config"])
     _check_layers(config, tensors)
     # Random weights would take minutes for a large model, and all of them are read.
@@ -116,6 +116,18 @@ def _empty(card: dict, tensors: int) -> HFModel:
         model = cls(config)
     model.tie_weights()  # which belongs to what was left out
     return HFModel(model)
+
+
+def _class_of(transformers, name: str) -> type[nn.Module]:
+    """The class of transformers of a name.
+
+    Raises:
+        ValueError: if there is none, or none that takes a text.
+    """
+    kind_of(name)
+    if not hasattr(transformers, name):
+        raise ValueError(f"transformers {transformers.__version__} has no {name}: pip install -U transformers")
+    return getattr(transformers, name)
 
 
 def _check_layers(config, tensors: int) -> None:

@@ -1,57 +1,36 @@
 """Models of the package transformers in the form that the driver asks for: `embed`, `blocks` and `head`."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nanoq.lm.model import check_tokens
+from nanoq.quant.visit import Call
+
+KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+         "classifier": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "encoder": "MODEL_MAPPING_NAMES"}
+"""What a model gives, and where transformers lists the classes that give it: logits of the next token, of the token
+itself or of the text's class, or hidden states."""
 
 
-class Architecture(NamedTuple):
-    """What has to be known of a class of transformers.
-
-    Attributes:
-        kind: "causal-lm" (logits of the next token), "masked-lm" (of the token itself) or "encoder" (hidden states).
-        blocks: where its blocks are.
-        tail: where the modules are that follow the last block, in order. One that a model does without is None there.
-    """
-
-    kind: str
-    blocks: str
-    tail: tuple[str, ...] = ()
-
-
-_OPT = Architecture("causal-lm", "model.decoder.layers",
-                    ("model.decoder.final_layer_norm", "model.decoder.project_out", "lm_head"))
-_GPT2 = Architecture("causal-lm", "transformer.h", ("transformer.ln_f", "lm_head"))
-_LLAMA = Architecture("causal-lm", "model.layers", ("model.norm", "lm_head"))
-_BERT = Architecture("masked-lm", "bert.encoder.layer", ("cls",))
-_ROBERTA = Architecture("masked-lm", "roberta.encoder.layer", ("lm_head",))
-_ENCODER = Architecture("encoder", "encoder.layer")
-
-# By the name of the class. Another model with the same parts is one more entry.
-ARCHITECTURES = {
-    "OPTForCausalLM": _OPT, "GPT2LMHeadModel": _GPT2,
-    "LlamaForCausalLM": _LLAMA, "MistralForCausalLM": _LLAMA, "Qwen2ForCausalLM": _LLAMA, "Qwen3ForCausalLM": _LLAMA,
-    "BertForMaskedLM": _BERT, "RobertaForMaskedLM": _ROBERTA, "XLMRobertaForMaskedLM": _ROBERTA,
-    "BertModel": _ENCODER, "RobertaModel": _ENCODER, "XLMRobertaModel": _ENCODER,
-}
-
-
-def architecture(name: str) -> Architecture:
-    """What is known of a class of transformers.
+def kind_of(name: str) -> str:
+    """The kind, in `KINDS`, of a class of transformers.
 
     Raises:
-        ValueError: with the names that there are.
+        ValueError: if transformers has no model of that name, or one that takes no text alone.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"{name} is not supported: there are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    from transformers.models.auto import modeling_auto  # transformers is slow to import, and not every user has it
+
+    for kind, table in KINDS.items():
+        for names in getattr(modeling_auto, table).values():
+            if name == names or (name in names and not isinstance(names, str)):
+                return kind
+    raise ValueError(f"{name} is not supported: it is no language model, encoder or classifier of texts that this "
+                     "version of transformers knows")
 
 
 @dataclass(frozen=True)
@@ -74,31 +53,38 @@ class HFModel(nn.Module):
     encoder, which no hidden state depends on, is dropped.
 
     Args:
-        model: of one of the classes in `ARCHITECTURES`.
+        model: of any class of transformers that takes a text, and whose blocks lie in one list.
 
     Attributes:
         blocks: the model's own blocks. One that is called with hidden states (B, T, width) alone is given masks,
             positions and rotary angles as in the model, for a text without padding.
         model: the model of transformers.
         config: its context.
-        kind: "causal-lm", "masked-lm" or "encoder".
+        kind: what it gives: one of `KINDS`.
 
     Raises:
-        ValueError: if the model is of another class.
+        ValueError: if the model is of another kind.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.kind, blocks, self.tail = architecture(type(model).__name__)
+        self.kind = kind_of(type(model).__name__)
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ValueError(f"{type(model).__name__} has an encoder and a decoder, which is not supported")
         _make_linear(model)
-        if getattr(model, "pooler", None) is not None:
+        if self.kind == "encoder" and getattr(model, "pooler", None) is not None:
             model.pooler = None
-        self.blocks = model.get_submodule(blocks)  # before the model: so its parameters are named blocks.0.fc1.weight
+        self.blocks = find_blocks(model)  # before the model: so its parameters are named blocks.0.fc1.weight
         self.model = model
-        self.config = HFConfig(_context(model.config))
+        self.config = HFConfig(_context(model))
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
         for index, block in enumerate(self.blocks):
             block.register_forward_pre_hook(partial(_complete, self._calls, index), with_kwargs=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.parameters()).device
 
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""
@@ -111,21 +97,28 @@ class HFModel(nn.Module):
             ValueError: if there are more tokens than the context, or one is not in the vocabulary.
         """
         self._check(tokens)
-        hidden = self._record(tokens, 1)[0][0]
+        hidden = self._call(tokens, 0).hidden
         key = _key(hidden)
         if key not in self._calls:
             # Of one row, so that masks serve batches of any size; and no inference tensors, which have no gradients.
             with torch.inference_mode(False), torch.no_grad():
-                calls = self._record(tokens[:1].clone(), len(self.blocks))
-            self._calls[key] = [(args, kwargs) for _, args, kwargs in calls]
+                row = tokens[:1].clone()
+                self._calls[key] = [self._call(row, index, hidden[:1]).beside for index in range(len(self.blocks))]
         return hidden
+
+    def enter(self, tokens: Tensor) -> "BlockCall":
+        """What the first block is called with for tokens (B, T); `nanoq.quant.visit` asks for it."""
+        return self._call(tokens, 0)
+
+    def follow(self, tokens: Tensor, index: int, output: object) -> "BlockCall":
+        """What the block after number `index` is called with, when that has given an output, for the same tokens."""
+        return self._call(tokens, index + 1, output)
 
     def head(self, hidden: Tensor) -> Tensor:
         """The last block's output (B, T, width) -> logits (B, T, vocabulary); of an encoder, hidden states."""
-        for path in self.tail:
-            module = attrgetter(path)(self.model)
-            hidden = hidden if module is None else module(hidden)
-        return hidden
+        tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)  # whose embedding is not used
+        with self._stand_ins([_StandIn(block, hidden) for block in self.blocks]):
+            return self.model(input_ids=tokens, use_cache=False)[0]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) -> logits (B, T, vocabulary); of an encoder, the last hidden states (B, T, width).
@@ -151,36 +144,106 @@ class HFModel(nn.Module):
             raise ValueError(f"{tokens.shape[1]} tokens do not fit the model's context of {self.config.context}")
         check_tokens(tokens, self.model.get_input_embeddings().num_embeddings)
 
-    def _record(self, tokens: Tensor, count: int) -> list[tuple[Tensor, tuple, dict]]:
-        """What the first `count` blocks are called with: hidden states, arguments, keyword arguments. None is run."""
-        recorder, blocks = _Recorder(count), list(self.blocks)
+    def _call(self, tokens: Tensor, index: int, output: object = None) -> "BlockCall":
+        """What block `index` is called with, when the one before it gives `output`. No block is run."""
+        blocks = list(self.blocks)
+        with self._stand_ins([*(_StandIn(block, output) for block in blocks[:index]), _Recorder(blocks[index])]):
+            try:
+                self.model(input_ids=tokens, use_cache=False)
+            except _Recorded as call:
+                return BlockCall(*call.args)
+        raise ValueError(f"block {index} of {type(self.model).__name__} is not run on a text: it is not supported")
+
+    @contextmanager
+    def _stand_ins(self, modules: list[nn.Module]) -> Iterator[None]:
+        """Put modules in the places of the first blocks for a while."""
+        blocks = list(self.blocks)
         try:
-            for index in range(len(blocks)):
-                self.blocks[index] = recorder
-            with suppress(_Recorded):
-                self.model.base_model(input_ids=tokens, use_cache=False)
+            for index, module in enumerate(modules):
+                self.blocks[index] = module
+            yield
         finally:
             for index, block in enumerate(blocks):
                 self.blocks[index] = block
-        return recorder.calls
+
+
+class BlockCall(Call):
+    """What a block of a model of transformers is called with."""
+
+    @property
+    def hidden(self) -> Tensor:
+        """The hidden states (B, T, width) among it."""
+        return self.args[0] if self.args else self.kwargs["hidden_states"]
+
+    @property
+    def beside(self) -> tuple[tuple, dict]:
+        """The rest."""
+        return self.args[1:], {name: value for name, value in self.kwargs.items() if name != "hidden_states"}
 
 
 class _Recorded(Exception):
-    """All calls that were asked for are recorded: the way out of the forward pass."""
+    """What was asked for is recorded, and is this exception's arguments: the way out of the forward pass."""
 
 
-class _Recorder(nn.Module):
-    """Stands where the blocks stood, and notes what they would be called with."""
+class _StandIn(nn.Module):
+    """Stands where a block stood: gives what it is told to, and has the block's attributes, which some models read."""
 
-    def __init__(self, count: int):
+    def __init__(self, block: nn.Module, output: object = None):
         super().__init__()
-        self.count, self.calls = count, []
+        self.__dict__["_block"], self.output = block, output  # no module of this one
 
-    def forward(self, hidden: Tensor, *args, **kwargs) -> Tensor:
-        self.calls.append((hidden, args, kwargs))
-        if len(self.calls) == self.count:
-            raise _Recorded
-        return hidden
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_block"], name)
+
+    def forward(self, *args, **kwargs):
+        return self.output
+
+
+class _Recorder(_StandIn):
+    """Notes what the block would be called with, and ends the forward pass."""
+
+    def forward(self, *args, **kwargs):
+        raise _Recorded(args, kwargs)
+
+
+@torch.no_grad()
+def prove(model: HFModel) -> None:
+    """Go through a model block by block, as the driver does, and look whether that gives the model's own outputs.
+
+    Raises:
+        ValueError: if it does not: a block is run more than once, say, or not one after the other.
+    """
+    size = model.model.get_input_embeddings().num_embeddings
+    tokens = torch.arange(1, 9).remainder(size).view(2, 4).to(model.device)
+    expected, call = model(tokens), model.enter(tokens)
+    for index, block in enumerate(model.blocks):
+        output = call(block)
+        if block is not model.blocks[-1]:
+            call = model.follow(tokens, index, output)
+    found = model.head(output)
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+        raise ValueError(f"{type(model.model).__name__} is not supported: block by block it does not give its own "
+                         f"outputs (they differ by {float((found - expected).abs().max()):.2g})")
+
+
+def find_blocks(model: nn.Module) -> nn.ModuleList:
+    """The list of a model's modules that holds most of its linear layers' weights, counted by number of them.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    def size(blocks: nn.ModuleList) -> int:
+        return sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, nn.Linear))
+
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)
+             and not any(isinstance(member, nn.Linear) for member in module)]  # which would be heads
+    best = max(lists, key=size, default=None)  # the first of equals, which is the outermost
+    if best is None or not size(best):
+        raise ValueError(f"{type(model).__name__} has no list of blocks with linear layers: it is not supported")
+    return best
 
 
 def _complete(calls: dict[tuple, list], index: int, block: nn.Module, args: tuple, kwargs: dict):
@@ -200,10 +263,16 @@ def _key(hidden: Tensor) -> tuple:
     return hidden.shape[1], hidden.device, hidden.dtype
 
 
-def _context(config) -> int:
-    """The longest text, in tokens. RoBERTa counts positions from the one after the padding's."""
-    roberta = config.model_type in ("roberta", "xlm-roberta")
-    return config.max_position_embeddings - (config.pad_token_id + 1 if roberta else 0)
+_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+
+
+def _context(model: nn.Module) -> int:
+    """The longest text, in tokens. RoBERTa and its kin count positions from the one after the padding's."""
+    known = (getattr(model.config, name, None) for name in _LENGTHS)
+    longest = next((length for length in known if isinstance(length, int) and length > 0), 2048)
+    offset = (module.padding_idx + 1 for name, module in model.named_modules()
+              if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None)
+    return longest - next(offset, 0)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 from tiny import FAMILIES, make
 from torch import nn
 
-from nanoq.hf import ARCHITECTURES, HFModel
+from nanoq.hf import HFModel
 from nanoq.lm import paired_difference, window_losses
 from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_gptq, linear_layers, quantize_model
 from nanoq.quant.quantize import output_fisher
@@ -40,10 +40,6 @@ def test_the_parts_give_the_logits_of_the_model_bit_for_bit(family, attention, t
     else:
         assert torch.equal(given, expected)
     assert torch.equal(through(model, tokens[:2, :5]), model(tokens[:2, :5]))
-
-
-def test_every_supported_class_is_tested():
-    assert {name for name, _ in FAMILIES.values()} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -182,8 +178,8 @@ def test_a_text_beyond_the_context_is_an_error(family, context):
             call(torch.full((1, context + 1), 5))
 
 
-def test_another_architecture_is_an_error_that_names_those_there_are():
-    with pytest.raises(ValueError, match=r"Linear is not supported: there are OPTForCausalLM, .*XLMRobertaModel"):
+def test_what_takes_no_text_is_an_error():
+    with pytest.raises(ValueError, match="Linear is not supported: it is no language model, encoder or classifier"):
         HFModel(nn.Linear(2, 2))
 
 
