@@ -80,6 +80,7 @@ class HFModel(nn.Module):
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
         for index, block in enumerate(self.blocks):
             block.register_forward_pre_hook(partial(_complete, self._calls, index), with_kwargs=True)
+            block.register_forward_hook(_only_hidden)
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +118,11 @@ class HFModel(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         """The last block's output (B, T, width) -> logits (B, T, vocabulary); of an encoder, hidden states."""
         tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)  # whose embedding is not used
-        with self._stand_ins([_StandIn(block, hidden) for block in self.blocks]):
+        return self.leave(tokens, (hidden,) if self.blocks[-1].__dict__.get("gives_tuples") else hidden)
+
+    def leave(self, tokens: Tensor, output: object) -> Tensor:
+        """What the model makes of the last block's output, whatever that is, for tokens (B, T)."""
+        with self._stand_ins([_StandIn(block, output) for block in self.blocks]):
             return self.model(input_ids=tokens, use_cache=False)[0]
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -169,6 +174,10 @@ class HFModel(nn.Module):
 
 class BlockCall(Call):
     """What a block of a model of transformers is called with."""
+
+    def __call__(self, block: nn.Module):
+        """Run the block as its model does, past the hook that completes a call with hidden states alone."""
+        return block.forward(*self.args, **self.kwargs)
 
     @property
     def hidden(self) -> Tensor:
@@ -223,7 +232,7 @@ def prove(model: HFModel) -> None:
         output = call(block)
         if block is not model.blocks[-1]:
             call = model.follow(tokens, index, output)
-    found = model.head(output)
+    found = model.leave(tokens, output)
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
         raise ValueError(f"{type(model.model).__name__} is not supported: block by block it does not give its own "
                          f"outputs (they differ by {float((found - expected).abs().max()):.2g})")
@@ -255,7 +264,16 @@ def _complete(calls: dict[tuple, list], index: int, block: nn.Module, args: tupl
         raise ValueError(f"no text of {key[0]} tokens was embedded yet: a block takes what `embed` gave, or what the "
                          "block before it made of that")
     more, kwargs = calls[key][index]
+    block.__dict__["called_alone"] = True  # for `_only_hidden`
     return args + more, kwargs
+
+
+def _only_hidden(block: nn.Module, _, output: object) -> object:
+    """After a block was called with hidden states alone, from outside its model: hidden states alone."""
+    if block.__dict__.pop("called_alone", False) and isinstance(output, tuple):
+        block.__dict__["gives_tuples"] = True
+        return output[0]
+    return output
 
 
 def _key(hidden: Tensor) -> tuple:
