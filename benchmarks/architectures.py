@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,12 +26,12 @@ from transformers.models.auto import modeling_auto
 
 from nanoq.files import write_csv
 from nanoq.hf import HFModel
-from nanoq.hf.model import KINDS, prove
+from nanoq.hf.model import KINDS, left_out, prove
 from nanoq.progress import progress
 from nanoq.quant import Recipe, quantize_model
 from nanoq.store import Checkpoint, load, save
 
-SECONDS = 120  # for a class
+SECONDS, MEMORY = 120, 3_000_000_000  # for a class
 SMALL = {
     97: ("vocab_size",),
     2: ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_experts_per_tok", "top_k", "moe_topk", "n_group",
@@ -78,11 +79,6 @@ def tiny(name: str) -> nn.Module:
     return model
 
 
-def matrices(blocks: nn.ModuleList) -> int:
-    """Numbers in the matrices of the blocks, whatever they belong to."""
-    return sum(parameter.numel() for parameter in blocks.parameters() if parameter.dim() > 1)
-
-
 def examine(name: str, kind: str) -> dict:
     """The row of a class."""
     row = dict.fromkeys(FIELDS, "") | {"class": name, "kind": kind}
@@ -97,8 +93,8 @@ def examine(name: str, kind: str) -> dict:
         prove(model)
     except ValueError as error:
         return row | {"outcome": f"refused: {error}"}
-    linear = sum(layer.weight.numel() for layer in model.blocks.modules() if isinstance(layer, nn.Linear))
-    row["quantised_share"] = round(linear / matrices(model.blocks), 3)
+    matrices = sum(parameter.numel() for parameter in model.blocks.parameters() if parameter.dim() > 1)
+    row["quantised_share"] = round(1 - sum(left_out(model).values()) / matrices, 3)
     for method in ("nearest", "gptq"):
         copy = HFModel(tiny(name))
         quantize_model(copy, Recipe.uniform(4, method), tokens)
@@ -111,6 +107,7 @@ def examine(name: str, kind: str) -> dict:
 
 def _child(name: str, kind: str, pipe) -> None:
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # what is larger than that is not tiny
     warnings.simplefilter("ignore")
     with torch.no_grad():
         try:

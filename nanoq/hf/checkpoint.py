@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import data_dir
-from nanoq.hf.model import HFModel, kind_of, prove
+from nanoq.hf.model import HFModel, kind_of, left_out, prove
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.recipe import Recipe
-from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of
+from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
@@ -63,6 +64,10 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
     model = HFModel(model).eval()
     prove(model)
+    rest, name = left_out(model), type(model.model).__name__
+    if (share := sum(rest.values()) / sum(p.numel() for p in model.blocks.parameters())) > 0.05:
+        warnings.warn(f"{share:.0%} of the weights in the blocks of {name} are in no linear layer, and stay in "
+                      f"float16: {some(rest)}", stacklevel=2)
     return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
 
 

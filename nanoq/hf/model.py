@@ -77,6 +77,7 @@ class HFModel(nn.Module):
         self.blocks = find_blocks(model)  # before the model: so its parameters are named blocks.0.fc1.weight
         self.model = model
         self.config = HFConfig(_context(model))
+        self.blocks_stand_alone = True  # until `prove` finds otherwise
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
         for index, block in enumerate(self.blocks):
             block.register_forward_pre_hook(partial(_complete, self._calls, index), with_kwargs=True)
@@ -95,9 +96,13 @@ class HFModel(nn.Module):
         """Tokens (B, T) -> the first block's input (B, T, width).
 
         Raises:
-            ValueError: if there are more tokens than the context, or one is not in the vocabulary.
+            ValueError: if there are more tokens than the context, one is not in the vocabulary, or the blocks do not
+                stand alone.
         """
         self._check(tokens)
+        if not self.blocks_stand_alone:
+            raise ValueError(f"the blocks of {type(self.model).__name__} want more than hidden states for each text: "
+                             "they can be quantised layer by layer, but not run by themselves")
         hidden = self._call(tokens, 0).hidden
         key = _key(hidden)
         if key not in self._calls:
@@ -236,6 +241,25 @@ def prove(model: HFModel) -> None:
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
         raise ValueError(f"{type(model.model).__name__} is not supported: block by block it does not give its own "
                          f"outputs (they differ by {float((found - expected).abs().max()):.2g})")
+    model.blocks_stand_alone = _stand_alone(model, tokens, expected)
+
+
+def _stand_alone(model: HFModel, tokens: Tensor, expected: Tensor) -> bool:
+    """Whether the blocks, each called with hidden states alone, give the model's outputs, too."""
+    try:
+        hidden = model.embed(tokens)
+        for block in model.blocks:
+            hidden = block(hidden)
+        return torch.allclose(model.head(hidden), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def left_out(model: HFModel) -> dict[str, int]:
+    """The matrices of the blocks that no linear layer holds, such as the experts of a mixture, and their sizes."""
+    linear = {id(layer.weight) for layer in model.blocks.modules() if isinstance(layer, nn.Linear)}
+    return {name: parameter.numel() for name, parameter in model.blocks.named_parameters()
+            if parameter.dim() > 1 and id(parameter) not in linear}
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
@@ -257,20 +281,21 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
 
 def _complete(calls: dict[tuple, list], index: int, block: nn.Module, args: tuple, kwargs: dict):
     """Before a block runs: add the arguments that were recorded, if it is called with hidden states alone."""
-    if kwargs or len(args) != 1:
+    alone = not kwargs and len(args) == 1
+    block.__dict__["called_alone"] = alone  # for `_only_hidden`
+    if not alone:
         return None  # the model of transformers itself calls
     key = _key(args[0])
     if key not in calls:
         raise ValueError(f"no text of {key[0]} tokens was embedded yet: a block takes what `embed` gave, or what the "
                          "block before it made of that")
     more, kwargs = calls[key][index]
-    block.__dict__["called_alone"] = True  # for `_only_hidden`
     return args + more, kwargs
 
 
 def _only_hidden(block: nn.Module, _, output: object) -> object:
     """After a block was called with hidden states alone, from outside its model: hidden states alone."""
-    if block.__dict__.pop("called_alone", False) and isinstance(output, tuple):
+    if block.__dict__["called_alone"] and isinstance(output, tuple):
         block.__dict__["gives_tuples"] = True
         return output[0]
     return output

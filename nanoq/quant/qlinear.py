@@ -128,6 +128,11 @@ class QuantLinear(QuantLayer):
         return F.linear(x, self.dequantize().to(x.dtype), bias)
 
     @property
+    def weight(self) -> Tensor:
+        """The weight (out, in) in float32, made anew: some models of transformers read it."""
+        return self.dequantize()
+
+    @property
     def backend(self) -> str:
         """How it computes: "dequantize", or the name of its kernel."""
         return "dequantize" if self.kernel is None else self.kernel.backend

@@ -86,7 +86,11 @@ def quantize_model(
         mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
         alone = [name for name, spec in mine.items() if not spec.blockwise]
         for name, layer, stats in each_layer(stage, alone, true_sequential, asymmetric):
-            quantized, report = quantize_layer(name, layer, specs[name], stats)
+            spec = specs[name]
+            if batches and stats is None and spec.needs_calibration:
+                warnings.warn(f"{name}: no text of the calibration reaches it; it is rounded to nearest", stacklevel=2)
+                spec = LayerSpec(spec.bits, spec.grid, spec.grid_options, refit=spec.refit)
+            quantized, report = quantize_layer(name, layer, spec, stats)
             model.set_submodule(name, quantized)
             reports.append(report)
         reports += _together(stage, mine, fisher and fisher[index])
