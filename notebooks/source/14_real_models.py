@@ -1076,7 +1076,7 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 # ## What next
 #
 # - **15 · The playground**: the models side by side, in your browser.
-# - Your own model: one more line in `ARCHITECTURES` (`nanoq/hf/model.py`), if it has blocks and a head.
+# - Your own model: `load_hf` takes any class of transformers whose blocks lie in one list, and says so if it cannot.
 #
 # ## Further reading
 #
