@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import atomic_path
-from nanoq.quant.gptq_format import is_symmetric, plain_tensors, stored_zero_points
+from nanoq.quant.foreign import plain_tensors
+from nanoq.quant.gptq_format import is_symmetric, stored_zero_points
 from nanoq.quant.grid import Grid
 from nanoq.quant.qlinear import QuantLinear
 
