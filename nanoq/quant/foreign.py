@@ -68,6 +68,19 @@ def quantised_layers(model: nn.Module) -> dict[str, QuantLinear]:
     return packed
 
 
+def grid_problem(layer: QuantLinear) -> str | None:
+    """What keeps a layer out of the formats of evenly spaced codes, and the remedy, in words that follow "it"."""
+    grid, n = layer.grid, layer.layout["in_features"]
+    if grid.codebook is not None:
+        return "has a codebook, and the format only evenly spaced values: quantise it on the grid 'affine'"
+    if n % min(grid.group_size, n):
+        return (f"has {n} inputs, which groups of {grid.group_size} do not divide: "
+                "quantise it with a group size that does")
+    if not torch.equal(grid.scale.half().float(), grid.scale):
+        return "has scales that float16 cannot hold: leave it in float16, or scale its weights first"
+    return None
+
+
 def tied_names(model: nn.Module) -> set[str]:
     """Names under which a parameter appears once more."""
     return set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))

@@ -39,6 +39,7 @@ from nanoq.quant.foreign import (
     as_transformers,
     checked_bias,
     fill,
+    grid_problem,
     plain_tensors,
     quantised_layers,
     read_json,
@@ -128,19 +129,14 @@ def import_gptq(folder: Path | str, model: Checkpoint | nn.Module) -> Checkpoint
 
 def gptq_problem(layer: QuantLinear) -> str | None:
     """What keeps a layer out of the format, and the remedy, in words that follow "it"; None if nothing does."""
-    grid, (out, n) = layer.grid, layer.weight_shape
-    if grid.codebook is not None:
-        return "has a codebook, and the format only evenly spaced values: quantise it on the grid 'affine'"
-    if grid.bits not in BITS:
-        return f"has {grid.bits} bits, and the format only 2, 3, 4 or 8: quantise it with those"
-    if n * grid.bits % 32 or out * grid.bits % 32:
-        return (f"is a weight of {out} x {n}, whose rows and columns of {grid.bits} bits do not fill whole words of "
+    bits, (out, n) = layer.layout["bits"], layer.weight_shape
+    if problem := grid_problem(layer):
+        return problem
+    if bits not in BITS:
+        return f"has {bits} bits, and the format only 2, 3, 4 or 8: quantise it with those"
+    if n * bits % 32 or out * bits % 32:
+        return (f"is a weight of {out} x {n}, whose rows and columns of {bits} bits do not fill whole words of "
                 "32 bits: leave it in float16")
-    if n % min(grid.group_size, n):
-        return (f"has {n} inputs, which groups of {grid.group_size} do not divide: "
-                "quantise it with a group size that does")
-    if not torch.equal(grid.scale.half().float(), grid.scale):
-        return "has scales that float16 cannot hold: leave it in float16, or scale its weights first"
     return None
 
 
