@@ -12,7 +12,7 @@ from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors
-from nanoq.quant.gguf_format import export_gguf
+from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
