@@ -1,4 +1,4 @@
-"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `quiz` and so on."""
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `export`, `generate`, `quiz` and so on."""
 
 import io
 import json
@@ -36,6 +36,7 @@ from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
+from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
 
 
@@ -582,3 +583,25 @@ def lab(
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
     root = hasattr(os, "geteuid") and os.geteuid() == 0  # as in a container, where JupyterLab would not start
     jupyter_lab([*place, *["--no-browser"] * no_browser, *["--allow-root"] * root])
+
+
+@app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")
+def export(
+    checkpoint: ModelArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.")] = "compressed-tensors",
+    force: ForceOption = False,
+) -> None:
+    """Write a quantised Hugging Face model as a file that transformers, vLLM or llama.cpp runs."""
+    with _one_line_errors():
+        if (out / CARD).exists():
+            raise ValueError(f"--out {out} holds a model of nanoq, whose {CARD} would stay: name another folder")
+        if (out / GGUF_FILE).exists() and not force:
+            raise ValueError(f"--out {out} holds {GGUF_FILE} already: name another folder, or replace it with --force")
+        _check_out(out, checkpoint, force)
+        loaded = _load(checkpoint)
+        file = export_model(out, loaded, format)
+        size = file.stat().st_size
+    print(f"wrote {file}: {size:,} bytes, {8 * size / count_parameters(loaded.model):.2f} bits a parameter")
+    for note in export_notes(loaded, format):
+        print(note)

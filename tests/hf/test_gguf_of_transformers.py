@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 from tiny import make, make_tokenizer
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tiny_tokenizers import VOCABULARY, byte_level, sentencepiece
+from tokenizers import Regex, normalizers, pre_tokenizers
 from torch import nn
 
 from nanoq.files import data_dir
@@ -12,53 +13,17 @@ from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import LayerSpec, Recipe, export_gguf, quantize_model
 from nanoq.quant.gguf_model import gguf_model_problem
-from nanoq.quant.gguf_tokenizer import SPLITS, vocabulary_of
+from nanoq.quant.gguf_tokenizer import vocabulary_of
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")
 
 SYMMETRIC = {"granularity": "group", "group_size": 32, "symmetric": True}
-VOCABULARY = 320
 TEXTS = ["Once upon a time, there were 123 cats.", "don't  stop\n\n at  the\tend ", "Zoë's naïve 中文 🙂", "a", "  two"]
-CORPUS = ["the film was good and the cat was not", "once upon a time there were 12 cats and 3 dogs, don't stop"] * 20
 # What transformers cannot be told by a GGUF file, at its defaults: positions of GPT-2 and the size of a head of Qwen3.
 FAMILIES = {"llama": {}, "llama, tied": {}, "mistral": {"sliding_window": None}, "qwen2": {"use_sliding_window": False},
             "qwen3": {"head_dim": 128}, "gpt2": {"n_positions": 1024}}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
-
-
-def byte_level(pre="gpt-2", bos=True):
-    """A byte-level BPE of each rule that has a name in llama.cpp."""
-    core = Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
-    rules = {"gpt-2": [], "smollm": [pre_tokenizers.Digits(individual_digits=True)]} | {
-        name: [pre_tokenizers.Split(Regex(rule), "isolated")] for rule, name in SPLITS.items()}
-    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre in ("gpt-2", "smollm"))
-    core.pre_tokenizer = pre_tokenizers.Sequence([*rules[pre], last]) if rules[pre] else last
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 4, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False))
-    core.add_tokens(["<think>"])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", chat_template="{{ messages[0].content }}")
-
-
-def sentencepiece():
-    """A tokeniser as that of Llama 2: bytes as a last resort, and merges that follow from scores."""
-    core = Tokenizer(models.BPE())
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    core.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=60, show_progress=False))
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    learned = sorted(core.get_vocab(), key=core.get_vocab().get)
-    vocabulary = {token: number for number, token in enumerate([*special, *learned])}
-    merges = [(token[:cut], token[cut:]) for token in learned for cut in range(1, len(token))
-              if token[:cut] in vocabulary and token[cut:] in vocabulary]
-    whole = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    whole.normalizer = core.normalizer
-    whole.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                       decoders.Strip(" ", 1, 0)])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=whole, unk_token="<unk>", bos_token="<s>",
-                                                eos_token="</s>")
 
 
 def quantised(family, recipe, tokenizer=None, **changes):
