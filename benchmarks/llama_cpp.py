@@ -74,7 +74,8 @@ def compare_families(folder: Path) -> None:
 def compare_tokenizers(folder: Path) -> None:
     """Whether llama.cpp cuts texts into the same tokens, by each rule."""
     texts = [*PROMPTS, "don't  stop\n\n at  the\tend ", "Zoë's naïve 中文 🙂", "a1234 b", "  two"]
-    kinds = {pre: byte_level(pre) for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2")} | {"sentencepiece": sentencepiece()}
+    kinds = {pre: byte_level(pre) for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2")}
+    kinds["sentencepiece"] = sentencepiece()
     for name, tokenizer in kinds.items():
         model = HFModel(tiny.make("llama", vocab_size=VOCABULARY)).eval()
         llama = reader(export_gguf(folder / "model.gguf", HFCheckpoint(model, tokenizer, {})))
