@@ -22,7 +22,7 @@ from nanoq.quant.compressed_tensors_format import (
 )
 from nanoq.quant.foreign import Source, quantised_layers, source_of
 from nanoq.quant.gguf_format import BLOCK, block_type
-from nanoq.quant.gguf_model import export_gguf, gguf_model_problem
+from nanoq.quant.gguf_model import export_gguf, gguf_model_problem, has_scaled_positions
 from nanoq.quant.gptq import TOKENS_PER_INPUT
 from nanoq.quant.gptq_format import export_gptq, gptq_problem
 from nanoq.quant.grid import Grid
@@ -182,11 +182,14 @@ def _laid_out(layout: dict, out: int, n: int) -> QuantLinear:
 
 def export_notes(model: Checkpoint | nn.Module, format: str) -> list[str]:
     """What a user of the file has to know of its layers, in sentences."""
-    layers = quantised_layers(source_of(model).model)
+    inner = source_of(model).model
+    layers = quantised_layers(inner)
     if format == "gguf":
         unfit = [name for name, layer in layers.items() if block_type(layer) is None]
-        return [f"{len(unfit)} of {len(layers)} quantised layers are in 16 bits, because no type of llama.cpp holds "
-                f"their grid: {some(unfit)}."] if unfit else []
+        notes = [f"{len(unfit)} of {len(layers)} quantised layers are in 16 bits, because no type of llama.cpp holds "
+                 f"their grid: {some(unfit)}."] if unfit else []
+        return notes + ["transformers does not read from a GGUF file that positions are scaled (rope_freqs); llama.cpp "
+                        "does."] * has_scaled_positions(inner)
     odd = sorted({layer.layout["bits"] for layer in layers.values()} - set(EVERY_RELEASE))
     if format == "compressed-tensors" and odd:
         return [f"Layers of {' and '.join(map(str, odd))} bits are read by compressed-tensors 0.18 or later, and not "

@@ -25,6 +25,7 @@ from nanoq.store import Checkpoint, as_float16
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2",
                  "Qwen3ForCausalLM": "qwen3", "GPT2LMHeadModel": "gpt2"}
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8}
+SCALED = ("llama3", "linear")  # rotary positions whose frequencies are divided, each by a factor of its own
 IN_FLOAT32 = "wpe"  # positions: llama.cpp's own converter keeps them so, as vectors
 
 
@@ -78,9 +79,9 @@ def gguf_model_problem(model: nn.Module) -> str | None:
     if gpt2:
         odd = config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights
         return "scales attention in a way that llama.cpp's gpt2 does not" if odd else None
-    rope = config.rope_parameters
-    if rope.get("rope_type", "default") != "default":
-        return f"scales its rotary positions ({rope['rope_type']!r:.40}), which nanoq does not write for llama.cpp"
+    rope = config.rope_parameters.get("rope_type", "default")
+    if rope not in (("default", *SCALED) if ARCHITECTURES[name] == "llama" else ("default",)):
+        return f"scales its rotary positions ({rope!r:.40}), which nanoq does not write for {ARCHITECTURES[name]}"
     window = getattr(config, "sliding_window", None)
     windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     if windowed or (name == "MistralForCausalLM" and window and window < config.max_position_embeddings):
@@ -128,6 +129,8 @@ def _tensors(source: Source) -> Iterator[tuple[str, np.ndarray, str | None]]:
     arch = ARCHITECTURES[type(model).__name__]
     number = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
     names, layers = gguf.get_tensor_name_map(number, model.config.num_hidden_layers), quantised_layers(model)
+    if has_scaled_positions(model):
+        yield "rope_freqs.weight", _frequency_factors(model), None
     for name, layer in layers.items():
         rows = _rows(name, model.config, len(layer.codes)) if arch == "llama" else slice(None)
         yield _name(names, f"{name}.weight"), *_weight(name, layer, rows)
@@ -139,6 +142,18 @@ def _tensors(source: Source) -> Iterator[tuple[str, np.ndarray, str | None]]:
             tensor = tensor.T.contiguous()  # a GPT-2 that no HFModel was made of
         keep = tensor.dim() < 2 or name.split(".")[-2] == IN_FLOAT32
         yield _name(names, name), (tensor.float() if keep else as_float16(name, tensor)).numpy()[rows], None
+
+
+def has_scaled_positions(model: nn.Module) -> bool:
+    """Whether the frequencies of the rotary positions are not those that their base gives."""
+    return (getattr(model.config, "rope_parameters", None) or {}).get("rope_type") in SCALED
+
+
+def _frequency_factors(model: nn.Module) -> np.ndarray:
+    """What the rotary frequencies of the base have been divided by: float32 (head / 2,)."""
+    size, base = _head_size(model.config), model.config.rope_parameters["rope_theta"]
+    plain = 1 / base ** (torch.arange(0, size, 2) / size)
+    return (plain / model.model.rotary_emb.inv_freq.cpu()).float().numpy()
 
 
 def _weight(name: str, layer: QuantLinear, rows: np.ndarray | slice) -> tuple[np.ndarray, str | None]:

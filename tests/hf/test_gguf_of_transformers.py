@@ -12,6 +12,7 @@ from nanoq.files import data_dir
 from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import LayerSpec, Recipe, export_gguf, quantize_model
+from nanoq.quant.export import export_notes
 from nanoq.quant.gguf_model import gguf_model_problem
 from nanoq.quant.gguf_tokenizer import vocabulary_of
 
@@ -86,6 +87,20 @@ def test_biases_of_q_and_k_go_with_their_rows(tmp_path):
     model = transformers.LlamaForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, config=config,
                                                           dtype=torch.float32)
     assert torch.equal(model(TOKENS).logits, checkpoint.model(TOKENS))
+
+
+@pytest.mark.parametrize(("rope", "expected"), [
+    ({"rope_type": "linear", "factor": 2.0}, [2, 2, 2, 2]),
+    # Wavelengths of 6.3, 63, 628 and 6283 tokens, of which those below 16 stay and those above 64 are stretched.
+    ({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 64}, [1, 1 / ((1 - 0.0062) / 8 + 0.0062), 8, 8]),
+])
+def test_scaled_positions_are_written_as_factors_of_the_frequencies(rope, expected, tmp_path):
+    model = make("llama", vocab_size=VOCABULARY, rope_parameters=rope | {"rope_theta": 10000.0})
+    path = export_gguf(tmp_path / "model.gguf", model)
+    (factors,) = [tensor.data for tensor in gguf.GGUFReader(path).tensors if tensor.name == "rope_freqs.weight"]
+    assert factors.tolist() == pytest.approx(expected, rel=1e-2)
+    assert ["rope_freqs" in note for note in export_notes(model, "gguf")] == [True]
 
 
 def test_the_header_says_what_llama_cpp_asks(tmp_path):
@@ -166,7 +181,8 @@ def test_a_tokeniser_that_llama_cpp_does_not_have_is_refused(tokenizer, message,
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scales attention"),
     ("mistral", {}, "a sliding window of 4 tokens"),
     ("qwen2", {}, "a sliding window of 4 tokens"),
-    ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "rotary positions"),
+    ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "positions .'dynamic'"),
+    ("qwen3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "positions .'linear'"),
 ])
 def test_models_that_llama_cpp_computes_otherwise_are_refused(family, changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
