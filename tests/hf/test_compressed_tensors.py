@@ -33,7 +33,7 @@ def logits_of(folder):
 
 @pytest.mark.parametrize("options", [ROW, GROUP, {"symmetric": True, "granularity": "tensor"}],
                          ids=["row", "group", "tensor"])
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
 def test_transformers_gives_the_same_logits(bits, options, tmp_path):
     checkpoint = quantised("llama", Recipe.uniform(bits, grid_options=options))
     export_compressed_tensors(tmp_path, checkpoint)

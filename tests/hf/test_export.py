@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nanoq.cli import app
 from nanoq.compress import compress_model, pruning
-from nanoq.hf import HFCheckpoint, HFModel, load_hf, save_hf_quantized
+from nanoq.hf import HFCheckpoint, HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import LayerSpec, Recipe, check_export, export_model, quantize_model
 from nanoq.quant.export import FORMATS
@@ -108,9 +108,10 @@ def folder(tmp_path):
     make("llama", vocab_size=VOCABULARY).save_pretrained(source)
     byte_level().save_pretrained(source)
     (source / "README.md").write_text("---\ntags: [x]\nlicense: apache-2.0\n---\n\n# A model\n")
-    checkpoint = load_hf(source)
-    quantize_model(checkpoint.model, RECIPES["symmetric"])
-    return save_hf_quantized(tmp_path / "quantised", checkpoint, RECIPES["symmetric"])
+    result = run("quantize", source, "--method", "nearest", "--bits", 4, "--symmetric", "--group-size", 32,
+                 "--out", tmp_path / "quantised")
+    assert result.exit_code == 0, result.stderr
+    return tmp_path / "quantised"
 
 
 @pytest.mark.parametrize("format", FORMATS)
