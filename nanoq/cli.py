@@ -4,6 +4,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import psutil
 import torch
 import typer
 from rich.console import Console
@@ -84,20 +86,30 @@ CorpusOption = Annotated[str | None, typer.Option(
 WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")]
 
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one line and exit code 2."""
+    """Turn the errors that a user can mend into one line and exit code 2; too little memory is one of them."""
     try:
         yield
     except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
         raise
     except (ValueError, OSError) as error:
-        print("nanoq:", " ".join(str(error).split()), file=sys.stderr)
-        raise typer.Exit(2) from None
+        _fail(" ".join(str(error).split()))
+    except (MemoryError, RuntimeError) as error:
+        wanted = re.search(r"allocate (\d[\d.]*) (\w+)", str(error))  # as torch says it, of any device
+        if not wanted and not isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            raise
+        amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
+        _fail(f"not enough memory: {amount}; take a smaller model, batch, context or text")
+
+
+def _fail(message: str) -> NoReturn:
+    print("nanoq:", message, file=sys.stderr)
+    raise typer.Exit(2) from None
 
 
 def _print_table(cells: list[list[str]], names: int, gap: int, caption: str | None = None) -> None:
@@ -181,13 +193,14 @@ def compare(
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a checkpoint to 8, 4, 3 and 2 bits, naively and by GPTQ, and print the leaderboard."""
-    from nanoq.teach.leaderboard import compare as run  # matplotlib is slow to import
-
     with _one_line_errors():
+        from nanoq.teach.leaderboard import compare as run  # matplotlib is slow, and fails where MPLBACKEND is wrong
+
         try:
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
+        _refuse_hugging_face(checkpoint)
         if out:
             check_folder(out)
             if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
@@ -224,7 +237,7 @@ def train(
         text = load_corpus(corpus)
         tokenizer = CharTokenizer.from_text(text.train)
         config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
-        model = GPT(config, seed).to(_device(device))
+        model = _untrained(config, seed, _device(device))
         recipe = TrainConfig(characters=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
                              schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
@@ -242,6 +255,17 @@ def train(
             seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=_command(),
         )
     print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
+
+
+def _untrained(config: GPTConfig, seed: int, device: torch.device) -> GPT:
+    """The model to train, unless it cannot fit: where memory runs out little by little, the system ends the program."""
+    count = config.layers * 12 * config.width**2 + (config.vocab_size + config.context) * config.width
+    needed = count * (12 if device.type == "cpu" else 4)  # float32: weights, gradients, and one moment at the least
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise ValueError(f"a model of {count:,} parameters needs {needed / 1e9:,.0f} GB of memory, and there are "
+                         f"{there / 1e9:,.0f}: take a smaller --width, --context or number of --layers")
+    return GPT(config, seed).to(device)
 
 
 @app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
@@ -327,11 +351,16 @@ def prune(
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
+def _refuse_hugging_face(name: str) -> None:
+    if hf.is_hugging_face(name):
+        raise ValueError(f"'{name}' is not there, or is a model of transformers: this command takes a GPT of nanoq")
+
+
 def _load_ours(name: str) -> Checkpoint:
+    _refuse_hugging_face(name)
     loaded = load_compressed(name)
     if not isinstance(loaded.model, GPT):
-        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}, which this command cannot take: it takes a GPT "
-                         "of nanoq")
+        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}: this command takes a GPT of nanoq")
     return loaded
 
 
@@ -551,9 +580,9 @@ def quiz(
     out: Annotated[Path | None, typer.Option(help="Markdown file; without it, the terminal.")] = None,
 ) -> None:
     """A quiz about some notebooks, in Markdown: numbers from a seed, computed keys, wrong options that are known."""
-    from nanoq.teach import quiz as quizzes  # matplotlib is slow to import
-
     with _one_line_errors():
+        from nanoq.teach import quiz as quizzes  # as in compare
+
         if out:
             check_file(out)
         sheet = quizzes.render(quizzes.quiz([number.zfill(2) for number in notebooks], seed), seed, key)
@@ -583,6 +612,14 @@ def lab(
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/lab/tree/{notebook.name}"]
     root = hasattr(os, "geteuid") and os.geteuid() == 0  # as in a container, where JupyterLab would not start
     jupyter_lab([*place, *["--no-browser"] * no_browser, *["--allow-root"] * root])
+
+
+@app.command(epilog="Example: nanoq doctor")
+def doctor() -> None:
+    """What would fail on this machine, a line each, and what to do about it; exit code 1 if something does."""
+    from nanoq.doctor import doctor as examine  # it starts processes, and no other command needs it
+
+    raise typer.Exit(0 if examine() else 1)
 
 
 @app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")

@@ -1,18 +1,16 @@
 """Where nanoq keeps its files, and how it writes them so that an interruption never leaves half a file."""
 
 import csv
+import functools
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 STALE_SECONDS = 24 * 3600
 _PACKAGE = Path(__file__).resolve().parent
@@ -25,11 +23,50 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder for files that can be made again (`NANOQ_CACHE`, else the user's cache folder)."""
-    base = os.environ.get("NANOQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nanoq"
-    path = Path(base)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    """The folder for files that can be made again: `NANOQ_CACHE`, else one in the user's cache folder.
+
+    If it cannot be made, or the user may not write to it, it is a temporary folder of the user's own. A folder that
+    `NANOQ_CACHE` names and that is there counts even so: a classroom may share one that is full.
+    """
+    named = os.environ.get("NANOQ_CACHE")
+    with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nanoq")
+        folder.mkdir(parents=True, exist_ok=True)
+        if named or os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return private_dir()
+
+
+@functools.cache
+def private_dir() -> Path:
+    """A temporary folder to which nobody else can write, the same one in each of the user's processes.
+
+    Whoever makes the folder first could put machine code there that others run, so one that is not this user's, or is
+    open to others, is not used: this process then gets a new one, for itself.
+
+    Raises:
+        FileNotFoundError: if there is no folder for temporary files.
+    """
+    try:
+        shared = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise FileNotFoundError("no folder here can be written to: let TMPDIR name one that can") from None
+    user = os.getuid() if hasattr(os, "getuid") else None  # Windows has a temporary folder for each user
+    folder = Path(shared, "nanoq" if user is None else f"nanoq-{user}")
+    with suppress(OSError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat() if os.path.lexists(folder) else None
+    if about and stat.S_ISDIR(about.st_mode) and (user is None or (about.st_uid, about.st_mode & 0o077) == (user, 0)):
+        return folder
+    return Path(tempfile.mkdtemp(prefix="nanoq-"))
+
+
+def place_matplotlib_cache() -> None:
+    """Give matplotlib a folder for its list of fonts where it would find none, and complain in every process."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    place = next(path for path in (Path(base), *Path(base).absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        os.environ.setdefault("MPLCONFIGDIR", os.fspath(private_dir() / "matplotlib"))
 
 
 def check_folder(folder: Path) -> None:
@@ -87,19 +124,6 @@ def _remove_stale(path: Path) -> None:
         with suppress(OSError):  # another process was quicker, or it is another user's
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 left.unlink()
-
-
-def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as a safetensors file, atomically.
-
-    Raises:
-        OSError: if they cannot be written; a full disk is an error of its own kind to safetensors.
-    """
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path} ({error}): make room, or write to another folder") from None
 
 
 def write_text(path: Path | str, text: str) -> None:

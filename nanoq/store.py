@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nanoq import __version__
-from nanoq.files import data_dir, save_tensors, sha256, write_text
+from nanoq.files import atomic_path, data_dir, sha256, write_text
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 LARGEST_CARD = 8_000_000  # bytes: a parser takes thirty times as many
@@ -174,6 +175,19 @@ def _holds(half: Tensor, tensor: Tensor) -> bool:
     """Whether float16 keeps a tensor to its own relative precision: small values among large ones may vanish."""
     error, size = (t.double().norm() for t in (half.float() - tensor.float(), tensor))
     return bool(error <= size * 2**-10)
+
+
+def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file, atomically.
+
+    Raises:
+        OSError: if they cannot be written; a full disk is an error of its own kind to safetensors.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path} ({error}): make room, or write to another folder") from None
 
 
 def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> Path:

@@ -87,20 +87,26 @@ except ImportError:
     %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
 
 # Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's: a check that
-# does not pass raises, and it is the course's check, whatever a student has made of that name.
-STRICT = """\
-### BEGIN HIDDEN TESTS
-import os
-from nanoq.teach import check
+# does not pass raises, and it is the course's check, read from its files again, whatever a student has made of its name
+# or of the modules that were loaded.
+FRESH = """\
+import os, sys
+for _name in [_name for _name in sys.modules if (_name + ".").startswith("nanoq.teach.")]:
+    del sys.modules[_name]
 os.environ["NANOQ_STRICT"] = "1"
+"""
+
+STRICT = f"""\
+### BEGIN HIDDEN TESTS
+{FRESH}from nanoq.teach.check import check
 ### END HIDDEN TESTS
 """
 
-QUIZ_CHECK = """\
+QUIZ_CHECK = f"""\
 # graded when it has been handed in
 ### BEGIN HIDDEN TESTS
-from nanoq.teach.quiz import grade
-grade("{question}", {cohort}, {name})
+{FRESH}from nanoq.teach.quiz import grade
+grade("{{question}}", {{cohort}}, {{name}})
 ### END HIDDEN TESTS"""
 
 

@@ -20,7 +20,17 @@ from typer.testing import CliRunner
 from nanoq import __version__
 from nanoq.cli import app
 from nanoq.compress import SparseQuantLinear, load_compressed
-from nanoq.lm import generate, load_checkpoint, load_corpus, perplexity, window_losses
+from nanoq.lm import (
+    GPT,
+    CharTokenizer,
+    GPTConfig,
+    generate,
+    load_checkpoint,
+    load_corpus,
+    perplexity,
+    save_checkpoint,
+    window_losses,
+)
 from nanoq.quant import load_quantized
 from nanoq.store import CARD, WEIGHTS, write_folder
 
@@ -129,6 +139,19 @@ def test_evaluate_prints_perplexity_and_the_size_of_the_file(request, text, fold
 
 def test_evaluate_takes_as_many_windows_as_asked_for(model):
     assert "on 5 windows" in ok("evaluate", model, "--windows", 5)
+
+
+def test_a_window_has_2048_tokens_at_most_unless_more_are_asked_for(text, tmp_path):
+    long = tmp_path / "long.txt"
+    long.write_text(20 * text.read_text(encoding="utf-8"), encoding="utf-8")
+    tokenizer = CharTokenizer("\n abcdefghijklmnopqrstuvwxyz.")
+    model = GPT(GPTConfig(tokenizer.vocab_size, context=4096, layers=1, heads=1, width=4))
+    save_checkpoint(tmp_path / "model", model, tokenizer)
+    length = len(load_corpus(long).test)
+    for options, context in (([], 2048), (["--context", 4096], 4096)):
+        shown = ok("evaluate", tmp_path / "model", "--corpus", long, "--full", *options)
+        assert f"on {(length - 1) // context} windows of long" in shown
+    assert length > 2 * 4096
 
 
 def test_evaluate_counts_and_names_unknown_characters(model, tmp_path):
@@ -318,8 +341,9 @@ def test_an_unknown_checkpoint_is_one_line(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["compare {model} --corpus", "evaluate {model} --corpus", "train", "corpus"])
-def test_an_unknown_corpus_is_one_line(command, model):
-    assert_one_line(run(*command.format(model=model).split(), "nosuch"), "no corpus 'nosuch'")
+def test_an_unknown_corpus_is_one_line(command, model, tmp_path):
+    out = ["--out", tmp_path / "out"] if command == "train" else []
+    assert_one_line(run(*command.format(model=model).split(), "nosuch", *out), "no corpus 'nosuch'")
 
 
 @pytest.mark.parametrize(("command", "message"), [
@@ -346,7 +370,11 @@ def test_an_unknown_corpus_is_one_line(command, model):
     ("train {text} --out {out} --optimizer sgd", "optimizer must be 'muon' or 'adamw'"),
     ("train {text} --out {out} --characters 10", "10 characters are less than one step"),
     ("train {text} --out {out} --resume", "nothing to resume"),
-    ("train {file} --out {out} --context 16", "too few to train"),
+    ("train {text} --out {out} --lr nan", "lr must be a finite number of at least 0, not nan"),
+    ("train {text} --out {out} --warmup -1", "warmup must be a finite number"),
+    ("train {text} --out {out} --width 6000000", r"[\d,]+ parameters needs [\d,]+ GB of memory, and there are"),
+    ("train {file} --out {out} --context 16", r"taken is empty, or too short to be cut into texts"),
+    ("train {text} --out {out} --context 50000", "too few to train"),
     ("corpus {text} --write {file}", "taken"),
     ("corpus {binary}", "binary is not UTF-8 text"),
 ])
@@ -370,7 +398,9 @@ def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, mod
                     "taken is a file: give a folder")
 
 
-FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from nanoq.cli import app; app()"
+# Torch 2.5 writes a file of its own before it makes its first optimiser: that is done before the disk is full.
+FULL_DISK = ("import resource, torch._dynamo; from nanoq.cli import app; "
+             "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); app()")
 
 
 @pytest.mark.parametrize("command", ["train {text} --out out {tiny}", "corpus {text} --write out"])
@@ -541,11 +571,56 @@ def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch
         "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
 
 
+def test_the_package_is_the_program():
+    command = [sys.executable, "-m", "nanoq", "evaluate", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("nanoq: no model at 'nowhere'")
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_one_line(model):
+    process = program("compare", model, MPLBACKEND="evil")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and re.fullmatch(rb"nanoq: .*'evil' is not a valid value.*\n", errors)
+
+
 def test_the_installed_program_compares(model, text, tmp_path):
     command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert len(json.loads((tmp_path / "board" / "leaderboard.json").read_text())) == 4
+
+
+def test_a_training_that_goes_astray_is_one_line_and_no_checkpoint(text, tmp_path):
+    command = ["train", text, "--out", tmp_path, "--characters", 2560, "--lr", 1e30, "--lr-rest", 1e30, *TINY]
+    assert_one_line(run(*command), "the training went astray: the validation loss is (nan|inf) at step 10")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to "
+                 "allocate 12000000000 bytes. Error code 12"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), MemoryError(),
+], ids=lambda error: type(error).__name__)
+def test_too_little_memory_is_one_line(model, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+    monkeypatch.setattr("nanoq.cli.window_losses", fail)
+    amount = "it is full" if isinstance(error, MemoryError) else r"(12,000,000,000 bytes|2\.5 GiB) were asked for"
+    assert_one_line(run("evaluate", model), f"not enough memory: {amount}")
+
+
+def test_an_error_of_ours_is_no_lack_of_memory(model, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("a fault")
+    monkeypatch.setattr("nanoq.cli.window_losses", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        CliRunner().invoke(app, ["evaluate", str(model)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(model, seed):
+    result = run("generate", model, "--seed", seed)
+    assert result.exit_code == 2 and "'--seed'" in result.stderr
 
 
 def test_ctrl_c_stops_the_installed_program_at_a_saved_step(text, tmp_path):

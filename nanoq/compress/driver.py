@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
 from nanoq.compress.lowrank import low_rank, rank_for
 from nanoq.compress.prune import check_method, prune
-from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.recipe import LayerSpec
+from nanoq.quant.visit import visit
 from nanoq.store import naming
 
 Change = Callable[[str, nn.Module, LayerStats | None], nn.Module]
@@ -35,20 +36,14 @@ def compress_model(model: nn.Module, change: Change, calibration: Tensor | None 
     model.eval()
     if thin := [name for name, layer in model.named_modules() if isinstance(layer, (LowRankLinear, AdapterLinear))]:
         raise ValueError(f"{thin[0]}: the layer is thin already; a file has no room for more in it")
-    layers = {f"blocks.{name}": layer for name, layer in model.blocks.named_modules()
-              if isinstance(layer, (nn.Linear, QuantLayer))}
+    layers = [f"blocks.{name}" for name, layer in model.blocks.named_modules()
+              if isinstance(layer, (nn.Linear, QuantLayer))]
     if not layers:
         raise ValueError("the model has no linear layer in its blocks that could be compressed: was it, already?")
-    hidden = [] if calibration is None else [model.embed(rows) for rows in calibration.split(batch)]
-    for index, block in enumerate(model.blocks):
-        mine = {name: layer for name, layer in layers.items() if name.startswith(f"blocks.{index}.")}
-        with observe(mine if hidden else {}) as stats:
-            for x in hidden:
-                block(x)
-        for name, layer in mine.items():
-            with naming(name):
-                model.set_submodule(name, change(name, layer, stats.get(name)))
-        hidden = [block(x) for x in hidden]
+    batches = [] if calibration is None else list(calibration.split(batch))
+    for name, layer, stats in visit(model, batches, layers):
+        with naming(name):
+            model.set_submodule(name, change(name, layer, stats))
     return model
 
 

@@ -140,7 +140,8 @@ def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 100
 
 
 def _read_lines(path) -> Iterator[tuple[str, int]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # JSON allows U+2028 within a line
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             yield row["text"], int(row["label"])

@@ -48,14 +48,17 @@ def load_corpus(name_or_path: str | Path = "tales") -> Corpus:
 
     Raises:
         FileNotFoundError: if it is neither, or cannot be fetched; the message says how to get it.
-        ValueError: if the file is not UTF-8 text.
+        ValueError: if the file is not UTF-8 text, or too short for three splits.
     """
     if name_or_path in _NAMED:
         return _NAMED[str(name_or_path)]()
     path = Path(name_or_path)
     if not path.is_file():
         raise FileNotFoundError(f"no corpus '{name_or_path}': give a text file or one of {', '.join(_NAMED)}")
-    return _by_position(path.stem, _read(path), str(path), "unknown")
+    corpus = _by_position(path.stem, _read(path), str(path), "unknown")
+    if not (corpus.train and corpus.valid and corpus.test):
+        raise ValueError(f"{path} is empty, or too short to be cut into texts to train on, to validate and to test")
+    return corpus
 
 
 def corpus_of(card: dict, name_or_path: str | Path | None = None) -> Corpus:
@@ -136,12 +139,12 @@ _NAMED: dict[str, Callable[[], Corpus]] = {"tales": _tales, "tinystories": _tiny
 
 
 def _by_position(name: str, text: str, source: str, licence: str) -> Corpus:
-    """Cut one text at 90 % and 95 % of its length, after the next line end if there is one near."""
-    cuts = []
-    for share in (0.90, 0.95):
-        at = int(len(text) * share)
-        line_end = text.find("\n", at, at + 10_000)
-        cuts.append(at if line_end < 0 else line_end + 1)
+    """Cut one text at 90 % and 95 % of its length, after the next line end if there is one near, and text behind it."""
+    plain = [int(len(text) * share) for share in (0.90, 0.95)]
+    ends = [text.find("\n", at, at + 10_000) for at in plain]
+    cuts = [at if end < 0 else end + 1 for at, end in zip(plain, ends, strict=True)]
+    if not cuts[0] < cuts[1] < len(text):  # as in a text of one line
+        cuts = plain
     return Corpus(name, text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :], source, licence)
 
 

@@ -1,6 +1,7 @@
 """Evaluation that can be compared: every model on the same held-out windows, with the loss of each window kept."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,9 @@ def window_losses(
     return row_losses(model, windows(tokens, context or model.config.context, limit), batch)
 
 
+MOST_NATS = math.log(sys.float_info.max)  # whose exp a float can hold
+
+
 @torch.inference_mode()
 def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
     """Mean cross-entropy of the T predictions in each row, in nats a token: float64 (W,).
@@ -76,7 +80,8 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
 
 def perplexity(losses: Tensor) -> float:
     """Exp of the mean loss: the number of equally likely next tokens that would surprise as much."""
-    return math.exp(losses.mean())
+    mean = float(losses.mean())
+    return math.exp(mean) if mean < MOST_NATS else mean + math.inf  # inf, or NaN for NaN
 
 
 def bits_per_char(losses: Tensor) -> float:

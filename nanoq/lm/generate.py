@@ -9,10 +9,18 @@ from torch import Tensor
 from nanoq.lm.model import GPT, KVCache
 from nanoq.lm.tokenizer import CharTokenizer
 
+COLDEST = 1e-6  # below it, logits over the temperature would be infinite, and the likeliest is drawn anyway
+
 
 def next_token(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
-    """Draw one id (1,) from logits (V,); temperature 0 takes the likeliest."""
-    if temperature == 0:
+    """Draw one id (1,) from logits (V,); temperature 0 takes the likeliest.
+
+    Raises:
+        ValueError: if a logit is no number.
+    """
+    if not logits.isfinite().all():
+        raise ValueError("the model's logits hold NaN or infinity: its weights are damaged, or its training failed")
+    if temperature < COLDEST:
         return logits.argmax(keepdim=True)
     logits = logits / temperature
     if top_k is not None:
@@ -31,7 +39,7 @@ def stream(
     read again and the rest forgotten. `make_cache` makes an empty cache for a number of blocks.
 
     Raises:
-        ValueError: if the prompt is empty, or temperature or top_k is out of range.
+        ValueError: if the prompt is empty, temperature or top_k is out of range, or a logit is no number.
     """
     if not len(prompt):
         raise ValueError("the prompt is empty: give at least one character to go on from")

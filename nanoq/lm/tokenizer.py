@@ -1,13 +1,24 @@
 """A character-level tokeniser: one id a character, and id 0 for every character it has never seen."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nanoq.progress import progress
+
 UNKNOWN = "<unk>"
+PART = 2**20  # characters that are read at once: copies of a large text would fill the memory
+
+
+def _parts(text: str, doing: str) -> Iterator[tuple[int, str]]:
+    """A text in parts, each with the place where it begins; a long one with a bar that says what is done."""
+    starts = range(0, len(text), PART)
+    if len(starts) > 1:
+        starts = progress(starts, desc=doing, unit="part", leave=False, delay=1)
+    return ((start, text[start : start + PART]) for start in starts)
 
 
 class CharTokenizer:
@@ -34,7 +45,7 @@ class CharTokenizer:
     @classmethod
     def from_text(cls, text: str) -> "CharTokenizer":
         """The tokeniser of all characters in `text`, sorted by code point."""
-        return cls(sorted(set(text)))
+        return cls(sorted(set().union(*(part for _, part in _parts(text, "vocabulary")))))
 
     @property
     def vocab_size(self) -> int:
@@ -43,8 +54,11 @@ class CharTokenizer:
 
     def encode(self, text: str) -> Tensor:
         """Ids of `text`: int64 (T,). Unknown characters become id 0; count them with `unknown`."""
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return torch.from_numpy(self._table[np.minimum(points, len(self._table) - 1)])
+        ids = np.empty(len(text), dtype=np.int64)
+        for start, part in _parts(text, "encode"):
+            points = np.frombuffer(part.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+            ids[start : start + len(part)] = self._table[np.minimum(points, len(self._table) - 1)]
+        return torch.from_numpy(ids)
 
     def decode(self, ids: Tensor | Iterable[int]) -> str:
         """The text of ids (T,); id 0 is written as `<unk>`."""

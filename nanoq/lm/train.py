@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -20,11 +21,12 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nanoq.files import save_tensors, write_csv
+from nanoq.files import write_csv
 from nanoq.lm.evaluate import window_losses
 from nanoq.lm.model import GPT, check_tokens
 from nanoq.lm.optim import Muon
 from nanoq.progress import progress
+from nanoq.store import save_tensors
 
 STATE, HISTORY = "state.safetensors", "history.csv"
 
@@ -72,6 +74,10 @@ class TrainConfig:
             raise ValueError(f"schedule must be 'linear' or 'cosine', not {self.schedule!r}")
         if self.batch < 1 or self.evaluate_every < 1:
             raise ValueError("batch and evaluate_every must be at least 1")
+        for name in ("lr", "lr_rest", "weight_decay", "warmup", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
 
     def steps(self, context: int) -> int:
         """Optimiser steps that read `characters` tokens."""
@@ -97,12 +103,17 @@ def batch_at(tokens: Tensor, step: int, batch: int, context: int, seed: int) -> 
     rows = torch.arange(step * batch, (step + 1) * batch)
     starts = torch.empty_like(rows)
     for epoch in (rows // per_epoch).unique().tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        offset = torch.randint(context, (1,), generator=generator)
-        order = torch.randperm(per_epoch, generator=generator)
+        offset, order = _epoch(per_epoch, context, seed, epoch)
         mine = rows // per_epoch == epoch
         starts[mine] = offset + context * order[rows[mine] % per_epoch]
     return tokens[starts[:, None] + torch.arange(context + 1)]
+
+
+@lru_cache(maxsize=2)  # a batch may lie in two; the order of millions of windows takes a second
+def _epoch(count: int, context: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """Where an epoch begins to cut the text, (1,), and the order in which it reads its windows, (count,)."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randint(context, (1,), generator=generator), torch.randperm(count, generator=generator)
 
 
 def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -133,15 +144,15 @@ def train(
 
     A row holds step, characters, train_loss and valid_loss (nats a character), lr_factor and seconds. With `out`
     the rows go to `history.csv` and the whole state to `state.safetensors`, so that `resume=True` goes on bit for
-    bit (with dropout, on a CPU). Ctrl-C ends the step, saves and returns. Under `torchrun` each process takes its
-    share of every batch.
+    bit (with dropout, on a CPU). Ctrl-C and SIGTERM end the step, save and return. Under `torchrun` each process takes
+    its share of every batch.
     `compile` uses torch.compile where there is a compiler; on a CPU it gained one percent here and took 40 seconds.
     `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
         ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the
-            processes cannot share a batch evenly, or `resume` finds a damaged state or one of another model or
-            configuration.
+            processes cannot share a batch evenly, the loss is no number any more (what was saved before stays), or
+            `resume` finds a damaged state or one of another model or configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
@@ -154,9 +165,9 @@ def train(
     history = run.load() if resume else []
     loss_of = loss_of or next_token_loss
     loss_of = torch.compile(loss_of) if compile and _has_compiler() else loss_of
-    bar = progress(total=steps, initial=run.step, desc="train", unit="step")
     started, recent = time.perf_counter() - (history[-1]["seconds"] if history else 0.0), []
-    with _interruptible() as interrupted, torch.random.fork_rng(devices=[]), _processes(config.batch) as (rank, ranks):
+    with (_interruptible() as interrupted, torch.random.fork_rng(devices=[]), _processes(config.batch) as (rank, ranks),
+          progress(total=steps, initial=run.step, desc="train", unit="step") as bar):
         torch.set_rng_state(run.rng_state)
         model.train()
         stop = False
@@ -168,6 +179,9 @@ def train(
             stop = run.anyone(interrupted.is_set(), ranks)
             if run.step % config.evaluate_every == 0 or run.step == steps or stop:
                 valid = float(window_losses(model, valid_tokens, limit=config.valid_windows).mean())
+                if not math.isfinite(valid):
+                    raise ValueError(f"the training went astray: the validation loss is {valid} at step {run.step}; "
+                                     "train with a smaller learning rate")
                 history.append({
                     "step": run.step, "characters": run.step * config.batch * model.config.context,
                     "train_loss": round(sum(recent) / len(recent), 5), "valid_loss": round(valid, 5),
@@ -177,7 +191,6 @@ def train(
                 recent.clear()
                 if rank == 0:
                     run.save(history)
-    bar.close()
     model.eval()
     return history
 
@@ -197,7 +210,7 @@ class _Run:
     def __init__(self, model: GPT, config: TrainConfig, train_tokens: Tensor, out: Path | None):
         self.model, self.config, self.out = model, config, out
         self.device = next(model.parameters()).device
-        self.data = {"tokens": len(train_tokens), "crc32": zlib.crc32(train_tokens.cpu().numpy().tobytes())}
+        self.data = {"tokens": len(train_tokens), "crc32": zlib.crc32(train_tokens.cpu().contiguous().numpy())}
         self.optimizers = make_optimizers(model, config)
         self.step = 0
         self.rng_state = torch.Generator().manual_seed(config.seed).get_state()
@@ -313,18 +326,20 @@ def _processes(batch: int) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never cut in half; the second one interrupts."""
+    """An event that the first Ctrl-C or SIGTERM sets, so that no step is cut in half; the second one interrupts."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
+    second = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-    def on_interrupt(*_):
+    def on_signal(number: int, _):
         event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, second[number])
 
-    previous = signal.signal(signal.SIGINT, on_interrupt)
+    previous = {number: signal.signal(number, on_signal) for number in second}
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -102,7 +102,7 @@ def adaround(
     check_calibration(weight, stats)
     grid.check_fits(weight)
     _check_options(steps, warmup)
-    weight = weight.to(stats.gram.dtype)
+    weight = weight.detach().to(stats.gram.dtype)
     start = nearest(weight, grid)
     change = grid.decode(start) - weight
     unit = stats.error_terms(change).sum()

@@ -91,7 +91,7 @@ def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:
 
     Raises:
         ValueError: if the weight is not a matrix or holds NaN or infinity, or the statistics are missing, empty, do not
-            fit, or hold NaN.
+            fit, hold NaN, or are too large to be computed with.
     """
     check_weight(weight)
     if stats is None or stats.tokens == 0:
@@ -99,8 +99,10 @@ def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:
     shape = tuple(weight.shape)
     if stats.gram.shape != (shape[1], shape[1]):
         raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {shape}")
-    if not stats.gram.diagonal().isfinite().all():  # where every input that is not finite leaves its mark
-        raise ValueError("the calibration statistics hold NaN or infinity: look for it in the model's activations")
+    diagonal = stats.gram.diagonal()  # where every input that is not finite leaves its mark
+    if not diagonal.double().sum() < torch.finfo(diagonal.dtype).max / 16:  # sums of it have to be finite, too
+        raise ValueError("the calibration statistics hold NaN or infinity, or inputs whose squares leave the range of "
+                         f"{str(diagonal.dtype).removeprefix('torch.')}: look for them in the model's activations")
 
 
 def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0) -> Tensor:

@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.files import save_tensors
 from nanoq.quant.foreign import (
     as_transformers,
     grid_problem,
@@ -36,7 +35,7 @@ from nanoq.quant.foreign import (
 from nanoq.quant.gptq_format import is_symmetric, stored_zero_points
 from nanoq.quant.packing import pack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, Checkpoint
+from nanoq.store import WEIGHTS, Checkpoint, save_tensors
 
 EVERY_RELEASE = (4, 8)  # bits that all releases read
 

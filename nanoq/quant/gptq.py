@@ -24,11 +24,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from nanoq.compiled import compiled
 from nanoq.quant.calibrate import LayerStats, check_calibration
-from nanoq.quant.grid import Grid, affine_grid
+from nanoq.quant.grid import Grid, affine_grid, plain
 from nanoq.quant.rounding import nearest
 
 LEAF = 32  # columns that the compiled loop takes at once
@@ -62,6 +62,7 @@ def gptq(
     """
     check_problem(weight, stats, damping)
     grid.check_fits(weight)
+    weight = weight.detach()
     if descent < 0:
         raise ValueError(f"descent must be a number of rounds, not {descent!r}")
     if not stats.gram.diagonal().any():
@@ -102,6 +103,7 @@ def dynamic_grid(
     """
     options = {"granularity": "group", "group_size": group_size, "symmetric": symmetric, "search": search}
     grid = affine_grid(weight, bits, **options)
+    weight = plain(weight)
     check_problem(weight, stats, damping)
     if not stats.gram.diagonal().any():
         return grid
@@ -233,7 +235,7 @@ class _Walk:
         return values.to(self.weight).contiguous().numpy()
 
 
-@njit(cache=True)
+@compiled
 def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, error, codes):
     """Round columns one by one and let every later one make up for what has changed in the error; all (columns, out).
 

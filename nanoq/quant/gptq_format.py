@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from nanoq import __version__
-from nanoq.files import save_tensors, write_text
+from nanoq.files import write_text
 from nanoq.quant.foreign import (
     Source,
     as_transformers,
@@ -50,7 +50,7 @@ from nanoq.quant.foreign import (
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, Checkpoint
+from nanoq.store import WEIGHTS, Checkpoint, save_tensors
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"

@@ -149,7 +149,7 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
     check_weight(weight)
     if bits != fmt.bits:
         raise ValueError(f"{fmt.name} has {fmt.bits} bits, not {bits!r}")
-    scale, packed = fmt.scales(weight)
+    scale, packed = fmt.scales(plain(weight))
     codebook = fmt.codebook.to(weight.device)
     return Grid(bits, len(codebook), scale, min(fmt.block, weight.shape[1]), codebook=codebook, packed_scale=packed)
 
@@ -164,6 +164,11 @@ def check_weight(weight: Tensor) -> None:
         raise ValueError("the weight holds NaN or infinity; no grid covers that")
 
 
+def plain(weight: Tensor) -> Tensor:
+    """A weight as grids are made of it: without a gradient, and in float32 where half precision would overflow."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+
+
 def split_groups(weight: Tensor, granularity: str, group_size: int | None) -> tuple[tuple[Tensor, ...], int]:
     """The parts of a weight (out, in) whose rows share a scale each, (rows, columns), and the columns of a group.
 
@@ -171,6 +176,7 @@ def split_groups(weight: Tensor, granularity: str, group_size: int | None) -> tu
         ValueError: if granularity and group size do not go together, or the weight holds NaN or infinity.
     """
     check_weight(weight)
+    weight = plain(weight)
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {granularity!r}")
     if (granularity == "group") != (group_size is not None):
@@ -220,7 +226,13 @@ def evenly_spaced(
 
 
 def storable(scale: Tensor) -> Tensor:
-    """Positive scales rounded to float16 where its normal range holds them all."""
+    """Positive scales rounded to float16 where its normal range holds them all.
+
+    Raises:
+        ValueError: if they are infinite, or no numbers.
+    """
+    if not scale.isfinite().all():
+        raise ValueError(f"the weights are too large: what a grid computes of them is more than {scale.dtype} holds")
     if scale.min() < HALF.smallest_normal or scale.max() > HALF.max:
         return scale
     return scale.half().to(scale.dtype)

@@ -10,8 +10,8 @@ At one token a linear layer does nothing but read its weight, so that fewer byte
   integers (ZeroQuant, Yao et al. 2022, arXiv 2206.01861). The int32 sums are exact; the rounding of
   the activations changes the result, so it is never chosen unless asked for.
 
-`choose_backend` measures which is fastest here. The first call of a kernel compiles it, which takes some seconds; numba
-keeps the machine code beside this file, or in the user's cache folder, for the next process.
+`choose_backend` measures which is fastest here. The first call of a kernel compiles it, which takes some seconds;
+`nanoq.compiled` says where the machine code is kept for the next process.
 """
 
 import functools
@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit, prange
+from numba import prange
 from torch import Tensor, nn
 
+from nanoq.compiled import compiled
 from nanoq.quant.qlinear import QuantLinear
 
 WEIGHT_ONLY = ("int8", "int4")
@@ -46,14 +47,14 @@ _i32, _f32 = np.int32, np.float32
 _LOW, _HIGH = np.int32(15), np.int32(4)  # the low nibble's mask, the high nibble's shift
 
 
-@njit(cache=True)
+@compiled
 def _decode_int8(packed, scale, zero, out):
     """Float weights of codes with one scale: packed uint8 (n,) -> out float32 (n,)."""
     for j in range(len(packed)):
         out[j] = scale * _f32(_i32(_i32(packed[j]) - zero))
 
 
-@njit(cache=True)
+@compiled
 def _decode_int4(packed, scale, zero, even, odd):
     """The same for two codes a byte: the low ones belong to even columns, the high ones to odd columns; (n,) each."""
     for j in range(len(packed)):
@@ -62,7 +63,7 @@ def _decode_int4(packed, scale, zero, even, odd):
         odd[j] = scale * _f32(_i32(_i32(byte >> _HIGH) - zero))
 
 
-@njit(cache=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _dot_int8(packed, zero, x):
     """Sum of (code - zero) * x: packed uint8 (n,), x float32 (n,)."""
     total = _f32(0)
@@ -71,7 +72,7 @@ def _dot_int8(packed, zero, x):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _dot_int4(packed, zero, even, odd):
     """The same for two codes a byte; even and odd columns of x, (n,) each."""
     total = _f32(0)
@@ -82,7 +83,7 @@ def _dot_int4(packed, zero, even, odd):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _dot(weight, x):
     total = _f32(0)
     for k in range(len(weight)):
@@ -90,7 +91,7 @@ def _dot(weight, x):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _dots(weight, x0, x1, x2, x3):
     """`_dot` for four tokens, which share the loads of the weight."""
     a, b, c, d = _f32(0), _f32(0), _f32(0), _f32(0)
@@ -103,7 +104,7 @@ def _dots(weight, x0, x1, x2, x3):
     return a, b, c, d
 
 
-@njit(cache=True)
+@compiled
 def _one_token_rows(first, last, packed, scale, zero, group, x, y):
     """Rows first..last-1 of the weight: packed uint8 (rows, n), `group` bytes to a scale; y (rows, tokens).
 
@@ -124,7 +125,7 @@ def _one_token_rows(first, last, packed, scale, zero, group, x, y):
             y[r, 0] += scale[r, g] * total
 
 
-@njit(cache=True)
+@compiled
 def _many_token_rows(first, last, packed, scale, zero, group, x, y):
     """The same for more tokens: each row is decoded once, into the cache, and then multiplied by all of them."""
     tokens, width = len(x), packed.shape[1]
@@ -144,7 +145,7 @@ def _many_token_rows(first, last, packed, scale, zero, group, x, y):
             y[r, t] = _dot(weight, x[t])
 
 
-@njit(cache=True)
+@compiled
 def _weight_only_rows(first, last, packed, scale, zero, group, x, y):
     if len(x) == 1:
         _one_token_rows(first, last, packed, scale, zero, group, x, y)
@@ -152,14 +153,14 @@ def _weight_only_rows(first, last, packed, scale, zero, group, x, y):
         _many_token_rows(first, last, packed, scale, zero, group, x, y)
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _weight_only_threads(threads, packed, scale, zero, group, x, y):
     for i in prange(threads):
         first, last = len(packed) * i // threads, len(packed) * (i + 1) // threads
         _weight_only_rows(first, last, packed, scale, zero, group, x, y)
 
 
-@njit(cache=True)
+@compiled
 def _integer_dot(codes, q):
     total = _i32(0)
     for k in range(len(codes)):
@@ -167,7 +168,7 @@ def _integer_dot(codes, q):
     return total
 
 
-@njit(cache=True)
+@compiled
 def _integer_dots(codes, q0, q1, q2, q3):
     """`_integer_dot` for four tokens."""
     a, b, c, d = _i32(0), _i32(0), _i32(0), _i32(0)
@@ -180,7 +181,7 @@ def _integer_dots(codes, q0, q1, q2, q3):
     return a, b, c, d
 
 
-@njit(cache=True)
+@compiled
 def _integer_rows(first, last, codes, q, sums):
     """Rows first..last-1 of uint8 codes (rows, in) times int8 q (tokens, in), into int32 sums (rows, tokens)."""
     fours = len(q) // 4 * 4
@@ -193,7 +194,7 @@ def _integer_rows(first, last, codes, q, sums):
             sums[r, t] = _integer_dot(codes[r], q[t])
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _integer_threads(threads, codes, q, sums):
     for i in prange(threads):
         _integer_rows(len(codes) * i // threads, len(codes) * (i + 1) // threads, codes, q, sums)

@@ -65,6 +65,8 @@ class _Rows:
     def __init__(self, weight: Tensor, stats: LayerStats, damping: float):
         check_calibration(weight, stats)
         hessian = stats.damped(damping).double()
+        if not stats.gram.diagonal().any():
+            hessian = torch.eye(weight.shape[1], dtype=torch.float64)  # inputs of 0 leave each weight to itself
         self.weight = weight.double().clone()
         self.free = torch.ones_like(weight, dtype=torch.bool)
         self.inverse = torch.linalg.inv(hessian).repeat(len(weight), 1, 1)

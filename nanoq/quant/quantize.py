@@ -1,7 +1,6 @@
 """The driver: a whole model through a recipe, to a file, and back."""
 
 import warnings
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.progress import progress
 from nanoq.quant.adaround import BlockData
-from nanoq.quant.calibrate import LayerStats, check_calibration, observe
+from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import refit_scale
+from nanoq.quant.visit import Stage, each_layer, stages
 from nanoq.store import Checkpoint, load, naming, save, stored
 
 
@@ -82,61 +81,29 @@ def quantize_model(
     round_others(model.eval(), set(specs))
     batches = [] if calibration is None else list(calibration.split(batch))
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
-    hidden = [model.embed(rows) for rows in batches]
-    paired = asymmetric or any(spec.blockwise for spec in specs.values())
-    original = list(hidden)  # the hidden states of the unquantised model
     reports = []
-    for index, block in enumerate(progress(model.blocks, desc="quantize", unit="block")):
-        prefix = f"blocks.{index}."
-        mine = {name.removeprefix(prefix): spec for name, spec in specs.items() if name.startswith(prefix)}
-        unquantized = deepcopy(block) if paired else None
-        pairs = list(zip(hidden, original, strict=True))
-        reports += _one_by_one(block, prefix, mine, pairs, true_sequential, unquantized if asymmetric else None)
-        if paired:
-            original = [unquantized(x) for x in original]
-        reports += _together(block, prefix, mine, BlockData(hidden, original, fisher and fisher[index]))
-        if block is not model.blocks[-1]:
-            hidden = [block(x) for x in hidden]
-    return reports
-
-
-def _one_by_one(
-    block: nn.Module, prefix: str, specs: dict[str, LayerSpec], pairs: list[tuple[Tensor, Tensor]],
-    true_sequential: bool, unquantized: nn.Module | None,
-) -> list[LayerReport]:
-    """Quantise the layers of a block, given by their names in it, whose method takes one at a time.
-
-    `pairs` are batches of what enters the block, now and in the unquantised model, for which `unquantized` is run.
-    """
-    waiting = {name: block.get_submodule(name) for name, spec in specs.items() if not spec.blockwise}
-    reports = []
-    while waiting:
-        originals = {name: unquantized.get_submodule(name) for name in waiting} if unquantized else {}
-        with observe(waiting if pairs else {}, originals) as stats:
-            for x, original in pairs:
-                if unquantized:
-                    unquantized(original)
-                block(x)
-        first = next(iter(stats.values()), None) if true_sequential else None
-        for name in [name for name in waiting if first is None or stats.get(name) is first]:
-            layer, spec = waiting.pop(name), specs[name]
-            quantized, report = quantize_layer(prefix + name, layer, spec, stats.pop(name, None))
-            block.set_submodule(name, quantized)
+    for index, stage in enumerate(stages(model, batches, asymmetric or any(s.blockwise for s in specs.values()))):
+        mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
+        alone = [name for name, spec in mine.items() if not spec.blockwise]
+        for name, layer, stats in each_layer(stage, alone, true_sequential, asymmetric):
+            quantized, report = quantize_layer(name, layer, specs[name], stats)
+            model.set_submodule(name, quantized)
             reports.append(report)
+        reports += _together(stage, mine, fisher and fisher[index])
     return reports
 
 
-def _together(block: nn.Module, prefix: str, specs: dict[str, LayerSpec], data: BlockData) -> list[LayerReport]:
+def _together(stage: Stage, specs: dict[str, LayerSpec], fisher: list[Tensor] | None) -> list[LayerReport]:
     """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
+    block, prefix = stage.block, stage.prefix
     waiting, reports = {name: spec for name, spec in specs.items() if spec.blockwise}, []
     while waiting:
         first = next(iter(waiting.values()))
         chosen = {name: spec for name, spec in waiting.items()
                   if (spec.method, spec.method_options) == (first.method, first.method_options)}
         layers = {name: block.get_submodule(name) for name in chosen}
-        with observe(layers) as stats:
-            for x in data.inputs:
-                block(x)
+        stats = stage.statistics(layers)
+        data = BlockData([call.args[0] for call in stage.calls], stage.targets, fisher)
         weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
         for name, spec in chosen.items():
             with naming(prefix + name):

@@ -114,7 +114,8 @@ def ternary_grid(
     if rescale:
         pairs = [(threshold, mean_above(size, threshold)) for size, (threshold, _) in zip(sizes, pairs, strict=True)]
     threshold, level = (torch.cat(values, dim=1) for values in zip(*pairs, strict=True))
-    scale = storable(torch.where(level > 0, level, 1.0))
+    level = torch.where(threshold.isfinite(), level, threshold)  # above which there is nothing to average
+    scale = storable(torch.where(level <= 0, 1.0, level))
     nearest = torch.allclose(threshold, level / 2, atol=0)
     return Grid(CODE_BITS, 3, scale, group_size, threshold=None if nearest else threshold)
 

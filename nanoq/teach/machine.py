@@ -1,147 +1,22 @@
-"""What this machine can do: its report, and which low-precision products are fast on it."""
-
-import math
-import os
-import platform
-import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+"""What `nanoq.machine` finds out, for a notebook: with a figure."""
 
 import matplotlib.pyplot as plt
-import numpy as np
-import psutil
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from nanoq import __version__
-from nanoq.files import data_dir
-from nanoq.store import CARD
+from nanoq.machine import describe_products, in_words, machine_report, probe_products, ratios_to_fp32
 from nanoq.teach.plots import COLORS
 
-
-@dataclass(frozen=True)
-class MachineReport:
-    """What the course runs on.
-
-    Attributes:
-        versions: of Python and of the packages that matter.
-        system: operating system and processor type.
-        instructions: the widest vector instructions that torch uses here, such as "AVX2".
-        cores: that this process may use.
-        threads: that torch uses for one operation.
-        memory_gb, free_memory_gb: in units of 10^9 bytes.
-        gpu: its name; None without one.
-        checkpoints: names of the shipped models that are there.
-    """
-
-    versions: dict[str, str]
-    system: str
-    instructions: str
-    cores: int
-    threads: int
-    memory_gb: float
-    free_memory_gb: float
-    gpu: str | None
-    checkpoints: tuple[str, ...]
-
-    @property
-    def warnings(self) -> list[str]:
-        """What will be missed, each with its remedy; empty on a machine that has all that the course needs."""
-        found = []
-        if self.free_memory_gb < 2:
-            found.append(f"Only {self.free_memory_gb:.1f} GB of memory are free: close other programs and notebooks.")
-        if self.cores < 2:
-            found.append("There is one core: everything runs, in about twice the time that the cost cards say.")
-        if not self.checkpoints:
-            found.append("The shipped models are missing: install nanoq again, from a complete copy.")
-        return found
-
-    def __str__(self) -> str:
-        lines = self.versions | {
-            "system": self.system,
-            "processor": f"{self.instructions}; cores: {self.cores}, threads: {self.threads}",
-            "memory": f"{self.free_memory_gb:.1f} GB free of {self.memory_gb:.1f} GB",
-            "GPU": self.gpu or "none (none is needed)",
-            "models": ", ".join(self.checkpoints) or "none",
-        }
-        verdict = self.warnings or ["Everything that the course needs is here."]
-        return "\n".join([*(f"{name:10} {value}" for name, value in lines.items()), *verdict])
-
-
-def machine_report() -> MachineReport:
-    """Look at this machine."""
-    memory = psutil.virtual_memory()
-    affinity = getattr(os, "sched_getaffinity", None)  # a container may have fewer cores than its host
-    capability = torch.backends.cpu.get_cpu_capability()
-    return MachineReport(
-        versions={"Python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
-                  "nanoq": __version__},
-        system=f"{platform.system()}, {platform.machine()}",
-        instructions="no vector instructions" if capability == "DEFAULT" else capability,
-        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-        memory_gb=memory.total / 1e9,
-        free_memory_gb=memory.available / 1e9,
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        checkpoints=tuple(sorted(path.parent.name for path in (data_dir() / "checkpoints").glob(f"*/{CARD}"))),
-    )  # fmt: skip
-
-
-# ---- which products are fast here ----
-
-_INT8 = "int8"
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, _INT8: torch.int8}
-
-
-def probe_products(size: int = 256, seconds: float = 0.4, device: str = "cpu") -> dict[str, float | None]:
-    """Seconds that a (size, size) times (size, size) matrix product takes in fp32, bf16, fp16 and int8.
-
-    On a CPU one thread does it: two threads that wait for each other on a busy machine would hide what is asked. Each
-    type gets `seconds`, but at least two products, and its shortest time counts, which other programs disturb least.
-    A number type for which torch has no product here gets None. int8 means int8 x int8 -> int32 (`torch._int_mm`).
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # some builds of torch announce that a type is slow: we shall see
-            return {name: _shortest(*_product(name, size, device), seconds) for name in _TYPES}
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _product(name: str, size: int, device: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """The function that multiplies two matrices of a type, and a matrix (size, size) to give it."""
-    generator = torch.Generator().manual_seed(0)
-    values = 40 * torch.randn(size, size, generator=generator)
-    matrix = values.clamp(-127, 127).to(_TYPES[name]).to(device)
-    return (torch._int_mm if name == _INT8 else torch.mm), matrix
-
-
-def _shortest(multiply: Callable[[Tensor, Tensor], Tensor], matrix: Tensor, seconds: float) -> float | None:
-    """The shortest time of one product within the time given; None if there is no such product."""
-    best, end = math.inf, time.perf_counter() + seconds
-    try:
-        multiply(matrix, matrix)[0, 0].item()  # the first one also sets things up
-        while best == math.inf or time.perf_counter() < end:
-            start = time.perf_counter()
-            multiply(matrix, matrix)[0, 0].item()  # reading a value waits for a GPU to finish
-            best = min(best, time.perf_counter() - start)
-    except RuntimeError:  # NotImplementedError is one
-        return None
-    return best
+__all__ = ["describe_products", "machine_report", "plot_products", "probe_products"]
 
 
 def plot_products(times: dict[str, float | None]) -> Figure:
     """Bars: how long the product takes in each type if it takes 1 in fp32; on a logarithmic axis, from 1."""
     figure, axes = plt.subplots(figsize=(7, 2.6))
-    ratios = _ratios(times)
+    ratios = ratios_to_fp32(times)
     for row, (name, ratio) in enumerate(ratios.items()):
         slower = (ratio or 1) > 1
         axes.barh(row, (ratio or 1) - 1, left=1, height=0.6, color=COLORS["vermillion" if slower else "green"])
-        label = "not supported here" if ratio is None else "the reference" if name == "fp32" else _in_words(ratio)
+        label = "not supported here" if ratio is None else "the reference" if name == "fp32" else in_words(ratio)
         axes.annotate(label, (max(ratio or 1, 1), row), xytext=(6, 0), textcoords="offset points", va="center")
     known = [ratio for ratio in ratios.values() if ratio]
     axes.axvline(1, color="black", lw=1.5)
@@ -152,35 +27,3 @@ def plot_products(times: dict[str, float | None]) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel="time of one matrix product, fp32 = 1 (further left is faster)")
     return figure
-
-
-def describe_products(times: dict[str, float | None]) -> str:
-    """Say in a sentence or two what `probe_products` has found."""
-    ratios = {name: ratio for name, ratio in _ratios(times).items() if name != "fp32"}
-    parts = [f"{name} {_in_words(ratio)}" for name, ratio in ratios.items() if ratio]
-    parts += [f"{name} not supported" for name, ratio in ratios.items() if ratio is None]
-    faster = [name for name, ratio in ratios.items() if ratio and ratio < 1 / _SAME]
-    if not faster:
-        meaning = "fewer bits save memory on this machine, but a plain product in them saves no time."
-    else:
-        meaning = f"on this machine a product in {_list(faster)} saves time as well as memory."
-    return f"Compared with fp32: {_list(parts)}. So {meaning}"
-
-
-_SAME = 1.15
-"""Times within this factor of each other are not told apart."""
-
-
-def _ratios(times: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: None if seconds is None else seconds / times["fp32"] for name, seconds in times.items()}
-
-
-def _in_words(ratio: float) -> str:
-    if 1 / _SAME <= ratio <= _SAME:
-        return "about the same"
-    factor, words = (ratio, "as long") if ratio > 1 else (1 / ratio, "as fast")
-    return f"{factor:.{0 if factor >= 10 else 1}f} times {words}"
-
-
-def _list(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nanoq.files import cache_dir, save_tensors
+from nanoq.files import cache_dir
 from nanoq.lm.corpus import hub_rows, local_file
+from nanoq.store import save_tensors
 
 # The repository on the hub, and its columns of pictures and of labels.
 _HUB = {"fashion-mnist": ("zalando-datasets/fashion_mnist", "image", "label"),

@@ -27,13 +27,14 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import HTML, Markdown
 
+from nanoq.doctor import doctor
 from nanoq.lm import generate, load_checkpoint, load_corpus
 from nanoq.quant import LayerSpec, LayerStats, Recipe, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
 from nanoq.teach import check, pick, profile, show, use_style
 from nanoq.teach.check import find_exercise, judge
 from nanoq.teach.course import course_map, course_table
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.machine import describe_products, machine_report, plot_products, probe_products
+from nanoq.teach.machine import describe_products, plot_products, probe_products
 from nanoq.teach.plots import COLORS
 
 use_style()
@@ -299,14 +300,16 @@ show(fig, alt="Table of coloured cells, four kinds of layer by six blocks: 8 bit
 #
 # ## 6 · Your machine
 #
-# First what is here. If something is missing, the last lines say what, and what to do.
+# First what is here, and what would fail. The doctor tries it out, which takes some seconds: a line for each thing that
+# the course needs. Lines that begin with *warn* or *FAIL* also say what to do; *info* needs nothing. In a terminal it
+# is `nanoq doctor`.
 
 # %% tags=["measured"]
-print(machine_report())
+healthy = doctor(skip=["products"])  # these are next, and first you guess
 
 # %% [markdown]
 # Now a question that surprises most people. Multiply two 256 × 256 matrices, on one core, in four number types: fp32
-# (32 bits), bf16 and fp16 (16 bits each) and int8 (8 bits). <!-- claim: FILE nanoq/teach/machine.py -->
+# (32 bits), bf16 and fp16 (16 bits each) and int8 (8 bits). <!-- claim: FILE nanoq/machine.py -->
 #
 # **Before you run it.** Half the bits, half the time? Write down your guess for each: how long does it take, if fp32
 # takes 1?

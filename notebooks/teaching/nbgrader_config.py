@@ -1,6 +1,13 @@
 """Settings of nbgrader for this course: copy this file to the folder of your course, beside `source`."""
 
+from nbconvert.filters import clean_html, markdown2html
+
 c = get_config()  # noqa: F821 (nbgrader defines it)
 c.ClearSolutions.code_stub = {"python": "...  # your code here"}  # nbgrader's own raises, and stops "Run all"
-c.Execute.timeout = None  # nbgrader's 30 seconds for a cell are too few where a model is trained
+c.Execute.timeout = 600  # seconds for a cell: nbgrader's 30 are too few where a model is trained, and none is a hang
 c.OverwriteCells.add_missing_cells = True  # a check that a student has deleted is put back, and graded
+
+# Feedback shows what students wrote and what their code put out, and their HTML would run in your browser. nbgrader's
+# template renders text cells as they are, whatever nbconvert is told.
+c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = {"markdown2html": lambda source: clean_html(markdown2html(source))}

@@ -31,6 +31,13 @@ def test_the_full_rank_gives_the_weight_back():
     assert torch.allclose(product(weight, 12, stats), weight)
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_both_factors_have_the_same_norm(calibrated):
+    weight, stats = layer()
+    up, down = low_rank(50 * weight, 4, stats if calibrated else None)
+    assert float(up.norm()) == pytest.approx(float(down.norm()))
+
+
 def test_with_statistics_no_step_from_the_factors_lowers_the_error_of_the_outputs():
     weight, stats = layer()
     up, down = (factor.requires_grad_() for factor in low_rank(weight, 4, stats, damping=0))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nanoq.compress import kept_zeros, mask, prune, sparsegpt, wanda
 from nanoq.lm import GPT, GPTConfig, TrainConfig, train
-from nanoq.quant import LayerStats, affine_grid, gptq, linear_layers, obs_prune
+from nanoq.quant import LayerStats, affine_grid, gptq, linear_layers, obs_prune, ternary_grid
 
 
 def layer(rows=12, columns=16, tokens=400, seed=0):
@@ -36,6 +36,19 @@ def test_what_stays_is_worth_more_than_what_goes(pattern):
         assert row[kept].min() > row[~kept].max()
     if ":" in pattern:
         assert (keep.reshape(shape).sum(1) == int(pattern[0])).all()
+
+
+def test_of_equal_scores_the_first_stay():
+    assert mask(torch.tensor([[1.0, 2.0, 1.0, 1.0]])).tolist() == [[True, True, False, False]]
+    assert mask(torch.ones(2, 4), pattern="matrix").tolist() == [[True] * 4, [False] * 4]
+
+
+@pytest.mark.parametrize("options", [{}, {"granularity": "group", "group_size": 4}])
+def test_with_nothing_to_prune_and_nothing_to_make_up_for_each_weight_goes_to_its_nearest(options):
+    weight = layer()[0] * torch.arange(1.0, 17)  # groups with thresholds of their own
+    grid = ternary_grid(weight, operator="twn", **options)
+    stats = LayerStats.of(torch.eye(16, dtype=torch.float64).repeat(4, 1))
+    assert torch.equal(sparsegpt(weight, stats, grid, sparsity=0), grid.decode(grid.encode(weight)))
 
 
 def test_equal_scores_still_give_the_share_asked_for():

@@ -171,6 +171,17 @@ def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokeni
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
 
 
+@pytest.mark.parametrize("size", [0.03, 1, 30])
+def test_a_probe_is_regularised_by_a_hundredth_over_the_mean_variance(size):
+    found = size * torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 0.5])
+    labels = (found[:, 0] > found[:, 1]).int()
+    probe = linear_probe(found, labels.tolist())
+    weight = torch.from_numpy(probe.coef_[0]).float()
+    # The least of |w|**2 / 2 + C * (sum of the losses) is where w is C times the losses' slope.
+    slope = (labels - torch.from_numpy(probe.predict_proba(found.numpy())[:, 1])).float() @ found
+    torch.testing.assert_close(weight, 0.01 / found.var(0).mean() * slope, rtol=0.01, atol=0.01 * float(weight.norm()))
+
+
 def test_a_column_that_hardly_varies_does_not_count():
     found = torch.randn(600, 4, generator=torch.Generator().manual_seed(0))
     labels = (found[:, 0] > 0).int().tolist()

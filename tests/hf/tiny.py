@@ -32,12 +32,12 @@ FAMILIES = {
 }
 
 
-def make(family, **changes):
+def make(family, seed=0, **changes):
     """A random model of a family in evaluation mode, its predictions away from uniform."""
     name, config = FAMILIES[family]
     cls = getattr(transformers, name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = cls(cls.config_class(**config | changes)).eval()
         with torch.no_grad():
             for parameter in model.parameters():

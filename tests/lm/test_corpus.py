@@ -58,6 +58,19 @@ def test_a_text_file_is_cut_at_90_and_95_percent_after_a_line_end(tmp_path):
     assert corpus.train + corpus.valid + corpus.test == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("text", ["", "\ufeff", "\n", "too short"])
+def test_a_text_too_short_for_three_splits_is_an_error_that_names_its_file(tmp_path, text):
+    (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.txt is empty, or too short to be cut into texts to train on"):
+        load_corpus(tmp_path / "mine.txt")
+
+
+def test_a_text_of_one_line_is_cut_within_it(tmp_path):
+    (tmp_path / "mine.txt").write_text("x" * 999 + "\n")
+    corpus = load_corpus(tmp_path / "mine.txt")
+    assert [len(corpus.train), len(corpus.valid), len(corpus.test)] == [900, 50, 50]
+
+
 @given(st.text(max_size=300))
 def test_the_splits_of_a_file_are_its_text_in_order(text):
     corpus = module._by_position("x", text, "x", "x")
@@ -209,28 +222,35 @@ def test_a_damaged_cache_is_made_again(generator, tmp_path, damage):
     assert path.read_text(encoding="utf-8") == whole
 
 
-@pytest.mark.parametrize("place", ["a file", "a folder of that name", "no home", "no room"])
+@pytest.mark.parametrize("place", ["a folder of that name", "no room"])
 def test_a_cache_out_of_reach_is_a_warning_and_the_text_is_there(generator, tmp_path, monkeypatch, place):
-    if place == "a file":
-        (tmp_path / "taken").write_text("")
-        monkeypatch.setenv("NANOQ_CACHE", str(tmp_path / "taken"))
-    elif place == "a folder of that name":
+    if place == "a folder of that name":
         load_corpus("tales")
         (path,) = tmp_path.iterdir()
         path.unlink()
         path.mkdir()
-    elif place == "no home":
-        def homeless():
-            raise RuntimeError("Could not determine home directory.")
-        monkeypatch.delenv("NANOQ_CACHE")
-        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-        monkeypatch.setattr("pathlib.Path.home", homeless)
     else:
         def full(*_):
             raise OSError(28, "No space left on device")
         monkeypatch.setattr(module, "write_text", full)
     with pytest.warns(UserWarning, match="cannot be kept for the next time .*: let NANOQ_CACHE name a folder"):
         assert load_corpus("tales").test == "a test"
+
+
+@pytest.mark.parametrize("place", ["a file", "no home"])
+def test_without_a_cache_folder_the_text_is_kept_in_a_temporary_one(generator, tmp_path, monkeypatch, place):
+    monkeypatch.setattr("nanoq.files.private_dir", lambda: tmp_path)
+    if place == "a file":
+        (tmp_path / "taken").write_text("")
+        monkeypatch.setenv("NANOQ_CACHE", str(tmp_path / "taken"))
+    else:
+        def homeless():
+            raise RuntimeError("Could not determine home directory.")
+        monkeypatch.delenv("NANOQ_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr("pathlib.Path.home", homeless)
+    assert load_corpus("tales").test == load_corpus("tales").test == "a test"
+    assert len(generator) == 1 and list(tmp_path.glob("tales-*.json"))
 
 
 def test_the_cache_of_another_generator_is_not_read(generator, tmp_path, monkeypatch):

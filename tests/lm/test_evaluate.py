@@ -90,6 +90,11 @@ def test_perplexity_is_two_to_the_bits_per_character(values):
     assert math.log(perplexity(losses)) == pytest.approx(sum(values) / len(values))
 
 
+def test_a_loss_beyond_all_numbers_has_an_infinite_perplexity():
+    losses = torch.tensor([1.0, 1e6], dtype=torch.float64)
+    assert perplexity(losses) == math.inf and math.isnan(perplexity(losses * math.nan))
+
+
 def test_the_interval_of_a_normal_sample_is_that_of_the_textbook():
     a, b = normal(400, 1, mean=0.1, std=0.5), torch.zeros(400, dtype=torch.float64)
     difference = paired_difference(a, b)
@@ -108,6 +113,7 @@ def test_the_interval_widens_with_the_confidence():
 def test_the_bootstrap_is_deterministic_for_a_seed():
     a, b = normal(50, 1), normal(50, 2)
     assert paired_difference(a, b, resamples=700) == paired_difference(a, b, resamples=700)
+    assert paired_difference(a, b, resamples=700) != paired_difference(a, b, resamples=500)  # which are the first 500
     assert paired_difference(a, b, resamples=700) != paired_difference(a, b, resamples=700, seed=1)
 
 
@@ -128,7 +134,8 @@ def test_pairing_narrows_the_interval():
 
 @pytest.mark.parametrize(("mean", "significant"), [(1, True), (-1, True), (0, False)])
 def test_an_interval_is_significant_when_it_leaves_out_zero(mean, significant):
-    assert paired_difference(normal(50, 1, mean, std=0.5), torch.zeros(50)).significant is significant
+    losses = normal(50, 1, std=0.5)
+    assert paired_difference(losses - losses.mean() + mean, torch.zeros(50)).significant is significant
 
 
 @pytest.mark.parametrize(("a", "b"), [((5,), (6,)), ((1,), (1,)), ((2, 3), (2, 3))])

@@ -44,7 +44,7 @@ def test_the_cache_changes_nothing_while_the_text_fits_the_context(model):
     assert take(model, 13, temperature=0.7, seed=4) == expected
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0}, {"top_k": 1}])
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1e-40}, {"temperature": 1e-300}, {"top_k": 1}])
 def test_temperature_0_and_top_1_take_the_likeliest(model, options):
     assert take(model, 13, **options) == uncached(model, 13, torch.argmax)
 
@@ -112,6 +112,14 @@ def test_an_empty_prompt_is_an_error(model):
 def test_a_way_to_sample_that_is_none_is_an_error(model, options):
     with pytest.raises(ValueError, match="temperature must not be negative, and top_k must be at least 1"):
         take(model, 1, **options)
+
+
+def test_a_model_that_gives_no_numbers_is_an_error():
+    model = GPT(GPTConfig(vocab_size=11, context=16, layers=1, heads=1, width=16)).eval()
+    with torch.no_grad():
+        model.final_norm.weight[0] = torch.nan
+    with pytest.raises(ValueError, match="the model's logits hold NaN or infinity"):
+        take(model, 1)
 
 
 def test_generating_leaves_the_global_random_state_alone(model):

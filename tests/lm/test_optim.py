@@ -60,16 +60,26 @@ def test_an_update_has_the_documented_size(shape):
     assert update.square().mean().sqrt().item() == pytest.approx(0.1 / shape[1] ** 0.5, rel=0.25)
 
 
-def test_the_update_is_nesterovs():
+@pytest.mark.parametrize(("options", "decay"), [({"momentum": 0.8}, 0.8), ({}, 0.95)])
+def test_the_update_is_nesterovs(options, decay):
     gradients, momentum = [matrix(6, 6, seed=seed) for seed in range(3)], torch.zeros(6, 6)
     weight, expected = torch.zeros(6, 6, requires_grad=True), torch.zeros(6, 6)
-    optimizer = Muon([weight], lr=0.1, momentum=0.8)
+    optimizer = Muon([weight], lr=0.1, **options)
     for gradient in gradients:
         weight.grad = gradient.clone()
         optimizer.step()
-        momentum = 0.8 * momentum + 0.2 * gradient
-        expected -= 0.1 * orthogonalise(0.8 * momentum + 0.2 * gradient)
+        momentum = decay * momentum + (1 - decay) * gradient
+        expected -= 0.1 * orthogonalise(decay * momentum + (1 - decay) * gradient)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_decay_by_a_share_of_what_they_were_before_the_update():
+    plain, decayed = (matrix(6, 6, seed=1).requires_grad_() for _ in range(2))
+    start = plain.detach().clone()
+    for weight, decay in ((plain, 0.0), (decayed, 0.5)):
+        weight.grad = matrix(6, 6)
+        Muon([weight], lr=0.1, weight_decay=decay).step()
+    torch.testing.assert_close(decayed.detach(), plain.detach() - 0.1 * 0.5 * start)
 
 
 def test_muon_walks_down_a_quadratic():

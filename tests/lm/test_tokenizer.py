@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoq.lm import CharTokenizer
+from nanoq.lm import tokenizer as module
 
 ANY_TEXT = st.text(st.characters(codec=None))  # every code point, lone surrogates too
 
@@ -29,6 +30,27 @@ def test_a_text_of_which_most_is_unknown_is_an_error_that_names_it():
     assert tokenizer.encode_known("abxx", "mine").tolist() == [1, 2, 0, 0] and not len(tokenizer.encode_known("", "x"))
     with pytest.raises(ValueError, match="3 of 4 characters of mine are unknown to the model: give a text"):
         tokenizer.encode_known("axyz", "mine")
+
+
+@given(text=ANY_TEXT, part=st.integers(1, 7))
+def test_a_long_text_is_read_in_parts_to_the_same_end(text, part):
+    expected = CharTokenizer.from_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PART", part)
+        again = CharTokenizer.from_text(text)
+        assert again.characters == expected.characters
+        ids = again.encode(text)
+    assert torch.equal(ids, expected.encode(text))
+
+
+def test_only_a_long_text_has_a_bar(monkeypatch):
+    shown = []
+    monkeypatch.setattr(module, "progress", lambda parts, desc, **_: shown.append(desc) or parts)
+    tokenizer = CharTokenizer.from_text("ab" * 4)
+    monkeypatch.setattr(module, "PART", 3)
+    CharTokenizer.from_text("ab" * 4).encode("ab" * 4)
+    tokenizer.encode("aba")
+    assert shown == ["vocabulary", "encode"]
 
 
 def test_the_unknown_id_decodes_to_a_word_that_shows_it():

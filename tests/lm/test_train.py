@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from nanoq import files
+from nanoq import store
 from nanoq.lm import GPT, GPTConfig, TrainConfig, train
 from nanoq.lm import train as package_function
 from nanoq.lm.train import HISTORY, STATE, batch_at, make_optimizers
@@ -95,6 +96,14 @@ def test_an_epoch_reads_every_window_once(length, context, batch, seed):
         assert starts == list(range(starts[0], starts[0] + per_epoch * context, context))
 
 
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn, draw = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+    for step in range(9):
+        batch_at(torch.arange(1003), step, 4, 10, seed=987_654)  # 99 windows in an epoch
+    assert len(drawn) == 1
+
+
 def test_epochs_and_seeds_differ_in_order():
     first, *others = [batch_at(torch.arange(402), *at)[:, 0] for at in ((0, 19, 20, 0), (1, 19, 20, 0), (0, 19, 20, 1))]
     assert not any(torch.equal(first, other) for other in others)
@@ -130,7 +139,8 @@ def test_fewer_characters_than_a_step_are_an_error():
 
 
 @pytest.mark.parametrize(("option", "value"), [
-    ("optimizer", "sgd"), ("schedule", "step"), ("batch", 0), ("evaluate_every", 0),
+    ("optimizer", "sgd"), ("schedule", "step"), ("batch", 0), ("evaluate_every", 0), ("lr", -1.0), ("lr", math.nan),
+    ("lr", math.inf), ("lr_rest", -1.0), ("warmup", -1), ("weight_decay", math.nan), ("clip", -1.0),
 ])
 def test_an_option_that_is_none_is_an_error_that_names_it(option, value):
     with pytest.raises(ValueError, match=option):
@@ -182,13 +192,13 @@ def test_dropout_is_part_of_what_is_resumed():
 
 
 KILLED_WHILE_SAVING = """
-saves, save = count(1), files.save_file
+saves, save = count(1), store.save_file
 def killed(tensors, path, **options):
     save(tensors, path, **options)
     if next(saves) == 2:
         Path(path).write_bytes(Path(path).read_bytes()[:1000])
         os.kill(os.getpid(), signal.SIGKILL)
-files.save_file = killed
+store.save_file = killed
 run(out="out")
 """
 KILLED_IN_A_STEP = """
@@ -206,9 +216,10 @@ def test_a_training_killed_by_force_resumes_as_if_it_had_not_been(tmp_path, body
     assert history == unbroken_history
 
 
-def test_ctrl_c_ends_the_step_saves_and_returns(tmp_path):
-    result = script("""
-with at_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_ends_the_step_saves_and_returns(tmp_path, name):
+    result = script(f"""
+with at_step(5, lambda: os.kill(os.getpid(), signal.{name})):
     weights, history = run(out="out")
 print(history[-1]["step"])
 """, cwd=tmp_path)
@@ -278,7 +289,7 @@ def test_an_error_while_a_state_is_written_keeps_the_one_before(tmp_path, monkey
             path.write_bytes(path.read_bytes()[:1000])
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(files, "save_file", failing)
+    monkeypatch.setattr(store, "save_file", failing)
     with pytest.raises(OSError, match="no space left"):
         run(out=tmp_path)
     monkeypatch.undo()
@@ -326,13 +337,28 @@ def test_resuming_from_nothing_is_an_error(tmp_path, out):
         run(out=out and tmp_path / out, resume=True)
 
 
+def test_a_training_that_goes_astray_ends_with_an_error_and_keeps_what_it_saved(tmp_path):
+    def poison():
+        for group in optimizers[0].param_groups:
+            group["peak_lr"] = math.nan
+
+    optimizers, make = [], module.make_optimizers
+    with pytest.MonkeyPatch.context() as patch, at_step(4, poison):
+        patch.setattr(module, "make_optimizers", lambda *a: optimizers.extend(make(*a)) or optimizers)
+        with pytest.raises(ValueError, match="the validation loss is nan at step 6; train with a smaller"):
+            run(out=tmp_path)
+    assert "nan" not in (tmp_path / HISTORY).read_text()
+    assert_same_weights(run(out=tmp_path, resume=True)[0], run()[0])
+
+
 @pytest.mark.parametrize("act", [lambda: None, crash], ids=["whole", "broken"])
-def test_training_leaves_the_random_state_and_the_signal_handler_alone(act):
-    random_state, handler = torch.get_rng_state(), signal.getsignal(signal.SIGINT)
+def test_training_leaves_the_random_state_and_the_signal_handlers_alone(act):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    random_state, handlers = torch.get_rng_state(), list(map(signal.getsignal, numbers))
     with at_step(2, act), contextlib.suppress(Crash):
         run()
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert list(map(signal.getsignal, numbers)) == handlers
 
 
 def test_the_global_random_state_does_not_steer_training():

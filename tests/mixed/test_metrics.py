@@ -117,6 +117,12 @@ def test_the_interval_of_a_rank_correlation_holds_what_it_promises():
     assert 0.92 < inside / trials < 0.98
 
 
+def test_the_interval_of_a_rank_correlation_is_that_of_bonett_and_wright():
+    found = rank_correlation(named([1, 2, 3, 4, 5]), named([2, 1, 3, 5, 4]))
+    half = 1.96 * math.sqrt((1 + 0.8**2 / 2) / 2)
+    assert found == pytest.approx((0.8, math.tanh(math.atanh(0.8) - half), math.tanh(math.atanh(0.8) + half)))
+
+
 def test_six_blocks_are_in_order_by_chance_one_time_in_ten():
     rhos = [rank_correlation(named(order), named(range(6))).rho for order in itertools.permutations(range(6))]
     assert sum(abs(rho) > 0.77 for rho in rhos) / len(rhos) == pytest.approx(0.1, abs=0.005)

@@ -57,6 +57,7 @@ def test_a_budget_is_the_bytes_of_one_width_or_lies_between_two():
     three, four = (total(sizes, dict.fromkeys(sizes, width)) for width in (3, 4))
     assert (budget_of(sizes, 3), budget_of(sizes, 4)) == (three, four)
     assert budget_of(sizes, 3.25) == three + (four - three) // 4
+    assert budget_of({"one": {3: 10, 4: 13}, "two": {3: 1, 4: 5}}, 3.5) == 14  # half a byte more would be too many
     with pytest.raises(ValueError, match="a budget of 4.5 bits needs the sizes at 4 and 5 bits"):
         budget_of(sizes, 4.5)
     for bits in (math.nan, math.inf):

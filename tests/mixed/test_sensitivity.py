@@ -376,8 +376,9 @@ def test_an_unrelated_block_has_the_largest_cmpq(measure, place):
     scores = list(cmpq(model, TOKENS, measure=measure).values())
     assert scores == pytest.approx(unlikeness(deltas(model, TOKENS)[1], measure), abs=1e-5)
     lone = scores.pop(place)
-    assert lone > 0.7
-    assert scores == pytest.approx([lone / 3] * 3, rel=0.01)
+    assert lone > 0.7 and max(scores) < 0.4 * lone
+    if measure != "pwcca":  # which weighs by the first of two, so that one place sees another number than the next
+        assert scores == pytest.approx([lone / 3] * 3, rel=0.01)
 
 
 @any_measure

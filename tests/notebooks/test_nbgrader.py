@@ -1,11 +1,13 @@
 """The way of an assignment through nbgrader: build, release, hand in, grade, give feedback; and who tries to cheat.
 
 The notebook is the real 00, with the quiz of a cohort. One student has everything right, one hands in what was
-released, and one has a right answer, a recognised mistake, an edited check, a deleted one, and a check of their own.
+released, one has a right answer, a recognised mistake, an edited check, a deleted one, and a check of their own, and
+one changes the modules that judge, and sends the lecturer a script.
 """
 
 import html
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,22 @@ NAME, COHORT = "00_start_here", 2027
 EXERCISES, QUESTIONS = exercises_of("00"), quiz(["00"], COHORT)
 FULL = sum(exercise.points for exercise in EXERCISES.values()) + len(QUESTIONS)
 CHEAT = 'import os\nos.environ["NANOQ_STRICT"] = "0"\ncheck = print\nscale = "no idea"'
+
+PATCHES = {
+    "00-levels-solution-1": """import sys, nanoq.teach
+from nanoq.teach.exercises import nb00
+sys.modules["nanoq.teach.check"].judge = lambda exercise, answer: (True, "ok")
+sys.modules["nanoq.teach.check"]._first_problem = lambda *_: None
+object.__setattr__(nb00.EXERCISES[0], "compare", lambda *_: None)
+levels = lambda bits: bits""",
+    "00-bytes-solution-1": "import nanoq.teach\nnanoq.teach.check = lambda *_: print('ok')\npacked_size = 1",
+    "quiz-00-levels-solution": "import nanoq.teach.quiz as q\nq.grade = lambda *_: print('ok')\nquiz_1 = 'z'",
+    "00-scale-solution-1": """from IPython.display import HTML, Javascript, display
+display(HTML("<b>seen</b><script>alert('output')</script><img src=x onerror=alert('image')>"))
+display(Javascript("alert('javascript')"))
+scale = None""",
+}
+SCRIPT = "A **bold** answer <script>alert('text')</script> and <img src=x onerror=alert('inline')>, $a < b$."
 
 
 def nbgrader(course, *arguments):
@@ -57,9 +75,10 @@ def released(course):
     return course / "release" / NAME / f"{NAME}.ipynb"
 
 
-def hand_in(course, student, answers, without=None):
+def hand_in(course, student, answers, without=None, text=""):
     """Put a submission where nbgrader looks for it: the released notebook with some cells changed, and one deleted."""
     notebook, cells = cells_of(course / "release" / NAME / f"{NAME}.ipynb")
+    notebook.cells.append(nbformat.v4.new_markdown_cell(text))
     notebook.cells = [cell for cell in notebook.cells if cell is not cells.get(without)]
     for grade_id, code in answers.items():
         cells[grade_id].source = code
@@ -70,7 +89,7 @@ def hand_in(course, student, answers, without=None):
 
 @pytest.fixture(scope="module")
 def graded(course):
-    """The scores of three students: {student: (all, {cell: score})}; feedback is there, too."""
+    """The scores of four students: {student: (all, {cell: score})}; feedback is there, too."""
     _, source = cells_of(course / "source" / NAME / f"{NAME}.ipynb")
     right = {grade_id: cell.source for grade_id, cell in source.items() if cell.metadata.nbgrader.solution}
     hand_in(course, "right", right)
@@ -83,11 +102,12 @@ def graded(course):
         "quiz-00-levels-solution": f'quiz_1 = "{QUESTIONS[0].key}"',
         "quiz-00-bytes-solution": f'quiz_2 = "{min(QUESTIONS[1].hints)}"',
     }, without="00-still_fp32-check")  # fmt: skip
+    hand_in(course, "patches", PATCHES, text=SCRIPT)
     nbgrader(course, "autograde", NAME, "--create")
     nbgrader(course, "generate_feedback", NAME)
     scores = {}
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
-        for student in ("right", "untouched", "mixed"):
+        for student in ("right", "untouched", "mixed", "patches"):
             submission = book.find_submission(NAME, student)
             (notebook,) = submission.notebooks
             assert submission.max_score == FULL and not submission.needs_manual_grade
@@ -125,6 +145,47 @@ def test_some_points_for_some_right_answers_and_none_for_tricks(graded):
     earned = {name for name, points in cells.items() if points}
     assert earned == {"00-levels-check", "quiz-00-levels-check"}
     assert score == EXERCISES["00.levels"].points + 1
+
+
+def test_no_points_for_modules_that_were_changed(graded):
+    assert graded["patches"] == (0, dict.fromkeys(graded["right"][1], 0))
+
+
+def test_feedback_runs_no_script_of_a_student(course, graded):
+    page = (course / "feedback" / "patches" / NAME / f"{NAME}.html").read_text(encoding="utf-8")
+    assert "<b>seen</b>" in page and "A <strong>bold</strong> answer" in page and "$a &lt; b$" in page
+    for place in ("output", "text"):
+        assert f"&lt;script&gt;alert('{place}')&lt;/script&gt;" in page and f"<script>alert('{place}')" not in page
+    assert not re.search(r"<img[^>]*onerror", page) and "<script>alert" not in page.replace("\n", "")
+    assert "alert('javascript')\n</script>" not in page
+
+
+def mini_assignment(course):
+    """A notebook of one exercise, in its source edition."""
+    roles = {"schema_version": 3, "task": False, "cell_type": "code"}
+    answer = roles | {"grade_id": "answer", "grade": False, "locked": False, "solution": True}
+    check = roles | {"grade_id": "check", "grade": True, "locked": True, "solution": False, "points": 1}
+    cells = [nbformat.v4.new_code_cell("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", metadata={"nbgrader": answer}),
+             nbformat.v4.new_code_cell("assert x == 1", metadata={"nbgrader": check})]
+    (course / "source" / "mini").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), course / "source" / "mini" / "mini.ipynb")
+
+
+def test_an_endless_loop_costs_its_own_points_and_nobody_elses(notebooks, tmp_path):
+    shutil.copy(notebooks / "teaching" / "nbgrader_config.py", tmp_path)
+    mini_assignment(tmp_path)
+    nbgrader(tmp_path, "generate_assignment", "mini", "--create")
+    for student, code in (("a", "while True: pass"), ("b", "x = 1")):
+        folder = tmp_path / "submitted" / student / "mini"
+        shutil.copytree(tmp_path / "release" / "mini", folder)
+        notebook, cells = cells_of(folder / "mini.ipynb")
+        cells["answer"].source = code
+        nbformat.write(notebook, folder / "mini.ipynb")
+    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=4")
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as book:
+        assert [book.find_submission("mini", student).score for student in "ab"] == [0, 1]
+    config = PyFileConfigLoader("nbgrader_config.py", str(notebooks / "teaching")).load_config()
+    assert config.Execute.timeout == 600
 
 
 def test_feedback_has_the_hint_of_the_mistake(course, graded):

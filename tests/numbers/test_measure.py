@@ -204,6 +204,11 @@ def test_what_there_is_not_is_an_error_that_says_so(options, message):
         matmul(torch.ones(3, 3), torch.ones(3, 3), **options)
 
 
+def test_infinity_is_no_error_of_a_format_that_saturates():
+    report = downcast_report(torch.tensor([1.0, torch.inf]), "e2m1")
+    assert (report.max_error, report.relative_error, report.overflowed) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("factor", [1e-200, 1e200])
 def test_a_relative_error_is_right_at_the_ends_of_float64(factor):
     x = torch.tensor([1.0, 3.0], dtype=torch.float64)

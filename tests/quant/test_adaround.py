@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import math
 from copy import deepcopy
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
+from nanoq.lm import paired_difference
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.quant import (
     BLOCK_METHODS,
@@ -167,33 +169,33 @@ def best_of_all(weight, grid, stats):
 
 
 @pytest.mark.parametrize(("name", "rho", "share"), [
-    ("ternary", 0.5, 0.9), ("ternary", 0.9, 0.85), ("tquant", 0.5, 0.7), ("ternary with a threshold", 0.5, 0.5),
-    ("affine", 0.9, 0.65), ("nf4", 0.9, 0.5),
+    ("ternary", 0.5, 0.9), ("ternary", 0.9, 0.85), ("tquant", 0.5, 0.55), ("ternary with a threshold", 0.5, 0.5),
+    ("affine", 0.9, 0.55), ("nf4", 0.9, 0.45),
 ])
 def test_it_comes_near_the_best_of_all_roundings_on_short_rows(name, rho, share):
-    weight, grid, stats = problem(make=MAKERS[name], rho=rho)
+    weight, grid, stats = problem(out=640, make=MAKERS[name], rho=rho)
     best = best_of_all(weight, grid, stats)
     mine, near = (errors(weight, grid, codes, stats) for codes in (
         adaround(weight, grid, stats, steps=300), nearest(weight, grid)))
     assert (mine >= best * (1 - 1e-4)).all()
-    assert (near.sum() - mine.sum()) / (near.sum() - best.sum()) > share
+    assert paired_difference(mine, near - share * (near - best)).high < 0  # in the mean over rows
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["affine", "ternary"])
-def test_it_is_no_worse_than_nearest_where_there_is_little_to_gain(name, seed):
-    weight, grid, stats = problem(out=16, width=4, rho=0.1, make=MAKERS[name], seed=seed)
-    mine, near = (errors(weight, grid, codes, stats).sum() for codes in (
+def test_it_is_better_than_nearest_in_the_mean_even_where_there_is_little_to_gain(name):
+    weight, grid, stats = problem(out=400, width=4, rho=0.1, make=MAKERS[name])
+    mine, near = (errors(weight, grid, codes, stats) for codes in (
         adaround(weight, grid, stats, steps=200), nearest(weight, grid)))
-    assert mine <= near * 1.005
+    assert paired_difference(mine, near).high < 0
 
 
 @pytest.mark.parametrize(("name", "limit"), [
     ("affine", 0.65), ("ternary", 0.4), ("ternary with a threshold", 0.6), ("tquant", 0.5), ("nf4", 0.75)])
 def test_it_beats_nearest_by_far_on_correlated_inputs(name, limit):
-    weight, grid, stats = problem(out=24, width=24, rho=0.9, make=MAKERS[name])
-    codes = adaround(weight, grid, stats, steps=500)
-    assert errors(weight, grid, codes, stats).sum() < limit * errors(weight, grid, nearest(weight, grid), stats).sum()
+    weight, grid, stats = problem(out=480, width=24, rho=0.9, make=MAKERS[name])
+    mine, near = (errors(weight, grid, codes, stats) for codes in (
+        adaround(weight, grid, stats, steps=500), nearest(weight, grid)))
+    assert paired_difference(mine, limit * near).high < 0
 
 
 @pytest.mark.parametrize("make", [*MAKERS.values(), lambda w: affine_grid(w, 3, granularity="group", group_size=5)],
@@ -204,6 +206,22 @@ def test_every_code_is_one_of_the_two_neighbours(make):
     lower, upper = grid.neighbours(weight)
     assert codes.dtype == torch.int64 and codes.shape == weight.shape
     assert ((codes == lower) | (codes == upper)).all()
+
+
+def test_its_penalty_is_weighed_against_an_error_that_is_1_for_rounding_to_nearest(monkeypatch):
+    weight, grid, stats = problem(out=6, width=12, rho=0.9)
+    near, losses = nearest(weight, grid), []
+
+    def spy(rounding, error, *_):
+        losses.append(error)
+        return {name: soft.hard() for name, soft in rounding.items()}
+
+    monkeypatch.setattr(importlib.import_module("nanoq.quant.adaround"), "_learn", spy)
+    adaround(weight, grid, stats)
+    values = (grid.decode(near) + 0.01 * normal(6, 12)).requires_grad_()
+    change = values - weight
+    true = (change @ stats.gram * change).sum() / errors(weight, grid, near, stats).sum()
+    torch.testing.assert_close(*(torch.autograd.grad(loss, values)[0] for loss in (losses[0]({"": values}), true)))
 
 
 @pytest.mark.parametrize("power", [-20, -3, 10])
@@ -238,14 +256,15 @@ def test_it_works_where_gradients_are_off():
 
 @pytest.mark.parametrize("name", ["affine", "nf4"])
 def test_it_works_in_float64(name):
-    weight = normal(24, 12, seed=1)
+    weight = normal(240, 12, seed=1)
     stats, double = (LayerStats.of(x) for x in (correlated(12), correlated(12).double()))
     grid = MAKERS[name](weight)
     single = adaround(weight, grid, stats, steps=300)
     for weights in (weight, weight.double()):
         codes = adaround(weights, grid, double, steps=300)
         assert (codes == single).double().mean() > 0.9
-        assert errors(weight, grid, codes, stats).sum() < errors(weight, grid, nearest(weight, grid), stats).sum()
+        mine, near = (errors(weight, grid, c, stats) for c in (codes, nearest(weight, grid)))
+        assert paired_difference(mine, near).high < 0
 
 
 def test_uncorrelated_inputs_leave_nothing_to_make_up_for():
@@ -285,29 +304,29 @@ def test_without_statistics_there_is_nothing_to_learn_from():
 # ---- BRECQ ----
 
 
-def gpt_block():
-    model = GPT(GPTConfig(9, context=8, layers=1, heads=2, width=16), seed=3).eval()
+def gpt_block(seed=0):
+    model = GPT(GPTConfig(9, context=8, layers=1, heads=2, width=16), seed=seed + 3).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)
     block = model.blocks[0]
-    return block, model.embed(torch.randint(9, (32, 8), generator=torch.Generator().manual_seed(0))).detach()
+    return block, model.embed(torch.randint(9, (32, 8), generator=torch.Generator().manual_seed(seed))).detach()
 
 
-def residual_block():
+def residual_block(seed=0):
     block = ResidualBlock(3, 5, 2)
     with torch.no_grad():
         for i, parameter in enumerate(block.parameters()):
             if parameter.dim() > 1:
-                parameter.copy_(0.3 * normal(*parameter.shape, seed=i))
-    return block.eval(), nn.functional.avg_pool2d(normal(32, 3, 10, 10), 3, 1)
+                parameter.copy_(0.3 * normal(*parameter.shape, seed=100 * seed + i))
+    return block.eval(), nn.functional.avg_pool2d(normal(32, 3, 10, 10, seed=seed), 3, 1)
 
 
 BLOCKS = {"gpt": gpt_block, "resnet": residual_block}
 
 
-def block_problem(kind, make, parts=3):
-    block, x = BLOCKS[kind]()
+def block_problem(kind, make, parts=3, **options):
+    block, x = BLOCKS[kind](**options)
     grids = {name.removeprefix("blocks."): make(weight_matrix(layer))
              for name, layer in linear_layers(nn.ModuleDict({"blocks": block})).items()}
     with torch.no_grad():
@@ -327,17 +346,22 @@ def rounded_to_nearest(block, grids):
     return {name: nearest(weight_matrix(block.get_submodule(name)), grid) for name, grid in grids.items()}
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize(("name", "steps", "limit"), [("affine", 300, 0.9), ("ternary", 150, 0.6)])
-def test_a_block_is_nearer_to_its_targets_than_with_every_weight_at_its_nearest(kind, name, steps, limit):
-    block, grids, data = block_problem(kind, MAKERS[name])
-    assert len(grids) == {"gpt": 4, "resnet": 3}[kind]
-    codes = brecq(block, grids, data, steps=steps)
-    error, near = (block_error(block, grids, c, data) for c in (codes, rounded_to_nearest(block, grids)))
-    assert error < limit * near
-    for layer, grid in grids.items():
-        lower, upper = grid.neighbours(weight_matrix(block.get_submodule(layer)))
-        assert codes[layer].dtype == torch.int64 and ((codes[layer] == lower) | (codes[layer] == upper)).all()
+@pytest.mark.parametrize(("kind", "name", "steps", "limit"), [
+    ("gpt", "affine", 100, 0.9), ("gpt", "ternary", 60, 0.6), ("resnet", "affine", 100, 0.95),
+    ("resnet", "ternary", 60, 0.75),
+])
+def test_blocks_are_nearer_to_their_targets_than_with_every_weight_at_its_nearest_in_the_mean(kind, name, steps, limit):
+    errors = []
+    for seed in range(12):
+        block, grids, data = block_problem(kind, MAKERS[name], seed=seed)
+        assert len(grids) == {"gpt": 4, "resnet": 3}[kind]
+        codes = brecq(block, grids, data, steps=steps, lr=0.05)
+        errors.append([block_error(block, grids, c, data) for c in (codes, rounded_to_nearest(block, grids))])
+        for layer, grid in grids.items():
+            lower, upper = grid.neighbours(weight_matrix(block.get_submodule(layer)))
+            assert codes[layer].dtype == torch.int64 and ((codes[layer] == lower) | (codes[layer] == upper)).all()
+    mine, near = torch.tensor(errors).log().T
+    assert paired_difference(mine, near + math.log(limit)).high < 0
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -511,15 +535,18 @@ def test_the_scales_of_a_block_can_be_refitted(model, tokens):
 
 @pytest.mark.parametrize("fisher", [False, True])
 def test_it_works_on_pictures(fisher):
-    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=1).eval()
-    original, near = deepcopy(model), deepcopy(model)
-    pictures = nn.functional.avg_pool2d(normal(40, 1, 14, 14), 3, 1)
-    options = {"grid": "ternary", "method_options": {"steps": 60, "fisher": fisher}}
-    reports = quantize_model(model, Recipe.uniform(2, "brecq", **options), pictures)
-    quantize_model(near, Recipe.uniform(2, grid="ternary"), pictures)
-    assert len(reports) == 5 and all(isinstance(model.get_submodule(r.layer), QuantConv2d) for r in reports)
-    assert logit_error(model, original, pictures) < 0.8 * logit_error(near, original, pictures)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    logs = {"brecq": [], "nearest": []}  # of the error of the logits of each model
+    for seed in range(12):
+        original = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=seed).eval()
+        pictures = nn.functional.avg_pool2d(normal(40, 1, 14, 14, seed=seed), 3, 1)
+        for method, found in logs.items():
+            options = {"method_options": {"steps": 30, "fisher": fisher}} if method == "brecq" else {}
+            model = deepcopy(original)
+            reports = quantize_model(model, Recipe.uniform(2, method, grid="ternary", **options), pictures)
+            assert len(reports) == 5 and all(isinstance(model.get_submodule(r.layer), QuantConv2d) for r in reports)
+            assert all(parameter.grad is None for parameter in model.parameters())
+            found.append(math.log(logit_error(model, original, pictures)))
+    assert paired_difference(torch.tensor(logs["brecq"]), torch.tensor(logs["nearest"]) + math.log(0.8)).high < 0
 
 
 def test_it_needs_calibration_and_says_so(model):

@@ -3,8 +3,9 @@ import warnings
 
 import pytest
 import torch
-from references import babai, classic_gptq, column_of, damped, obq_in_order, stale_gptq
+from references import babai, classic_gptq, damped, obq_in_order, stale_gptq
 
+from nanoq.lm import paired_difference
 from nanoq.quant import Grid, LayerStats, affine_grid, dynamic_grid, gptq, nearest, recipe
 
 
@@ -94,13 +95,17 @@ def test_one_column_is_rounded_to_nearest():
 
 
 def test_it_is_close_to_the_best_of_all_roundings():
-    weight, grid, stats = problem(out=1, width=8, bits=2)
-    h = damped(stats.gram)
-    choices = [[float(column_of(grid, k).decode(torch.tensor([[float(c)]]))) for c in range(4)] for k in range(8)]
-    best = min(float(d @ h @ d) for d in (weight[0] - torch.tensor(c, dtype=torch.float64)
-                                          for c in itertools.product(*choices)))
-    mine = weight[0] - grid.decode(gptq(weight, grid, stats))[0]
-    assert best <= float(mine @ h @ mine) < 2 * best
+    weight, grid, stats = problem(out=40, width=8, bits=2)
+    hessian, change = damped(stats.gram), weight - grid.decode(gptq(weight, grid, stats))
+    mine = ((change @ hessian) * change).sum(1)
+    choices = torch.tensor(list(itertools.product(range(4), repeat=8)), dtype=torch.float64)  # (4**8, 8)
+    best = []
+    for row, scale, zero in zip(weight, grid.scale, grid.zero_point, strict=True):
+        other = row - scale * (choices - zero)
+        best.append(((other @ hessian) * other).sum(1).min())
+    best = torch.stack(best)
+    assert (best <= mine * (1 + 1e-9)).all()
+    assert paired_difference(mine, 2 * best).high < 0  # in the mean over rows
 
 
 def test_a_codebook_grid_works_like_any_other():
@@ -110,6 +115,18 @@ def test_a_codebook_grid_works_like_any_other():
     codes = gptq(weight, grid, stats)
     assert torch.equal(codes, classic_gptq(weight, grid, stats.gram))
     assert error(weight, grid, codes, stats) < 0.5 * error(weight, grid, nearest(weight, grid), stats)
+
+
+@pytest.mark.parametrize("codebook", [[-1.0, -0.5, 0.0, 0.5, 1.0], [-1.0, 0.0, 1.0, 2.0, 4.0]], ids=str)
+def test_halves_on_a_codebook_go_to_the_value_an_even_number_of_places_from_0(codebook):
+    codebook = torch.tensor(codebook, dtype=torch.float64)
+    weight = ((codebook[1:] + codebook[:-1]) / 2)[None]
+    stats = LayerStats(4, torch.float64)
+    stats.gram, stats.tokens = torch.eye(4, dtype=torch.float64), 1000  # nothing to make up for
+    grid = Grid(3, 5, torch.ones(1, 1, dtype=torch.float64), 4, codebook=codebook)
+    codes = gptq(weight, grid, stats)
+    assert torch.equal(codes, nearest(weight, grid))
+    assert ((codes - int((codebook < 0).sum())) % 2 == 0).all()
 
 
 def test_weights_of_inputs_that_were_always_zero_are_rounded_to_nearest():
@@ -158,7 +175,7 @@ def test_its_error_is_within_babais_bound():
 
 @pytest.mark.parametrize("options", GRIDS, ids=str)
 def test_coordinate_descent_never_makes_it_worse_and_ends(options):
-    weight, grid, stats = problem(width=100, rho=0.6, **options)
+    weight, grid, stats = problem(out=60, width=100, rho=0.6, **options)
     hessian = damped(stats.gram)
 
     def loss(rounds):
@@ -202,7 +219,7 @@ def test_dynamic_groups_fit_the_compensated_weights(group_size, symmetric):
 
 def test_dynamic_groups_pay_where_small_weights_take_over_the_errors_of_large_ones():
     weight, _, stats = problem(out=64, width=128)
-    weight[:, 16:32] /= 50
+    weight.view(64, 8, 16)[:, 1::2] /= 50  # every second group
     static = affine_grid(weight, 3, granularity="group", group_size=16)  # too narrow there for what is to come
     dynamic = dynamic_grid(weight, 3, stats, group_size=16)
     assert error(weight, dynamic, gptq(weight, dynamic, stats), stats) < error(

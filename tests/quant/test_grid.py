@@ -120,6 +120,14 @@ def test_the_mse_search_clips_an_outlier():
     assert affine_grid(weight, 4, search="mse").scale < 0.8 * affine_grid(weight, 4).scale
 
 
+@pytest.mark.parametrize(("mass", "scale"), [(9.9, 9.9), (5.7, 5.7), (2.0, 2.0), (1.5, 2.0)])
+def test_the_mse_search_shrinks_in_hundredths_and_by_80_percent_at_most(mass, scale):
+    weight = torch.full((1, 10_000), mass)
+    weight[0, 0] = 10
+    grid = affine_grid(weight, 2, symmetric=True, search="mse")  # -scale, 0, scale: best at the mass, if it gets there
+    assert float(grid.scale) == pytest.approx(scale, rel=2**-11)
+
+
 def test_scales_are_what_float16_can_hold():
     scale = affine_grid(random_weight(), 4).scale
     assert torch.equal(scale.half().float(), scale)
@@ -377,6 +385,22 @@ def test_the_scales_beside_one_that_is_kept_are_the_best_for_it():
     fitted = refit_scale(weight, codes, grid, LayerStats.of(inputs))
     # Outputs (0, 2) from a first weight of 0.5: (0.5 + 0.5 v, v) is nearest to (0, 2) at v = (2 - 0.25) / 1.25.
     assert fitted.scale[0].tolist() == pytest.approx([0.5, 0.7], rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [1e-6, 1e6, -1.0])
+def test_a_scale_that_would_be_negative_or_beyond_float16_stays_as_it_was(value):
+    weight = torch.tensor([[value, value, 1.0, 2.0]], dtype=torch.float64)
+    grid = Grid(3, 7, torch.full((1, 2), 0.5, dtype=torch.float64), 2)
+    fitted = refit_scale(weight, torch.tensor([[4, 4, 5, 6]]), grid)  # the first two would need it as their scale
+    assert fitted.scale[0].tolist() == pytest.approx([0.5, 8 / 13], rel=1e-3)
+
+
+def test_scales_that_the_inputs_do_not_tell_apart_stay_as_near_as_they_can_to_what_they_were():
+    x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    grid = Grid(3, 7, torch.tensor([[1.0, 3.0]], dtype=torch.float64), 1)
+    weight = torch.tensor([[2.0, 4.0]], dtype=torch.float64)
+    fitted = refit_scale(weight, torch.tensor([[4, 4]]), grid, LayerStats.of(x.expand(50, 2)))
+    assert fitted.scale[0].tolist() == pytest.approx([2, 4], rel=1e-3)  # all with a sum of 6 are equally good
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "nf4-dq"])

@@ -99,6 +99,22 @@ def test_integer_sums_of_extremes_are_exact(product, code, step):
     assert (sums.long() == code * step * 4099).all()
 
 
+def test_the_widest_sum_that_cannot_overflow_is_taken_and_no_wider_one():
+    widest = (2**31 - 1) // (255 * 127)
+    grid = affine_grid(torch.ones(1, 1), 8)
+    layers = [QuantLinear.from_codes(torch.full((1, columns), 255), grid) for columns in (widest, widest + 1)]
+    assert why_not(layers[0], "w8a8") is None
+    assert why_not(layers[1], "w8a8") == f"a sum over more than {widest} columns could overflow int32"
+    assert numba_product(layers[0].codes, torch.full((1, widest), 127, dtype=torch.int8)).item() == 255 * 127 * widest
+
+
+@pytest.mark.parametrize(("backend", "taken"), [("int8", [True, False]), ("w8a8", [True, True])])
+def test_a_kernel_takes_as_many_tokens_as_pay(backend, taken):
+    layer = quant_linear(3, 20, 8, {})
+    use_backend(layer, backend)
+    assert [layer.kernel.takes(inputs(tokens, 20)) for tokens in (MOST_TOKENS, MOST_TOKENS + 1)] == taken
+
+
 @settings(deadline=None)
 @given(rows=st.integers(1, 20), tokens=st.integers(1, 20), columns=st.integers(1, 300), seed=st.integers(0, 2**31))
 def test_integer_sums_are_exact(rows, tokens, columns, seed):

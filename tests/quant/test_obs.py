@@ -4,7 +4,7 @@ import pytest
 import torch
 from references import damped
 
-from nanoq.quant import LayerStats, affine_grid, nearest, obq, obs_prune
+from nanoq.quant import LayerStats, affine_grid, gptq, nearest, obq, obs_prune
 
 
 def problem(out=5, width=16, rho=0.9):
@@ -37,6 +37,12 @@ def test_the_first_weight_to_go_is_the_one_that_costs_least():
             best[kept] = torch.linalg.solve(hessian[kept][:, kept], (hessian @ row)[kept])
             costs.append(float((row - best) @ hessian @ (row - best)))
         assert int((new == 0).nonzero()) == costs.index(min(costs))
+
+
+@pytest.mark.parametrize(("share", "zeros"), [(0.0, 0), (0.3, 5), (0.35, 6), (1.0, 16)])
+def test_a_share_of_the_weights_is_rounded_to_the_nearest_number_of_them(share, zeros):
+    weight, stats = problem()
+    assert ((obs_prune(weight, stats, share) == 0).sum(1) == zeros).all()
 
 
 def test_pruning_by_obs_beats_pruning_the_smallest():
@@ -91,3 +97,21 @@ def test_what_cannot_be_used_is_an_error_that_says_why(change, message):
         obs_prune(broken, other, 0.5)
     with pytest.raises(ValueError, match=message):
         obq(broken, grid, other)
+
+
+def test_inputs_of_zero_leave_each_weight_to_itself():
+    weight, stats = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), LayerStats.of(torch.zeros(30, 6))
+    grid = affine_grid(weight, 4)
+    assert torch.equal(obq(weight, grid, stats), grid.encode(weight).long())
+    pruned = obs_prune(weight, stats, 0.5)
+    assert torch.equal(pruned, torch.where(pruned != 0, weight.double(), 0.0))
+    third = weight.abs().sort(1).values[:, 2:3]
+    assert torch.equal(pruned == 0, weight.abs() <= third)
+
+
+def test_inputs_too_large_to_be_squared_are_named():
+    weight, stats = torch.randn(4, 6), LayerStats.of(torch.full((30, 6), 1e19))
+    for method in (lambda: obq(weight, affine_grid(weight, 4), stats), lambda: obs_prune(weight, stats, 0.5),
+                   lambda: gptq(weight, affine_grid(weight, 4), stats)):
+        with pytest.raises(ValueError, match="inputs whose squares leave the range of float32"):
+            method()

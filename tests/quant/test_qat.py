@@ -139,6 +139,16 @@ def test_the_gradients_of_lsq_by_hand():
     torch.testing.assert_close(quantizer.scale.grad, torch.tensor([first, second]) / (6 * 3) ** 0.5)
 
 
+def test_a_grid_without_values_above_0_slows_its_scale_down_as_its_mirror_image_does():
+    gradients = []
+    for sign in (1, -1):
+        weight = sign * torch.tensor([[0.3, 0.7, 1.2, 2.0, 1.7, 0.0]])
+        quantizer = FakeQuantizer(LayerSpec(3), weight, learned=True)
+        (quantizer(weight) * sign * torch.arange(1.0, 7)).sum().backward()
+        gradients.append(quantizer.scale.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def lsq_gradients(weight, scale, zero, low, high, gradient, count):
     """Equations 2, 3 and 5 of LSQ, written out for each weight; scale and zero point of each weight."""
     by_weight, by_scale = torch.zeros_like(weight), torch.zeros_like(weight)

@@ -1,4 +1,5 @@
 import json
+import math
 from copy import deepcopy
 from dataclasses import asdict
 
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from nanoq.lm import paired_difference
 from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
@@ -195,6 +197,17 @@ def test_a_broken_layer_is_named(checkpoint):
         quantize_model(checkpoint.model, Recipe.uniform(4))
 
 
+def test_a_broken_layer_is_found_before_anything_is_changed(checkpoint, tokens):
+    model = checkpoint.model
+    with torch.no_grad():
+        model.blocks[1].mlp.down.weight[0, 0] = torch.nan
+    original = deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="NaN"):
+        quantize_model(model, RECIPES["gptq 3"], tokens)
+    assert model.state_dict().keys() == original.keys()
+    assert all(torch.equal(t.nan_to_num(), original[name].nan_to_num()) for name, t in model.state_dict().items())
+
+
 def test_warnings_of_a_method_are_reported_for_the_layer(checkpoint, tokens):
     recipe = Recipe.uniform(4, "gptq", method_options={"damping": 0.0})
     with pytest.warns(UserWarning, match=r"blocks\.\d\.\S+: the Hessian is singular"):
@@ -313,6 +326,16 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, 
         load_quantized(tmp_path)
 
 
+def test_a_layout_that_is_not_what_was_written_is_an_error_even_if_the_weights_fit_it(checkpoint, tmp_path):
+    quantize_model(checkpoint.model, RECIPES["tensor"])
+    save_quantized(tmp_path, checkpoint, RECIPES["tensor"])
+    card = json.loads((tmp_path / "card.json").read_text())
+    card["layers"]["blocks.0.mlp.up"]["levels"] -= 1  # loads, unless the card's own digest is looked at
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="is damaged"):
+        load_quantized(tmp_path)
+
+
 def test_the_size_of_a_file_of_three_levels_is_1_6_bits_a_weight(checkpoint, tmp_path):
     sizes = {}
     for name, recipe in {"four": Recipe.uniform(2), "three": Recipe.uniform(2, grid="ternary"),
@@ -345,18 +368,22 @@ def pictures():
     return normal(10, 1, 12, 12, seed=4)
 
 
-@pytest.fixture
-def resnet(pictures):
+def small_resnet(pictures, seed=1):
     """A small picture model whose batch norms have seen something."""
-    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=1).train()
+    model = ResNet(ResNetConfig(classes=5, widths=(4, 6)), seed=seed).train()
     with torch.no_grad():
         for _ in range(5):
             model(pictures)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(2))
-                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(3))
+                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(seed + 1))
+                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(seed + 2))
     return model.eval()
+
+
+@pytest.fixture
+def resnet(pictures):
+    return small_resnet(pictures)
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
@@ -430,12 +457,16 @@ def test_what_is_left_of_a_picture_model_is_rounded_to_float16_but_for_running_m
         assert torch.equal(resnet.get_buffer(name), buffer)  # calibration did not move them
 
 
-def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block(resnet):
-    pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15), 4, 1)
-    near = quantize_model(deepcopy(resnet), Recipe.uniform(3), pictures)
-    best = quantize_model(deepcopy(resnet), Recipe.uniform(3, "gptq"), pictures)
-    assert [report.layer for report in near] == [report.layer for report in best]
-    assert all(g.output_error < n.output_error for g, n in zip(best[:2], near[:2], strict=True))  # of the first block
+def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block():
+    errors = {"nearest": [], "gptq": []}  # in the two layers of the first block, of each model
+    for seed in range(12):
+        pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15, seed=seed), 4, 1)
+        for method, found in errors.items():
+            reports = quantize_model(small_resnet(pictures, seed), Recipe.uniform(3, method), pictures)
+            assert [report.layer for report in reports[:2]] == ["blocks.0.first.0", "blocks.0.second.0"]
+            found.append([report.output_error for report in reports[:2]])
+    for best, near in zip(torch.tensor(errors["gptq"]).T, torch.tensor(errors["nearest"]).T, strict=True):
+        assert paired_difference(best, near).high < 0
 
 
 def test_a_picture_layer_is_calibrated_on_the_patches_behind_the_quantised_blocks(resnet, pictures):
@@ -466,18 +497,17 @@ def logit_error(model, original, tokens):
     return float((logits - wanted).square().mean() / wanted.var())
 
 
+# With `true_sequential`: without it every layer of a block makes up for the blocks before it once more, and models come
+# no nearer in the mean (over 20 such models 1.03 times the error for nearest, and 1.13 for GPTQ).
 @pytest.mark.parametrize("method", ["nearest", "gptq"])
-@pytest.mark.parametrize("true_sequential", [False, True])
-def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(
-        checkpoint, windows, method, true_sequential):
+def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(checkpoint, windows, method):
     original, new = checkpoint.model, torch.randint(9, (40, 16), generator=torch.Generator().manual_seed(2))
     error = {}
     for asymmetric in (False, True):
         model = deepcopy(original)
-        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric,
-                       true_sequential=true_sequential)
+        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric, true_sequential=True)
         error[asymmetric] = logit_error(model, original, new)
-    assert error[True] < 0.99 * error[False]
+    assert error[True] < 0.7 * error[False]
 
 
 def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
@@ -510,14 +540,16 @@ def test_the_first_layer_sees_the_same_in_both_models_and_is_not_changed_by_asym
     assert not torch.equal(one.blocks[1].mlp.up.unpacked(), other.blocks[1].mlp.up.unpacked())
 
 
-def test_asymmetric_calibration_works_on_pictures(resnet):
-    pictures, new = normal(60, 1, 12, 12), normal(40, 1, 12, 12, seed=1)
-    error = {}
-    for asymmetric in (False, True):
-        model = deepcopy(resnet)
-        quantize_model(model, Recipe.uniform(2, "gptq"), pictures, asymmetric=asymmetric, true_sequential=True)
-        error[asymmetric] = logit_error(model, resnet, new)
-    assert error[True] < error[False]
+def test_asymmetric_calibration_brings_picture_models_nearer_in_the_mean():
+    logs = {False: [], True: []}  # of the error of each model
+    for seed in range(20):
+        pictures, new = nn.functional.avg_pool2d(normal(100, 1, 14, 14, seed=seed), 3, 1).split((60, 40))
+        original = small_resnet(pictures[:10], seed)
+        for asymmetric, found in logs.items():
+            model = deepcopy(original)
+            quantize_model(model, Recipe.uniform(3), pictures, asymmetric=asymmetric, true_sequential=True)
+            found.append(math.log(logit_error(model, original, new)))
+    assert paired_difference(torch.tensor(logs[True]), torch.tensor(logs[False])).high < 0
 
 
 def test_asymmetry_needs_calibration(checkpoint):
@@ -559,7 +591,7 @@ def test_the_fisher_information_depends_on_its_seed_alone(checkpoint, tokens):
 
 def test_the_fisher_information_is_the_squared_gradient_of_the_last_layer(resnet, pictures):
     # For logits z = A mean(x) the gradient at x is A^T (p - e_y) / positions, which is known but for the label y.
-    own = output_fisher(resnet, [pictures])[-1][0]
+    own = torch.cat(output_fisher(resnet, list(pictures.split(8)))[-1])  # of 8 pictures and of 2
     with torch.no_grad():
         x = pictures
         for part in (resnet.embed, *resnet.blocks):
@@ -568,5 +600,7 @@ def test_the_fisher_information_is_the_squared_gradient_of_the_last_layer(resnet
         gradients = (p[:, None] - torch.eye(5)) @ resnet.classifier.weight  # (N, labels, width)
     assert torch.allclose(own, own[:, :, :1, :1].expand_as(own))  # the mean spreads it evenly over the positions
     share = own[:, None, :, 0, 0] / gradients.square()  # (N, labels, width): constant for the label that was drawn
-    spread = (share.amax(2) / share.amin(2)).amin(1)
+    spread, drawn = (share.amax(2) / share.amin(2)).min(1)
     assert (spread < 1.01).all()
+    factor = share.mean(2).gather(1, drawn[:, None])  # the same for all pictures: one over the mean
+    torch.testing.assert_close(factor, factor.mean().expand_as(factor), rtol=0.01, atol=0)

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from nanoq.quant import METHODS, OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
+from nanoq.quant import GRIDS, METHODS, OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
 
 
 def test_the_first_rule_that_matches_counts():
@@ -165,3 +165,45 @@ def test_a_label_names_method_and_grid():
 def test_a_ternary_spec_of_other_bits_says_so_when_it_meets_a_weight():
     with pytest.raises(ValueError, match="a ternary code has 2 bits, not 3"):
         LayerSpec(3, "ternary").make_grid(torch.ones(2, 2), None)
+
+
+BITS = {"ternary": 2, "mxfp8": 8}
+LAYER = torch.nn.Linear(16, 8)
+STATS = LayerStats.of(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
+
+
+def spec_of(grid, method="nearest"):
+    return LayerSpec(BITS.get(grid, 4), grid, {"group_size": 8} if grid == "affine-dynamic" else {}, method)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_parameter_is_as_good_as_its_values(grid, method):
+    spec, codes = spec_of(grid, method), []
+    for weight in (LAYER.weight, LAYER.weight.detach()):
+        made = spec.make_grid(weight, STATS)
+        assert not made.scale.requires_grad
+        codes.append(spec.round(weight, made, STATS))
+    assert torch.equal(*codes) and LAYER.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_weight_in_half_precision_has_the_grid_of_its_values(grid, dtype):
+    weight = (torch.rand(8, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1).mul(6e4).to(dtype)
+    spec, values = spec_of(grid), []
+    for same in (weight, weight.float()):
+        made = spec.make_grid(same, STATS)
+        values.append(made.decode(spec.round(same, made, None)))
+    assert torch.equal(*values) and values[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("size", "spec"), [
+    (1e30, LayerSpec(2, "ternary", {"operator": "mquant"})), (3.4e38, LayerSpec(4)),
+    (3.4e38, LayerSpec(4, grid_options={"symmetric": True})), (3.4e38, LayerSpec(2, "ternary", {"operator": "twn"})),
+    (3.4e38, LayerSpec(2, "ternary", {"operator": "twn", "rescale": True})),
+])
+def test_weights_that_overflow_are_an_error(size, spec):
+    weight = torch.linspace(-1, 1, 16).repeat(8, 1) * size
+    with pytest.raises(ValueError, match=r"the weights are too large: .* more than torch\.float32 holds"):
+        spec.make_grid(weight, None)

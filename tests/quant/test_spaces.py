@@ -45,6 +45,12 @@ def test_the_search_finds_an_exponent_that_is_better_than_even_spacing_for_a_bel
     assert error(best) == min(error(power_law_grid(WEIGHT, 4, exponent=e / 20)) for e in range(6, 21))
 
 
+@pytest.mark.parametrize("exponent", [0.3, 0.65, 1.0])
+def test_the_search_goes_from_0_3_to_even_spacing(exponent):
+    codebook = power_law_grid(WEIGHT, 4, exponent=exponent).codebook
+    assert torch.equal(power_law_grid(codebook[None], 4).codebook, codebook)
+
+
 @pytest.mark.parametrize("grid", ["power-of-two", "power-law"])
 def test_any_method_takes_them_and_a_packed_layer_keeps_them(grid):
     spec = Recipe.uniform(3, grid=grid).default

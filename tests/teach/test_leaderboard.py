@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -61,10 +62,11 @@ def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
     assert board.rows.pop() == row
 
 
-def test_fewer_bits_are_smaller_and_worse(board):
+def test_fewer_bits_are_smaller_and_what_they_cost_is_the_difference_of_the_losses(board):
     first, second = board.rows
     assert second.bytes < first.bytes
-    assert second.delta_nats > 0
+    assert second.delta_nats == pytest.approx(math.log(second.perplexity / first.perplexity))
+    assert second.delta_nats != 0
 
 
 def test_it_is_saved_as_csv_json_and_picture(board, tmp_path):

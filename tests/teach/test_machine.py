@@ -1,13 +1,15 @@
 """The machine check measures, and never takes long."""
 
 import time
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from nanoq.teach import machine
-from nanoq.teach.machine import describe_products, plot_products
+from nanoq import machine
+from nanoq.machine import describe_products
+from nanoq.teach.machine import plot_products
 
 TIMES = {"fp32": 2.0, "bf16": 120.0, "fp16": None, "int8": 1.0}
 
@@ -19,13 +21,22 @@ def test_the_report_is_about_this_machine():
     assert torch.__version__ in str(report) and "GB free" in str(report)
 
 
-def test_the_report_says_what_will_be_missed():
-    values = vars(machine.machine_report())
-    poor = machine.MachineReport(**values | {"cores": 1, "free_memory_gb": 0.7, "checkpoints": ()})
-    rich = machine.MachineReport(**values | {"cores": 2, "free_memory_gb": 8.0, "checkpoints": ("tales-2.7m",)})
-    assert [text.split()[0] for text in poor.warnings] == ["Only", "There", "The"]
-    assert rich.warnings == [] and str(rich).endswith("Everything that the course needs is here.")
-    assert not any("/" in line for line in str(rich).splitlines() if line.startswith("models"))
+@pytest.mark.parametrize(("limit", "used", "files", "expected"), [
+    ("4000000000", "1500000000", "500000000", (4.0, 3.0)),  # files are forgotten when memory is wanted
+    ("4000000000", "4100000000", "0", (4.0, 0.0)),
+    ("64000000000", "1000000000", "0", (16.0, 9.0)),  # a limit that the machine does not reach
+    ("max", "1500000000", "0", (16.0, 9.0)),
+    (None, "", "", (16.0, 9.0)),
+])
+def test_the_memory_is_what_a_container_may_use(tmp_path, monkeypatch, limit, used, files, expected):
+    monkeypatch.setattr(machine, "_CONTAINER", tmp_path)
+    of_the_machine = SimpleNamespace(total=16 * 10**9, available=9 * 10**9)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: of_the_machine)
+    if limit:
+        for name, content in {"max": limit, "current": used, "stat": f"anon 7\ninactive_file {files}\n"}.items():
+            (tmp_path / f"memory.{name}").write_text(content)
+    report = machine.machine_report()
+    assert (report.memory_gb, report.free_memory_gb) == expected
 
 
 # ---- which products are fast here ----
