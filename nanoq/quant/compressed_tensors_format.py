@@ -28,6 +28,7 @@ from nanoq.quant.foreign import (
     grid_problem,
     plain_tensors,
     quantised_layers,
+    sketch_of,
     source_of,
     transposed_names,
     write_beside,
@@ -35,7 +36,7 @@ from nanoq.quant.foreign import (
 from nanoq.quant.gptq_format import is_symmetric, stored_zero_points
 from nanoq.quant.packing import pack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, Checkpoint, save_tensors
+from nanoq.store import WEIGHTS, Checkpoint, save_tensors, some
 
 EVERY_RELEASE = (4, 8)  # bits that all releases read
 
@@ -79,6 +80,9 @@ def compressed_tensors_model_problem(model: nn.Module) -> str | None:
     if transposed_names(model):
         return (f"is a {type(model).__name__}, which keeps its weights transposed in transformers, and "
                 "compressed-tensors packs linear layers only: export it as gptq or gguf")
+    odd = {type(layer).__name__ for layer in sketch_of(model).modules() if isinstance(layer, nn.Linear)} - {"Linear"}
+    if odd:
+        return f"has layers of the class {some(odd)}, which the package cannot stand in for: export it as gptq"
     return None
 
 

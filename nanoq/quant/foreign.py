@@ -108,8 +108,7 @@ def as_transformers(source: Source, tensors: dict[str, Tensor], layers: dict[str
     """
     if source.config is None:
         return tensors
-    with torch.device("meta"):
-        like = type(source.model)(deepcopy(source.model.config))
+    like = sketch_of(source.model)
     known = like.state_dict().keys()
     written = tensors.keys() | {f"{name}.weight" for name in layers} | {
         f"{name}.bias" for name, layer in layers.items() if layer.bias is not None}
@@ -121,6 +120,12 @@ def as_transformers(source: Source, tensors: dict[str, Tensor], layers: dict[str
     return {name: tensor.T.contiguous() if name in transposed else tensor for name, tensor in tensors.items()}
 
 
+def sketch_of(model: nn.Module) -> nn.Module:
+    """What transformers makes of the configuration of one of its models, without memory."""
+    with torch.device("meta"):
+        return type(model)(deepcopy(model.config))
+
+
 def transposed_names(model: nn.Module) -> set[str]:
     """The weights that are (in, out) in a class of transformers, and (out, in) in a model that `HFModel` was made of.
 
@@ -130,10 +135,8 @@ def transposed_names(model: nn.Module) -> set[str]:
         return set()
     from transformers.pytorch_utils import Conv1D  # there is transformers where there is a model of it
 
-    with torch.device("meta"):
-        like = type(model)(deepcopy(model.config))
     here = dict(model.named_modules())
-    return {f"{name}.weight" for name, layer in like.named_modules()
+    return {f"{name}.weight" for name, layer in sketch_of(model).named_modules()
             if isinstance(layer, Conv1D) and not isinstance(here.get(name), Conv1D)}
 
 

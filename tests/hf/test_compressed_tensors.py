@@ -14,6 +14,7 @@ from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import LayerSpec, Recipe, export_compressed_tensors, quantize_model
 
 ROW, GROUP = {"symmetric": True}, {"symmetric": True, "granularity": "group", "group_size": 16}
+FALCON = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 97}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
 
 
@@ -87,6 +88,7 @@ def test_models_that_no_reader_takes_are_refused(tmp_path):
     quantize_model(gpt, Recipe.uniform(4, grid_options=ROW))
     for model, message in [(gpt, "is a GPT, which is no model of transformers"),
                            (nn.Linear(3, 3), "is a Linear, which is no model"),
+                           (transformers.FalconForCausalLM(transformers.FalconConfig(**FALCON)), "class FalconLinear"),
                            (quantised("gpt2", Recipe.uniform(4, grid_options=ROW)), "GPT2LMHeadModel, which keeps")]:
         with pytest.raises(ValueError, match=message):
             export_compressed_tensors(tmp_path, model)
