@@ -11,7 +11,8 @@ It needs an environment of its own, on which nanoq does not depend (GPTQModel as
 For each width and grid a Llama of two small blocks with random weights is quantised, exported and loaded by
 `GPTQModel.load` with its torch kernel on the CPU. A row says which format and zero points were written, how many layers
 were compared and how many of their weights, float16, differ; the last columns compare the logits. "mixed" has layers of
-other bits and group sizes and one that is not quantised, all listed under `dynamic`.
+other bits and group sizes and one that is not quantised, all listed under `dynamic`. In "sorted" the columns of a group
+lie all over the row, as `desc_act` leaves them.
 """
 
 import contextlib
@@ -47,13 +48,17 @@ def llama() -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def quantise(model: nn.Module, options: dict, others: dict) -> None:
+def quantise(model: nn.Module, options: dict, others: dict, shuffle: bool) -> None:
     """Round every linear layer of the blocks to nearest; `others` has options for layers by the end of their name."""
     for name, layer in list(model.model.layers.named_modules()):
         own = next((o for end, o in others.items() if name.endswith(end)), options)
         if isinstance(layer, nn.Linear) and own is not None:
-            grid = affine_grid(layer.weight, **own)
-            model.model.layers.set_submodule(name, QuantLinear.from_codes(nearest(layer.weight, grid), grid))
+            n = layer.in_features
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(n)) if shuffle else torch.arange(n)
+            weight = layer.weight[:, order]
+            grid = affine_grid(weight, **own)
+            packed = QuantLinear.from_codes(nearest(weight, grid), grid, order=order if shuffle else None)
+            model.model.layers.set_submodule(name, packed)
 
 
 def save_tokenizer(folder: str) -> None:
@@ -64,14 +69,14 @@ def save_tokenizer(folder: str) -> None:
 
 
 @torch.no_grad()
-def compare(label: str, options: dict, others: dict) -> bool:
+def compare(label: str, options: dict, others: dict, shuffle: bool = False) -> bool:
     """Print the row of one model; whether every weight is the same."""
     model = llama()
-    quantise(model, options, others)
+    quantise(model, options, others, shuffle)
     ours = {name: layer.dequantize().half() for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
     tokens = torch.randint(128, (2, 32), generator=torch.Generator().manual_seed(1))
     with tempfile.TemporaryDirectory() as folder:
-        export_gptq(folder, model, model.config.to_dict())
+        export_gptq(folder, model)
         save_tokenizer(folder)
         block = (Path(folder) / "quantize_config.json").read_text()
         version = "gptq_v2" if "gptq_v2" in block else "gptq"
@@ -101,6 +106,9 @@ def main() -> None:
                 label = f"{bits} bit {'sym' if symmetric else 'asym'} {granularity['granularity']}"
                 same &= compare(label, {"bits": bits, "symmetric": symmetric} | granularity, {})
     same &= compare("4 bit, mixed", {"bits": 4}, MIXED)
+    for symmetric in (False, True):
+        label = f"4 bit {'sym' if symmetric else 'asym'}, sorted"
+        same &= compare(label, {"bits": 4, "symmetric": symmetric} | GROUP, {}, shuffle=True)
     print("every weight is the same" if same else "SOME WEIGHTS DIFFER")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `cptquant`, `generate`, `quiz` and so on."""
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `export`, `generate`, `quiz` and so on."""
 
 import io
 import json
@@ -38,6 +38,7 @@ from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
+from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
 
 
@@ -619,3 +620,25 @@ def doctor() -> None:
     from nanoq.doctor import doctor as examine  # it starts processes, and no other command needs it
 
     raise typer.Exit(0 if examine() else 1)
+
+
+@app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")
+def export(
+    checkpoint: ModelArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.")] = "compressed-tensors",
+    force: ForceOption = False,
+) -> None:
+    """Write a quantised Hugging Face model as a file that transformers, vLLM or llama.cpp runs."""
+    with _one_line_errors():
+        if (out / CARD).exists():
+            raise ValueError(f"--out {out} holds a model of nanoq, whose {CARD} would stay: name another folder")
+        if (out / GGUF_FILE).exists() and not force:
+            raise ValueError(f"--out {out} holds {GGUF_FILE} already: name another folder, or replace it with --force")
+        _check_out(out, checkpoint, force)
+        loaded = _load(checkpoint)
+        file = export_model(out, loaded, format)
+        size = file.stat().st_size
+    print(f"wrote {file}: {size:,} bytes, {8 * size / count_parameters(loaded.model):.2f} bits a parameter")
+    for note in export_notes(loaded, format):
+        print(note)

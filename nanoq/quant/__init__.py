@@ -9,8 +9,11 @@ from nanoq.quant.activations import (
     smooth,
 )
 from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
+from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
-from nanoq.quant.gguf_format import export_gguf
+from nanoq.quant.compressed_tensors_format import export_compressed_tensors
+from nanoq.quant.export import check_export, export_model
+from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
@@ -35,10 +38,11 @@ from nanoq.quant.ternary import OPERATORS, ternary_grid
 __all__ = [
     "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "FakeQuantizer", "Grid",
     "LayerReport", "LayerSpec", "LayerStats", "QuantConv2d", "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe",
-    "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "choose_backend", "convert_qat",
-    "distillation_loss", "dynamic_grid", "export_gguf", "export_gptq", "fake_quantizers", "gptq", "import_gptq",
-    "linear_layers", "load_quantized", "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes",
-    "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model",
-    "quantized_activations", "refit_scale", "round_activations", "sample_windows", "save_quantized", "smooth",
-    "ternary_grid", "trit_bytes", "unpack", "unpack_trits", "use_backend", "weight_matrix",
+    "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "check_export", "choose_backend",
+    "convert_qat", "distillation_loss", "dynamic_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
+    "export_model", "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "load_quantized",
+    "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
+    "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "quantized_activations", "refit_scale",
+    "round_activations", "sample_windows", "save_quantized", "smooth", "ternary_grid", "trit_bytes", "unpack",
+    "unpack_trits", "use_backend", "weight_matrix",
 ]

@@ -1,18 +1,24 @@
-"""Export to GGUF, the file format of llama.cpp, with the block types Q8_0 and Q4_0.
+"""Export to GGUF, the file format of llama.cpp: the block types that hold evenly spaced codes, and the file itself.
 
-Both cut a row of a weight into blocks of 32 columns, and a block has a float16 scale d:
+Each type cuts a row of a weight into blocks of 32 columns, and a block has a float16 scale d:
 
-    Q8_0  34 bytes: d, then 32 int8           weight = d * q         q in -128..127
-    Q4_0  18 bytes: d, then 16 bytes          weight = d * (q - 8)   q in 0..15
+    Q4_0  18 bytes: d, 16 bytes of nibbles             weight = d * (q - 8)     q in 0..15
+    Q4_1  20 bytes: d, float16 m, 16 bytes of nibbles  weight = d * q + m       q in 0..15
+    Q5_0  22 bytes: d, 4 bytes of fifth bits, nibbles  weight = d * (q - 16)    q in 0..31
+    Q8_0  34 bytes: d, 32 int8                         weight = d * q           q in -128..127
 
-Byte j of a Q4_0 block has column j in its lower four bits and column j + 16 in its upper four. That is a symmetric grid
-of 8 or 4 bits whose zero point is 128 or 8; ours has the codes 1 to 2**bits - 1 of it. So a symmetric grid of 8 or 4
-bits whose groups are made of whole blocks is written without changing a weight; of any other grid, no type of llama.cpp
-has the values, and it would have to be quantised once more.
+Nibble byte j of a block has column j in its lower four bits and column j + 16 in its upper four. A grid of ours has the
+values scale * (code - zero_point): where its groups are made of whole blocks and its scales are float16, the smallest
+type with room for all code - zero_point holds it without changing a weight. That is Q4_0 for symmetric grids of up to 4
+bits, Q8_0 for those of up to 8, and Q5_0 for asymmetric ones of 4 bits (Q4_1 where float16 happens to hold all minima,
+scale * zero_point). No type has the values of another grid.
+
+`nanoq.quant.gguf_model` writes whole models that llama.cpp runs.
 
 Source: `ggml-common.h` and `gguf-py` of llama.cpp.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,50 +27,63 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import atomic_path
-from nanoq.quant.gptq_format import is_symmetric, plain_tensors, stored_zero_points
+from nanoq.quant.foreign import plain_tensors, quantised_layers
 from nanoq.quant.grid import Grid
+from nanoq.quant.packing import pack
 from nanoq.quant.qlinear import QuantLinear
 
 BLOCK = 32
-TYPES = {4: "Q4_0", 8: "Q8_0"}
+RANGES = {"Q4_0": (-8, 7), "Q5_0": (-16, 15), "Q8_0": (-128, 127)}  # of code - zero_point
 
 
-def export_gguf(path: Path | str, model: nn.Module, metadata: dict | None = None) -> Path:
-    """Write a model as a GGUF file; the quantised weights keep every bit.
-
-    `QuantLinear` weights are written as Q8_0 or Q4_0. Everything else is rounded to float16; matrices are written as
-    F16, vectors such as norms as F32, which llama.cpp expects, and a tied parameter once. Names are written as they
-    are: llama.cpp's tools show such a file, but it runs only an architecture that it knows, with the names and metadata
-    that it expects for that.
-
-    Args:
-        path: of the file, `NAME.gguf`.
-        model: with or without `QuantLinear` layers.
-        metadata: keys and values for the header: str, bool, int (0 to 2**32 - 1), float, or a list of one of them.
-            "general.architecture" is "nanoq" without it.
+def write_plain_gguf(path: Path | str, model: nn.Module, metadata: dict | None) -> Path:
+    """Write any model under its own names; what `export_gguf` does with those that llama.cpp has no architecture for.
 
     Raises:
-        ValueError: if the package gguf is missing, a quantised layer is on another grid, a parameter does not fit its
-            type, or the metadata has a value of another kind.
+        ValueError: as `export_gguf`.
     """
-    gguf = _gguf()
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
-    for name, layer in layers.items():
-        _check_layer(name, layer)
-    metadata = {"general.architecture": "nanoq"} | (metadata or {})
-    plain = plain_tensors(model, layers)
+    layers = quantised_layers(model)
+    types = {name: block_type(layer) for name, layer in layers.items()}
+    if unfit := [name for name, kind in types.items() if kind is None]:
+        raise ValueError(
+            f"{unfit[0]} cannot be written in GGUF without changing its weights: Q4_0, Q5_0 and Q8_0 are evenly spaced "
+            f"values with a float16 scale for {BLOCK} columns; quantise it with symmetric=True, granularity='group' "
+            f"and group_size={BLOCK}"
+        )
+    tensors = [(f"{name}.weight", blocks_of(layer, types[name]), types[name]) for name, layer in layers.items()]
+    tensors += [(f"{name}.bias", layer.bias.detach().cpu().numpy(), None) for name, layer in layers.items()
+                if layer.bias is not None]
+    tensors += [(name, (tensor.float() if tensor.dim() < 2 else tensor).numpy(), None)
+                for name, tensor in plain_tensors(model, layers).items()]
+    return write_gguf(path, {"general.architecture": "nanoq"} | (metadata or {}), tensors)
+
+
+def write_gguf(
+    path: Path | str, metadata: dict, tensors: Iterable[tuple[str, np.ndarray, str | None]],
+    more: Callable | None = None,
+) -> Path:
+    """Write a file, atomically.
+
+    Args:
+        path: of the file.
+        metadata: keys and values for the header, "general.architecture" among them.
+        tensors: names, arrays, and the block type of arrays of bytes.
+        more: is called with the writer of the package gguf, to add what needs types of its own.
+
+    Raises:
+        ValueError: if the package gguf is missing, or the metadata has a value of another kind.
+    """
+    gguf = gguf_package()
+    metadata = dict(metadata)
     with atomic_path(path) as temporary:
         writer = gguf.GGUFWriter(temporary, metadata.pop("general.architecture"))
         for key, value in metadata.items():
             writer.add_key_value(key, value, **_value_type(gguf, key, value))
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        for name, layer in layers.items():
-            writer.add_tensor(f"{name}.weight", _blocks(layer),
-                              raw_dtype=gguf.GGMLQuantizationType[TYPES[layer.layout["bits"]]])
-            if layer.bias is not None:
-                writer.add_tensor(f"{name}.bias", layer.bias.detach().cpu().numpy())
-        for name, tensor in plain.items():
-            writer.add_tensor(name, (tensor.float() if tensor.dim() < 2 else tensor).numpy())
+        if more is not None:
+            more(writer)
+        for name, array, kind in tensors:
+            writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType[kind] if kind else None)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -72,7 +91,12 @@ def export_gguf(path: Path | str, model: nn.Module, metadata: dict | None = None
     return Path(path)
 
 
-def _gguf() -> ModuleType:
+def gguf_package() -> ModuleType:
+    """The package of llama.cpp.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
     try:
         import gguf
     except ImportError:
@@ -80,34 +104,50 @@ def _gguf() -> ModuleType:
     return gguf
 
 
-def _check_layer(name: str, layer: QuantLinear) -> None:
+def block_type(layer: QuantLinear) -> str | None:
+    """The smallest type that holds a layer without changing a weight; None if there is none."""
     grid, n = layer.grid, layer.layout["in_features"]
     whole = n % BLOCK == 0 and (grid.scale.shape[1] == 1 or grid.group_size % BLOCK == 0)
-    exact = torch.equal(grid.scale.half().float(), grid.scale)
-    if not (grid.codebook is None and grid.bits in TYPES and is_symmetric(grid) and whole and exact):
-        raise ValueError(
-            f"{name} cannot be written in GGUF without changing its weights: Q4_0 and Q8_0 are symmetric grids of 4 or "
-            f"8 bits with a float16 scale for {BLOCK} columns; quantise it with symmetric=True, granularity='group' "
-            f"and group_size={BLOCK}"
-        )
+    if grid.codebook is not None or layer.order is not None or not whole or not _is_half(grid.scale):
+        return None
+    low, high = -int(grid.zero_codes.max()), grid.levels - 1 - int(grid.zero_codes.min())
+    kind = next((kind for kind, (first, last) in RANGES.items() if first <= low and high <= last), None)
+    if kind != "Q4_0" and grid.levels <= 16 and _is_half(grid.scale * grid.zero_codes):
+        return "Q4_1"
+    return kind
 
 
-def _blocks(layer: QuantLinear) -> np.ndarray:
-    """The bytes of a weight (out, in): uint8 (out, bytes of a row)."""
-    grid, n = layer.grid, layer.layout["in_features"]
-    codes = layer.unpacked().cpu() + stored_zero_points(grid)[1]  # (out, in), around 2**(bits-1)
-    blocks = codes.unflatten(1, (-1, BLOCK))  # (out, blocks, 32)
-    # code - 128 in two's complement is the code with its highest bit flipped
-    stored = blocks ^ 128 if grid.bits == 8 else blocks[..., :16] | blocks[..., 16:] << 4
-    scale = _block_scales(grid, len(codes), n).half().cpu().unsqueeze(2).view(torch.uint8)  # (out, blocks, 2)
-    return torch.cat([scale, stored], dim=2).flatten(1).numpy()
+def _is_half(values: Tensor) -> bool:
+    return torch.equal(values.half().float(), values)
 
 
-def _block_scales(grid: Grid, out: int, n: int) -> Tensor:
-    """The scale of every block: (out, n / 32)."""
-    if grid.scale.shape[1] == 1:
-        return grid.scale.expand(out, n // BLOCK).contiguous()
-    return grid.scale.repeat_interleave(grid.group_size // BLOCK, dim=1)[:, : n // BLOCK].contiguous()
+def blocks_of(layer: QuantLinear, kind: str) -> np.ndarray:
+    """The bytes of a layer's weight (out, in) in a type that `block_type` gave: uint8 (out, bytes of a row)."""
+    grid, codes = layer.grid, layer.unpacked().short()  # (out, in)
+    parts = [_of_blocks(grid.scale, grid, codes)]
+    if kind == "Q4_1":
+        parts += [_of_blocks(-grid.scale * grid.zero_codes, grid, codes), _nibbles(codes.unflatten(1, (-1, BLOCK)))]
+    else:
+        values = (codes - grid.over_columns(grid.zero_codes.short(), codes)).unflatten(1, (-1, BLOCK))
+        if kind == "Q8_0":
+            parts.append(values.to(torch.int8).view(torch.uint8))
+        else:
+            values = values - RANGES[kind][0]  # from 0: (out, blocks, 32)
+            parts += ([pack(values >> 4, 1)] if kind == "Q5_0" else []) + [_nibbles(values & 15)]
+    return torch.cat([part.cpu() for part in parts], dim=2).flatten(1).numpy()
+
+
+def _nibbles(values: Tensor) -> Tensor:
+    """(out, blocks, 32) of 0..15 -> uint8 (out, blocks, 16)."""
+    return (values[..., :16] | values[..., 16:] << 4).to(torch.uint8)
+
+
+def _of_blocks(values: Tensor, grid: Grid, codes: Tensor) -> Tensor:
+    """The value of every block, given those of the groups, (rows, groups): float16 as uint8 (out, blocks, 2)."""
+    out, blocks = len(codes), codes.shape[1] // BLOCK
+    if values.shape[1] > 1:
+        values = values.repeat_interleave(grid.group_size // BLOCK, dim=1)[:, :blocks]
+    return values.half().expand(out, blocks).contiguous().unsqueeze(2).view(torch.uint8)
 
 
 def _value_type(gguf: ModuleType, key: str, value: object) -> dict:

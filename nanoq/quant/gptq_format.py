@@ -26,74 +26,88 @@ the zero point that readers expect, and code 0 never used.
 import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanoq import __version__
 from nanoq.files import write_text
+from nanoq.quant.foreign import (
+    Source,
+    as_transformers,
+    checked_bias,
+    fill,
+    grid_problem,
+    plain_tensors,
+    quantised_layers,
+    read_json,
+    read_tensors,
+    source_of,
+    write_beside,
+)
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, unpack
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, as_float16, save_tensors, some
+from nanoq.store import WEIGHTS, Checkpoint, save_tensors
 
 BITS = (2, 3, 4, 8)
 V1, V2 = "gptq", "gptq_v2"
-QUANTIZE_CONFIG, INDEX = "quantize_config.json", "model.safetensors.index.json"
+QUANTIZE_CONFIG = "quantize_config.json"
 FIELDS = {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16, "g_idx": torch.int32}
 
 
-def export_gptq(folder: Path | str, model: nn.Module, config: dict | None = None, *, damping: float = 0.01) -> Path:
+def export_gptq(
+    folder: Path | str, model: Checkpoint | nn.Module, config: dict | None = None, *, damping: float = 0.01
+) -> Path:
     """Write a quantised model as a GPTQ checkpoint; the quantised weights keep every bit.
 
-    Writes `model.safetensors`, `quantize_config.json` and, with `config`, a `config.json` that has the same block as
-    `quantization_config`. What is not quantised is written in float16, a tied parameter once. Layers that differ from
-    the most common bits and group size, and linear layers that are not quantised, are listed under `dynamic`, which
-    GPTQModel and vLLM read (vLLM runs q, k and v as one layer, so those have to agree).
+    Writes `model.safetensors` and `quantize_config.json`; of a model of transformers, or with `config`, also a
+    `config.json` that has the same block as `quantization_config`; and the files of the tokeniser that a checkpoint
+    has. What is not quantised is written in float16, a tied parameter once. Layers that differ from the most common
+    bits and group size, and linear layers that are not quantised, are listed under `dynamic`, which GPTQModel and vLLM
+    read (vLLM runs q, k and v as one layer, so those have to agree).
 
     The format allows any group size; the kernels of its readers do not (GPTQModel's torch kernel takes -1 and the
     powers of two from 16 to 1024).
 
     Args:
         folder: is made if it is not there.
-        model: has `QuantLinear` layers; names are written as they are, so a reader needs a model with the same names.
-        config: of the Hugging Face model, `model.config.to_dict()`.
+        model: has `QuantLinear` layers. A model of transformers, in an `HFModel` or a checkpoint or as it is, is
+            written under the names of transformers; any other under its own, which a reader's model has to have, too.
+        config: what config.json is to hold beside the block, where the model does not know it.
         damping: of the GPTQ that made the codes; readers only report it.
 
     Raises:
         ValueError: if no layer is quantised, the format cannot hold one, or a parameter does not fit float16.
     """
-    folder = Path(folder)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+    folder, source = Path(folder), source_of(model)
+    layers = quantised_layers(source.model)
     if not layers:
         raise ValueError("no layer of the model is quantised: run nanoq.quant.quantize_model on it first")
     for name, layer in layers.items():
-        _check_layer(name, layer)
-    block = _quantization_block(model, layers, damping)
-    files = {QUANTIZE_CONFIG: block}
-    if config is not None:
-        kept = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
-        files["config.json"] = kept | {"torch_dtype": "float16", "quantization_config": block}
-    texts = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
-
-    tensors = plain_tensors(model, layers)
+        if problem := gptq_problem(layer):
+            raise ValueError(f"{name} cannot be written in the GPTQ format: it {problem}")
+    block = _quantization_block(source.model, layers, damping)
+    tensors = as_transformers(source, plain_tensors(source.model, layers), layers)
     for name, layer in layers.items():
         tensors |= {f"{name}.{field}": tensor for field, tensor in _fields(layer, block["checkpoint_format"]).items()}
+    text = json.dumps(block, indent=2) + "\n"
+    if config is not None:
+        source = Source(source.model, json.loads(json.dumps(config)), source.tokenizer, source.card)
     save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})  # transformers refuses a file without this entry
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    write_text(folder / QUANTIZE_CONFIG, text)
+    write_beside(folder, source, block)
     return folder
 
 
-@torch.no_grad()
-def import_gptq(folder: Path | str, model: nn.Module) -> nn.Module:
+def import_gptq(folder: Path | str, model: Checkpoint | nn.Module) -> Checkpoint | nn.Module:
     """Load a GPTQ checkpoint of either version into a model: its quantised layers become `QuantLinear`, in place.
 
     The weights are those of the file, bit for bit in float32. Whether a layer is symmetric, its bits and its group size
-    are read from its tensors.
+    are read from its tensors. Where GPTQ sorted the columns before it made groups of them (`desc_act`), a layer keeps
+    that order.
 
     Args:
         folder: has `quantize_config.json`, or a `config.json` with a `quantization_config`, and safetensors files.
@@ -105,49 +119,25 @@ def import_gptq(folder: Path | str, model: nn.Module) -> nn.Module:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or of another format, a tensor does not fit the model, or the groups of a layer
-            are no neighbouring columns. After an error the model may have some of the file's values: make it again.
+            are of different sizes. After an error the model may have some of the file's values: make it again.
     """
     folder = Path(folder)
-    block = _read_block(folder)
-    tensors = _read_tensors(folder)
-    names = [key.removesuffix(".qweight") for key in tensors if key.endswith(".qweight")]
-    if not names:
-        raise ValueError(f"no layer in {folder} is quantised: there is no tensor named *.qweight")
-    layers, modules = {}, dict(model.named_modules())
-    for name in names:
-        linear = modules.get(name)
-        if not isinstance(linear, nn.Linear):
-            found = "is not there" if linear is None else f"is a {type(linear).__name__}"
-            raise ValueError(f"{name} is a quantised linear layer in {folder}, but {found} in the model: "
-                             "make the model that was exported, without quantising it")
-        own = {field: tensors.pop(f"{name}.{field}", None) for field in (*FIELDS, "bias")}
-        try:
-            layers[name] = _decode_layer(own, linear, block)
-        except ValueError as error:
-            raise ValueError(f"{name} in {folder}: {error}") from None
-    _load_plain(model, tensors, set(names), folder)
-    for name, layer in layers.items():
-        model.set_submodule(name, layer)
-    return model.eval()
+    decode = partial(_decode_layer, block=_read_block(folder))
+    fill(source_of(model).model, folder, read_tensors(folder, "a GPTQ"), tuple(FIELDS), decode)
+    return model
 
 
-def _check_layer(name: str, layer: QuantLinear) -> None:
-    grid, (out, n) = layer.grid, (len(layer.codes), layer.layout["in_features"])
-    problem = None
-    if grid.codebook is not None:
-        problem = "has a codebook, and the format only evenly spaced values: quantise it on the grid 'affine'"
-    elif grid.bits not in BITS:
-        problem = f"has {grid.bits} bits, and the format only 2, 3, 4 or 8: quantise it with those"
-    elif n * grid.bits % 32 or out * grid.bits % 32:
-        problem = (f"is a weight of {out} x {n}, whose rows and columns of {grid.bits} bits do not fill whole words of "
-                   "32 bits: leave it in float16")
-    elif n % min(grid.group_size, n):
-        problem = (f"has {n} inputs, which groups of {grid.group_size} do not divide: "
-                   "quantise it with a group size that does")
-    elif not torch.equal(grid.scale.half().float(), grid.scale):
-        problem = "has scales that float16 cannot hold: leave it in float16, or scale its weights first"
-    if problem:
-        raise ValueError(f"{name} cannot be written in the GPTQ format: it {problem}")
+def gptq_problem(layer: QuantLinear) -> str | None:
+    """What keeps a layer out of the format, and the remedy, in words that follow "it"; None if nothing does."""
+    bits, (out, n) = layer.layout["bits"], layer.weight_shape
+    if problem := grid_problem(layer):
+        return problem
+    if bits not in BITS:
+        return f"has {bits} bits, and the format only 2, 3, 4 or 8: quantise it with those"
+    if n * bits % 32 or out * bits % 32:
+        return (f"is a weight of {out} x {n}, whose rows and columns of {bits} bits do not fill whole words of "
+                "32 bits: leave it in float16")
+    return None
 
 
 def stored_zero_points(grid: Grid) -> tuple[Tensor, int]:
@@ -161,15 +151,18 @@ def stored_zero_points(grid: Grid) -> tuple[Tensor, int]:
 
 def _fields(layer: QuantLinear, version: str) -> dict[str, Tensor]:
     """The tensors of one layer."""
-    grid, (out, n) = layer.grid, (len(layer.codes), layer.layout["in_features"])
+    grid, (out, n) = layer.grid, layer.weight_shape
     zero, shift = stored_zero_points(grid)
-    codes = layer.unpacked() + shift
-    groups = grid.scale.shape[1]
+    codes, groups = layer.unpacked() + shift, grid.scale.shape[1]
+    group = torch.arange(n, dtype=torch.int32) // (n // groups)
+    if layer.order is not None:
+        place = layer.order.argsort().cpu()  # of each input among the columns
+        codes, group = codes[:, place.to(codes.device)], group[place]
     tensors = {
         "qweight": _words(codes, grid.bits).T,
         "qzeros": _words(zero.expand(out, groups).T - (1 if version == V1 else 0), grid.bits),
         "scales": grid.scale.half().expand(out, groups).T,
-        "g_idx": torch.arange(n, dtype=torch.int32) // (n // groups),
+        "g_idx": group,
     }
     if layer.bias is not None:
         tensors["bias"] = layer.bias.detach().half()
@@ -208,7 +201,8 @@ def _quantization_block(model: nn.Module, layers: dict[str, QuantLinear], dampin
     plain = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
     dynamic |= {f"-:^{re.escape(name)}$": {} for name in plain}
     return common | ({"dynamic": dynamic} if dynamic else {}) | {
-        "desc_act": False,  # our groups are neighbouring columns, in whatever order GPTQ went through them
+        # Our own groups are neighbouring columns, in whatever order GPTQ went through them; imported ones need not be.
+        "desc_act": any(layer.order is not None for layer in layers.values()),
         "sym": symmetric,
         "lm_head": False,
         "quant_method": "gptq",
@@ -220,30 +214,12 @@ def _quantization_block(model: nn.Module, layers: dict[str, QuantLinear], dampin
     }
 
 
-def _tied(model: nn.Module) -> set[str]:
-    """Names under which a parameter appears once more."""
-    return set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters()))
-
-
-def plain_tensors(model: nn.Module, layers: dict[str, QuantLinear]) -> dict[str, Tensor]:
-    """Everything that belongs to no quantised layer, floats in float16."""
-    tensors, tied = {}, _tied(model)
-    for name, tensor in model.state_dict().items():
-        if name in tied or name.rpartition(".")[0] in layers:
-            continue
-        tensors[name] = as_float16(name, tensor) if tensor.is_floating_point() else tensor
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
 def _read_block(folder: Path) -> dict:
     """The quantisation block of a folder, checked as far as the import depends on it."""
     block = None
     for name in (QUANTIZE_CONFIG, "config.json"):
         if block is None and (folder / name).is_file():
-            try:
-                block = json.loads((folder / name).read_text(encoding="utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{folder / name} is not JSON ({error}); copy the checkpoint again") from None
+            block = read_json(folder / name)
             if name == "config.json" and isinstance(block, dict):
                 block = block.get("quantization_config")
     if block is None:
@@ -257,50 +233,11 @@ def _read_block(folder: Path) -> dict:
     return block | {"checkpoint_format": version}
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of `model.safetensors`, of the files that an index names, or of the only file there is."""
-    if (folder / WEIGHTS).is_file():
-        return _read_file(folder / WEIGHTS)
-    if (folder / INDEX).is_file():
-        return _read_shards(folder)
-    found = [path for path in folder.glob("*.safetensors") if path.is_file()]
-    if not found:
-        raise FileNotFoundError(f"no *.safetensors in {folder}: give the folder of a GPTQ checkpoint")
-    if len(found) > 1:
-        raise ValueError(f"{folder} holds {len(found)} *.safetensors and no {INDEX} that says which belong to the "
-                         "model: fetch the checkpoint again")
-    return _read_file(found[0])
-
-
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint that is cut into several files: each from the file that the index names."""
-    try:
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8-sig"))["weight_map"]
-        files = sorted(set(shards.values()))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / INDEX} is no index of tensors ({error}); fetch the checkpoint again") from None
-    tensors = {}
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file or not (folder / file).is_file():
-            raise FileNotFoundError(f"{folder / INDEX} names the file {file!r:.80}, which is not there: fetch it again")
-        tensors |= {name: tensor for name, tensor in _read_file(folder / file).items() if shards.get(name) == file}
-    if missing := shards.keys() - tensors.keys():
-        raise ValueError(f"the files of {folder} lack what its index names: {some(missing)}; fetch them again")
-    return tensors
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
-
-
 def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict) -> QuantLinear:
     """The layer that the tensors of one layer stand for."""
     out, n = linear.weight.shape
     bits = _checked_bits(own, out, n)
-    group_size = _checked_group_size(own["g_idx"], own["scales"])
+    group_size, order = _checked_groups(own["g_idx"], own["scales"])
     zero = _codes(own["qzeros"], bits).T.float()  # (out, groups)
     if block["checkpoint_format"] == V1:
         if (zero == 2**bits - 1).any():
@@ -319,8 +256,9 @@ def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict)
         grid, codes = Grid(bits, 2**bits - 1, scale, group_size), codes - 1
     else:
         grid = Grid(bits, 2**bits, scale, group_size, zero)
-    layer = QuantLinear.from_codes(codes, grid, _checked_bias(own["bias"], linear))
-    return layer.to(linear.weight.device)
+    if order is not None:
+        codes = codes[:, order]
+    return QuantLinear.from_codes(codes, grid, checked_bias(own["bias"], linear), order)
 
 
 def _checked_bits(own: dict[str, Tensor | None], out: int, n: int) -> int:
@@ -342,35 +280,13 @@ def _checked_bits(own: dict[str, Tensor | None], out: int, n: int) -> int:
     return bits
 
 
-def _checked_group_size(g_idx: Tensor, scales: Tensor) -> int:
-    """Columns in a group, when the groups are neighbouring columns."""
+def _checked_groups(g_idx: Tensor, scales: Tensor) -> tuple[int, Tensor | None]:
+    """Columns in a group, and the order (in,) that makes neighbours of a group's columns, None where they are."""
     size = max(int((g_idx == 0).sum()), 1)
-    if not torch.equal(g_idx, torch.arange(len(g_idx), dtype=g_idx.dtype) // size):
-        raise ValueError("its groups are not neighbouring columns ('desc_act' was on when it was quantised), which a "
-                         "nanoq grid cannot hold: quantise it again without desc_act, or with static groups")
+    order = g_idx.argsort(stable=True)
+    if not torch.equal(g_idx[order], torch.arange(len(g_idx), dtype=g_idx.dtype) // size):
+        raise ValueError("its groups ('g_idx') are not of equal size, which a nanoq grid cannot hold: quantise it "
+                         "again with groups of neighbouring columns, or with desc_act")
     if -(-len(g_idx) // size) != len(scales):
         raise ValueError(f"'g_idx' has groups of {size} columns, 'scales' has {len(scales)} groups: it is damaged")
-    return size
-
-
-def _checked_bias(bias: Tensor | None, linear: nn.Linear) -> Tensor | None:
-    if linear.bias is None and bias is not None and not bias.any():
-        return None  # AutoGPTQ wrote zeros for layers without a bias
-    shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (bias, linear.bias)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"the bias has the shape {shapes[0]}, and {shapes[1]} in the model: "
-                         "the checkpoint belongs to another model")
-    return bias
-
-
-def _load_plain(model: nn.Module, tensors: dict[str, Tensor], quantised: set[str], folder: Path) -> None:
-    """Load what is not quantised; only tied names may be missing."""
-    try:
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"the tensors of {folder} do not fit the model: {reason}") from None
-    lacking = [name for name in missing if name.rpartition(".")[0] not in quantised and name not in _tied(model)]
-    if lacking or unexpected:
-        raise ValueError(f"the tensors of {folder} are not those of the model: "
-                         f"missing {some(lacking) or 'none'}; unknown {some(unexpected) or 'none'}")
+    return size, None if torch.equal(g_idx[order], g_idx) else order

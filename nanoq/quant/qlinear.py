@@ -12,7 +12,7 @@ from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.store import GEOMETRY, LAYERS, PACKED, geometry
 
-TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook")
+TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook", "order")
 
 
 class PackedLayer(nn.Module):
@@ -34,8 +34,9 @@ class QuantLayer(PackedLayer):
     Its buffers are what a checkpoint saves, those that a layer does not have being None:
     `codes` uint8 (out, bytes), of three levels five to a byte; `scale` (rows, groups), in float16 where that is exact,
     in 8 bits with `scale_coarse` and `scale_offset` (`PackedScales`) where the grid keeps it so; `zero_point`, all of
-    them in one packed stream; `codebook`, unless it has a name. `layout` is what is needed beside them. The bias stays
-    a parameter like those of the layers that are not quantised.
+    them in one packed stream; `codebook`, unless it has a name; `order` int32 (in,), where the columns of the codes are
+    not in the order of the inputs: column i belongs to input order[i], as GPTQ's `desc_act` leaves them. `layout` is
+    what is needed beside them. The bias stays a parameter like those of the layers that are not quantised.
     """
 
     def __init__(self, layout: dict, tensors: dict[str, Tensor | None]):
@@ -47,11 +48,17 @@ class QuantLayer(PackedLayer):
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
 
     @classmethod
-    def from_codes(cls, codes: Tensor, grid: Grid, bias: Tensor | None = None, **more) -> Self:
-        """The layer of codes (out, in) on a grid, and a bias (out,); `more` goes into the layout."""
+    def from_codes(
+        cls, codes: Tensor, grid: Grid, bias: Tensor | None = None, order: Tensor | None = None, **more
+    ) -> Self:
+        """The layer of codes (out, in) on a grid, and a bias (out,); `more` goes into the layout.
+
+        With an `order` (in,), column i of the codes belongs to input order[i].
+        """
         layout = {"in_features": codes.shape[1], "bits": grid.bits, "levels": grid.levels,
                   "group_size": grid.group_size} | more
-        tensors = {"codes": pack_trits(codes) if grid.levels == 3 else pack(codes, grid.bits), "bias": bias}
+        tensors = {"codes": pack_trits(codes) if grid.levels == 3 else pack(codes, grid.bits), "bias": bias,
+                   "order": None if order is None else order.int()}
         if grid.packed_scale is not None:
             packed = grid.packed_scale
             layout["scale_format"] = packed.format
@@ -85,14 +92,15 @@ class QuantLayer(PackedLayer):
                     zero_point, codebook, packed)
 
     def unpacked(self) -> Tensor:
-        """The codes as uint8 (out, in)."""
+        """The codes as uint8 (out, in), their columns as they are kept: with an `order`, not as the inputs come."""
         if self.layout["levels"] == 3:
             return unpack_trits(self.codes, self.layout["in_features"])
         return unpack(self.codes, self.layout["bits"], self.layout["in_features"])
 
     def dequantize(self) -> Tensor:
-        """The weight that the codes stand for: float32 (out, in)."""
-        return self.grid.decode(self.unpacked())
+        """The weight that the codes stand for: float32 (out, in), its columns in the order of the inputs."""
+        weight = self.grid.decode(self.unpacked())
+        return weight if self.order is None else weight[:, self.order.argsort()]
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -100,10 +108,12 @@ class QuantLayer(PackedLayer):
         return len(self.codes), self.layout["in_features"]
 
     def check_values(self) -> None:
-        """Look whether every code is one of the grid, and raise a ValueError if it is not."""
+        """Look whether every code is one of the grid and every input has a column, and raise a ValueError if not."""
         codes, levels = self.unpacked(), self.layout["levels"]
         if int(codes.max()) >= levels:  # a uint8 cannot be compared with 256
             raise ValueError(f"a code is {int(codes.max())}, on a grid of {levels} values")
+        if self.order is not None and sorted(self.order.tolist()) != list(range(len(self.order))):
+            raise ValueError(f"its 'order' does not name each of {len(self.order)} inputs once")
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
@@ -123,7 +133,7 @@ class QuantLinear(QuantLayer):
         """(..., in) -> (..., out), in the type of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.kernel is not None and self.kernel.takes(x):
-            y = self.kernel(x)
+            y = self.kernel(x if self.order is None else x[..., self.order])
             return y if bias is None else y + bias
         return F.linear(x, self.dequantize().to(x.dtype), bias)
 
@@ -189,8 +199,12 @@ def restored_packed(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
     out = rows_of(tensors, "codes")
     n, levels, bits = entry(layout, "in_features"), entry(layout, "levels", 256), entry(layout, "bits", 8)
     codes = (out, trit_bytes(n) if levels == 3 else packed_bytes(n, bits))
-    check_tensors(tensors, grid_tensors(layout, tensors, out) | {"codes": (torch.uint8, codes)})
-    return (QuantConv2d if "kernel_size" in layout else QuantLinear)(layout, tensors)
+    kind = QuantConv2d if "kernel_size" in layout else QuantLinear
+    own = {"codes": (torch.uint8, codes)}
+    if "order" in tensors and kind is QuantLinear:
+        own["order"] = (torch.int32, (n,))
+    check_tensors(tensors, grid_tensors(layout, tensors, out) | own)
+    return kind(layout, tensors)
 
 
 LAYERS[PACKED] = restored_packed

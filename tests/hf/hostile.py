@@ -34,8 +34,7 @@ from nanoq.compress import add_adapters, compress_model, pruning, remove_heads, 
 from nanoq.files import sha256
 from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, Recipe, quantize_model
-from nanoq.quant.gptq_format import export_gptq, import_gptq
+from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_awq, import_gptq, quantize_model
 from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -47,7 +46,7 @@ VALUES = [None, True, -1, 0, 1, 3, 7, 1.5, 10**6, 10**9, 10**30, float("inf"), "
 
 
 def gpt(change=lambda model: None):
-    model = GPT(GPTConfig(11, 16, layers=2, heads=2, width=32)).eval()
+    model = small_gpt().eval()
     change(model)
     return Checkpoint(model, CharTokenizer(CHARACTERS), {"corpus": "tales"})
 
@@ -56,6 +55,38 @@ def adapters(model):
     original = deepcopy(model)
     quantize_model(model, Recipe.uniform(3))
     add_adapters(model, 4, original, TOKENS)
+
+
+def sort_columns(model):
+    """Groups of columns that are no neighbours, as `desc_act` leaves them."""
+    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, QuantLinear):
+            order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
+            model.set_submodule(name, QuantLinear.from_codes(layer.unpacked(), layer.grid, layer.bias, order))
+
+
+def write_awq(folder):
+    """A file of AWQ, of a model that has one layer of it."""
+    folder.mkdir()
+    model = small_gpt()
+    tensors = {name: tensor.half() for name, tensor in model.state_dict().items() if "mlp.up" not in name}
+    for name, layer in model.named_modules():
+        if name.endswith("mlp.up"):
+            out, n = layer.weight.shape
+            tensors |= {f"{name}.qweight": torch.full((n, out // 8), 0x12345678, dtype=torch.int32),
+                        f"{name}.qzeros": torch.full((n // 16, out // 8), 0x77777777, dtype=torch.int32),
+                        f"{name}.scales": torch.ones(n // 16, out, dtype=torch.float16)}
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    block = {"quant_method": "awq", "bits": 4, "group_size": 16, "zero_point": True, "version": "gemm"}
+    (folder / "config.json").write_text(json.dumps({"quantization_config": block}))
+
+
+def small_gpt():
+    return GPT(GPTConfig(11, 16, layers=2, heads=2, width=32))
+
+
+IMPORTS = {"gptq": import_gptq, "gptq, sorted": import_gptq, "awq": import_awq}  # formats of others
 
 
 def write_plain(folder):
@@ -76,6 +107,7 @@ def sound_folders(root: Path) -> dict[str, Path]:
         "sparse-quant": gpt(lambda m: compress_model(m, pruning("magnitude", spec=LayerSpec(4)))),
         "low-rank": gpt(lambda m: compress_model(m, thinning(0.5))),
         "adapter": gpt(adapters),
+        "sorted": gpt(sort_columns),
         "heads": gpt(lambda m: remove_heads(m, {0: [1]})),
         "resnet": Checkpoint(ResNet(ResNetConfig(widths=(4, 6))).eval(), None, {}),
     }
@@ -89,6 +121,8 @@ def sound_folders(root: Path) -> dict[str, Path]:
     write_plain(root / "plain")
     quantized = gpt(lambda m: quantize_model(m, Recipe.uniform(4))).model
     export_gptq(root / "gptq", quantized)
+    export_gptq(root / "gptq, sorted", gpt(sort_columns).model)
+    write_awq(root / "awq")
     return {path.name: path for path in sorted(root.iterdir())}
 
 
@@ -226,8 +260,8 @@ DAMAGES = (flip, truncate, replace_file, edit_json, edit_json, edit_json, edit_t
 
 def read(kind: str, folder: Path) -> nn.Module:
     """Load a folder as its kind is loaded."""
-    if kind == "gptq":
-        return import_gptq(folder, GPT(GPTConfig(11, 16, layers=2, heads=2, width=32)))
+    if kind in IMPORTS:
+        return IMPORTS[kind](folder, small_gpt())
     return (load_hf if kind == "plain" else load)(folder).model
 
 
@@ -292,9 +326,9 @@ def main() -> None:
                 damage(folder, rng)
             started = time.perf_counter()
             signal.alarm(SECONDS)
-            sealed = damage in (flip, truncate) and kind not in ("plain", "gptq")  # formats without a digest
+            sealed = damage in (flip, truncate) and kind not in ("plain", *IMPORTS)  # formats without a digest
             found = {"python": from_python(kind, folder, sound[kind] if sealed else None)}
-            if kind != "gptq":
+            if kind not in IMPORTS:
                 command = rng.choice(["evaluate", "info"])
                 found[command] = from_command(command, folder, text)
             signal.alarm(0)

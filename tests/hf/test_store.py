@@ -10,7 +10,7 @@ from torch import nn
 from nanoq.compress import add_adapters, compress_model, pruning, remove_blocks, remove_heads, remove_neurons, thinning
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.quant import LayerSpec, QuantLinear, Recipe, quantize_model
 from nanoq.quant.qat import prepare_qat
 from nanoq.store import Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
@@ -41,6 +41,14 @@ def adapters(model, data):
     add_adapters(model, 4, original, data)
 
 
+def sort_columns(model, data):
+    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, QuantLinear):
+            order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
+            model.set_submodule(name, QuantLinear.from_codes(layer.unpacked(), layer.grid, layer.bias, order))
+
+
 ROUNDED = {
     "4 bits": lambda m, x: quantize_model(m, Recipe.uniform(4, "gptq"), x),
     "ternary": lambda m, x: quantize_model(m, Recipe.uniform(2, grid="ternary")),
@@ -52,6 +60,7 @@ CHANGED = {
     "pruned, 4 bits": lambda m, x: compress_model(m, pruning(spec=LayerSpec(4)), x),
     "low rank": lambda m, x: compress_model(m, thinning(0.5), x),
     "adapters": adapters,
+    "sorted columns": sort_columns,
 }
 GPT_ONLY = {
     "heads": lambda m, x: remove_heads(m, {0: [1]}),
@@ -127,3 +136,12 @@ def test_a_card_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         save(tmp_path, gpt(), validation_perplexity=float("nan"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("order", [torch.zeros(32), torch.arange(1, 33), torch.full((32,), -1)], ids=str)
+def test_an_order_of_columns_that_is_none_is_refused(order, tmp_path):
+    start = gpt()
+    sort_columns(start.model, TOKENS)
+    start.model.blocks[1].mlp.up.order = order.int()
+    with pytest.raises(ValueError, match=r"blocks.1.mlp.up: its 'order' does not name each of 32 inputs once"):
+        load(save(tmp_path, start))

@@ -10,8 +10,19 @@ from torch import nn
 
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.numbers import BLOCKS
-from nanoq.quant import Grid, LayerSpec, QuantLinear, Recipe, affine_grid, block_grid, nearest, quantize_model
-from nanoq.quant.gptq_format import INDEX, export_gptq, import_gptq
+from nanoq.quant import (
+    Grid,
+    LayerSpec,
+    QuantLinear,
+    Recipe,
+    affine_grid,
+    block_grid,
+    nearest,
+    quantize_model,
+    use_backend,
+)
+from nanoq.quant.foreign import INDEX
+from nanoq.quant.gptq_format import export_gptq, import_gptq
 
 SHAPES = {2: (48, 64), 3: (32, 96), 4: (40, 64), 8: (12, 40)}  # (out, in): whole words, and no more than needed
 GRANULARITIES = {"tensor": None, "channel": None, "group": 8}
@@ -347,11 +358,49 @@ def test_a_parameter_beyond_float16_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_act_order_groups_are_refused(tmp_path):
-    export_gptq(tmp_path, quantised_pair(4, True, "group", 8))
-    g_idx = load_file(tmp_path / "model.safetensors")["first.g_idx"]
-    rewrite(tmp_path, g_idx=g_idx.flip(0).contiguous())
-    with pytest.raises(ValueError, match="first in .*not neighbouring columns.*desc_act"):
+def sorted_file(folder, bits, symmetric, seed=0):
+    """A checkpoint as `desc_act` leaves it: the columns of a group lie all over the row."""
+    export_gptq(folder, quantised_pair(bits, symmetric, "group", 8))
+    g_idx = load_file(folder / "model.safetensors")["first.g_idx"]
+    mixed = g_idx[torch.randperm(len(g_idx), generator=torch.Generator().manual_seed(seed))]
+    rewrite(folder, g_idx=mixed.contiguous())
+    rewrite_block(folder, desc_act=True)
+    return mixed
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", SHAPES)
+def test_groups_of_columns_that_were_sorted_are_read_as_an_independent_reader_does(bits, symmetric, tmp_path):
+    mixed = sorted_file(tmp_path / "in", bits, symmetric)
+    tensors, version = load_file(tmp_path / "in/model.safetensors"), read_block(tmp_path / "in")["checkpoint_format"]
+    expected = decode_by_hand(tensors, "first", bits, version)
+    layer = import_gptq(tmp_path / "in", fresh_pair(bits)).first
+    assert torch.equal(layer.dequantize(), expected)
+    x = torch.randn(3, expected.shape[1], generator=torch.Generator().manual_seed(0))
+    assert torch.equal(layer(x), x @ expected.T)
+    model = fresh_pair(bits)
+    model.first = layer
+    assert read_block(export_gptq(tmp_path / "out", model))["desc_act"]
+    written = load_file(tmp_path / "out/model.safetensors")
+    assert torch.equal(written["first.g_idx"], mixed)
+    assert torch.equal(decode_by_hand(written, "first", bits, version), expected)
+
+
+@pytest.mark.parametrize(("bits", "backend"), [(4, "int4"), (8, "int8")])
+def test_kernels_give_each_column_its_own_input(bits, backend, tmp_path):
+    sorted_file(tmp_path, bits, False)
+    layer = import_gptq(tmp_path, fresh_pair(bits)).first
+    x = torch.randn(2, SHAPES[bits][1], generator=torch.Generator().manual_seed(0))
+    expected = layer(x)
+    use_backend(layer, backend)
+    torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("g_idx", [[0, 0, 1] + [1] * 61, [0] * 63 + [-1], [0] * 32 + [2] * 32])
+def test_groups_of_different_sizes_are_refused(g_idx, tmp_path):
+    export_gptq(tmp_path, quantised_pair(4, True, "group", 32))
+    rewrite(tmp_path, g_idx=torch.tensor(g_idx, dtype=torch.int32))
+    with pytest.raises(ValueError, match="first in .*not of equal size"):
         import_gptq(tmp_path, fresh_pair(4))
 
 

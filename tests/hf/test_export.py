@@ -1,0 +1,174 @@
+"""What can be exported is known before; `nanoq export` writes a folder with all that belongs to it."""
+
+import json
+import re
+
+import pytest
+import torch
+import transformers
+from tiny import make, make_tokenizer
+from tiny_tokenizers import VOCABULARY, byte_level
+from typer.testing import CliRunner
+
+from nanoq.cli import app
+from nanoq.compress import compress_model, pruning
+from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.lm import GPT, GPTConfig
+from nanoq.quant import LayerSpec, Recipe, check_export, export_model, quantize_model
+from nanoq.quant.export import FORMATS
+from nanoq.quant.gguf_format import block_type
+from nanoq.quant.qlinear import packed_layouts
+
+GROUP = {"granularity": "group", "group_size": 32, "symmetric": True}
+TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
+RECIPES = {
+    "symmetric": Recipe.uniform(4, grid_options=GROUP),
+    "3 bits": Recipe.uniform(3, grid_options=GROUP),
+    "5 bits": Recipe.uniform(5, "gptq", grid_options=GROUP | {"search": "mse"}),
+    "asymmetric": Recipe.uniform(4),
+    "asymmetric 8": Recipe.uniform(8),
+    "groups of 16": Recipe.uniform(4, grid_options=GROUP | {"group_size": 16}),
+    "groups of 24": Recipe.uniform(4, grid_options=GROUP | {"group_size": 24}),
+    "nf4": Recipe.uniform(4, grid="nf4"),
+    "dynamic": Recipe.uniform(4, "gptq", grid="affine-dynamic", grid_options={"group_size": 32}),
+    "one layer": Recipe(LayerSpec(4, grid_options=GROUP), {"blocks.1.mlp.up_proj": LayerSpec(8, grid="affine")}),
+}
+HOLDS = {"compressed-tensors": {"symmetric", "3 bits", "5 bits", "groups of 16"},
+         "gptq": {"symmetric", "asymmetric", "asymmetric 8", "groups of 16", "dynamic", "one layer"},
+         "gguf": {"symmetric", "3 bits", "5 bits", "asymmetric", "dynamic"}}
+
+
+def llama(**changes):
+    return HFCheckpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_said_before_is_what_happens(format, name, tmp_path):
+    pytest.importorskip("gguf")
+    recipe, checkpoint = RECIPES[name], llama()
+    foreseen = None
+    try:
+        check_export(recipe, checkpoint, format)
+    except ValueError as error:
+        foreseen = str(error)
+        assert re.match(rf"\d+ of 14 quantised layers do not fit {format}: blocks\..*: it ", foreseen)
+        assert "\n" not in foreseen and len(foreseen) < 1000
+    assert (foreseen is None) == (name in HOLDS[format])
+    if name == "one layer" and foreseen:
+        assert foreseen.startswith(f"1 of 14 quantised layers do not fit {format}: blocks.1.mlp.up_proj: it ")
+    quantize_model(checkpoint.model, recipe, TOKENS)
+    for plan in (None, packed_layouts(checkpoint.model)):
+        if foreseen is None:
+            check_export(plan, checkpoint, format)
+        else:
+            with pytest.raises(ValueError, match=f"do not fit {format}"):
+                check_export(plan, checkpoint, format)
+    if foreseen and format != "gguf":
+        with pytest.raises(ValueError, match="cannot be written"):
+            export_model(tmp_path, checkpoint, format)
+    else:
+        assert export_model(tmp_path, checkpoint, format).is_file()
+    if format == "gguf":
+        types = [block_type(layer) for layer in checkpoint.model.modules() if hasattr(layer, "layout")]
+        assert (None in types) == (foreseen is not None)
+        assert ("are in 16 bits" in (tmp_path / "README.md").read_text()) == (foreseen is not None)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_models_that_nothing_else_runs_are_refused(format, tmp_path):
+    gpt = GPT(GPTConfig(9, context=16, layers=1, heads=2, width=32))
+    with pytest.raises(ValueError, match=f"the model cannot be exported as {format}: it is a GPT"):
+        check_export(Recipe.uniform(4), gpt, format)
+    pruned = llama()
+    compress_model(pruned.model, pruning("magnitude"), TOKENS)
+    with pytest.raises(ValueError, match="is a SparseLinear, which no file"):
+        check_export(None, pruned, format)
+    with pytest.raises(ValueError, match="is of the kind 'sparse', which no file"):
+        check_export({"blocks.0.mlp.up_proj": {"kind": "sparse"}}, llama(), format)
+    with pytest.raises(ValueError, match="no layer is quantised"):
+        check_export(Recipe.uniform(16), llama(), format)
+    quantised = llama()
+    quantize_model(quantised.model, RECIPES["symmetric"])
+    with pytest.raises(ValueError, match="of a quantised one give None"):
+        check_export(RECIPES["symmetric"], quantised, format)
+    with pytest.raises(ValueError, match="no format 'onnx': there are compressed-tensors, gptq, gguf"):
+        check_export(None, llama(), "onnx")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A quantised model, made of one that has a model card."""
+    source = tmp_path / "source"
+    make("llama", vocab_size=VOCABULARY).save_pretrained(source)
+    byte_level().save_pretrained(source)
+    (source / "README.md").write_text("---\ntags: [x]\nlicense: apache-2.0\n---\n\n# A model\n")
+    result = run("quantize", source, "--method", "nearest", "--bits", 4, "--symmetric", "--group-size", 32,
+                 "--out", tmp_path / "quantised")
+    assert result.exit_code == 0, result.stderr
+    return tmp_path / "quantised"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_command_writes_a_folder_that_says_what_it_holds(format, folder, tmp_path):
+    pytest.importorskip("gguf")
+    out = tmp_path / "out"
+    result = run("export", folder, "--format", format, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    file = out / FORMATS[format].file
+    size = file.stat().st_size
+    assert re.fullmatch(rf"wrote {file}: {size:,} bytes, \d+\.\d\d bits a parameter\n", result.stdout)
+    card = (out / "README.md").read_text()
+    bits = re.search(r"(\d+\.\d\d) bits a parameter", result.stdout)[1]
+    for line in ("license: apache-2.0", f"| base model | {tmp_path / 'source'} |", "| method | nearest 4 bit |",
+                 "| quantised layers | 12 of 4 bits by rows, 2 of 4 bits in groups of 32 |", "| licence | apache-2.0 |",
+                 f"| file | {file.name}, {size:,} bytes, {bits} bits a parameter |"):
+        assert f"\n{line}\n" in card
+    assert str(tmp_path / "quantised") not in card
+    files = {path.name for path in out.iterdir()}
+    expected = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert files >= ({"model.gguf"} if format == "gguf" else expected)
+    again = run("export", folder, "--format", format, "--out", out)
+    assert again.exit_code == 2 and "already" in again.stderr and "--force" in again.stderr
+    assert run("export", folder, "--format", format, "--out", out, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("format", ["compressed-tensors", "gguf"])
+def test_the_lines_of_the_card_load_the_model(format, folder, tmp_path, monkeypatch):
+    pytest.importorskip("compressed_tensors" if format == "compressed-tensors" else "accelerate")
+    assert run("export", folder, "--format", format, "--out", tmp_path / "out").exit_code == 0
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert isinstance(names["model"], transformers.LlamaForCausalLM)
+    assert names["model"](TOKENS).logits.isfinite().all()
+
+
+def test_the_command_refuses_in_one_line(folder, tmp_path):
+    for arguments, message in [
+        ((folder, "--format", "onnx", "--out", tmp_path / "out"), "no format 'onnx'"),
+        ((folder, "--out", folder), "holds a model of nanoq"),
+        ((tmp_path / "source", "--out", tmp_path / "out"), "no layer of the model is quantised"),
+        (("tales-2.7m", "--format", "gguf", "--out", tmp_path / "out"), "exact GELU"),
+        (("tales-2.7m", "--format", "gptq", "--out", tmp_path / "out"), "is a GPT, which is no model of transformers"),
+    ]:
+        result = run("export", *arguments)
+        assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_without_a_licence_gets_none(tmp_path):
+    checkpoint = HFCheckpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
+    quantize_model(checkpoint.model, Recipe.uniform(3, grid_options=GROUP))
+    export_model(tmp_path / "out", checkpoint, "compressed-tensors")
+    card = (tmp_path / "out/README.md").read_text()
+    assert card.startswith("---\nbase_model: owner/name\n") and "license:" not in card and "| method" not in card
+    assert "| licence | not named by the source: see the base model |" in card
+    assert "Layers of 3 bits are read by compressed-tensors 0.18 or later" in card
+    assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
