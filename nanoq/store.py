@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from nanoq import __version__
 from nanoq.files import atomic_path, data_dir, sha256, write_text
 
+__all__ = ["CARD", "FAMILIES", "LAYERS", "WEIGHTS", "Checkpoint", "Family", "inspect", "load", "read_folder", "save"]
+
 WEIGHTS, CARD = "model.safetensors", "card.json"
 LARGEST_CARD = 8_000_000  # bytes: a parser takes thirty times as many
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

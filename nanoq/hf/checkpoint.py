@@ -52,18 +52,18 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         config = _fetch(transformers.AutoConfig, place)
         if folder and (folder / WEIGHTS).is_file():
             _check_layers(config, len(shapes_of(folder / WEIGHTS)))
-    name = (config.architectures or ["a model without a head"])[0]
-    if kind is None:
-        _class_of(transformers, name)
-    cls = getattr(transformers, KINDS[kind] if kind else name)
+    name = (config.architectures or ["a model whose configuration names no class"])[0]
+    with _about(name_or_path):
+        cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
         tokenizer = _tokenizer(transformers, place, folder)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
-    model = HFModel(model).eval()
-    prove(model)
+    with _about(name_or_path):
+        model = HFModel(model).eval()
+        prove(model)
     rest, name = left_out(model), type(model.model).__name__
     if (share := sum(rest.values()) / sum(p.numel() for p in model.blocks.parameters())) > 0.05:
         warnings.warn(f"{share:.0%} of the weights in the blocks of {name} are in no linear layer, and stay in "
@@ -229,6 +229,15 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
             f"connect to the internet; or run `hf download {name} --local-dir FOLDER` on a machine that is, and give "
             "that folder; or, so that the name works offline, put it into NANOQ_DATA as a folder of that name"
         ) from None
+
+
+@contextmanager
+def _about(name: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a model that was read into a sentence that names it."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"'{name}' cannot be taken: {' '.join(str(error).split())[:300]}") from None
 
 
 @contextmanager
