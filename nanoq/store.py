@@ -69,9 +69,9 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {}
+# By the `kind` of a layout: makes the layer of it and of its tensors, which have no memory yet. Whatever does not fit
+# together is a ValueError.
 LAYERS: dict[str, Callable[[dict, dict[str, Tensor]], nn.Module]] = {}
-"""By the `kind` of a layout: makes the layer of it and of its tensors, which have no memory yet. Whatever does not fit
-together is a ValueError."""
 _HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "compress.layers")  # that register
 PACKED = "packed"  # the kind of a layout that names none
 

@@ -54,7 +54,8 @@ def test_a_folder_gives_the_model_that_was_saved_in_it(family, tmp_path, tokens)
         parameter.copy_(parameter.half())
     deepcopy(original).half().save_pretrained(tmp_path)  # as OPT is on the hub
     loaded = load_hf(tmp_path)
-    assert loaded.model.kind == ("encoder" if "encoder" in family else "masked-lm" if "bert" in family else "causal-lm")
+    kinds = {"encoder": "encoder", "classifier": "classifier", "bert": "masked-lm"}
+    assert loaded.model.kind == next((kind for part, kind in kinds.items() if part in family), "causal-lm")
     assert (loaded.tokenizer, loaded.card) == (None, {"source": str(tmp_path)})
     assert all(parameter.dtype == torch.float32 for parameter in loaded.model.parameters())
     torch.testing.assert_close(loaded.model(tokens), original(input_ids=tokens)[0], atol=1e-5, rtol=1e-5)
@@ -166,11 +167,11 @@ def test_a_name_that_cannot_be_had_is_one_sentence_with_three_ways(offline, monk
     assert "\n" not in str(caught.value) and caught.value.__suppress_context__
 
 
-def test_an_architecture_that_is_not_supported_is_named_with_those_that_are(tmp_path):
+def test_an_architecture_that_is_not_supported_is_named(tmp_path):
     transformers.T5Config().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["T5ForConditionalGeneration"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"T5ForConditionalGeneration.* not supported: there are OPTForC.*kind"):
+    with pytest.raises(ValueError, match="cannot be taken: T5ForConditionalGeneration is not supported"):
         load_hf(tmp_path)
 
 
