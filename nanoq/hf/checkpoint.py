@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nanoq.files import data_dir
 from nanoq.hf.model import HFModel, kind_of, left_out, prove
 from nanoq.lm.corpus import find_hub, local_file
+from nanoq.quant.layers import linear_layers
 from nanoq.quant.recipe import Recipe
 from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some
 
@@ -64,10 +65,11 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     with _about(name_or_path):
         model = HFModel(model).eval()
         prove(model)
-    rest, name = left_out(model), type(model.model).__name__
-    if (share := sum(rest.values()) / sum(p.numel() for p in model.blocks.parameters())) > 0.05:
-        warnings.warn(f"{share:.0%} of the weights in the blocks of {name} are in no linear layer, and stay in "
-                      f"float16: {some(rest)}", stacklevel=2)
+    rest, linear = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
+    if (share := sum(rest.values()) / (sum(rest.values()) + linear)) > 0.05:
+        name = type(model.model).__name__
+        warnings.warn(f"{share:.0%} of the matrices of {name} are in no linear layer of its blocks, and stay in float16: "
+                      f"{some(rest)}", stacklevel=2)
     return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
 
 

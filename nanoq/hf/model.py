@@ -114,6 +114,7 @@ class HFModel(nn.Module):
 
     def enter(self, tokens: Tensor) -> "BlockCall":
         """What the first block is called with for tokens (B, T); `nanoq.quant.visit` asks for it."""
+        self._check(tokens)
         return self._call(tokens, 0)
 
     def follow(self, tokens: Tensor, index: int, output: object) -> "BlockCall":
@@ -234,7 +235,8 @@ def prove(model: HFModel) -> None:
     tokens = torch.arange(1, 9).remainder(size).view(2, 4).to(model.device)
     expected, call = model(tokens), model.enter(tokens)
     for index, block in enumerate(model.blocks):
-        output = call(block)
+        call(block)
+        output = call(block)  # again, as the driver does: a block may not change what it is called with
         if block is not model.blocks[-1]:
             call = model.follow(tokens, index, output)
     found = model.leave(tokens, output)
@@ -256,10 +258,15 @@ def _stand_alone(model: HFModel, tokens: Tensor, expected: Tensor) -> bool:
 
 
 def left_out(model: HFModel) -> dict[str, int]:
-    """The matrices of the blocks that no linear layer holds, such as the experts of a mixture, and their sizes."""
-    linear = {id(layer.weight) for layer in model.blocks.modules() if isinstance(layer, nn.Linear)}
-    return {name: parameter.numel() for name, parameter in model.blocks.named_parameters()
-            if parameter.dim() > 1 and id(parameter) not in linear}
+    """The matrices that no linear layer of a block holds, such as the experts of a mixture, and their sizes.
+
+    Embeddings and the head, which are never quantised, are not among them.
+    """
+    layers = [*(layer for layer in model.blocks.modules() if isinstance(layer, nn.Linear)),
+              *(layer for layer in model.modules() if isinstance(layer, nn.Embedding))]
+    known = {id(layer.weight) for layer in (*layers, model.model.get_output_embeddings()) if layer is not None}
+    return {name: parameter.numel() for name, parameter in model.model.named_parameters()
+            if parameter.dim() > 1 and id(parameter) not in known}
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:

@@ -90,7 +90,7 @@ def test_experts_that_stay_in_float16_are_said(tmp_path):
     config = transformers.MixtralConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, vocab_size=97,
                                         num_attention_heads=4, num_key_value_heads=2, num_local_experts=4)
     transformers.MixtralForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=r"\d\d% of the weights in the blocks of MixtralForCausalLM .*experts"):
+    with pytest.warns(UserWarning, match=r"\d\d% of the matrices of MixtralForCausalLM .*experts"):
         load_hf(tmp_path)
 
 
