@@ -2,11 +2,11 @@
 
     python benchmarks/architectures.py --out data/results/architectures.csv
 
-A row per class, of causal and masked language models and of encoders: whether it loads (block by block it gives its own
-outputs, or the reason why not); the share of its matrices, without embeddings and head, that are quantised; the relative
-error of the outputs at 4 bits by nearest rounding and by GPTQ; whether a saved model comes back bit for bit. A class for
-which no tiny configuration was found is listed as such: that says nothing about nanoq. Each class runs in a process of
-its own.
+A row per class, of causal and masked language models and of encoders: whether it loads (block by block it gives its
+own outputs, or the reason why not); the share of its matrices, without embeddings and head, that are quantised; the
+relative error of the outputs at 4 bits by nearest rounding and by GPTQ; whether a saved model comes back bit for bit.
+A class for which no tiny configuration was found is listed as such: that says nothing about nanoq. Each class runs in
+a process of its own.
 """
 
 import argparse

@@ -68,8 +68,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     rest, linear = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
     if (share := sum(rest.values()) / (sum(rest.values()) + linear)) > 0.05:
         name = type(model.model).__name__
-        warnings.warn(f"{share:.0%} of the matrices of {name} are in no linear layer of its blocks, and stay in float16: "
-                      f"{some(rest)}", stacklevel=2)
+        warnings.warn(f"{share:.0%} of the matrices of {name} are in no linear layer of its blocks, and stay in "
+                      f"float16: {some(rest)}", stacklevel=2)
     return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
 
 
