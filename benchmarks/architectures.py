@@ -114,7 +114,9 @@ def _child(name: str, kind: str, pipe) -> None:
         try:
             row = examine(name, kind)
         except Exception as error:
-            row = {"class": name, "kind": kind, "outcome": f"fails: {type(error).__name__}: {error!s:.150}"}
+            large = "can't allocate memory" in str(error)
+            reason = f"fails: {type(error).__name__}: {' '.join(str(error).split())[:150]}"
+            row = {"class": name, "kind": kind, "outcome": "no tiny configuration: too large" if large else reason}
     pipe.send(json.dumps(row))
 
 

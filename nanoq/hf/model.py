@@ -88,6 +88,12 @@ class HFModel(nn.Module):
         """Where the model is."""
         return next(self.parameters()).device
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids that the model has embeddings for."""
+        table = self.model.get_input_embeddings()
+        return len(table if isinstance(table, Tensor) else table.weight)
+
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -153,7 +159,7 @@ class HFModel(nn.Module):
     def _check(self, tokens: Tensor) -> None:
         if tokens.shape[1] > self.config.context:
             raise ValueError(f"{tokens.shape[1]} tokens do not fit the model's context of {self.config.context}")
-        check_tokens(tokens, self.model.get_input_embeddings().num_embeddings)
+        check_tokens(tokens, self.vocabulary)
 
     def _call(self, tokens: Tensor, index: int, output: object = None) -> "BlockCall":
         """What block `index` is called with, when the one before it gives `output`. No block is run."""
@@ -231,8 +237,7 @@ def prove(model: HFModel) -> None:
     Raises:
         ValueError: if it does not: a block is run more than once, say, or not one after the other.
     """
-    size = model.model.get_input_embeddings().num_embeddings
-    tokens = torch.arange(1, 9).remainder(size).view(2, 4).to(model.device)
+    tokens = torch.arange(1, 9).remainder(model.vocabulary).view(2, 4).to(model.device)
     expected, call = model(tokens), model.enter(tokens)
     for index, block in enumerate(model.blocks):
         call(block)
