@@ -3,6 +3,7 @@
 import csv
 import itertools
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -324,3 +325,18 @@ def test_what_is_said_of_the_roads_follows_from_the_file():
     assert delta[scratch + "teacher, T = 1"] < delta[scratch + "text"]
     assert delta["3 of the teacher's blocks, text"] < delta[scratch + "teacher, T = 1"]
     assert delta[scratch + "teacher, T = 1"] < min(delta[f"{scratch}teacher, T = {t}"] for t in (2, 4))
+
+
+def test_the_counts_of_architectures_are_those_of_the_file():
+    with open(RESULTS / "architectures.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    text = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
+    outcomes = {kind: Counter(row["outcome"].partition(":")[0] for row in rows if row["kind"] == kind)
+                for kind in ("causal-lm", "masked-lm")}
+    causal, masked = outcomes.values()
+    assert f"Of the {causal.total()} classes of causal language models of transformers 5.23, {causal['works']} work" in text
+    assert f"{causal['refused']} are refused when they are loaded, {causal['fails']} fail, and for " in text
+    assert f"for {causal['no tiny configuration']} no tiny configuration" in text
+    assert f"Of {masked.total()} classes of masked language models {masked['works']} work" in text
+    worked = [row for row in rows if row["outcome"] == "works"]
+    assert all(row["reloads"] == "True" and float(row["gptq"]) < float(row["nearest"]) for row in worked)
