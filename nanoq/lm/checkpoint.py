@@ -12,6 +12,8 @@ from nanoq.store import FAMILIES, Checkpoint, Family, load, save
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
+    if checkpoint.tokenizer is None:
+        raise ValueError("a GPT is saved with its tokeniser, and this checkpoint has none")
     return {"config": asdict(checkpoint.model.config), "characters": "".join(checkpoint.tokenizer.characters)}
 
 

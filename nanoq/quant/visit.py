@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nanoq.progress import progress
 from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.store import some
 
 
 class Visitable(Protocol):
@@ -88,7 +89,7 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False) -> I
     enter, follow = _ways(model)
     calls = [enter(rows) for rows in batches]
     originals = list(calls) if original else []
-    for index, block in enumerate(progress(model.blocks, desc="visit", unit="block")):
+    for index, block in enumerate(progress(model.blocks, desc="blocks", unit="block")):
         stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None)
         yield stage
         if block is not model.blocks[-1]:
@@ -115,8 +116,13 @@ def visit(model: Visitable, batches: list[Tensor], layers: Iterable[str], true_s
         true_sequential: whether a layer also sees what the changed layers before it *in its block* give it, for which
             the block runs once more for each of them (the official GPTQ code's option of that name).
         match_original: whether the statistics also say what each input would be in the unquantised model.
+
+    Raises:
+        ValueError: if the model's blocks have no layer of a name.
     """
-    names = list(layers)
+    names, there = list(layers), {f"blocks.{name}" for name, _ in model.blocks.named_modules()}
+    if unknown := [name for name in names if name not in there]:
+        raise ValueError(f"the blocks of the model have no layer {some(unknown)}")
     for stage in stages(model, batches, match_original):
         mine = [name.removeprefix(stage.prefix) for name in names if name.startswith(stage.prefix)]
         yield from each_layer(stage, mine, true_sequential, match_original)

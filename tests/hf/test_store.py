@@ -12,6 +12,7 @@ from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
 from nanoq.quant import LayerSpec, QuantLinear, Recipe, quantize_model
 from nanoq.quant.qat import prepare_qat
+from nanoq.quant.visit import visit
 from nanoq.store import Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -145,3 +146,13 @@ def test_an_order_of_columns_that_is_none_is_refused(order, tmp_path):
     start.model.blocks[1].mlp.up.order = order.int()
     with pytest.raises(ValueError, match=r"blocks.1.mlp.up: its 'order' does not name each of 32 inputs once"):
         load(save(tmp_path, start))
+
+
+def test_a_gpt_without_its_tokeniser_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="a GPT is saved with its tokeniser"):
+        save(tmp_path, Checkpoint(gpt().model, None, {}))
+
+
+def test_a_layer_that_is_not_there_is_named_before_the_walk():
+    with pytest.raises(ValueError, match=r"no layer blocks\.0\.nothing, head"):
+        next(visit(gpt().model, [TOKENS], ["blocks.0.nothing", "head", "blocks.0.mlp.up"]))
