@@ -19,10 +19,14 @@ CONTROLS = "button, input, select, textarea, [role=slider]"
 def test_a_page_has_no_errors_and_no_control_or_picture_without_a_name(pages, stem):
     page = pages(stem)
     assert page.errors() == []
-    controls = page.all(f":is({CONTROLS}, img)", page.widget())
-    assert controls
-    # A cell that is not laid out yet has no names.
-    page.shows(lambda: [control.get_attribute("outerHTML") for control in controls if not _name(control)], [])
+    assert page.all(f":is({CONTROLS}, img)", page.widget())
+
+    def nameless() -> list[str]:
+        # What is out of the window has no names: the notebook may have moved since it was scrolled to.
+        controls = page.all(f":is({CONTROLS}, img)", page.widget())
+        return [control.get_attribute("outerHTML") for control in controls if not _name(control)]
+
+    page.shows(nameless, [])
 
 
 def _name(control) -> str:
