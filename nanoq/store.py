@@ -14,7 +14,7 @@ import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -39,11 +39,15 @@ _KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "cor
 
 @dataclass
 class Checkpoint:
-    """A model, the tokeniser it was trained with, if any, and the card that says how it came to be."""
+    """A model, the tokeniser it was trained with, if any, and the card that says how it came to be.
+
+    `reports` says of each layer what was done to it, where `nanoq.quantize` or `nanoq.prune` has just made the model.
+    """
 
     model: nn.Module
     tokenizer: object | None
     card: dict
+    reports: list = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,14 @@ def _register_all() -> None:
 # ---- save ----
 
 
-def save(folder: Path | str, checkpoint: Checkpoint, half: bool | None = None, **facts) -> Path:
+def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None, **facts) -> Path:
     """Write a model of any family, with layers of any kind; `load` gives one with the same logits, bit for bit.
 
     Args:
         folder: is made if it is not there.
         checkpoint: its card is kept, but for what was measured of the unquantised model.
         half: whether parameters are kept in float16, and in float32 where float16 would lose them; by default where a
-            layer is not the family's own. Otherwise they are kept as they are.
+            recipe was carried out, or a layer is not the family's own. Otherwise they are kept as they are.
         facts: join the card.
 
     Raises:
@@ -110,13 +114,14 @@ def save(folder: Path | str, checkpoint: Checkpoint, half: bool | None = None, *
     name, family = _family_of(model)
     entries = {"family": name} | family.describe(checkpoint)
     layouts = _layouts(model, family, entries)
-    half = bool(layouts) if half is None else half
+    recipe = {"recipe": model.recipe} if hasattr(model, "recipe") else {}  # what `quantize_model` has carried out
+    half = bool(layouts or recipe) if half is None else half
 
     parameters, state = dict(model.named_parameters()), model.state_dict()  # tied ones by their first name
     kept = [key for key in (*parameters, *dict(model.named_buffers())) if key in state]
     tensors = {key: stored(key, state[key]) if half and key in parameters else state[key] for key in kept}
 
-    card = checkpoint.card | entries
+    card = checkpoint.card | entries | recipe
     if half:
         card = {key: value for key, value in card.items() if key != "validation_perplexity"} | {"layers": layouts}
     _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})

@@ -4,7 +4,7 @@ from nanoq.compress.distil import distillation, student_of
 from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
 from nanoq.compress.lowrank import low_rank, rank_for
 from nanoq.compress.prune import SCORES, kept_zeros, magnitude, mask, prune, sparsegpt, wanda
-from nanoq.compress.steps import LowRank, Prune, add_adapters
+from nanoq.compress.steps import LowRank, Prune, add_adapters, compress_model
 from nanoq.compress.structure import (
     block_influence,
     head_importance,
@@ -17,7 +17,7 @@ from nanoq.compress.structure import (
 
 __all__ = [
     "SCORES", "AdapterLinear", "LowRank", "LowRankLinear", "Prune", "SparseLinear", "SparseQuantLinear", "add_adapters",
-    "block_influence", "distillation", "head_importance", "head_similarity", "kept_zeros",
+    "block_influence", "compress_model", "distillation", "head_importance", "head_similarity", "kept_zeros",
     "low_rank", "magnitude", "mask", "prune", "rank_for", "remove_blocks",
     "remove_heads", "remove_inputs", "remove_neurons", "sparsegpt", "student_of",     "wanda",
 ]

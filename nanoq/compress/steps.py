@@ -1,5 +1,6 @@
 """Pruning and low rank as steps of a recipe, and adapters that heal a rounded model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ from nanoq.compress.lowrank import low_rank, rank_for
 from nanoq.compress.prune import check_method, check_pattern, prune, sparsegpt
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.qlinear import QuantLayer
-from nanoq.quant.recipe import STEPS, Round
+from nanoq.quant.quantize import quantize_model
+from nanoq.quant.recipe import STEPS, Recipe, Round, Step
 from nanoq.quant.visit import visit
 from nanoq.store import naming
 
@@ -132,9 +134,15 @@ STEPS.update({"prune": Prune, "low-rank": LowRank})
 def _weight(layer: nn.Module) -> Tensor:
     """The weight (out, in) of a linear layer in float32."""
     if not isinstance(layer, nn.Linear):
-        raise ValueError(f"a {type(layer).__name__} is neither pruned nor made thin: only linear layers are, and before "
+        raise ValueError(f"a {type(layer).__name__} is neither pruned nor given a low rank: linear layers are, before "
                          "they are rounded")
     return layer.weight.detach().float()
+
+
+def compress_model(model: nn.Module, steps: Step | Sequence[Step], calibration: Tensor | None = None) -> nn.Module:
+    """Do the same to every layer, one step or several in turn: `quantize_model` that gives the model back."""
+    quantize_model(model, Recipe(*(steps if isinstance(steps, Sequence) else [steps])), calibration)
+    return model
 
 
 @torch.no_grad()
@@ -155,8 +163,9 @@ def add_adapters(model: nn.Module, rank: int, original: nn.Module | None = None,
     """
     layers = [f"blocks.{name}" for name, layer in model.blocks.named_modules() if isinstance(layer, QuantLayer)]
     if not layers or any(isinstance(layer, AdapterLinear) for layer in model.modules()):
-        raise ValueError("the model has no quantised layers without adapters: adapters stand beside packed layers")
-    for name, layer, stats in visit(model.eval(), [] if calibration is None else list(calibration.split(batch)), layers):
+        raise ValueError("adapters stand beside packed layers: the model has none, or has adapters already")
+    batches = [] if calibration is None else list(calibration.split(batch))
+    for name, layer, stats in visit(model.eval(), batches, layers):
         with naming(name):
             target = None if original is None else _weight(original.get_submodule(name))
             model.set_submodule(name, AdapterLinear.beside(layer, rank, target, stats))

@@ -16,7 +16,7 @@ from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_idle
 from nanoq.quant.rounding import refit_scale
 from nanoq.quant.visit import Stage, each_layer, stages
-from nanoq.store import load, naming, save, stored
+from nanoq.store import naming, stored
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,14 @@ def quantize_model(
 
 def _plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
     """The step of each layer that is to be changed, when all of it can be done."""
-    if any(isinstance(module, QuantLayer) for module in model.modules()):
-        raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
+    for name, module in model.named_modules():
+        if hasattr(module, "layout"):
+            what = "quantised" if isinstance(module, QuantLayer) else "compressed"
+            raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
+                             "checkpoint that it was made from")
     layers = linear_layers(model)
     if not layers:
-        raise ValueError("the model has no linear layer in its blocks: was it pruned already?")
+        raise ValueError("the model has no linear layer in its blocks")
     plan = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}
     for name in plan:
         with naming(name):
@@ -208,11 +211,3 @@ def output_fisher(model: nn.Module, batches: list[Tensor], seed: int = 0) -> lis
             own.append(gradient.square())
     means = [sum(float(part.sum()) for part in own) / sum(part.numel() for part in own) for own in fisher]
     return [[part / mean for part in own] for own, mean in zip(fisher, means, strict=True)]
-
-
-def save_quantized(folder, checkpoint, recipe=None):  # TODO goes
-    return save(folder, checkpoint, half=True)
-
-
-def load_quantized(name_or_path):  # TODO goes
-    return load(name_or_path)

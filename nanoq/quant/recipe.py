@@ -160,10 +160,6 @@ class Round:
         return f"{self.method} {self.bits} bit" if self.grid == "affine" else f"{self.method} {self.grid}"
 
 
-def LayerSpec(bits=None, grid="affine", grid_options=None, method="nearest", method_options=None, refit=False):  # TODO goes
-    return Round(method, bits, grid, refit, grid_options, method_options)
-
-
 @dataclass(frozen=True)
 class Chain:
     """Several steps, one after the other: each changes the layer that the one before it gave.
@@ -325,8 +321,6 @@ class Recipe:
             match_original: as above.
             options: of `Round`, where `default` is a name or left out.
         """
-        if len(default) == 2 and isinstance(default[1], dict):  # TODO goes
-            default, rules = default[:1], default[1]
         if not default or isinstance(default[0], str):
             default = (Round(*default, **options),)
         elif options:
@@ -336,10 +330,6 @@ class Recipe:
                   "match_original": match_original}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
-
-    @classmethod
-    def uniform(cls, bits=None, method="nearest", **options):  # TODO goes
-        return cls(Round(method, bits, **options))
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -7,10 +7,10 @@ import tiny
 import torch
 from torch import nn
 
-from nanoq.compress import add_adapters, compress_model, pruning, remove_blocks, remove_heads, remove_neurons, thinning
+from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_blocks, remove_heads, remove_neurons
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, quantize_model
 from nanoq.quant.qat import prepare_qat
 from nanoq.quant.visit import visit
 from nanoq.store import Checkpoint, load, save
@@ -38,12 +38,12 @@ FAMILIES = {"gpt": (gpt, TOKENS), "resnet": (resnet, PICTURES), "opt": (opt, TOK
 
 def adapters(model, data):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3), data)
+    quantize_model(model, Recipe(bits=3), data)
     add_adapters(model, 4, original, data)
 
 
 def sort_columns(model, data):
-    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    quantize_model(model, Recipe(bits=4, group_size=8))
     for name, layer in list(model.named_modules()):
         if isinstance(layer, QuantLinear):
             order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
@@ -51,22 +51,22 @@ def sort_columns(model, data):
 
 
 ROUNDED = {
-    "4 bits": lambda m, x: quantize_model(m, Recipe.uniform(4, "gptq"), x),
-    "ternary": lambda m, x: quantize_model(m, Recipe.uniform(2, grid="ternary")),
-    "nf4-dq": lambda m, x: quantize_model(m, Recipe.uniform(4, grid="nf4-dq")),
+    "4 bits": lambda m, x: quantize_model(m, Recipe("gptq", bits=4), x),
+    "ternary": lambda m, x: quantize_model(m, Recipe(bits=2, grid="ternary")),
+    "nf4-dq": lambda m, x: quantize_model(m, Recipe(bits=4, grid="nf4-dq")),
     "qat": None,
 }
 CHANGED = {
-    "pruned": lambda m, x: compress_model(m, pruning("magnitude"), x),
-    "pruned, 4 bits": lambda m, x: compress_model(m, pruning(spec=LayerSpec(4)), x),
-    "low rank": lambda m, x: compress_model(m, thinning(0.5), x),
+    "pruned": lambda m, x: compress_model(m, Prune("magnitude"), x),
+    "pruned, 4 bits": lambda m, x: compress_model(m, [Prune(), Round("gptq", bits=4)], x),
+    "low rank": lambda m, x: compress_model(m, LowRank(0.5), x),
     "adapters": adapters,
     "sorted columns": sort_columns,
 }
 GPT_ONLY = {
     "heads": lambda m, x: remove_heads(m, {0: [1]}),
     "blocks": lambda m, x: remove_blocks(m, [0]),
-    "neurons, 3 bits": lambda m, x: quantize_model(remove_neurons(m, 0.25, x), Recipe.uniform(3)),
+    "neurons, 3 bits": lambda m, x: quantize_model(remove_neurons(m, 0.25, x), Recipe(bits=3)),
 }
 CASES = [(family, name, change) for family in FAMILIES for name, change in ROUNDED.items() if change]
 CASES += [(family, name, change) for family in ("gpt", "opt") for name, change in CHANGED.items()]
@@ -114,7 +114,7 @@ def test_tied_weights_are_written_once_and_stay_tied(tmp_path):
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     start = gpt()
-    prepare_qat(start.model, Recipe.uniform(4))
+    prepare_qat(start.model, Recipe(bits=4))
     with pytest.raises(ValueError, match="missing: blocks"):
         save(tmp_path / "qat", start)
     start = gpt()
