@@ -15,7 +15,7 @@ from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.quantize import quantize_model
 from nanoq.quant.recipe import STEPS, Recipe, Round, Step
 from nanoq.quant.visit import visit
-from nanoq.store import naming
+from nanoq.store import naming, stored
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class LowRank:
         """The two layers."""
         weight = _weight(layer)
         factors = low_rank(weight, rank_for(weight.shape, self.ratio), stats if self.whitened else None)
-        return LowRankLinear(*factors, layer.bias)
+        return LowRankLinear(*(stored("a factor", factor).float() for factor in factors), layer.bias)  # as in a file
 
     def uncalibrated(self) -> "LowRank":
         """By the weights alone."""
