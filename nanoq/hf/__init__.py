@@ -1,5 +1,8 @@
 """Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them."""
 
+import sys
+from importlib import import_module
+
 from nanoq.hf.checkpoint import (
     KINDS,
     HFCheckpoint,
@@ -31,3 +34,6 @@ __all__ = [
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
     "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]
+
+if "transformers" in sys.modules:  # or whoever has no use for it would wait for it
+    import_module("nanoq.hf.quantizer")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,15 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanoq.files import data_dir
+from nanoq.files import data_dir, write_text
 from nanoq.hf.model import HFModel, kind_of, left_out, prove
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.layers import linear_layers
 from nanoq.quant.recipe import Recipe
-from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some
+from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_in, shapes_of, some
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
+QUANT_METHOD = "nanoq"
+# As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
+UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -109,8 +113,19 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
-    model = checkpoint.model.model
-    return {"config": json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}}
+    return {"config": _own_config(checkpoint.model.model), "names": "transformers"}
+
+
+def _own_config(model: nn.Module) -> dict:
+    """The configuration of a model of transformers, without what says how it is quantised."""
+    config = json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}
+    return {key: value for key, value in config.items() if key not in ("quantization_config", "transformers_weights")}
+
+
+def _names(model: HFModel) -> dict[str, str]:
+    """In files a layer `blocks.0.fc1` is called as in the model of transformers."""
+    names = {id(module): name for name, module in model.model.named_modules()}
+    return {"model": ""} | {f"blocks.{index}": names[id(block)] for index, block in enumerate(model.blocks)}
 
 
 def _empty(card: dict, tensors: int) -> HFModel:
@@ -147,8 +162,25 @@ def _check_layers(config, tensors: int) -> None:
 def _beside(folder: Path, checkpoint: Checkpoint) -> None:
     with _quiet(_transformers()):
         checkpoint.model.model.config.save_pretrained(folder)
+        _complete_config(folder, type(checkpoint.model.model).__name__)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save_pretrained(folder)
+
+
+def _complete_config(folder: Path, architecture: str) -> None:
+    """Let the configuration in a folder say what is stored there, as the card and the weights beside it do."""
+    card, config = read_card(folder), json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    stored = Counter()
+    for tensor in shapes_in(folder, card).values():
+        if tensor.is_floating_point():
+            stored[tensor.dtype] += tensor.numel()
+    config |= {
+        "architectures": [architecture],
+        "dtype": str(max(stored, key=stored.get)).removeprefix("torch."),
+        "quantization_config": {"quant_method": QUANT_METHOD, "layers": card.get("layers", {})},
+        "transformers_weights": UNREADABLE,
+    }
+    write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _own_tokenizer(card: dict, folder: Path):
@@ -161,7 +193,7 @@ def _probe(model: HFModel) -> Tensor:
     return torch.zeros(1, 1, dtype=torch.long)
 
 
-FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside)
+FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside, _names)
 
 
 def _tokenizer(transformers, place: str, folder: Path | None):
@@ -271,4 +303,5 @@ def _transformers():
     if found == "none" or tuple(int(part) for part in found.split(".")[:2]) < (5, 4):
         raise FileNotFoundError("Hugging Face models need the package transformers, version 5.4 or later; there is "
                                 f"{found}: pip install -U transformers")
+    import_module("nanoq.hf.quantizer")
     return transformers

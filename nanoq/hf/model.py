@@ -79,9 +79,11 @@ class HFModel(nn.Module):
         self.config = HFConfig(_context(model))
         self.blocks_stand_alone = True  # until `prove` finds otherwise
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
+        self._hooks = []
         for index, block in enumerate(self.blocks):
-            block.register_forward_pre_hook(partial(_complete, self._calls, index), with_kwargs=True)
-            block.register_forward_hook(_only_hidden)
+            complete = partial(_complete, self._calls, index)
+            self._hooks.append(block.register_forward_pre_hook(complete, with_kwargs=True))
+            self._hooks.append(block.register_forward_hook(_only_hidden))
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +95,12 @@ class HFModel(nn.Module):
         """Number of token ids that the model has embeddings for."""
         table = self.model.get_input_embeddings()
         return len(table if isinstance(table, Tensor) else table.weight)
+
+    def release(self) -> nn.Module:
+        """The model of transformers by itself: its blocks are no longer completed when they are called alone."""
+        for hook in self._hooks:
+            hook.remove()
+        return self.model
 
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""

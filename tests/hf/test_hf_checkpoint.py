@@ -203,10 +203,10 @@ def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
 
 
 @pytest.mark.parametrize("change", [
-    lambda card: card["layers"]["blocks.0.fc1"].update(bits=3),
-    lambda card: card["layers"]["blocks.0.fc1"].update(in_features=16),
-    lambda card: card["layers"].pop("blocks.0.fc1"),
-    lambda card: card["layers"].update({"blocks.7.fc1": card["layers"]["blocks.0.fc1"]}),
+    lambda card: card["layers"]["model.decoder.layers.0.fc1"].update(bits=3),
+    lambda card: card["layers"]["model.decoder.layers.0.fc1"].update(in_features=16),
+    lambda card: card["layers"].pop("model.decoder.layers.0.fc1"),
+    lambda card: card["layers"].update({"blocks.7.fc1": card["layers"]["model.decoder.layers.0.fc1"]}),
     lambda card: card.update(layers=[1, 2]),
     lambda card: card["config"].update(hidden_size=64),
     lambda card: card["config"].update(architectures=["LlamaForCausalLM"]),
