@@ -1,7 +1,7 @@
 """Models in folders: `model.safetensors` and `card.json`, checked against each other before anything is built.
 
-A large model may lie in shards, `model-00001-of-00002.safetensors` and so on, with an index that says which tensor is in
-which, as transformers has it.
+A large model may lie in shards, `model-00001-of-00002.safetensors` and so on, with an index that says which tensor lies
+in which, as transformers has it.
 
 One `save` and one `load` for every family of models and every kind of layer. Both register themselves: a family in
 `FAMILIES`, a kind of layer in `LAYERS`. A folder says in its card which family its model is of, and for each layer that

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from nanoq.lm.model import check_tokens
 from nanoq.quant.visit import Call
+from nanoq.store import weight_shape
 
 KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
          "classifier": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "encoder": "MODEL_MAPPING_NAMES"}
@@ -289,7 +291,8 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
         ValueError: if there is none.
     """
     def size(blocks: nn.ModuleList) -> int:
-        return sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, nn.Linear))
+        return sum(prod(weight_shape(layer)) for layer in blocks.modules()
+                   if isinstance(layer, nn.Linear) or hasattr(layer, "weight_shape"))
 
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)
              and not any(isinstance(member, nn.Linear) for member in module)]  # which would be heads

@@ -1,10 +1,13 @@
-"""Lets `from_pretrained` of transformers give the models that nanoq wrote. Importing this module is all that it takes:
+"""Lets `from_pretrained` of transformers give the models that nanoq wrote.
+
+Importing this module is all that it takes, before or after transformers:
 
     import nanoq.hf.quantizer
     model = AutoModelForCausalLM.from_pretrained(folder)
 
-`import nanoq.hf` does as much where transformers is imported already, and so does whatever loads one of its models. Without
-it transformers refuses such a folder: its `config.json` names a file of weights that is not there, and that says why.
+`import nanoq.hf` does as much where transformers is imported already, and so does whatever loads one of its models.
+Without it transformers refuses such a folder: its `config.json` names a file of weights that is not there, and that
+name says what to do.
 """
 
 from collections.abc import Iterator
@@ -63,6 +66,8 @@ class NanoqQuantizer(HfQuantizer):
             card = {"layers": self.quantization_config.layers, "names": "transformers"}
             self.resized = fit(whole, FAMILIES["transformers"], card, shapes)
             whole.release()
+        for module in model.modules():  # the file has all parameters: what is computed is all that is left to make
+            module._is_hf_initialized = not module._non_persistent_buffers_set
 
     def update_weight_conversions(self, *_) -> list:
         """None: names and shapes in the file are those of the model."""
