@@ -4,7 +4,6 @@ import io
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 import time
@@ -36,6 +35,7 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
+from nanoq.memory import out_of_memory
 from nanoq.mixed import mixed_recipe
 from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
@@ -97,14 +97,11 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
         raise
-    except (ValueError, OSError) as error:
-        _fail(" ".join(str(error).split()))
-    except (MemoryError, RuntimeError) as error:
-        wanted = re.search(r"allocate (\d[\d.]*) (\w+)", str(error))  # as torch says it, of any device
-        if not wanted and not isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        shortage = out_of_memory(error)
+        if not shortage and not isinstance(error, (ValueError, OSError)):
             raise
-        amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
-        _fail(f"not enough memory: {amount}; take a smaller model, batch, context or text")
+        _fail(" ".join(str(shortage or error).split()))
 
 
 def _fail(message: str) -> NoReturn:
@@ -312,6 +309,8 @@ def quantize(
             text = _corpus(loaded, corpus)
             tokens = _encode(loaded, text.train, text.name)
             calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
+            if isinstance(loaded, hf.HFCheckpoint):
+                calibration = hf.start_windows(loaded.tokenizer, calibration)
         if mixed:
             plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
         reports = quantize_model(model, plan, calibration)
@@ -449,6 +448,7 @@ def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, 
         rows = hf.wikitext(loaded.tokenizer, context)
     else:
         rows = hf.gptq_windows(hf.encode(loaded.tokenizer, load_corpus(corpus).test), context)
+        rows = hf.start_windows(loaded.tokenizer, rows)
     started = time.perf_counter()
     losses = hf.gptq_losses(loaded.model, rows, limit)
     speed = len(losses) * context / (time.perf_counter() - started)

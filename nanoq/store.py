@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from nanoq import __version__
 from nanoq.files import atomic_path, data_dir, sha256, write_text
+from nanoq.memory import out_of_memory
 
 __all__ = ["CARD", "FAMILIES", "INDEX", "LAYERS", "WEIGHTS", "Checkpoint", "Family", "inspect", "load", "read_folder",
            "save"]
@@ -41,7 +42,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 _MODEL = ("config", "characters", "layers", "family", "names")  # the entries of a card that a model is built from
 _LATER = ("family", "names")  # of these, what older cards lack
 _KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "names": str, "corpus": str}
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_SHARD = re.compile(r"[\w-][\w.-]{,99}\.safetensors")  # in the folder itself
 
 
 @dataclass
@@ -273,9 +274,11 @@ def _fitting(folder: Path) -> Iterator[None]:
     """Turn whatever goes wrong with a folder's contents, in foreign code too, into one sentence that names it."""
     try:
         yield
-    except (FileNotFoundError, MemoryError):
+    except FileNotFoundError:
         raise
     except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"the weights of '{folder}' do not fit its card: {reason}") from None
 
@@ -558,6 +561,17 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     raise FileNotFoundError(
         f"no model at '{name_or_path}': give a folder with {WEIGHTS} and {CARD}, or a shipped name ({names})"
     )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights in a folder lie in, whoever wrote it: one, or the shards of an index, or none.
+
+    Raises:
+        ValueError: if the index is no index.
+    """
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        return [path for path in [folder / WEIGHTS] if path.is_file()]
+    return [folder / name for name in sorted(set(read_index(folder).values()))]
 
 
 @contextmanager

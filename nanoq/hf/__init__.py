@@ -26,13 +26,14 @@ from nanoq.hf.tasks import (
     gptq_windows,
     linear_probe,
     reviews,
+    start_windows,
     wikitext,
 )
 
 __all__ = [
     "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
+    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "start_windows", "weights_file", "wikitext",
 ]
 
 if "transformers" in sys.modules:  # or whoever has no use for it would wait for it

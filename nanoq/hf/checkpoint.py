@@ -13,11 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import data_dir, write_text
-from nanoq.hf.model import HFModel, kind_of, left_out, prove
+from nanoq.hf.model import HFModel, kind_of, left_out, prove, weights_in
 from nanoq.lm.corpus import find_hub, local_file
-from nanoq.quant.layers import linear_layers
+from nanoq.memory import out_of_memory
 from nanoq.quant.recipe import Recipe
-from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_in, shapes_of, some
+from nanoq.store import (
+    CARD,
+    FAMILIES,
+    WEIGHTS,
+    Checkpoint,
+    Family,
+    load,
+    read_card,
+    save,
+    shapes_in,
+    shapes_of,
+    some,
+    weight_files,
+)
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
@@ -55,8 +68,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
-        if folder and (folder / WEIGHTS).is_file():
-            _check_layers(config, len(shapes_of(folder / WEIGHTS)))
+        if folder and (files := weight_files(folder)):
+            _check_layers(config, sum(len(shapes_of(file)) for file in files))
     name = (config.architectures or ["a model whose configuration names no class"])[0]
     with _about(name_or_path):
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
@@ -69,12 +82,22 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     with _about(name_or_path):
         model = HFModel(model).eval()
         prove(model)
-    rest, linear = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
-    if (share := sum(rest.values()) / (sum(rest.values()) + linear)) > 0.05:
-        name = type(model.model).__name__
-        warnings.warn(f"{share:.0%} of the matrices of {name} are in no linear layer of its blocks, and stay in "
-                      f"float16: {some(rest)}", stacklevel=2)
+    _warn_of_the_rest(model)
+    # A head that was not asked for is no surprise; blocks that the configuration does not have are.
+    lists = {name.rpartition(".")[0] for here, name in _names(model).items() if here != "model"}
+    extra = [key for key in report["unexpected_keys"] if kind is None or any(f"{name}." in key for name in lists)]
+    if extra:
+        warnings.warn(f"the files of '{name_or_path}' hold what {type(model.model).__name__} has no place for by its "
+                      f"configuration, and what is left out: {some(extra)}", stacklevel=2)
     return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
+
+
+def _warn_of_the_rest(model: HFModel) -> None:
+    """Say which of a model's matrices will not be quantised, if they are many."""
+    rest, size = left_out(model), weights_in(model.blocks)
+    if rest and (share := sum(rest.values()) / (sum(rest.values()) + size)) > 0.05:
+        warnings.warn(f"{share:.0%} of the matrices of {type(model.model).__name__} are in no linear layer of its "
+                      f"blocks, and stay in float16: {some(rest)}", stacklevel=3)
 
 
 def load_minilm() -> HFCheckpoint:
@@ -255,6 +278,8 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if shortage := out_of_memory(error, folder and _memory_needed(folder)):
+            raise shortage from None
         if folder:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
@@ -271,7 +296,18 @@ def _about(name: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
         raise ValueError(f"'{name}' cannot be taken: {' '.join(str(error).split())[:300]}") from None
+
+
+def _memory_needed(folder: Path) -> str:
+    """How much a model takes that is read in float32, for an error."""
+    try:
+        numbers = sum(tensor.numel() for file in weight_files(folder) for tensor in shapes_of(file).values())
+    except (OSError, ValueError):
+        return ""
+    return f"the model in '{folder}' needs {4 * numbers / 1e9:,.2f} GB for its weights alone"
 
 
 @contextmanager

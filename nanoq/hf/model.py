@@ -284,20 +284,22 @@ def left_out(model: HFModel) -> dict[str, int]:
             if parameter.dim() > 1 and id(parameter) not in known}
 
 
+def weights_in(blocks: nn.ModuleList) -> int:
+    """Number of weights in the linear layers of blocks, packed or not."""
+    return sum(prod(weight_shape(layer)) for layer in blocks.modules()
+               if isinstance(layer, nn.Linear) or hasattr(layer, "weight_shape"))
+
+
 def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The list of a model's modules that holds most of its linear layers' weights, counted by number of them.
 
     Raises:
         ValueError: if there is none.
     """
-    def size(blocks: nn.ModuleList) -> int:
-        return sum(prod(weight_shape(layer)) for layer in blocks.modules()
-                   if isinstance(layer, nn.Linear) or hasattr(layer, "weight_shape"))
-
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)
              and not any(isinstance(member, nn.Linear) for member in module)]  # which would be heads
-    best = max(lists, key=size, default=None)  # the first of equals, which is the outermost
-    if best is None or not size(best):
+    best = max(lists, key=weights_in, default=None)  # the first of equals, which is the outermost
+    if best is None or not weights_in(best):
         raise ValueError(f"{type(model).__name__} has no list of blocks with linear layers: it is not supported")
     return best
 

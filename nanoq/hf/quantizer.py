@@ -22,6 +22,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from nanoq.hf.checkpoint import QUANT_METHOD
 from nanoq.hf.model import HFModel
+from nanoq.memory import out_of_memory
 from nanoq.store import FAMILIES, check_values, fit, shapes_of
 
 
@@ -102,8 +103,8 @@ def _refusing(name: str) -> Iterator[None]:
     """Turn whatever does not fit, in foreign code too, into one sentence that names the folder."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"from_pretrained cannot give the model in '{name}': {reason}") from None
