@@ -279,7 +279,7 @@ def edit_shards(folder, rng):
     other = folder / f"model-0000{rng.randrange(5)}-of-00003.safetensors"
     if action == 0:
         path.unlink()
-    elif action == 1:
+    elif action == 1 and path != other:
         shutil.copy(path, other)
     elif action == 2:
         path.rename(other)
