@@ -17,7 +17,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -220,9 +220,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
 
 
 def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> Path:
-    """Write tensors and their card, each file atomically.
-
-    The card also gets the versions, the SHA-256 of the weights, and that of its own entries that a model is built from.
+    """Write tensors and their card, each file atomically; shards of a model that was there before go.
 
     Raises:
         ValueError: if the card holds what JSON does not, such as NaN.
@@ -230,11 +228,24 @@ def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> 
     folder = Path(folder)
     json.dumps(card, allow_nan=False)  # must fail before the weights of an older card are replaced
     save_tensors(folder / WEIGHTS, {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
+    write_card(folder, card, sha256(folder / WEIGHTS))
+    if (folder / INDEX).is_file():
+        with suppress(ValueError):
+            for name in set(read_index(folder).values()) - {WEIGHTS}:
+                (folder / name).unlink(missing_ok=True)
+        (folder / INDEX).unlink()
+    return folder
+
+
+def write_card(folder: Path, card: dict, digests: str | dict[str, str]) -> None:
+    """Write the card of weights that are written: one file with its SHA-256, or shards, each with its own.
+
+    The card also gets the versions, and the SHA-256 of its own entries that a model is built from.
+    """
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    card = card | {"versions": versions, "weights_sha256": sha256(folder / WEIGHTS)}
+    card = card | {"versions": versions, "weights_sha256": digests}
     card["model_sha256"] = _model_sha256(card)
     write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return folder
 
 
 def _model_sha256(card: dict) -> str:
@@ -477,6 +488,8 @@ def _digests(folder: Path, card: dict) -> dict[Path, str]:
         return {folder / WEIGHTS: digests}
     if not digests or not all(map(_SHARD.fullmatch, digests)):
         raise ValueError(f"{folder / CARD} is damaged: 'weights_sha256' names files that are no shards of weights")
+    if (folder / WEIGHTS).exists():  # which transformers would read
+        raise ValueError(f"{folder} holds {WEIGHTS} beside the shards of its card: remove one, or write it again")
     return {folder / name: digests[name] for name in sorted(digests)}
 
 

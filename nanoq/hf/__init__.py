@@ -1,4 +1,7 @@
-"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them."""
+"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them.
+
+`import nanoq.hf.quantizer` lets `from_pretrained` of transformers give what was quantised.
+"""
 
 import sys
 from importlib import import_module

@@ -10,6 +10,7 @@ import tiny
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from test_store import in_shards
 
 import nanoq.hf.quantizer
 from nanoq.compress import add_adapters, compress_model, pruning, thinning
@@ -88,6 +89,13 @@ def test_from_pretrained_gives_every_kind_of_layer(family, kind, tmp_path):
     write(tmp_path, change, family)
     model, report = opened(tmp_path)
     assert torch.equal(model(input_ids=TOKENS)[0], load(tmp_path).model(TOKENS)) and not any(report.values())
+
+
+def test_from_pretrained_reads_shards(tmp_path):
+    write(tmp_path, rounded())
+    expected = load(tmp_path).model(TOKENS)
+    model, report = opened(in_shards(tmp_path))
+    assert torch.equal(model(input_ids=TOKENS)[0], expected) and not any(report.values())
 
 
 def test_what_from_pretrained_gave_goes_through_nanoq_again(tmp_path):

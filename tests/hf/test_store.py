@@ -311,6 +311,16 @@ def test_shards_that_are_damaged_are_refused_in_one_sentence(damage, said, shard
         assert str(sharded) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_model_in_one_file_replaces_one_in_shards_and_both_are_refused(sharded):
+    whole = load(sharded.with_name("whole"))
+    (sharded / WEIGHTS).write_bytes((sharded.with_name("whole") / WEIGHTS).read_bytes())
+    with pytest.raises(ValueError, match=r"holds model\.safetensors beside the shards"):
+        load(sharded)
+    save(sharded, whole, half=True)
+    assert sorted(path.name for path in sharded.iterdir()) == [CARD, "config.json", WEIGHTS]
+    assert torch.equal(load(sharded).model(TOKENS), whole.model(TOKENS))
+
+
 def test_a_folder_without_its_index_is_no_model(sharded):
     (sharded / INDEX).unlink()
     with pytest.raises(FileNotFoundError, match="no model at"):
