@@ -231,8 +231,9 @@ def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> 
     write_card(folder, card, sha256(folder / WEIGHTS))
     if (folder / INDEX).is_file():
         with suppress(ValueError):
-            for name in set(read_index(folder).values()) - {WEIGHTS}:
-                (folder / name).unlink(missing_ok=True)
+            for name in set(read_index(folder).values()):
+                if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name):
+                    (folder / name).unlink(missing_ok=True)
         (folder / INDEX).unlink()
     return folder
 

@@ -4,6 +4,7 @@
 """
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from nanoq.hf.checkpoint import (
@@ -39,5 +40,6 @@ __all__ = [
     "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "start_windows", "weights_file", "wikitext",
 ]
 
-if "transformers" in sys.modules:  # or whoever has no use for it would wait for it
-    import_module("nanoq.hf.quantizer")
+if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it
+    with suppress(ImportError):  # one that is too old, which is said where it is used
+        import_module("nanoq.hf.quantizer")
