@@ -37,7 +37,7 @@ from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
 from nanoq.memory import out_of_memory
 from nanoq.mixed import mixed_recipe
-from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
+from nanoq.quant import GRIDS, Recipe, Round, quantize_model, sample_windows, save_quantized
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
 
@@ -295,7 +295,7 @@ def quantize(
         if group_size is not None:
             options |= {"group_size": group_size} | ({} if grid == "affine-dynamic" else {"granularity": "group"})
         spec = {"grid": grid, "grid_options": options}
-        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
+        plan = _read_recipe(recipe) if recipe else Recipe(Round(method, bits=bits, **spec))
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint)
         model = loaded.model.to(_device(device))
@@ -345,7 +345,7 @@ def prune(
         tokens = _encode(loaded, text.train, text.name)
         calibration = sample_windows(tokens, model.config.context).to(_device(device))
         parameters = model.parameter_count()
-        compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
+        compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else Round(bits=bits)), calibration)
         size = (save_compressed(out, loaded, command=_command()) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 

@@ -34,7 +34,7 @@ from nanoq.compress import add_adapters, compress_model, pruning, remove_heads, 
 from nanoq.files import sha256
 from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_awq, import_gptq, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_awq, import_gptq, quantize_model
 from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -53,13 +53,13 @@ def gpt(change=lambda model: None):
 
 def adapters(model):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3))
+    quantize_model(model, Recipe(bits=3))
     add_adapters(model, 4, original, TOKENS)
 
 
 def sort_columns(model):
     """Groups of columns that are no neighbours, as `desc_act` leaves them."""
-    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    quantize_model(model, Recipe(bits=4, group_size=8))
     for name, layer in list(model.named_modules()):
         if isinstance(layer, QuantLinear):
             order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
@@ -108,14 +108,14 @@ def write_plain(folder):
 
 def sound_folders(root: Path) -> dict[str, Path]:
     """A sound folder of every kind."""
-    grids = {"gptq": Recipe.uniform(4, "gptq"), "ternary": Recipe.uniform(2, grid="ternary"),
-             "nf4-dq": Recipe.uniform(4, grid="nf4-dq"),
-             "groups": Recipe.uniform(3, grid_options={"granularity": "group", "group_size": 8})}
+    grids = {"gptq": Recipe("gptq", bits=4), "ternary": Recipe(bits=2, grid="ternary"),
+             "nf4-dq": Recipe(bits=4, grid="nf4-dq"),
+             "groups": Recipe(bits=3, group_size=8)}
     models = {"gpt": gpt()} | {name: gpt(lambda m, r=recipe: quantize_model(m, r, TOKENS))
                                for name, recipe in grids.items()}
     models |= {
         "sparse": gpt(lambda m: compress_model(m, pruning("magnitude"))),
-        "sparse-quant": gpt(lambda m: compress_model(m, pruning("magnitude", spec=LayerSpec(4)))),
+        "sparse-quant": gpt(lambda m: compress_model(m, pruning("magnitude", spec=Round(bits=4)))),
         "low-rank": gpt(lambda m: compress_model(m, thinning(0.5))),
         "adapter": gpt(adapters),
         "sorted": gpt(sort_columns),
@@ -123,16 +123,16 @@ def sound_folders(root: Path) -> dict[str, Path]:
         "resnet": Checkpoint(ResNet(ResNetConfig(widths=(4, 6))).eval(), None, {}),
     }
     models["resnet 4 bits"] = deepcopy(models["resnet"])
-    quantize_model(models["resnet 4 bits"].model, Recipe.uniform(4))
+    quantize_model(models["resnet 4 bits"].model, Recipe(bits=4))
     for family in ("opt", "llama, tied"):
         models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
-        quantize_model(models[family].model, Recipe.uniform(4))
+        quantize_model(models[family].model, Recipe(bits=4))
     for name, checkpoint in models.items():
         save(root / name, checkpoint)
     for name in ("opt", "nf4-dq"):
         write_shards(shutil.copytree(root / name, root / f"{name}, in shards"))
     write_plain(root / "plain")
-    quantized = gpt(lambda m: quantize_model(m, Recipe.uniform(4))).model
+    quantized = gpt(lambda m: quantize_model(m, Recipe(bits=4))).model
     export_gptq(root / "gptq", quantized)
     export_gptq(root / "gptq, sorted", gpt(sort_columns).model)
     write_awq(root / "awq")

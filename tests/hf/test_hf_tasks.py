@@ -197,7 +197,7 @@ def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokeni
     probe = linear_probe(features(model, tokenizer, some.train), some.train_labels)
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
     assert accuracy(probe, features(model, tokenizer, some.test), [1 - label for label in some.test_labels]) == 0
-    quantize_model(model, Recipe.uniform(8))
+    quantize_model(model, Recipe(bits=8))
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
 
 

@@ -16,7 +16,7 @@ import nanoq.hf.quantizer
 from nanoq.compress import add_adapters, compress_model, pruning, thinning
 from nanoq.hf import HFModel, load_hf
 from nanoq.hf.checkpoint import KINDS
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, linear_layers, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, linear_layers, quantize_model
 from nanoq.store import WEIGHTS, Checkpoint, load, save
 
 TOKENS = torch.randint(4, 97, (16, 12), generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def write(folder, change, family="opt", **options):
 
 
 def rounded(bits=4, **options):
-    return lambda model: quantize_model(model, Recipe.uniform(bits, **options))
+    return lambda model: quantize_model(model, Recipe(bits=bits, **options))
 
 
 def opened(folder, **options):
@@ -55,7 +55,7 @@ def test_from_pretrained_gives_the_model_of_nanoq_bit_for_bit(family, tmp_path):
 
 def adapters(model):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3))
+    quantize_model(model, Recipe(bits=3))
     add_adapters(model, 4, original, TOKENS)
 
 
@@ -72,9 +72,9 @@ KINDS_OF_LAYER = {
     "3 levels": rounded(2, grid="ternary"),
     "double quantisation": rounded(4, grid="nf4-dq"),
     "mixed": lambda model: quantize_model(
-        model, Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "blocks.1.*": LayerSpec(16)})),
+        model, Recipe(Round(bits=4), rules={"blocks.0.*": Round(bits=8), "blocks.1.*": Round(bits=16)})),
     "sparse": lambda model: compress_model(model, pruning("magnitude")),
-    "sparse, 4 bits": lambda model: compress_model(model, pruning("magnitude", spec=LayerSpec(4))),
+    "sparse, 4 bits": lambda model: compress_model(model, pruning("magnitude", spec=Round(bits=4))),
     "low rank": lambda model: compress_model(model, thinning(0.5)),
     "adapters": adapters,
     "narrow": narrow,

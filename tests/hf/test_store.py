@@ -13,7 +13,7 @@ from nanoq.compress import add_adapters, compress_model, pruning, remove_blocks,
 from nanoq.files import sha256
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, quantize_model
 from nanoq.quant.qat import prepare_qat
 from nanoq.quant.visit import visit
 from nanoq.store import (
@@ -53,12 +53,12 @@ MODELS = {"gpt": (gpt, TOKENS), "resnet": (resnet, PICTURES), "opt": (opt, TOKEN
 
 def adapters(model, data):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3), data)
+    quantize_model(model, Recipe(bits=3), data)
     add_adapters(model, 4, original, data)
 
 
 def sort_columns(model, data):
-    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    quantize_model(model, Recipe(bits=4, group_size=8))
     for name, layer in list(model.named_modules()):
         if isinstance(layer, QuantLinear):
             order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
@@ -66,14 +66,14 @@ def sort_columns(model, data):
 
 
 ROUNDED = {
-    "4 bits": lambda m, x: quantize_model(m, Recipe.uniform(4, "gptq"), x),
-    "ternary": lambda m, x: quantize_model(m, Recipe.uniform(2, grid="ternary")),
-    "nf4-dq": lambda m, x: quantize_model(m, Recipe.uniform(4, grid="nf4-dq")),
+    "4 bits": lambda m, x: quantize_model(m, Recipe("gptq", bits=4), x),
+    "ternary": lambda m, x: quantize_model(m, Recipe(bits=2, grid="ternary")),
+    "nf4-dq": lambda m, x: quantize_model(m, Recipe(bits=4, grid="nf4-dq")),
     "qat": None,
 }
 CHANGED = {
     "pruned": lambda m, x: compress_model(m, pruning("magnitude"), x),
-    "pruned, 4 bits": lambda m, x: compress_model(m, pruning(spec=LayerSpec(4)), x),
+    "pruned, 4 bits": lambda m, x: compress_model(m, pruning(spec=Round(bits=4)), x),
     "low rank": lambda m, x: compress_model(m, thinning(0.5), x),
     "adapters": adapters,
     "sorted columns": sort_columns,
@@ -81,7 +81,7 @@ CHANGED = {
 GPT_ONLY = {
     "heads": lambda m, x: remove_heads(m, {0: [1]}),
     "blocks": lambda m, x: remove_blocks(m, [0]),
-    "neurons, 3 bits": lambda m, x: quantize_model(remove_neurons(m, 0.25, x), Recipe.uniform(3)),
+    "neurons, 3 bits": lambda m, x: quantize_model(remove_neurons(m, 0.25, x), Recipe(bits=3)),
 }
 CASES = [(family, name, change) for family in MODELS for name, change in ROUNDED.items() if change]
 CASES += [(family, name, change) for family in ("gpt", "opt") for name, change in CHANGED.items()]
@@ -129,7 +129,7 @@ def test_tied_weights_are_written_once_and_stay_tied(tmp_path):
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     start = gpt()
-    prepare_qat(start.model, Recipe.uniform(4))
+    prepare_qat(start.model, Recipe(bits=4))
     with pytest.raises(ValueError, match="missing: blocks"):
         save(tmp_path / "qat", start)
     start = gpt()
@@ -203,7 +203,7 @@ def test_a_folder_from_before_the_names_loads_bit_for_bit(family, change, tmp_pa
 
 def test_files_have_the_names_of_the_model_of_transformers(tmp_path):
     start = opt()
-    quantize_model(start.model, Recipe.uniform(4))
+    quantize_model(start.model, Recipe(bits=4))
     names = {name.rpartition(".")[0] for name in load_file(save(tmp_path, start) / WEIGHTS)}
     assert names < dict(start.model.model.named_modules()).keys() and "model.decoder.layers.1.fc2" in names
     assert load(tmp_path).card["layers"].keys() < names
@@ -240,7 +240,7 @@ def in_shards(folder, count=3):
 @pytest.fixture
 def sharded(tmp_path):
     start = opt()
-    quantize_model(start.model, Recipe.uniform(4))
+    quantize_model(start.model, Recipe(bits=4))
     save(tmp_path / "whole", start)
     save(tmp_path / "shards", start)
     in_shards(tmp_path / "shards")
