@@ -5,7 +5,6 @@ import json
 import math
 import os
 import platform
-import re
 import shlex
 import sys
 from collections import Counter
@@ -35,6 +34,7 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
+from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
@@ -103,14 +103,11 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
         raise
-    except (ValueError, OSError) as error:
-        _fail(" ".join(str(error).split()))
-    except (MemoryError, RuntimeError) as error:
-        wanted = re.search(r"allocate (\d[\d.]*) (\w+)", str(error))  # as torch says it, of any device
-        if not wanted and not isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        shortage = out_of_memory(error)
+        if not shortage and not isinstance(error, (ValueError, OSError)):
             raise
-        amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
-        _fail(f"not enough memory: {amount}; take a smaller model, batch, context or text")
+        _fail(" ".join(str(shortage or error).split()))
 
 
 def _fail(message: str) -> NoReturn:

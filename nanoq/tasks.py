@@ -157,19 +157,21 @@ class TokenText(Task):
 
     def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
         """Random windows of the training split."""
-        from nanoq.hf.tasks import sample_text  # not every user has transformers
+        from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
-        return sample_text(self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.context, count, seed)
+        tokenizer = self.checkpoint.tokenizer
+        return start_windows(tokenizer, sample_text(tokenizer, corpus_of({}, self.name).train, self.context, count, seed))
 
     @cached_property
     def rows(self) -> Tensor:
         """The held-out windows (W, context)."""
-        from nanoq.hf.tasks import encode, gptq_windows, wikitext
+        from nanoq.hf.tasks import encode, gptq_windows, start_windows, wikitext
 
         if self.name == "wikitext-2":
             rows = wikitext(self.checkpoint.tokenizer, self.context)
         else:
             rows = gptq_windows(encode(self.checkpoint.tokenizer, corpus_of({}, self.name).test), self.context)
+            rows = start_windows(self.checkpoint.tokenizer, rows)
         return rows[evenly_spread(len(rows), self.windows)]
 
     def losses(self, model: nn.Module) -> Tensor:

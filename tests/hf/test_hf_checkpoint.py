@@ -1,3 +1,4 @@
+import errno
 import importlib.util
 import json
 import re
@@ -196,6 +197,48 @@ def test_a_damaged_folder_is_one_sentence(folder, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_what_the_configuration_has_no_place_for_is_named(tmp_path, recwarn):
+    make("llama", num_hidden_layers=3).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"num_hidden_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match=r"LlamaForCausalLM has no place for .*: model\.layers\.2\.i.* and 4 more"):
+        load_hf(tmp_path)
+    with pytest.warns(UserWarning, match=r"LlamaModel has no place for"):
+        load_hf(tmp_path, "encoder")
+    make("llama").save_pretrained(tmp_path)
+    recwarn.clear()
+    load_hf(tmp_path)
+    load_hf(tmp_path, "encoder")  # without its head, as one asks for
+    assert not [warning for warning in recwarn if "no place" in str(warning.message)]
+
+
+SHORT = ("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+         "16777216 bytes. Error code 12 (Cannot allocate memory)")
+
+
+@pytest.mark.parametrize("error", [RuntimeError(SHORT), MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")],
+                         ids=lambda error: type(error).__name__)
+def test_too_little_memory_is_not_blamed_on_the_file(error, folder, tmp_path, monkeypatch, tokens):
+    def fail(*_, **__):
+        raise error
+    amount = "16,777,216 bytes were asked for at once" if isinstance(error, RuntimeError) else "it is full"
+    path = save(tmp_path / "out", quantized("opt", RECIPES["nf4"], tokens))
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
+        patched.setattr(transformers.OPTForCausalLM, "from_pretrained", fail)
+        with pytest.raises(MemoryError, match=f"not enough memory: {amount}; the model in '.*' needs 0.00 GB for its"):
+            load_hf(folder)
+    for place in ("nanoq.hf.checkpoint.prove", "nanoq.store._fill"):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, fail)
+            with pytest.raises(MemoryError, match=f"not enough memory: {amount}; take a smaller"):
+                load_hf(folder) if "prove" in place else load(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("nanoq.hf.quantizer.fit", fail)
+        with pytest.raises(MemoryError, match=f"not enough memory: {amount}"):
+            transformers.AutoModelForCausalLM.from_pretrained(path)
+
+
 def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
     save(tmp_path, quantized("opt", RECIPES["nf4"], tokens))
     with pytest.raises(ValueError, match="is quantised: load it with nanoq.hf.load_hf_quantized"):
@@ -203,10 +246,10 @@ def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
 
 
 @pytest.mark.parametrize("change", [
-    lambda card: card["layers"]["blocks.0.fc1"].update(bits=3),
-    lambda card: card["layers"]["blocks.0.fc1"].update(in_features=16),
-    lambda card: card["layers"].pop("blocks.0.fc1"),
-    lambda card: card["layers"].update({"blocks.7.fc1": card["layers"]["blocks.0.fc1"]}),
+    lambda card: card["layers"]["model.decoder.layers.0.fc1"].update(bits=3),
+    lambda card: card["layers"]["model.decoder.layers.0.fc1"].update(in_features=16),
+    lambda card: card["layers"].pop("model.decoder.layers.0.fc1"),
+    lambda card: card["layers"].update({"blocks.7.fc1": card["layers"]["model.decoder.layers.0.fc1"]}),
     lambda card: card.update(layers=[1, 2]),
     lambda card: card["config"].update(hidden_size=64),
     lambda card: card["config"].update(architectures=["LlamaForCausalLM"]),
