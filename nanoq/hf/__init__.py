@@ -9,6 +9,7 @@ from nanoq.hf.checkpoint import (
     load_hf,
     load_hf_quantized,
     load_minilm,
+    load_smollm2,
     save_hf_quantized,
     weights_file,
 )
@@ -29,5 +30,5 @@ from nanoq.hf.tasks import (
 __all__ = [
     "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
+    "load_hf_quantized", "load_minilm", "load_smollm2", "reviews", "save_hf_quantized", "weights_file", "wikitext",
 ]

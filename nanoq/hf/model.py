@@ -92,7 +92,7 @@ class HFModel(nn.Module):
     def vocabulary(self) -> int:
         """Number of token ids that the model has embeddings for."""
         table = self.model.get_input_embeddings()
-        return len(table if isinstance(table, Tensor) else table.weight)
+        return getattr(table, "num_embeddings", None) or len(table if isinstance(table, Tensor) else table.weight)
 
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""

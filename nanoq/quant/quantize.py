@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, check_calibration
+from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
@@ -43,9 +44,9 @@ def quantize_model(
 ) -> list[LayerReport]:
     """Quantise a model in place, block by block, each block calibrated on the outputs of the quantised ones before it.
 
-    The layers that the recipe names become `QuantLinear` or `QuantConv2d`. Everything else, embeddings, norms and the
-    tied head among it, is rounded to float16, as it is stored, and goes on computing in its own type. The model is left
-    in evaluation mode.
+    The layers that the recipe names become `QuantLinear` or `QuantConv2d`. Embedding tables and the head are packed if
+    `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what they give. Everything else is rounded to
+    float16, as it is stored, and goes on computing in its own type. The model is left in evaluation mode.
 
     Args:
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens or
@@ -80,7 +81,10 @@ def quantize_model(
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
         raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
-    round_others(model.eval(), set(specs))
+    model.eval()
+    if recipe.embeddings != 16:
+        pack_tables(model, recipe.embeddings)
+    round_others(model, set(specs))
     batches = [] if calibration is None else list(calibration.split(batch))
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
     reports = []

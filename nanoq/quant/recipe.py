@@ -14,6 +14,7 @@ from torch import Tensor
 from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.adaround import adaround, brecq
 from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.embeddings import WIDTHS
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.rounding import nearest
@@ -146,10 +147,16 @@ class Recipe:
     Attributes:
         rules: layer names, or patterns with * and ?, and their specs; the first match counts.
         default: the spec of layers that no rule names.
+        embeddings: bits of the embedding tables and of the head outside the blocks: 16, which is float16, 8 or 4.
     """
 
     default: LayerSpec
     rules: dict[str, LayerSpec] = field(default_factory=dict)
+    embeddings: int = 16
+
+    def __post_init__(self):
+        if type(self.embeddings) is not int or self.embeddings not in WIDTHS:
+            raise ValueError(f"embeddings must have 16, 8 or 4 bits, not {_shown(self.embeddings)}")
 
     @classmethod
     def uniform(cls, bits: int, method: str = "nearest", **options) -> "Recipe":
@@ -187,10 +194,10 @@ class Recipe:
             ValueError: if it is not of that form.
         """
         try:
-            if unknown := set(data) - {"default", "rules"}:
+            if unknown := set(data) - {"default", "rules", "embeddings"}:
                 raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
             rules = {pattern: LayerSpec(**spec) for pattern, spec in data.get("rules", {}).items()}
-            return cls(LayerSpec(**data["default"]), rules)
+            return cls(LayerSpec(**data["default"]), rules, data.get("embeddings", 16))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"not a recipe ({error}): it needs a 'default' with 'bits', and may have 'rules'"
