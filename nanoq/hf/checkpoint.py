@@ -4,8 +4,9 @@ import importlib.util
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -30,7 +31,8 @@ class HFCheckpoint(Checkpoint):
 def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     """Load a model of transformers in float32: a folder, "opt-tales", which is shipped, or a name on the hub.
 
-    "minilm" and "smollm2" are real models that come in pip packages: see `load_minilm` and `load_smollm2`. A name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
+    "minilm" and "smollm2" are real models that come in pip packages: see `load_minilm` and `load_smollm2`. Any other
+    name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
     `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub.
 
     Args:
@@ -113,7 +115,8 @@ def load_smollm2() -> HFCheckpoint:
         if importlib.util.find_spec(package) is None:
             raise FileNotFoundError(f"SmolLM2 is a GGUF file, which is read with the package {package}: pip install "
                                     "gguf accelerate")
-    with _quiet(transformers), _one_sentence("smollm2", file.parent):
+    bar = redirect_stderr(StringIO())  # which nothing else silences
+    with _quiet(transformers), _one_sentence("smollm2", file.parent), bar:
         model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     del model.config.quantization_config  # of the file, whose values are floats now
@@ -229,8 +232,9 @@ def is_hugging_face(name_or_path: str | Path) -> bool:
 
     The names of models in pip packages, "minilm" and "smollm2", are among them.
     """
-    folder = _folder(name_or_path)
-    return folder is not None or _is_packaged(name_or_path) or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
+    if _is_packaged(name_or_path) or _folder(name_or_path) is not None:
+        return True
+    return str(name_or_path).count("/") == 1 and not Path(name_or_path).exists()
 
 
 def card_of(name_or_path: str | Path) -> dict:

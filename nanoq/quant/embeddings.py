@@ -1,8 +1,8 @@
 """Embedding tables and the head as packed codes: what a model has outside its blocks.
 
-A small language model may have half of its parameters there. Tables are on symmetric grids, rounded to nearest: at 8 bits
-with a scale for each row, which costs next to nothing, and at 4 bits with one for 32 columns. The types Q8_0 and Q4_0
-of llama.cpp hold the same numbers. data/results/smollm2.csv has what was measured.
+A small language model may have half of its parameters there. Tables are on symmetric grids, rounded to nearest: with a
+scale for each row at 8 bits, which costs next to nothing, and for 32 columns at 4 bits. The types Q8_0 and Q4_0 of
+llama.cpp hold the same numbers. `data/results/smollm2.csv` has what was measured.
 """
 
 import math
@@ -20,7 +20,7 @@ from nanoq.store import LAYERS, naming
 WIDTHS = (16, 8, 4)  # bits that the tables and the head of a model may have; 16 is float16
 GROUP = 32  # columns that share a scale at 4 bits: with one for a row SmolLM2 loses three times as much
 FEWEST_ROWS = 64  # of a table that is packed: the others, as of token types, are too small to matter
-KIND = "embedding"
+TABLE, HEAD = "embedding", "head"  # kinds of layouts
 
 
 class QuantEmbedding(QuantLinear):
@@ -63,6 +63,10 @@ class QuantEmbedding(QuantLinear):
         return self
 
 
+class QuantHead(QuantLinear):
+    """A head with a weight of its own, as packed codes."""
+
+
 class TiedHead(nn.Module):
     """A head whose weight is an embedding table: the product with the codes of that, and a bias of its own.
 
@@ -84,6 +88,9 @@ class TiedHead(nn.Module):
         """(..., in) -> (..., out), in the type of x."""
         y = QuantLinear.forward(self.table, x)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+HEADS = (QuantHead, TiedHead)  # which are linear layers in the model that they were made of
 
 
 def tables_of(model: nn.Module) -> dict[str, nn.Embedding]:
@@ -149,7 +156,7 @@ def pack_tables(model: nn.Module, bits: int) -> None:
     for name, table in tables_of(model).items():
         with naming(name):
             grid = table_grid(table.weight, bits)
-        packed = QuantEmbedding.from_codes(grid.encode(table.weight.float()).to(torch.uint8), grid, kind=KIND,
+        packed = QuantEmbedding.from_codes(grid.encode(table.weight.float()).to(torch.uint8), grid, kind=TABLE,
                                            factor=factor_of(table))
         packed.dtype = table.weight.dtype
         packed.stand_in(model, table.weight)
@@ -158,24 +165,43 @@ def pack_tables(model: nn.Module, bits: int) -> None:
         with naming(name):
             grid = table_grid(layer.weight, bits)
         codes = grid.encode(layer.weight.float()).to(torch.uint8)
-        model.set_submodule(name, QuantLinear.from_codes(codes, grid, layer.bias))
+        model.set_submodule(name, QuantHead.from_codes(codes, grid, layer.bias, kind=HEAD))
 
 
-def _restored(layout: dict, tensors: dict[str, Tensor]) -> QuantEmbedding:
+def packed_tables(model: nn.Module) -> dict[str, QuantEmbedding | QuantHead]:
+    """What `pack_tables` put into a model, by name; a table that is tied to others once."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, (QuantEmbedding, QuantHead))}
+
+
+# ---- from a file ----
+
+
+def _restored_table(layout: dict, tensors: dict[str, Tensor]) -> QuantEmbedding:
     """The packed table of a layout and its tensors.
 
     Raises:
         ValueError: if they do not fit together.
     """
-    rows, n, bits = rows_of(tensors, "codes"), entry(layout, "in_features"), entry(layout, "bits", 8)
-    groups = -(-n // entry(layout, "group_size"))
-    if bits not in WIDTHS or layout.get("levels") != 2**bits - 1:
-        raise ValueError(f"a table is on a symmetric grid of 8 or 4 bits, not of {layout.get('levels')!r:.40} levels")
     if not isinstance(layout.get("factor"), float) or not math.isfinite(layout["factor"]):
         raise ValueError(f"its 'factor' must be a finite number, not {layout.get('factor')!r:.40}")
-    check_tensors(tensors, {"codes": (torch.uint8, (rows, packed_bytes(n, bits))),
-                            "scale": (FLOATS_IN_FILES, (rows, groups))})
+    check_tensors(tensors, _expected(layout, tensors))
     return QuantEmbedding(layout, tensors)
 
 
-LAYERS[KIND] = _restored
+def _restored_head(layout: dict, tensors: dict[str, Tensor]) -> QuantHead:
+    """The same of a head."""
+    bias = {"bias": (FLOATS_IN_FILES, (rows_of(tensors, "codes"),))} if "bias" in tensors else {}
+    check_tensors(tensors, _expected(layout, tensors) | bias)
+    return QuantHead(layout, tensors)
+
+
+def _expected(layout: dict, tensors: dict[str, Tensor]) -> dict[str, tuple]:
+    """Type and shape that codes and scales have to have."""
+    rows, n, bits = rows_of(tensors, "codes"), entry(layout, "in_features"), entry(layout, "bits", 8)
+    if bits not in WIDTHS or layout.get("levels") != 2**bits - 1:
+        raise ValueError(f"a table is on a symmetric grid of 8 or 4 bits, not of {layout.get('levels')!r:.40} levels")
+    return {"codes": (torch.uint8, (rows, packed_bytes(n, bits))),
+            "scale": (FLOATS_IN_FILES, (rows, -(-n // entry(layout, "group_size"))))}
+
+
+LAYERS[TABLE], LAYERS[HEAD] = _restored_table, _restored_head
