@@ -41,6 +41,11 @@ class QuantEmbedding(QuantLinear):
         return (grid.decode(codes) * self.layout["factor"]).to(self.dtype).view(*tokens.shape, -1)
 
     @property
+    def weight(self) -> Tensor:
+        """The table (rows, width), made anew in every call, in the type that the model computes in."""
+        return self.dequantize().to(self.dtype)
+
+    @property
     def num_embeddings(self) -> int:
         """Rows of the table, by the name that `nn.Embedding` gives them."""
         return self.weight_shape[0]
@@ -77,12 +82,13 @@ class TiedHead(nn.Module):
 
     def __init__(self, table: QuantEmbedding, bias: nn.Parameter | None = None):
         super().__init__()
-        self.table, self.bias = table, bias
+        self.__dict__["table"] = table  # no module of this one: it has its place in the model
+        self.bias = bias
 
     @property
     def weight(self) -> Tensor:
-        """The weight (out, in) in float32, made anew."""
-        return self.table.dequantize()
+        """The weight (out, in), made anew in every call."""
+        return self.table.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the type of x."""

@@ -116,6 +116,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     for family in ("opt", "llama, tied"):
         models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(models[family].model, Recipe.uniform(4))
+    for family in ("opt", "llama"):
+        models[f"{family}, embeddings"] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        recipe = Recipe(LayerSpec(4), embeddings=8 if family == "opt" else 4)
+        quantize_model(models[f"{family}, embeddings"].model, recipe)
     for name, checkpoint in models.items():
         save(root / name, checkpoint)
     write_plain(root / "plain")

@@ -54,6 +54,7 @@ ROUNDED = {
     "4 bits": lambda m, x: quantize_model(m, Recipe.uniform(4, "gptq"), x),
     "ternary": lambda m, x: quantize_model(m, Recipe.uniform(2, grid="ternary")),
     "nf4-dq": lambda m, x: quantize_model(m, Recipe.uniform(4, grid="nf4-dq")),
+    "4 bits, embeddings": lambda m, x: quantize_model(m, Recipe(LayerSpec(4), embeddings=8)),
     "qat": None,
 }
 CHANGED = {
