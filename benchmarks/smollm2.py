@@ -32,6 +32,7 @@ AS_SHIPPED = {"method": "as shipped", "bits": 4, "group": 32, "act_order": False
 MODELS = [
     *(("float16", 16, 0, False, embeddings) for embeddings in (16, 8, 4)),
     *(("nearest", bits, group, False, 16) for bits in (8, 4, 3) for group in (0, GROUP)),
+    *(("nearest", 4, GROUP, False, embeddings) for embeddings in (8, 4)),
     *(("gptq", bits, group, False, 16) for bits, group in ((4, GROUP), (4, 0), (3, GROUP))),
     *(("gptq", 4, GROUP, False, embeddings) for embeddings in (8, 4)),
     *(("gptq", bits, group, False, 16) for bits, group in ((3, 0), (8, 0))),

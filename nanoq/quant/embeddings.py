@@ -100,17 +100,18 @@ HEADS = (QuantHead, TiedHead)  # which are linear layers in the model that they 
 
 
 def tables_of(model: nn.Module) -> dict[str, nn.Embedding]:
-    """The embedding tables outside a model's blocks that can be packed, by name; of those that share a weight one.
+    """The tables outside a model's blocks that can be packed, by name; of those that share a weight the first.
 
-    Tables of positions are among them, but not those of a class of its own that looks up something else than it is
-    asked for, as OPT's do.
+    Tables of positions are among them. Those of a class of its own that looks up something else than it is asked for,
+    as OPT's positions do, are not.
     """
-    within, found = set(model.blocks.modules()), {}
+    within, sharing = set(model.blocks.modules()), {}
     for name, table in model.named_modules():
-        packable = isinstance(table, nn.Embedding) and table not in within and len(table.weight) >= FEWEST_ROWS
-        if packable and factor_of(table) is not None and all(table.weight is not t.weight for t in found.values()):
-            found[name] = table
-    return found
+        if isinstance(table, nn.Embedding) and table not in within and len(table.weight) >= FEWEST_ROWS:
+            sharing.setdefault(id(table.weight), {})[name] = table
+    alike = [tables for tables in sharing.values() if len({factor_of(table) for table in tables.values()}) == 1]
+    return {name: table for name, table in (next(iter(tables.items())) for tables in alike)
+            if factor_of(table) is not None}
 
 
 def factor_of(table: nn.Embedding) -> float | None:
@@ -137,16 +138,6 @@ def untied_head(model: nn.Module) -> tuple[str, nn.Linear] | None:
     return next(name for name, module in model.named_modules() if module is head), head
 
 
-def table_grid(weight: Tensor, bits: int) -> Grid:
-    """The grid of a table or a head (rows, columns).
-
-    Raises:
-        ValueError: as `affine_grid`.
-    """
-    groups = {} if bits == 8 else {"granularity": "group", "group_size": GROUP}
-    return affine_grid(weight, bits, symmetric=True, **groups)
-
-
 @torch.no_grad()
 def pack_tables(model: nn.Module, bits: int) -> None:
     """Pack the embedding tables and the head of a model, in place, by rounding to nearest; tied ones stay tied.
@@ -161,17 +152,29 @@ def pack_tables(model: nn.Module, bits: int) -> None:
     head = untied_head(model)
     for name, table in tables_of(model).items():
         with naming(name):
-            grid = table_grid(table.weight, bits)
-        packed = QuantEmbedding.from_codes(grid.encode(table.weight.float()).to(torch.uint8), grid, kind=TABLE,
-                                           factor=factor_of(table))
-        packed.dtype = table.weight.dtype
-        packed.stand_in(model, table.weight)
+            packed_table(table, bits).stand_in(model, table.weight)
     if head:
         name, layer = head
         with naming(name):
-            grid = table_grid(layer.weight, bits)
-        codes = grid.encode(layer.weight.float()).to(torch.uint8)
-        model.set_submodule(name, QuantHead.from_codes(codes, grid, layer.bias, kind=HEAD))
+            model.set_submodule(name, QuantHead.from_codes(*_rounded(layer.weight, bits), layer.bias, kind=HEAD))
+
+
+def packed_table(table: nn.Embedding, bits: int) -> QuantEmbedding:
+    """One table, packed.
+
+    Raises:
+        ValueError: if it holds NaN.
+    """
+    packed = QuantEmbedding.from_codes(*_rounded(table.weight, bits), kind=TABLE, factor=factor_of(table))
+    packed.dtype = table.weight.dtype
+    return packed
+
+
+def _rounded(weight: Tensor, bits: int) -> tuple[Tensor, Grid]:
+    """The nearest codes of a table or a head (rows, columns), and their grid."""
+    groups = {} if bits == 8 else {"granularity": "group", "group_size": GROUP}
+    grid = affine_grid(weight, bits, symmetric=True, **groups)
+    return grid.encode(weight.float()).to(torch.uint8), grid
 
 
 def packed_tables(model: nn.Module) -> dict[str, QuantEmbedding | QuantHead]:

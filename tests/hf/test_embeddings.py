@@ -123,6 +123,18 @@ def test_which_tables_are_packed():
     assert not any("blocks" in name for name in packed_tables(packed("llama", 8).model))
 
 
+def test_tables_that_share_a_weight_and_multiply_it_differently_are_left_alone():
+    model = gpt().model
+    model.other = nn.Embedding(97, 32)
+    model.other.weight = model.token_embedding.weight
+    model.other.forward = lambda tokens: 2 * nn.Embedding.forward(model.other, tokens)
+    pack_tables(model, 8)
+    assert set(packed_tables(model)) == {"position_embedding"}
+    del model.other.forward
+    pack_tables(model, 8)
+    assert model.other is model.token_embedding and isinstance(model.other, QuantEmbedding)
+
+
 def test_the_bits_of_a_file(tmp_path):
     start = gpt()
     rows, width = 97 + 70, 32
