@@ -12,6 +12,7 @@ from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors
+from nanoq.quant.embeddings import QuantEmbedding
 from nanoq.quant.export import check_export, export_model
 from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
@@ -37,7 +38,8 @@ from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
     "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "FakeQuantizer", "Grid",
-    "LayerReport", "LayerSpec", "LayerStats", "QuantConv2d", "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe",
+    "LayerReport", "LayerSpec", "LayerStats", "QuantConv2d", "QuantEmbedding", "QuantLayer", "QuantLinear",
+    "QuantizedKVCache", "Recipe",
     "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "check_export", "choose_backend",
     "convert_qat", "distillation_loss", "dynamic_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
     "export_model", "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "load_quantized",
