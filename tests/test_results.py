@@ -378,6 +378,8 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     for method, bits, group in (("float16", "16", "0"), ("nearest", "4", "64")):
         assert abs(delta[method, bits, group, "8"] - delta[method, bits, group, "16"]) < 0.005
     assert float(rows["float16", "16", "0", "4"]["ci_low"]) > 0.05
+    thin, three = rows["nearest", "4", "64", "4"], rows["nearest", "3", "64", "16"]
+    assert int(thin["bytes"]) < int(three["bytes"]) and float(thin["ci_high"]) < float(three["ci_low"])
     for bits in "43":
         better, worse = rows["nearest", bits, "64", "16"], rows["nearest", bits, "0", "16"]
         assert float(better["ci_high"]) < float(worse["ci_low"])
