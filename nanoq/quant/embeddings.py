@@ -38,7 +38,7 @@ class QuantEmbedding(QuantLinear):
         rows = tokens.flatten()
         codes = unpack(self.codes[rows], self.layout["bits"], self.embedding_dim)
         grid = Grid(self.layout["bits"], self.layout["levels"], self.scale[rows].float(), self.layout["group_size"])
-        return (grid.decode(codes) * self.layout["factor"]).to(self.dtype).view(*tokens.shape, -1)
+        return (grid.decode(codes) * self.layout["factor"]).to(self.dtype).view(*tokens.shape, self.embedding_dim)
 
     @property
     def weight(self) -> Tensor:

@@ -85,6 +85,7 @@ def test_a_lookup_decodes_the_rows_that_it_is_asked_for_and_no_others(bits, monk
     monkeypatch.setattr(embeddings, "unpack", lambda codes, *rest: seen.append(len(codes)) or unpack(codes, *rest))
     rows = torch.tensor([[5, 90], [5, 0]])
     assert torch.equal(table(rows), table.dequantize()[rows]) and seen == [4]
+    assert table(torch.empty(2, 0, dtype=torch.long)).shape == (2, 0, 32)
 
 
 def test_the_head_multiplies_by_the_codes_of_the_table_and_a_file_has_them_once(tmp_path):
