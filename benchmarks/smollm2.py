@@ -22,7 +22,7 @@ from nanoq import hf
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import paired_difference, perplexity
 from nanoq.lm.evaluate import evenly_spread
-from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.quant import Recipe, quantize_model
 from nanoq.store import WEIGHTS
 
 GROUP, WINDOWS = 64, 48
@@ -40,11 +40,8 @@ MODELS = [  # the cheap ones and the telling ones first
 
 def recipe_of(method: str, bits: int, group: int, act_order: bool, embeddings: int) -> Recipe:
     """What is done to the model in a row of the table."""
-    if bits == 16:
-        return Recipe(LayerSpec(16), embeddings=embeddings)
-    grid = {"granularity": "group", "group_size": group} if group else {}
-    options = {"act_order": True} if act_order else {}
-    return Recipe(LayerSpec(bits, grid_options=grid, method=method, method_options=options), embeddings=embeddings)
+    options = ({"group_size": group} if group else {}) | ({"act_order": True} if act_order else {})
+    return Recipe("nearest" if bits == 16 else method, bits=bits, embeddings=embeddings, **options)
 
 
 class Measured:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.hf.checkpoint import HFCheckpoint, load_hf, save_hf_quantized
+from nanoq.hf.checkpoint import HFCheckpoint, load_hf
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
 from nanoq.lm.evaluate import evenly_spread, paired_difference
@@ -25,7 +25,7 @@ from nanoq.mixed import cmpq, compression_ratio, packed_sizes, parts_of, pmpq, r
 from nanoq.quant import choose_backend, linear_layers, quantize_model
 from nanoq.quant.kernels import measure
 from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import WEIGHTS
+from nanoq.store import WEIGHTS, save
 
 MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
           "google-bert/bert-base-uncased", "google-bert/bert-base-multilingual-cased")
@@ -142,7 +142,7 @@ def _measured(
     copy, recipe = deepcopy(checkpoint), recipe_of(widths, "nearest")
     quantize_model(copy.model, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        size = (save_hf_quantized(folder, copy, recipe) / WEIGHTS).stat().st_size
+        size = (save(folder, copy) / WEIGHTS).stat().st_size
     found, mean = paired_difference(task.items(copy.model), base), float(base.mean())
     value, low, high = (task.number(mean + difference) for difference in (found.mean, found.low, found.high))
     original = task.number(mean)

@@ -2,7 +2,6 @@
 
 import json
 from copy import deepcopy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from nanoq.files import data_dir
 from nanoq.hf import HFCheckpoint, HFModel, encode, load_hf
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_corpus, paired_difference, window_losses
 from nanoq.quant import (
-    LayerSpec,
     Recipe,
     check_export,
     choose_backend,
@@ -58,9 +56,9 @@ def of_family(family):
         HFModel(make(family)).eval(), None, {})
 
 
-def packed(family, bits, spec=None):
+def packed(family, bits, method="nearest", width=4):
     checkpoint = of_family(family)
-    quantize_model(checkpoint.model, Recipe(spec or LayerSpec(4), embeddings=bits), TOKENS)
+    quantize_model(checkpoint.model, Recipe(method, bits=width, embeddings=bits), TOKENS)
     return checkpoint
 
 
@@ -73,7 +71,7 @@ def test_a_model_of_every_family_comes_back_bit_for_bit(family, bits, tmp_path):
     assert packed_layouts(loaded.model) == packed_layouts(saved.model)
     assert any(isinstance(layer, QuantEmbedding) for layer in packed_tables(loaded.model).values())
     float16 = of_family(family)
-    quantize_model(float16.model, Recipe.uniform(4))
+    quantize_model(float16.model, Recipe(bits=4))
     difference = (saved.model(TOKENS) - float16.model(TOKENS)).norm() / float16.model(TOKENS).norm()
     assert 0 < difference < (0.05 if bits == 8 else 0.5)
 
@@ -98,6 +96,18 @@ def test_the_head_multiplies_by_the_codes_of_the_table_and_a_file_has_them_once(
         assert isinstance(head, TiedHead) and head.table is model.get_input_embeddings()
         copied = deepcopy(model)
         assert copied.get_output_embeddings().table is copied.get_input_embeddings() is not head.table
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "llama, tied", "gemma3"])
+def test_from_pretrained_gives_the_same_logits(family, tmp_path):
+    import nanoq.hf.quantizer  # noqa: F401 (which lets transformers read the folder)
+    saved = packed(family, 8)
+    save(tmp_path, saved)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(TOKENS).logits, saved.model(TOKENS))
+        assert model.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
+    assert isinstance(model.get_input_embeddings(), QuantEmbedding)
 
 
 def test_a_head_of_its_own_has_its_own_codes(tmp_path):
@@ -147,7 +157,7 @@ def test_the_bits_of_a_file(tmp_path):
 
 
 def test_blocks_are_calibrated_on_what_the_packed_tables_give():
-    asked = packed("gpt", 4, LayerSpec(3, method="gptq")).model
+    asked = packed("gpt", 4, "gptq", 3).model
     before = gpt().model
     pack_tables(before, 4)
     decoded = gpt().model
@@ -155,9 +165,9 @@ def test_blocks_are_calibrated_on_what_the_packed_tables_give():
         for name in ("token_embedding", "position_embedding"):
             decoded.get_submodule(name).weight.copy_(before.get_submodule(name).weight)
     expected = deepcopy(decoded)
-    quantize_model(expected, Recipe.uniform(3, "gptq"), TOKENS)
+    quantize_model(expected, Recipe("gptq", bits=3), TOKENS)
     other = gpt().model
-    quantize_model(other, Recipe.uniform(3, "gptq"), TOKENS)
+    quantize_model(other, Recipe("gptq", bits=3), TOKENS)
     codes = [torch.cat([block.mlp.down.unpacked() for block in m.blocks]) for m in (asked, expected, other)]
     assert (codes[0] != codes[1]).float().mean() < 0.01 < (codes[0] != codes[2]).float().mean()
 
@@ -165,11 +175,11 @@ def test_blocks_are_calibrated_on_what_the_packed_tables_give():
 @pytest.mark.parametrize("bits", [3, 32, True, "8", None, 8.0])
 def test_other_widths_are_refused(bits):
     with pytest.raises(ValueError, match="embeddings must have 16, 8 or 4 bits, not"):
-        Recipe(LayerSpec(4), embeddings=bits)
+        Recipe(bits=4, embeddings=bits)
 
 
 def test_a_recipe_keeps_its_embeddings_in_json_and_an_old_one_has_none():
-    recipe = Recipe(LayerSpec(4), embeddings=8)
+    recipe = Recipe(bits=4, embeddings=8)
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     assert Recipe.from_json({"default": {"bits": 4}}).embeddings == 16
 
@@ -179,7 +189,7 @@ def test_a_table_that_holds_nan_is_named(name):
     model = HFModel(make("llama"))
     model.get_submodule(name).weight.data[3, 3] = torch.nan
     with pytest.raises(ValueError, match=f"{name}: the weight holds NaN"):
-        quantize_model(model, Recipe(LayerSpec(4), embeddings=8))
+        quantize_model(model, Recipe(bits=4, embeddings=8))
 
 
 def test_rows_come_in_the_type_of_the_model():
@@ -225,13 +235,13 @@ def test_a_table_of_another_vocabulary_is_refused(tmp_path):
 
 # ---- files of others ----
 
-GROUPS = {"granularity": "group", "group_size": 32, "symmetric": True}
+GROUPS = {"group_size": 32, "symmetric": True}
 
 
 def exported(family, bits, format, folder, **changes):
     pytest.importorskip("gguf")
     checkpoint = HFCheckpoint(HFModel(make(family, vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
-    recipe = Recipe(LayerSpec(4, grid_options=GROUPS), embeddings=bits)
+    recipe = Recipe(bits=4, embeddings=bits, **GROUPS)
     check_export(recipe, checkpoint, format)
     quantize_model(checkpoint.model, recipe)
     check_export(None, checkpoint, format)
@@ -285,6 +295,6 @@ def test_8_bits_add_less_than_a_thousandth_of_a_nat_and_4_bits_more():
     base, added = window_losses(original.model, tokens, limit=24), {}
     for bits in (8, 4):
         model = load_hf("opt-tales").model
-        quantize_model(model, replace(Recipe(LayerSpec(16)), embeddings=bits))
+        quantize_model(model, Recipe(bits=16, embeddings=bits))
         added[bits] = paired_difference(window_losses(model, tokens, limit=24), base)
     assert abs(added[8].mean) < 0.001 < added[4].low and added[4].mean < 0.05
