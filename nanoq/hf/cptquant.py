@@ -23,9 +23,9 @@ from nanoq.lm.evaluate import evenly_spread, paired_difference
 from nanoq.lm.train import TrainConfig, next_token_loss, train
 from nanoq.mixed import cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, three_means, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
-from nanoq.quant.kernels import measure
 from nanoq.quant.qlinear import packed_layouts
 from nanoq.store import WEIGHTS
+from nanoq.timing import measure
 
 MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
           "google-bert/bert-base-uncased", "google-bert/bert-base-multilingual-cased")

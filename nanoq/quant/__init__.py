@@ -1,13 +1,6 @@
 """Quantisation: grids, rounding methods, recipes, and the driver that takes a whole model through one."""
 
-from nanoq.quant.activations import (
-    QuantizedKVCache,
-    StepwiseModel,
-    plant_outliers,
-    quantized_activations,
-    round_activations,
-    smooth,
-)
+from nanoq.quant.activations import quantized_activations, round_activations
 from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
@@ -18,6 +11,7 @@ from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_backend
+from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.obs import obq, obs_prune
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
@@ -32,6 +26,7 @@ from nanoq.quant.quantize import (
 )
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import nearest, refit_scale
+from nanoq.quant.smoothquant import plant_outliers, smooth
 from nanoq.quant.spaces import power_law_grid, power_of_two_grid
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 
