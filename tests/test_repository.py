@@ -16,8 +16,7 @@ import nanoq
 ROOT = Path(__file__).parents[1]
 
 
-PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "notebooks/build.py",
-         "notebooks/claims.py", "docs", "benchmarks", "conftest.py"]
+PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "tools", "docs", "benchmarks", "conftest.py"]
 
 
 @pytest.mark.parametrize("part", PARTS)
