@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.hf.model import HFModel
-from nanoq.lm.corpus import hub_rows, load_corpus, local_file
+from nanoq.hub import hub_rows, local_file
+from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import evenly_spread, row_losses
 from nanoq.progress import progress
 

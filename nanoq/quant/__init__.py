@@ -15,7 +15,7 @@ from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.obs import obq, obs_prune
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
-from nanoq.quant.qat import FakeQuantizer, convert_qat, distillation_loss, fake_quantizers, prepare_qat
+from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
 from nanoq.quant.qlinear import QuantConv2d, QuantLayer, QuantLinear
 from nanoq.quant.quantize import (
     LayerReport,
@@ -34,7 +34,7 @@ __all__ = [
     "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "FakeQuantizer", "Grid",
     "LayerReport", "LayerSpec", "LayerStats", "QuantConv2d", "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe",
     "SoftRounding", "StepwiseModel", "adaround", "affine_grid", "block_grid", "brecq", "check_export", "choose_backend",
-    "convert_qat", "distillation_loss", "dynamic_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
+    "convert_qat", "dynamic_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
     "export_model", "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "load_quantized",
     "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
     "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "quantized_activations", "refit_scale",

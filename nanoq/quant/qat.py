@@ -15,7 +15,6 @@ Where the scales come from:
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -156,22 +155,3 @@ def convert_qat(model: nn.Module) -> Recipe:
         model.set_submodule(name, packed)
     round_others(model, set())
     return Recipe(LayerSpec(16), {name: quantizer.spec for name, quantizer in quantizers.items()})
-
-
-def distillation_loss(
-    logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, share: float = 1.0
-) -> Tensor:
-    """How far a student is from its teacher and from the labels, in nats (Hinton et al. 2015, arXiv 1503.02531).
-
-    share * temperature**2 * KL(teacher || student), both at the temperature, + (1 - share) * cross entropy.
-
-    Args:
-        logits: of the student, (..., classes).
-        teacher: of the teacher, in the same shape.
-        labels: int64 (...).
-        temperature: that both logits are divided by; large ones let small probabilities count.
-        share: of the teacher, in [0, 1].
-    """
-    log_student, log_teacher = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, teacher))
-    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return share * temperature**2 * divergence + (1 - share) * F.cross_entropy(logits.flatten(0, -2), labels.flatten())

@@ -38,6 +38,7 @@ from nanoq.compress import (
     add_adapters,
     block_influence,
     compress_model,
+    distillation_loss,
     kept_zeros,
     low_rank,
     mask,
@@ -56,7 +57,6 @@ from nanoq.lm import TrainConfig, train
 from nanoq.lm.evaluate import row_losses, windows
 from nanoq.quant import LayerSpec, QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.qat import distillation_loss
 from nanoq.quant.recipe import GRIDS
 from nanoq.store import Checkpoint
 from nanoq.teach import check, pick, show, use_style

@@ -45,8 +45,9 @@ from matplotlib.patches import Rectangle
 from nanoq import hf
 from nanoq.files import data_dir
 from nanoq.hf import HFModel, cptquant, encode, gptq_losses, gptq_windows, load_hf, load_hf_quantized, save_hf_quantized
+from nanoq.hub import local_file
 from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
-from nanoq.lm.corpus import STORY_END, local_file
+from nanoq.lm.corpus import STORY_END
 from nanoq.lm.tales.words import read_lexicons
 from nanoq.mixed import packed_sizes
 from nanoq.quant import METHODS, Recipe, affine_grid, linear_layers, quantize_model, sample_windows
