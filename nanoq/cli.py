@@ -25,9 +25,8 @@ from rich.table import Table
 
 from nanoq import __version__, hf
 from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
-from nanoq.files import check_file, check_folder, data_dir, write_csv, write_text
+from nanoq.files import check_file, check_folder, data_dir, write_text
 from nanoq.hf.checkpoint import CONFIG
-from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
 from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
@@ -469,40 +468,6 @@ def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int,
     print(f"accuracy            {share:.4f} on {len(test)} reviews of {data.name}, standard error {spread:.4f}; "
           f"a linear probe on {len(train)} others")
     return f"{speed:,.1f} reviews"
-
-
-@app.command(epilog="Example: nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
-def cptquant(
-    models: Annotated[list[str] | None, typer.Argument(
-        help="minilm, opt-tales, folders or names on the hub; by default these two and the paper's.")] = None,
-    tasks: Annotated[str, typer.Option(help="imdb, wikitext-2, or both with a comma.")] = "imdb,wikitext-2",
-    windows: Annotated[int, typer.Option(min=2, help="Windows of WikiText-2.")] = Effort.windows,
-    reviews: Annotated[int, typer.Option(min=4, help="Reviews to fit the probe on, and as many to test it.")] =
-        Effort.reviews,
-    epochs: Annotated[int, typer.Option(
-        min=0, help="Passes over the task's training text before all else; 0 measures models as they are.")] = 0,
-    lr: Annotated[float, typer.Option(help="Of AdamW, in passes over WikiText-2; small models want more.")] = Effort.lr,
-    out: Annotated[Path | None, typer.Option(help="CSV file for all that was measured.")] = None,
-) -> None:
-    """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
-    with _one_line_errors():
-        if out:
-            check_file(out)
-        effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs, lr=lr), []
-        for row in grid(models or MODELS, tasks.split(","), effort):
-            rows.append(row)
-            if out:
-                write_csv(out, rows)
-    _print_table(layout(rows), names=2, gap=1)
-    print(CAPTION)
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["skipped"]:
-            reasons.setdefault((row["model"], row["skipped"]), []).append(row["task"])
-    for (model, reason), without in reasons.items():
-        print(f"left out: {model} on {', '.join(without)}: {reason}")
-    if reasons:
-        print("what is missing comes from the internet, or from the folder that NANOQ_DATA names: see data/README.md")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')

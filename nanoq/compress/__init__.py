@@ -19,7 +19,7 @@ from nanoq.compress.structure import (
 __all__ = [
     "SCORES", "AdapterLinear", "Change", "LowRankLinear", "SparseLinear", "SparseQuantLinear", "add_adapters",
     "block_influence", "compress_model", "distillation", "distillation_loss", "head_importance", "head_similarity",
-    "kept_zeros", "load_compressed", "low_rank", "magnitude", "mask", "packing", "prune", "pruning", "rank_for", "remove_blocks",
-    "remove_heads", "remove_inputs", "remove_neurons", "save_compressed", "sparsegpt", "student_of", "thinning",
-    "wanda",
+    "kept_zeros", "load_compressed", "low_rank", "magnitude", "mask", "packing", "prune", "pruning", "rank_for",
+    "remove_blocks", "remove_heads", "remove_inputs", "remove_neurons", "save_compressed", "sparsegpt", "student_of",
+    "thinning", "wanda",
 ]
