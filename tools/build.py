@@ -84,7 +84,7 @@ except ImportError:
     from pathlib import Path
     kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in ("torch", "numpy")]
     Path("kept.txt").write_text("\\n".join(kept))
-    %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
+    %pip install --quiet --constraint kept.txt 'nanoq[course] @ git+https://github.com/{REPOSITORY}'"""
 
 # Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's: a check that
 # does not pass raises, and it is the course's check, read from its files again, whatever a student has made of its name
