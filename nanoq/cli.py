@@ -227,10 +227,9 @@ def train(
     seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
     force: ForceOption = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile: helps on a GPU.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit; under torchrun the work is shared."""
+    """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit."""
     with _one_line_errors():
         _check_out(out, force=force or resume)
         text = load_corpus(corpus)
@@ -240,7 +239,7 @@ def train(
         recipe = TrainConfig(characters=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
                              schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
-        history = run_training(model, *splits, recipe, out, resume, compile)
+        history = run_training(model, *splits, recipe, out, resume)
         if int(os.environ.get("RANK", 0)):
             return
         step = history[-1]["step"] if history else 0
