@@ -68,14 +68,19 @@ class FakeQuantizer(nn.Module):
         round(w / s) - w / s inside, and the end of the grid outside. A scale gets the sum of what n weights give it,
         and is therefore slowed down by 1 / sqrt(n * the grid's end).
         """
+        # the grid's ends for a scale of 1
         ones = torch.ones_like(weight)
-        units = replace(grid, scale=torch.ones_like(grid.scale))  # the grid for a scale of 1
+        units = replace(grid, scale=torch.ones_like(grid.scale))
         low, high = units.decode(0 * ones), units.decode((grid.levels - 1) * ones)
         codes = grid.encode(weight.detach())
+
+        # the scale, with a gradient that is slowed down
         end = float(high.max()) or float(-low.min())  # no weight above 0, no value above 0
-        share = (end * weight.numel() / grid.scale.numel()) ** -0.5
+        slowed = (end * weight.numel() / grid.scale.numel()) ** -0.5
         scale = grid.over_columns(grid.scale, weight)
-        scale = _straight(scale * share, scale)
+        scale = _straight(scale * slowed, scale)
+
+        # the gradient of clipping, the value of rounding
         inside = (weight / scale).clamp(low, high)
         return scale * _straight(inside, units.decode(codes))
 
