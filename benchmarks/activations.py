@@ -25,7 +25,7 @@ from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model, sample_windows
 from nanoq.quant.activations import quantized_activations
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
-from nanoq.quant.smoothquant import plant_outliers, smooth
+from nanoq.quant.outliers import plant_outliers, smooth
 
 RESULTS = data_dir() / "results"
 

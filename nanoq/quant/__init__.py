@@ -14,6 +14,7 @@ from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_bac
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.obs import obq, obs_prune
+from nanoq.quant.outliers import plant_outliers, smooth
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
 from nanoq.quant.qlinear import QuantConv2d, QuantLayer, QuantLinear
@@ -26,7 +27,6 @@ from nanoq.quant.quantize import (
 )
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, LayerSpec, Recipe
 from nanoq.quant.rounding import nearest, refit_scale
-from nanoq.quant.smoothquant import plant_outliers, smooth
 from nanoq.quant.spaces import power_law_grid, power_of_two_grid
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 

@@ -1,7 +1,7 @@
 """Quantised activations: the inputs of linear layers.
 
 A weight is rounded once and can be rounded with care. An activation is rounded anew for every token, to the nearest
-value and in no time, so what counts is its range: see `nanoq.quant.smoothquant`.
+value and in no time, so what counts is its range: see `nanoq.quant.outliers`.
 """
 
 from collections.abc import Iterator
