@@ -158,7 +158,7 @@ def _balanced(rows: list[tuple[str, int]], count: int | None, seed: int) -> list
     there = 2 * min(map(len, of_label))
     count = there if count is None else count
     if count not in range(2, there + 1, 2):
-        raise ValueError(f"{count} reviews, half good and half bad, are not there: the number must be even, and at most "
+        raise ValueError(f"{count} reviews, half good and half bad, are not there: the number is to be even, at most "
                          f"{there}")
     bad, good = of_label
     return [row for pair in zip(bad, good, strict=False) for row in pair][:count]
