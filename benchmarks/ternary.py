@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from nanoq.compress import distillation_loss
+from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model

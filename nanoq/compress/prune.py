@@ -119,15 +119,15 @@ def sparsegpt(
 ) -> Tensor:
     """Prune column after column, the weights that stay making up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
 
-    It is the sweep of `nanoq.quant.gptq`: column k aims at w_k + sum over j < k of e_j C_jk / C_kk, e the errors
-    so far. Which weights go is chosen for "N:M" group by group, for the other patterns within `BLOCK` columns, in each
-    row or (as in the paper) in all of them together. When a group or block begins, its columns share the errors before
-    it; to set a weight w of it to 0 then costs (w C_kk)**2.
+    It is the walk of `nanoq.quant.gptq`: column k aims at w_k + sum over j < k of e_j C_jk / C_kk, e the errors so far.
+    Which weights go is chosen for "N:M" group by group, for the other patterns within `BLOCK` columns, in each row or
+    (as in the paper) in all of them together. When a group or block begins, its columns share the errors before it; to
+    set a weight w of it to 0 then costs (w C_kk)**2.
 
     Args:
         weight: (out, in).
         stats: of the layer's inputs.
-        grid: what the weights that stay are rounded to, in the same sweep; None leaves them as they are.
+        grid: what the weights that stay are rounded to, in the same walk; None leaves them as they are.
         sparsity: as in `mask`.
         pattern: as in `mask`.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
@@ -146,20 +146,17 @@ def sparsegpt(
     if not stats.gram.diagonal().any():
         weight = weight.to(stats.gram) * mask(weight.abs(), sparsity, pattern)
         return weight if grid is None else grid.decode(grid.encode(weight))
-
-    _, feedback, diagonal, _ = factored(stats, damping)
-    device, weight = weight.device, weight.to(feedback)
+    _, pull, diagonal, _ = factored(stats, damping)
+    device, weight = weight.device, weight.to(pull)
     error, result = torch.zeros_like(weight), torch.empty_like(weight)
     for start in range(0, weight.shape[1], width):
-        # which weights go
-        cols = slice(start, start + width)
-        taken_over = feedback[:start, cols].T @ error[:, :start].T
-        shared = weight[:, cols] + share_errors(feedback[cols, cols], taken_over).T
-        keep = mask((shared * diagonal[cols]).abs(), sparsity, pattern)
-        # prune and round from left to right
-        target = weight[:, cols] + taken_over.T
-        for k in range(start, start + target.shape[1]):
-            column = target[:, k - start] + error[:, start:k] @ feedback[start:k, k]
+        mine = slice(start, start + width)
+        taken_over = pull[:start, mine].T @ error[:, :start].T
+        shared = weight[:, mine] + share_errors(pull[mine, mine], taken_over).T
+        keep = mask((shared * diagonal[mine]).abs(), sparsity, pattern)
+        aim = weight[:, mine] + taken_over.T
+        for k in range(start, start + aim.shape[1]):
+            column = aim[:, k - start] + error[:, start:k] @ pull[start:k, k]
             if grid is not None:
                 column = _rounded(column, grid, k)
             result[:, k] = column * keep[:, k - start]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nanoq.files import data_dir
 from nanoq.hf.model import HFModel, kind_of, left_out, prove
-from nanoq.hub import find_hub, local_file
+from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.layers import linear_layers
 from nanoq.quant.recipe import Recipe
 from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some

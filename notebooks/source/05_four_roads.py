@@ -38,7 +38,6 @@ from nanoq.compress import (
     add_adapters,
     block_influence,
     compress_model,
-    distillation_loss,
     kept_zeros,
     low_rank,
     mask,
@@ -52,6 +51,7 @@ from nanoq.compress import (
 )
 
 # %%
+from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir
 from nanoq.lm import TrainConfig, train
 from nanoq.lm.evaluate import row_losses, windows

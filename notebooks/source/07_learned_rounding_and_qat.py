@@ -1577,7 +1577,7 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 # <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
 # **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
-# `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
+# `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
 # are all you need; `benchmarks/ternary.py` shows them at work.
 
 # %% tags=["measured"]
