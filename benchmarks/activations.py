@@ -60,7 +60,7 @@ def activations(model: GPT, calibration: Tensor, test: Tensor, windows: int) -> 
         smooth(models[f"outliers, smoothed alpha {alpha}"], calibration, alpha)
     for (name, original), bits in product(models.items(), (8, 4)):
         quantized = deepcopy(original)
-        quantize_model(quantized, Recipe.uniform(bits, grid_options={"symmetric": True}))
+        quantize_model(quantized, Recipe(bits=bits, symmetric=True))
         for granularity in (None, "tensor", "token"):
             rounded = quantized_activations(quantized, bits, granularity) if granularity else nullcontext()
             with rounded:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.files import data_dir, write_csv
-from nanoq.hf.checkpoint import HFCheckpoint, load_hf, load_minilm, save_hf_quantized
+from nanoq.hf.checkpoint import HFCheckpoint, load_hf, load_minilm
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
 from nanoq.lm.evaluate import evenly_spread, paired_difference
@@ -31,7 +31,7 @@ from nanoq.lm.train import TrainConfig, next_token_loss, train
 from nanoq.mixed import cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, three_means, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
 from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import WEIGHTS
+from nanoq.store import WEIGHTS, save
 from nanoq.timing import measure
 
 MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
@@ -149,7 +149,7 @@ def _measured(
     copy, recipe = deepcopy(checkpoint), recipe_of(widths, "nearest")
     quantize_model(copy.model, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        size = (save_hf_quantized(folder, copy, recipe) / WEIGHTS).stat().st_size
+        size = (save(folder, copy) / WEIGHTS).stat().st_size
     found, mean = paired_difference(task.items(copy.model), base), float(base.mean())
     value, low, high = (task.number(mean + difference) for difference in (found.mean, found.low, found.high))
     original = task.number(mean)

@@ -49,7 +49,7 @@ def main() -> None:
             report(formats, name, row)
     for fmt in BLOCKS.values():
         for method in ("nearest", "gptq"):
-            row = board.add(method, fmt.bits, Recipe.uniform(fmt.bits, method, grid=fmt.name))
+            row = board.add(method, fmt.bits, Recipe(method, bits=fmt.bits, grid=fmt.name))
             report(formats, fmt.name, row)
     write_csv(RESULTS / arguments.corpus / "formats.csv", [
         {"format": name} | {column: getattr(row, column) for column in COLUMNS} | {"windows": len(board.losses[0])}

@@ -37,9 +37,9 @@ from nanoq.lm import load_corpus
 from nanoq.quant import QuantLinear, Recipe, export_gguf, quantize_model, sample_windows
 
 GROUP = {"granularity": "group", "group_size": 32}
-RECIPES = {"F16": None, "Q8_0": Recipe.uniform(8, grid_options=GROUP | {"symmetric": True}),
-           "Q4_0": Recipe.uniform(4, grid_options=GROUP | {"symmetric": True}),
-           "Q5_0 (4 bits with zero points)": Recipe.uniform(4, grid_options=GROUP)}
+RECIPES = {"F16": None, "Q8_0": Recipe(bits=8, grid_options=GROUP | {"symmetric": True}),
+           "Q4_0": Recipe(bits=4, grid_options=GROUP | {"symmetric": True}),
+           "Q5_0 (4 bits with zero points)": Recipe(bits=4, grid_options=GROUP)}
 FAMILIES = {"llama": {}, "llama, tied": {}, "mistral": {"sliding_window": None}, "qwen2": {"use_sliding_window": False},
             "qwen3": {"head_dim": 16}, "gpt2": {}, "llama, scaled positions": {"rope_parameters": {
                 "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -91,7 +91,7 @@ def compare_families(folder: Path) -> None:
         for recipe in RECIPES.values():
             kind = family.removesuffix(", scaled positions")
             model = HFModel(tiny.make(kind, vocab_size=VOCABULARY, **changes)).eval()
-            quantize_model(model, recipe or Recipe.uniform(16))
+            quantize_model(model, recipe or Recipe(bits=16))
             path = export_gguf(folder / "model.gguf", HFCheckpoint(model, byte_level(), {}))
             found = logits_of(reader(path), tokens[0].tolist())
             for kept, context in ((errors, contextlib.nullcontext()), (left, rounded_inputs(model))):
@@ -182,8 +182,8 @@ def compare_text(folder: Path, checkpoint: HFCheckpoint) -> None:
         inner = LlamaForCausalLM(checkpoint.model.model.config)
         inner.load_state_dict(state)
         model = HFModel(inner.eval())
-        plan = Recipe.uniform(recipe.default.bits, "gptq", grid_options=recipe.default.grid_options) if recipe else None
-        quantize_model(model, plan or Recipe.uniform(16), calibration)
+        plan = Recipe("gptq", bits=recipe.default.bits, grid_options=recipe.default.grid_options) if recipe else None
+        quantize_model(model, plan or Recipe(bits=16), calibration)
         llama = reader(export_gguf(folder / "model.gguf", HFCheckpoint(model, tokenizer, {})))
         starts = [tokenizer(prompt).input_ids for prompt in PROMPTS]
         theirs, target, counts = [greedy_there(llama, start) for start in starts], torch.tensor(held_out[1:]), []

@@ -18,10 +18,10 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from nanoq.files import data_dir, write_csv
-from nanoq.hf import HFCheckpoint, HFModel, load_hf_quantized, save_hf_quantized
+from nanoq.hf import HFCheckpoint, HFModel
 from nanoq.mixed import compression_ratio
-from nanoq.quant import LayerSpec, Recipe, quantize_model
-from nanoq.store import WEIGHTS
+from nanoq.quant import Recipe, Round, quantize_model
+from nanoq.store import WEIGHTS, load, save
 
 SHAPE = {"vocab_size": 50272, "hidden_size": 2048, "word_embed_proj_dim": 2048, "num_hidden_layers": 24,
          "num_attention_heads": 32, "ffn_dim": 8192, "max_position_embeddings": 2048}
@@ -37,8 +37,8 @@ def main() -> None:
     with torch.no_grad():
         model(tokens[:1])  # so that what torch allocates once is there
     before = psutil.Process().memory_info().rss
-    gptq, nearest = LayerSpec(4, method="gptq"), LayerSpec(4)
-    recipe = Recipe(nearest, {"blocks.0.*": gptq, "blocks.1.*": gptq})
+    gptq, nearest = Round("gptq", bits=4), Round(bits=4)
+    recipe = Recipe(nearest, rules={"blocks.0.*": gptq, "blocks.1.*": gptq})
     minutes = {}
 
     def clock(name: str, started: float) -> float:
@@ -49,10 +49,10 @@ def main() -> None:
     reports = quantize_model(model, recipe, tokens, batch=1)
     started = clock("quantise_minutes", started)
     with tempfile.TemporaryDirectory() as folder:
-        size = (save_hf_quantized(folder, HFCheckpoint(model, None, {}), recipe) / WEIGHTS).stat().st_size
+        size = (save(folder, HFCheckpoint(model, None, {})) / WEIGHTS).stat().st_size
         started = clock("save_minutes", started)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        loaded = load_hf_quantized(Path(folder)).model
+        loaded = load(Path(folder)).model
         clock("load_minutes", started)
     with torch.no_grad():
         assert torch.equal(loaded(tokens[:1, :32]), model(tokens[:1, :32]))

@@ -165,7 +165,7 @@ def stored_bytes(value: object) -> int:
 def nanoq_cases() -> Iterator[Case]:
     """Nearest and GPTQ, for each row and in groups of 64, and NF4."""
     def case(method: str, bits: int, granularity: str, **options) -> Case:
-        recipe = Recipe.uniform(bits, method.split()[0], **options)
+        recipe = Recipe(method.split()[0], bits=bits, **options)
 
         def run(model: nn.Module, calibration: Tensor) -> nn.Module:
             quantize_model(model, recipe, calibration if recipe.needs_calibration else None)
@@ -194,7 +194,7 @@ def driven_cases(method: str, solve: Callable[..., Tensor]) -> Iterator[Case]:
 
     def run(model: nn.Module, calibration: Tensor, bits: int) -> nn.Module:
         METHODS[method] = codes
-        quantize_model(model, Recipe.uniform(bits, method), calibration)
+        quantize_model(model, Recipe(method, bits=bits), calibration)
         return model
 
     for bits in BITS:

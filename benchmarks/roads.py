@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 
 from nanoq.compress import (
+    LowRank,
+    Prune,
     add_adapters,
     block_influence,
     compress_model,
@@ -26,18 +28,15 @@ from nanoq.compress import (
     head_importance,
     head_similarity,
     kept_zeros,
-    packing,
-    pruning,
     remove_blocks,
     remove_heads,
     remove_neurons,
     student_of,
-    thinning,
 )
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.lm.evaluate import windows
-from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.quant import Recipe, Round, quantize_model
 from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard
 
@@ -67,7 +66,7 @@ class Roads:
             return
         copy = deepcopy(self.board.reference)
         model = make(copy.model) or copy.model
-        row = self.board.add_compressed(method, bits, Checkpoint(model, copy.tokenizer, copy.card))
+        row = self.board.add_saved(method, bits, Checkpoint(model, copy.tokenizer, copy.card))
         facts = {"road": road, "characters": characters, "windows": len(self.board.losses[0])}
         self.rows.append(facts | asdict(row))
         write_csv(self.out, self.rows)
@@ -78,14 +77,15 @@ class Roads:
         train(model, self.tokens, self.valid, config, **options)
         return model
 
-    def change(self, *arguments, **options) -> Callable[[GPT], GPT]:
-        """A `make` that prunes by `pruning` with these arguments."""
-        return lambda model: compress_model(model, pruning(*arguments, **options), self.calibration)
+    def change(self, *arguments, bits: int = 16) -> Callable[[GPT], GPT]:
+        """A `make` that prunes by `Prune` with these arguments, and rounds what stays."""
+        steps = [Prune(*arguments)] if bits == 16 else [Prune(*arguments), Round("gptq", bits=bits)]
+        return lambda model: compress_model(model, steps, self.calibration)
 
     def rounded(self, bits: int, method: str, grid: str = "affine") -> Callable[[GPT], GPT]:
         """A `make` that quantises."""
         def make(model: GPT) -> GPT:
-            quantize_model(model, Recipe.uniform(bits, method, grid=grid), self.calibration)
+            quantize_model(model, Recipe(method, bits=bits, grid=grid), self.calibration)
             return model
         return make
 
@@ -134,26 +134,26 @@ def structures(r: Roads) -> None:
 def retrained(r: Roads) -> None:
     """Pruning with training after it, in between, and from the start."""
     def once(model: GPT, sparsity: float = 0.7, characters: int = RETRAIN) -> None:
-        compress_model(model, pruning("magnitude", sparsity, "matrix", pack=False))
+        compress_model(model, Prune("magnitude", sparsity, "matrix", pack=False))
         with kept_zeros(model):
             r.train(model, replace(TUNED, characters=characters))
 
     def stepwise(model: GPT) -> GPT:
         for sparsity in (0.3, 0.5, 0.6, 0.7):
             once(model, sparsity, RETRAIN // 4)
-        return compress_model(model, packing)
+        return compress_model(model, Prune("magnitude", 0))
 
     def anew(method: str | None) -> GPT:
         model = GPT(r.model.config)
         if method is None:
             return r.train(model, SCRATCH)
-        compress_model(model, pruning(method, 0.7, "matrix", pack=False))
+        compress_model(model, Prune(method, 0.7, "matrix", pack=False))
         with kept_zeros(model):
             r.train(model, SCRATCH)
-        return compress_model(model, packing)
+        return compress_model(model, Prune("magnitude", 0))
 
     r.add("prune", "magnitude 70%, matrix", r.change("magnitude", 0.7, "matrix"))
-    r.add("prune", "magnitude 70%, matrix, retrained", lambda m: once(m) or compress_model(m, packing),
+    r.add("prune", "magnitude 70%, matrix, retrained", lambda m: once(m) or compress_model(m, Prune("magnitude", 0)),
           characters=RETRAIN)
     r.add("prune", "magnitude 70%, matrix, in four steps", stepwise, characters=RETRAIN)
     r.add("prune", "50% of neurons, retrained",
@@ -169,9 +169,9 @@ def thin(r: Roads) -> None:
     for share in (0.5, 0.75):
         for aware in (False, True):
             r.add("low rank", f"svd{', activation-aware' * aware} {share:.0%}",
-                  lambda m, s=share, a=aware: compress_model(m, thinning(s, a), r.calibration))
+                  lambda m, s=share, a=aware: compress_model(m, LowRank(s, a), r.calibration))
     r.add("low rank", "svd, activation-aware 50%, retrained",
-          lambda m: r.train(compress_model(m, thinning(0.5), r.calibration), TUNED), characters=RETRAIN)
+          lambda m: r.train(compress_model(m, LowRank(0.5), r.calibration), TUNED), characters=RETRAIN)
 
     def healed(model: GPT, bits: int, from_error: bool, trained: bool) -> GPT:
         r.rounded(bits, "gptq")(model)
@@ -206,7 +206,7 @@ def distilled(r: Roads) -> None:
 def together(r: Roads) -> None:
     """Two roads: zeros and fewer bits in one walk, or a smaller model and then fewer bits."""
     for bits in (4, 3):
-        r.add("together", f"sparsegpt 50% and {bits} bit", r.change("sparsegpt", 0.5, spec=LayerSpec(bits)), bits)
+        r.add("together", f"sparsegpt 50% and {bits} bit", r.change("sparsegpt", 0.5, bits=bits), bits)
         r.add("together", f"25% fewer neurons, gptq {bits} bit",
               lambda m, b=bits: r.rounded(b, "gptq")(remove_neurons(m, 0.25, r.calibration)), bits)
 

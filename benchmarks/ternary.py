@@ -7,9 +7,9 @@
 data/results/digits/ternary.csv; the network of seed 0 is the shipped checkpoint digits-resnet. `gpt` does it once to
 the shipped GPT, packed at 1.6 bits a weight and loaded from its file, and writes data/results/tinystories/ternary.csv.
 
-A scale for each row; where a method calibrates, AdaRound and GPTQ fit the unquantised model's outputs (asymmetric), as
-BRECQ always does. "refit" is the least-squares scale after rounding. Stem, classifier, embeddings and norms stay
-float16.
+A scale for each row; where a method calibrates, AdaRound and GPTQ fit the unquantised model's outputs
+(`match_original`), as BRECQ always does. "refit" is the least-squares scale after rounding. Stem, classifier,
+embeddings and norms stay float16.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from nanoq.vision import (
 DATA = data_dir()
 OPERATORS = ("naive", "tquant", "mquant", "lloyd")
 BITS = 1.58
-METHODS = {  # name: method, its options, asymmetric, refit
+METHODS = {  # name: method, its options, match_original, refit
     "data-free": ("nearest", {}, False, False),
     "data-free, refit": ("nearest", {}, False, True),
     "gptq": ("gptq", {}, True, False),
@@ -53,11 +53,11 @@ METHODS = {  # name: method, its options, asymmetric, refit
 }
 
 
-def recipe_of(operator: str, method: str = "nearest", options: dict | None = None, refit: bool = False,
-              granularity: str = "channel") -> Recipe:
+def recipe_of(operator: str, method: str = "nearest", options: dict | None = None, match_original: bool = False,
+              refit: bool = False, granularity: str = "channel") -> Recipe:
     """Every layer on a ternary grid."""
     grid = {"grid": "ternary", "grid_options": {"operator": operator, "granularity": granularity}}
-    return Recipe.uniform(2, method, method_options=options or {}, refit=refit, **grid)
+    return Recipe(method, method_options=options, refit=refit, match_original=match_original, **grid)
 
 
 def digits(arguments: argparse.Namespace) -> None:
@@ -80,11 +80,11 @@ def digits(arguments: argparse.Namespace) -> None:
             save_classifier(DATA / "checkpoints" / "digits-resnet", model, corpus=pictures.name, source=pictures.source,
                             command="python benchmarks/ternary.py digits", test_accuracy=rows[-1]["accuracy"])
         for operator in OPERATORS:
-            for name, (method, options, asymmetric, refit) in METHODS.items():
+            for name, (method, options, match, refit) in METHODS.items():
                 started, copy = time.perf_counter(), deepcopy(model)
                 options = options | {"steps": 300, "batch": 32} if method == "brecq" else options
-                quantize_model(copy, recipe_of(operator, method, options, refit),
-                               None if method == "nearest" else pictures.train[:512], 128, asymmetric=asymmetric)
+                quantize_model(copy, recipe_of(operator, method, options, match, refit),
+                               None if method == "nearest" else pictures.train[:512], 128)
                 note(name, operator, copy, started)
             started, copy = time.perf_counter(), trained_digits(deepcopy(model), pictures, operator, seed)
             note("qat", operator, copy, started)
@@ -117,7 +117,7 @@ def gpt(arguments: argparse.Namespace) -> None:
         write_csv(path, rows)
 
     measure("float32", "", lambda: board.rows[0])
-    measure("float16", "", lambda: board.add("float16", 16, Recipe.uniform(16)))
+    measure("float16", "", lambda: board.add("float16", 16, Recipe(bits=16)))
     tuned = TrainConfig(characters=arguments.steps * 8 * 256, lr=0.01, lr_rest=1e-3, warmup=20, evaluate_every=10**6,
                         seed=1)
     for operator in OPERATORS:
@@ -134,9 +134,8 @@ def gpt(arguments: argparse.Namespace) -> None:
     for operator in OPERATORS:
         for name in ("data-free", "data-free, refit", "gptq", "adaround", "brecq"):
             if (name, operator) != ("brecq", "naive"):
-                method, options, asymmetric, refit = METHODS[name]
-                recipe = recipe_of(operator, method, options, refit)
-                measure(name, operator, partial(board.add, name, BITS, recipe, asymmetric=asymmetric))
+                recipe = recipe_of(operator, *METHODS[name])
+                measure(name, operator, partial(board.add, name, BITS, recipe))
 
 
 def add_untouched(board: Leaderboard, model: GPT, config: TrainConfig) -> Row:
@@ -144,8 +143,8 @@ def add_untouched(board: Leaderboard, model: GPT, config: TrainConfig) -> Row:
     encode = board.reference.tokenizer.encode
     train(model, encode(board.corpus.train), encode(board.corpus.valid), config)
     copy = replace(board.reference, model=model)
-    quantize_model(model, Recipe.uniform(16))
-    return board.add_quantized("float16, from scratch", 16, copy, Recipe.uniform(16))
+    quantize_model(model, Recipe(bits=16))
+    return board.add_saved("float16, from scratch", 16, copy)
 
 
 def add_trained(board: Leaderboard, name: str, recipe: Recipe, config: TrainConfig, scales: str = "recomputed",
@@ -157,7 +156,8 @@ def add_trained(board: Leaderboard, name: str, recipe: Recipe, config: TrainConf
     encode = copy.tokenizer.encode
     train(copy.model, encode(board.corpus.train), encode(board.corpus.valid), config,
           loss_of=distilled_from(board.reference.model) if teacher else None)
-    return board.add_quantized(name, BITS, copy, convert_qat(copy.model))
+    convert_qat(copy.model)
+    return board.add_saved(name, BITS, copy)
 
 
 def distilled_from(teacher: GPT) -> Callable[[GPT, Tensor], Tensor]:

@@ -2,17 +2,15 @@
 
 import io
 import json
+import math
 import os
 import platform
-import re
 import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -23,22 +21,23 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+import nanoq
 from nanoq import __version__, hf
-from nanoq.compress import SCORES, compress_model, load_compressed, pruning, save_compressed
+from nanoq.compress import SCORES
 from nanoq.files import check_file, check_folder, data_dir, write_text
 from nanoq.hf.checkpoint import CONFIG
 from nanoq.lm.checkpoint import save_checkpoint
-from nanoq.lm.corpus import Corpus, corpus_of, load_corpus
-from nanoq.lm.evaluate import bits_per_char, perplexity, window_losses
-from nanoq.lm.generate import stream
+from nanoq.lm.corpus import load_corpus
+from nanoq.lm.evaluate import perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import STATE, TrainConfig
 from nanoq.lm.train import train as run_training
-from nanoq.mixed import mixed_recipe
-from nanoq.quant import GRIDS, LayerSpec, Recipe, quantize_model, sample_windows, save_quantized
+from nanoq.memory import out_of_memory
+from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
+from nanoq.verbs import continuation
 
 
 class _App(typer.Typer):
@@ -75,13 +74,20 @@ app = _App(
 )
 console = Console()
 
-CheckpointArgument = Annotated[str, typer.Argument(help="A shipped checkpoint's name (see `nanoq info`) or a folder.")]
 ModelArgument = Annotated[str, typer.Argument(
-    help="A shipped checkpoint's name, a folder, or a model of the Hugging Face hub, as facebook/opt-125m.")]
+    help="A shipped model's name (see `nanoq info`), a folder, or a model of the Hugging Face hub, as gpt2.")]
 ContextOption = Annotated[int | None, typer.Option(
     min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048.")]
 CorpusOption = Annotated[str | None, typer.Option(
     help="tales, tinystories, wikitext-2 or a text file; by default the one that the checkpoint was trained on.")]
+CalibrationOption = Annotated[str | None, typer.Option(
+    help="What to calibrate on: tales, tinystories, wikitext-2 or a text file; by default what the checkpoint was "
+         "trained on, and wikitext-2 for a model of the hub. For images digits, fashion-mnist or cifar-10.")]
+CalibrationWindowsOption = Annotated[int, typer.Option(
+    min=1, help="Windows of text, or images, to calibrate on, from the training split.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Windows that go through a block at once.")]
+KindOption = Annotated[str | None, typer.Option(
+    help=f"{', '.join(hf.KINDS)}, for a model of transformers; by default what its configuration says.")]
 WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -96,14 +102,11 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
         raise
-    except (ValueError, OSError) as error:
-        _fail(" ".join(str(error).split()))
-    except (MemoryError, RuntimeError) as error:
-        wanted = re.search(r"allocate (\d[\d.]*) (\w+)", str(error))  # as torch says it, of any device
-        if not wanted and not isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        shortage = out_of_memory(error)
+        if not shortage and not isinstance(error, (ValueError, OSError)):
             raise
-        amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
-        _fail(f"not enough memory: {amount}; take a smaller model, batch, context or text")
+        _fail(" ".join(str(shortage or error).split()))
 
 
 def _fail(message: str) -> NoReturn:
@@ -183,28 +186,29 @@ def _command() -> str:
 
 @app.command(epilog="Example: nanoq compare tinystories-2.7m --corpus my_stories.txt --out results")
 def compare(
-    checkpoint: CheckpointArgument = "tales-2.7m",
+    checkpoint: ModelArgument = "tales-2.7m",
     corpus: CorpusOption = None,
     windows: WindowsOption = 128,
     full: FullOption = False,
     bits: Annotated[str, typer.Option(help="Widths to compare, 2 to 8.")] = "8,4,3,2",
+    group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
+    context: ContextOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for leaderboard.csv, .json, .png and the models.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Quantise a checkpoint to 8, 4, 3 and 2 bits, naively and by GPTQ, and print the leaderboard."""
+    """Quantise a model to 8, 4, 3 and 2 bits, to nearest and by GPTQ, and print the leaderboard."""
     with _one_line_errors():
-        from nanoq.teach.leaderboard import compare as run  # matplotlib is slow, and fails where MPLBACKEND is wrong
-
         try:
             widths = [int(width) for width in bits.split(",")]
         except ValueError:
             raise ValueError(f"--bits takes numbers with commas between them, not '{bits}'") from None
-        _refuse_hugging_face(checkpoint)
         if out:
             check_folder(out)
-            if find_checkpoint(checkpoint).resolve().is_relative_to((out / "models").resolve()):
+            if _weights(checkpoint).resolve().is_relative_to((out / "models").resolve()):
                 raise ValueError(f"{checkpoint} lies among the models that are written to {out}: name another folder")
-        board = run(checkpoint, corpus, widths, windows=None if full else windows, out=out, device=_device(device))
+        options = {} if group_size is None else {"group_size": group_size}
+        board = nanoq.compare(checkpoint, corpus, bits=widths, windows=None if full else windows, out=out,
+                              device=_device(device), context=context, **options)
     _print_table(board.cells(), names=1, gap=2, caption=board.caption)
     if out:
         print(f"wrote {out}/leaderboard.csv, .json, .png and {out}/models")
@@ -270,120 +274,96 @@ def _untrained(config: GPTConfig, seed: int, device: torch.device) -> GPT:
 def quantize(
     checkpoint: ModelArgument,
     out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
-    bits: Annotated[int, typer.Option(help="2 to 8.")] = 4,
+    bits: Annotated[int | None, typer.Option(help="2 to 8; by default 4, or what the grid has.")] = None,
     average_bits: Annotated[float | None, typer.Option(
         help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
              "its GPTQ error.")] = None,
-    method: Annotated[str, typer.Option(help="nearest or gptq.")] = "gptq",
+    method: Annotated[str, typer.Option(help=f"{', '.join([*METHODS, *BLOCK_METHODS])}.")] = "gptq",
     grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine and "
                                                    "affine-dynamic, which needs the first of them.")] = "affine",
-    group_size: Annotated[int | None, typer.Option(help="Columns that share a scale; by default a whole row.")] = None,
+    group_size: Annotated[int | None, typer.Option(
+        help="Columns that share a scale; by default, or with -1, a whole row.")] = None,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
-    search: Annotated[str, typer.Option(help="minmax or mse.")] = "minmax",
+    search: Annotated[str | None, typer.Option(help="minmax or mse.")] = None,
+    damping: Annotated[float | None, typer.Option(help="Share of the mean diagonal added to the Hessian's.")] = None,
+    act_order: Annotated[bool, typer.Option("--act-order", help="gptq: columns with large inputs first.")] = False,
+    true_sequential: Annotated[bool, typer.Option(
+        "--true-sequential", help="Calibrate each layer on the quantised ones before it in its block.")] = False,
+    match_original: Annotated[bool, typer.Option(
+        "--match-original", help="Fit each layer to its outputs in the unquantised model.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
-    corpus: Annotated[str | None, typer.Option(
-        help="Text for calibration: tales, tinystories, wikitext-2 or a file; by default what the checkpoint was "
-             "trained on, and wikitext-2 for a model of the hub.")] = None,
+    corpus: CalibrationOption = None,
+    windows: CalibrationWindowsOption = 128,
     context: ContextOption = None,
+    batch: BatchOption = 16,
+    kind: KindOption = None,
+    seed: SeedOption = 0,
     force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Quantise a checkpoint or a Hugging Face model, and write it as packed codes."""
+    """Quantise a model, and write it as packed codes."""
     with _one_line_errors():
-        options = {"symmetric": symmetric} if symmetric else {}
-        if search != "minmax":
-            options["search"] = search
-        if group_size is not None:
-            options |= {"group_size": group_size} | ({} if grid == "affine-dynamic" else {"granularity": "group"})
-        spec = {"grid": grid, "grid_options": options}
-        plan = _read_recipe(recipe) if recipe else Recipe(LayerSpec(bits, method=method, **spec))
+        given = {"group_size": None if group_size == -1 else group_size, "symmetric": symmetric or None,
+                 "search": search, "damping": damping, "act_order": act_order or None}
+        options = {"grid": grid} | {name: value for name, value in given.items() if value is not None}
+        if recipe and average_bits is not None:
+            raise ValueError("--average-bits writes a recipe of its own: not with --recipe")
+        if recipe:
+            plan, options = _read_recipe(recipe), {}
+        else:
+            plan = method
+            Recipe(method, bits=bits or (4 if grid.startswith(("affine", "power")) else None), **options)  # or an error
+            options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
         _check_out(out, checkpoint, force)
-        loaded = _load(checkpoint)
-        model = loaded.model.to(_device(device))
-        parameters = model.parameter_count()
-        calibration = None
-        mixed = average_bits is not None
-        if mixed and (recipe or getattr(model, "kind", "causal-lm") != "causal-lm"):
-            raise ValueError("--average-bits writes a recipe of its own, by the loss of the next token: not with "
-                             "--recipe, and not for a model that predicts none")
-        if mixed or plan.needs_calibration:
-            text = _corpus(loaded, corpus)
-            tokens = _encode(loaded, text.train, text.name)
-            calibration = sample_windows(tokens, context or _context(loaded)).to(_device(device))
-        if mixed:
-            plan = mixed_recipe(model, calibration[:16], average_bits, method, **spec)
-        reports = quantize_model(model, plan, calibration)
-        save = hf.save_hf_quantized if isinstance(loaded, hf.HFCheckpoint) else save_quantized
-        path = save(out, loaded, plan)
-    size = (path / WEIGHTS).stat().st_size
-    print(f"wrote {path}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
-    if calibration is not None:
-        worst = max(reports, key=lambda report: report.output_error)
-        print(f"largest output error: {worst.output_error:.4f} of the signal, in {worst.layer}")
+        loaded = _load(checkpoint, kind, device)
+        parameters = count_parameters(loaded.model)
+        made = nanoq.quantize(loaded, plan, bits, average_bits=average_bits, data=corpus, windows=windows,
+                              context=context, batch=batch, seed=seed, in_place=True, **options)
+        _write(out, made, parameters)
+    if errors := {report.layer: report.output_error for report in made.reports if report.output_error is not None}:
+        worst = max(errors, key=errors.get)
+        print(f"largest output error: {errors[worst]:.4f} of the signal, in {worst}")
+
+
+def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoint:
+    loaded = nanoq.load(name, kind)
+    loaded.model.to(_device(device))
+    return loaded
+
+
+def _write(out: Path, made: Checkpoint, parameters: int) -> None:
+    """Save a model, with the command that made it, and say how small it is."""
+    made.card["command"] = _command()
+    size = (nanoq.save(out, made) / WEIGHTS).stat().st_size
+    print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
 @app.command(epilog="Example: nanoq prune tales-2.7m --sparsity 0.5 --bits 4 --out runs/sparse4")
 def prune(
-    checkpoint: CheckpointArgument,
+    checkpoint: ModelArgument,
     out: Annotated[Path, typer.Option(help="Folder for the pruned model.")],
     method: Annotated[str, typer.Option(help=f"{', '.join(SCORES)} or sparsegpt.")] = "sparsegpt",
     sparsity: Annotated[float, typer.Option(help="Share of the weights that becomes 0.")] = 0.5,
     pattern: Annotated[str, typer.Option(help="row, matrix, or 2:4 and its like, which has a sparsity of its own.")] =
         "row",
     bits: Annotated[int, typer.Option(help="Width of the weights that stay; 16 does not round them.")] = 16,
-    corpus: CorpusOption = None,
+    corpus: CalibrationOption = None,
+    windows: CalibrationWindowsOption = 128,
+    context: ContextOption = None,
+    batch: BatchOption = 16,
+    kind: KindOption = None,
+    seed: SeedOption = 0,
     force: ForceOption = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Prune a checkpoint, round what stays, and write it without its zeros."""
+    """Prune a model, round what stays, and write it without its zeros."""
     with _one_line_errors():
         _check_out(out, checkpoint, force)
-        loaded = _load_ours(checkpoint)
-        model = loaded.model.to(_device(device))
-        text = corpus_of(loaded.card, corpus)
-        tokens = _encode(loaded, text.train, text.name)
-        calibration = sample_windows(tokens, model.config.context).to(_device(device))
-        parameters = model.parameter_count()
-        compress_model(model, pruning(method, sparsity, pattern, None if bits == 16 else LayerSpec(bits)), calibration)
-        size = (save_compressed(out, loaded, command=_command()) / WEIGHTS).stat().st_size
-    print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
-
-
-def _refuse_hugging_face(name: str) -> None:
-    if hf.is_hugging_face(name):
-        raise ValueError(f"'{name}' is not there, or is a model of transformers: this command takes a GPT of nanoq")
-
-
-def _load_ours(name: str) -> Checkpoint:
-    _refuse_hugging_face(name)
-    loaded = load_compressed(name)
-    if not isinstance(loaded.model, GPT):
-        raise ValueError(f"'{name}' is a {type(loaded.model).__name__}: this command takes a GPT of nanoq")
-    return loaded
-
-
-def _load(name: str) -> Checkpoint | hf.HFCheckpoint:
-    """One of our checkpoints or a Hugging Face model, quantised or not."""
-    if not hf.is_hugging_face(name):
-        return _load_ours(name)
-    return hf.load_hf_quantized(name) if hf.is_quantized(name) else hf.load_hf(name)
-
-
-def _corpus(loaded: Checkpoint | hf.HFCheckpoint, name: str | None) -> Corpus:
-    known = {"corpus": "wikitext-2"} if isinstance(loaded, hf.HFCheckpoint) else {}
-    return corpus_of(known | loaded.card, name)
-
-
-def _encode(loaded: Checkpoint | hf.HFCheckpoint, text: str, name: str) -> torch.Tensor:
-    """The tokens of a text to calibrate on."""
-    if isinstance(loaded, hf.HFCheckpoint):
-        return hf.encode(loaded.tokenizer, text)
-    return loaded.tokenizer.encode_known(text, name)
-
-
-def _context(loaded: Checkpoint | hf.HFCheckpoint) -> int:
-    """Tokens in a window: 2048 is what papers report, and more than that takes a computer's memory."""
-    return min(loaded.model.config.context, 2048)
+        loaded = _load(checkpoint, kind, device)
+        parameters = count_parameters(loaded.model)
+        made = nanoq.prune(loaded, method, sparsity, pattern, bits, data=corpus, windows=windows, context=context,
+                           batch=batch, seed=seed, in_place=True)
+        _write(out, made, parameters)
 
 
 def _read_recipe(path: Path) -> Recipe:
@@ -393,100 +373,52 @@ def _read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
-@app.command(epilog="Example: nanoq evaluate runs/gptq3 --full")
+@app.command(epilog="Example: nanoq evaluate runs/gptq3 --full --against tales-2.7m")
 def evaluate(
     checkpoint: ModelArgument,
     corpus: Annotated[str | None, typer.Option(
         help="tales, tinystories, wikitext-2 or a text file; by default what the checkpoint was trained on, and "
-             "wikitext-2 for a model of the hub. For an encoder imdb or rotten-tomatoes.")] = None,
+             "wikitext-2 for a model of the hub. For an encoder imdb or rotten-tomatoes; for images digits, "
+             "fashion-mnist or cifar-10.")] = None,
+    against: Annotated[str | None, typer.Option(
+        help="Another model, as the original: the loss added to its, on the same windows.")] = None,
     windows: WindowsOption = 128,
     full: FullOption = False,
     context: ContextOption = None,
+    kind: KindOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Perplexity, bytes and speed of a checkpoint or a Hugging Face model, quantised or not; accuracy of an encoder."""
+    """Perplexity, accuracy, bytes and speed of a model, quantised or not."""
     with _one_line_errors():
-        loaded = _load(checkpoint)
-        loaded.model.to(_device(device))
-        context, limit = context or _context(loaded), None if full else windows
-        if not isinstance(loaded, hf.HFCheckpoint):
-            speed = _evaluate_ours(loaded, corpus, context, limit)
-        else:
-            measure = _evaluate_causal if loaded.model.kind == "causal-lm" else _evaluate_encoder
-            speed = measure(loaded, loaded.card.get("corpus") if corpus is None else corpus, context, limit)
+        loaded = _load(checkpoint, kind, device)
+        other = None if against is None else _load(against, kind, device)
+        found = nanoq.evaluate(loaded, corpus, windows=None if full else windows, context=context, against=other)
+        if not math.isfinite(found.perplexity):
+            raise ValueError(f"the losses of '{checkpoint}' are not finite: its weights are damaged, or its training "
+                             "failed")
         file = _weights(checkpoint)
+    print(found)
     if file.is_file():  # and not on the hub
-        print(f"file                {file.stat().st_size:,} bytes")
-    print(f"speed               {speed} a second")
-
-
-def _evaluate_ours(loaded: Checkpoint, corpus: str | None, context: int, limit: int | None) -> str:
-    text = corpus_of(loaded.card, corpus)
-    tokens = loaded.tokenizer.encode(text.test)
-    started = time.perf_counter()
-    losses = window_losses(loaded.model, tokens, context, limit)
-    speed = len(losses) * context / (time.perf_counter() - started)
-    unknown = loaded.tokenizer.unknown(text.test)
-    print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {text.name} ({text.source})")
-    print(f"bits per character  {bits_per_char(losses):.4f}" + (f"; floor {text.floor:.4f}" if text.floor else ""))
-    print(f"unknown characters  {sum(unknown.values())} of {len(text.test):,}" + _most(unknown))
-    return f"{speed:,.0f} characters"
-
-
-def _most(unknown: dict[str, int], count: int = 10) -> str:
-    """The most frequent characters with their numbers, and how many others there are; nothing of none."""
-    if not unknown:
-        return ""
-    others = f", and {len(unknown) - count:,} others" if len(unknown) > count else ""
-    return f": {dict(Counter(unknown).most_common(count))}{others}"
-
-
-def _evaluate_causal(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
-    """On the protocol of GPTQ."""
-    if corpus is None:
-        rows = hf.wikitext(loaded.tokenizer, context)
-    else:
-        rows = hf.gptq_windows(hf.encode(loaded.tokenizer, load_corpus(corpus).test), context)
-    started = time.perf_counter()
-    losses = hf.gptq_losses(loaded.model, rows, limit)
-    speed = len(losses) * context / (time.perf_counter() - started)
-    name = corpus or "wikitext-2"
-    print(f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of {context} tokens of {name}")
-    return f"{speed:,.0f} tokens"
-
-
-def _evaluate_encoder(loaded: hf.HFCheckpoint, corpus: str | None, context: int, limit: int | None) -> str:
-    """By a linear probe on its features."""
-    data = hf.reviews("imdb" if corpus is None else corpus, test=limit)
-    started = time.perf_counter()
-    train, test = (hf.features(loaded.model, loaded.tokenizer, texts, max_length=context)
-                   for texts in (data.train, data.test))
-    speed = (len(train) + len(test)) / (time.perf_counter() - started)
-    share = hf.accuracy(hf.linear_probe(train, data.train_labels), test, data.test_labels)
-    spread = (share * (1 - share) / len(test)) ** 0.5
-    print(f"accuracy            {share:.4f} on {len(test)} reviews of {data.name}, standard error {spread:.4f}; "
-          f"a linear probe on {len(train)} others")
-    return f"{speed:,.1f} reviews"
+        print(f"{'file':20}{file.stat().st_size:,} bytes")
+    print(f"{'speed':20}{len(found.losses) / found.seconds:,.2f} windows a second")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')
 def generate(
-    checkpoint: CheckpointArgument,
+    checkpoint: ModelArgument,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "Once upon a time",
-    length: Annotated[int, typer.Option(min=0, help="Characters to add.")] = 400,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest character each time.")] = 0.8,
+    length: Annotated[int, typer.Option(min=0, help="Characters to add; tokens for a model of transformers.")] = 400,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest each time.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest only.")] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Continue a prompt, character by character."""
+    """Continue a prompt, piece by piece."""
     with _one_line_errors():
-        loaded = _load_ours(checkpoint)
-        model, tokenizer = loaded.model.to(_device(device)), loaded.tokenizer
+        loaded = _load(checkpoint, device=device)
         print(prompt, end="", flush=True)
-        tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed)
-        for token in islice(tokens, length):
-            print(tokenizer.decode([token]), end="", flush=True)
+        for piece in continuation(loaded, prompt, length, temperature, top_k, seed):
+            print(piece, end="", flush=True)
     print()
 
 

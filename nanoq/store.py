@@ -1,5 +1,8 @@
 """Models in folders: `model.safetensors` and `card.json`, checked against each other before anything is built.
 
+A large model may lie in shards, `model-00001-of-00002.safetensors` and so on, with an index that says which tensor lies
+in which, as transformers has it.
+
 One `save` and one `load` for every family of models and every kind of layer. Both register themselves: a family in
 `FAMILIES`, a kind of layer in `LAYERS`. A folder says in its card which family its model is of, and for each layer that
 is not the family's own a *layout*: plain data from which, with the layer's tensors, it can be made again.
@@ -12,9 +15,10 @@ so that whatever can be saved can be loaded.
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -25,25 +29,33 @@ from torch import Tensor, nn
 
 from nanoq import __version__
 from nanoq.files import atomic_path, data_dir, sha256, write_text
+from nanoq.memory import out_of_memory
 
-__all__ = ["CARD", "FAMILIES", "LAYERS", "WEIGHTS", "Checkpoint", "Family", "inspect", "load", "read_folder", "save"]
+__all__ = ["CARD", "FAMILIES", "INDEX", "LAYERS", "WEIGHTS", "Checkpoint", "Family", "inspect", "load", "read_folder",
+           "save"]
 
-WEIGHTS, CARD = "model.safetensors", "card.json"
-LARGEST_CARD = 8_000_000  # bytes: a parser takes thirty times as many
+WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
+LARGEST_CARD = 8_000_000  # bytes, and of an index: a parser takes thirty times as many
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool}  # fmt: skip
-_MODEL = ("config", "characters", "layers", "family")  # the entries of a card that a model is built from
-_KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "corpus": str}
+_MODEL = ("config", "characters", "layers", "family", "names")  # the entries of a card that a model is built from
+_LATER = ("family", "names")  # of these, what older cards lack
+_KINDS = {"config": dict, "characters": str, "layers": dict, "family": str, "names": str, "corpus": str}
+_SHARD = re.compile(r"[\w-][\w.-]{,99}\.safetensors")  # in the folder itself
 
 
 @dataclass
 class Checkpoint:
-    """A model, the tokeniser it was trained with, if any, and the card that says how it came to be."""
+    """A model, the tokeniser it was trained with, if any, and the card that says how it came to be.
+
+    `reports` says of each layer what was done to it, where `nanoq.quantize` or `nanoq.prune` has just made the model.
+    """
 
     model: nn.Module
     tokenizer: object | None
     card: dict
+    reports: list = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,8 @@ class Family:
         tokenizer: makes the tokeniser of a card and a folder, or None.
         probe: the smallest input that the model takes.
         beside: writes other files that belong into the folder of a checkpoint, if there are any.
+        names: gives of a model the beginnings of names that its files have others for: {in memory: in files}. A card
+            with an entry `names` says that its file has them.
     """
 
     model: type[nn.Module]
@@ -66,6 +80,7 @@ class Family:
     tokenizer: Callable[[dict, Path], object | None]
     probe: Callable[[nn.Module], Tensor]
     beside: Callable[[Path, Checkpoint], None] = lambda folder, checkpoint: None
+    names: Callable[[nn.Module], dict[str, str]] = lambda model: {}
 
 
 FAMILIES: dict[str, Family] = {}
@@ -92,14 +107,14 @@ def _register_all() -> None:
 # ---- save ----
 
 
-def save(folder: Path | str, checkpoint: Checkpoint, half: bool | None = None, **facts) -> Path:
+def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None, **facts) -> Path:
     """Write a model of any family, with layers of any kind; `load` gives one with the same logits, bit for bit.
 
     Args:
         folder: is made if it is not there.
         checkpoint: its card is kept, but for what was measured of the unquantised model.
         half: whether parameters are kept in float16, and in float32 where float16 would lose them; by default where a
-            layer is not the family's own. Otherwise they are kept as they are.
+            recipe was carried out, or a layer is not the family's own. Otherwise they are kept as they are.
         facts: join the card.
 
     Raises:
@@ -110,15 +125,19 @@ def save(folder: Path | str, checkpoint: Checkpoint, half: bool | None = None, *
     name, family = _family_of(model)
     entries = {"family": name} | family.describe(checkpoint)
     layouts = _layouts(model, family, entries)
-    half = bool(layouts) if half is None else half
+    recipe = {"recipe": model.recipe} if hasattr(model, "recipe") else {}  # what `quantize_model` has carried out
+    half = bool(layouts or recipe) if half is None else half
 
     parameters, state = dict(model.named_parameters()), model.state_dict()  # tied ones by their first name
     kept = [key for key in (*parameters, *dict(model.named_buffers())) if key in state]
-    tensors = {key: stored(key, state[key]) if half and key in parameters else state[key] for key in kept}
+    names = family.names(model)
+    tensors = {renamed(key, names): stored(key, state[key]) if half and key in parameters else state[key]
+               for key in kept}
 
-    card = checkpoint.card | entries
+    card = checkpoint.card | entries | recipe
     if half:
-        card = {key: value for key, value in card.items() if key != "validation_perplexity"} | {"layers": layouts}
+        card = {key: value for key, value in card.items() if key != "validation_perplexity"}
+        card["layers"] = {renamed(key, names): layout for key, layout in layouts.items()}
     _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})
     path = write_folder(folder, tensors, card | facts)
     family.beside(path, checkpoint)
@@ -146,6 +165,19 @@ def _layouts(model: nn.Module, family: Family, entries: dict) -> dict[str, dict]
              if isinstance(layer, nn.Linear) and isinstance(whole.get(name), nn.Linear)
              and layer.weight.shape != whole[name].weight.shape}
     return own | dense
+
+
+def renamed(name: str, beginnings: dict[str, str]) -> str:
+    """A name of parts with dots between them, the longest of its beginnings that is in a table replaced.
+
+    The beginning "" is that of every name, and what replaces one may be "". Different names stay different.
+    """
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        head = ".".join(parts[:cut])
+        if head and head in beginnings:
+            return ".".join([*filter(None, [beginnings[head]]), *parts[cut:]])
+    return f"{beginnings['']}.{name}" if beginnings.get("") else name
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:
@@ -193,9 +225,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
 
 
 def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> Path:
-    """Write tensors and their card, each file atomically.
-
-    The card also gets the versions, the SHA-256 of the weights, and that of its own entries that a model is built from.
+    """Write tensors and their card, each file atomically; shards of a model that was there before go.
 
     Raises:
         ValueError: if the card holds what JSON does not, such as NaN.
@@ -203,16 +233,30 @@ def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> 
     folder = Path(folder)
     json.dumps(card, allow_nan=False)  # must fail before the weights of an older card are replaced
     save_tensors(folder / WEIGHTS, {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
+    write_card(folder, card, sha256(folder / WEIGHTS))
+    if (folder / INDEX).is_file():
+        with suppress(ValueError):
+            for name in set(read_index(folder).values()):
+                if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name):
+                    (folder / name).unlink(missing_ok=True)
+        (folder / INDEX).unlink()
+    return folder
+
+
+def write_card(folder: Path, card: dict, digests: str | dict[str, str]) -> None:
+    """Write the card of weights that are written: one file with its SHA-256, or shards, each with its own.
+
+    The card also gets the versions, and the SHA-256 of its own entries that a model is built from.
+    """
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    card = card | {"versions": versions, "weights_sha256": sha256(folder / WEIGHTS)}
+    card = card | {"versions": versions, "weights_sha256": digests}
     card["model_sha256"] = _model_sha256(card)
     write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return folder
 
 
 def _model_sha256(card: dict) -> str:
     """SHA-256 of what a model is built from: a damaged number of heads, say, would fit the weights and go unseen."""
-    entries = {key: card.get(key) for key in _MODEL if key != "family" or key in card}  # older cards name no family
+    entries = {key: card.get(key) for key in _MODEL if key not in _LATER or key in card}
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
@@ -229,12 +273,13 @@ def load(name_or_path: str | Path) -> Checkpoint:
     folder, card = _checked_folder(name_or_path)
     with _fitting(folder):
         family = _registered(FAMILIES, _family_name(card), "family of models")
-        shapes = shapes_of(folder / WEIGHTS)
+        shapes = shapes_in(folder, card)
         model, resized = _sketch(family, card, shapes)
         if not model.state_dict().keys() >= dict(model.named_buffers()).keys():  # some are computed, not kept
             model = family.empty(card, len(shapes))
-            _place_layers(model, card, shapes)
-        _fill(model, dict(_tensors(folder / WEIGHTS)))
+            fit(model, family, card, shapes)
+        own = _own_names(model, family, card)
+        _fill(model, {renamed(name, own): tensor for name, tensor in _tensors_in(folder, card)})
         if resized:  # nothing but a run shows whether layers of other sizes fit each other
             with torch.no_grad():
                 model.eval()(family.probe(model))
@@ -246,9 +291,11 @@ def _fitting(folder: Path) -> Iterator[None]:
     """Turn whatever goes wrong with a folder's contents, in foreign code too, into one sentence that names it."""
     try:
         yield
-    except (FileNotFoundError, MemoryError):
+    except FileNotFoundError:
         raise
     except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"the weights of '{folder}' do not fit its card: {reason}") from None
 
@@ -261,37 +308,64 @@ def _family_name(card: dict) -> str:
 
 
 def _sketch(family: Family, card: dict, shapes: dict[str, Tensor]) -> tuple[nn.Module, bool]:
-    """The model of a card without memory, when it has the tensors that a file has: by name, shape and kind of number.
-
-    Also whether a layer has another size than the family would give it.
+    """The model of a card without memory, when it has the tensors that a file has; and what `fit` says.
 
     Raises:
         ValueError, and what a family raises of a card that makes no sense.
     """
     with torch.device("meta"):
         model = family.empty(card, len(shapes))
-    resized = _place_layers(model, card, shapes)
-    state = model.state_dict()
-    first = {*dict(model.named_parameters()), *dict(model.named_buffers())}  # the second names of tied ones may lack
-    for problem, names in (("missing", first.intersection(state) - shapes.keys()), ("unknown", shapes.keys() - state)):
-        if names:
-            raise ValueError(f"{problem}: {some(names)}")
+    return model, fit(model, family, card, shapes)
+
+
+def fit(model: nn.Module, family: Family, card: dict, shapes: dict[str, Tensor]) -> bool:
+    """Put the layers of a card into a model of its family, which then has the tensors that a file has.
+
+    Args:
+        model: as the family makes it; without memory, or what it holds is lost where a layer takes another's place.
+        family: the model's.
+        card: only its `layers` and `names` count.
+        shapes: the file's tensors, without memory: names, shapes and kinds of number have to be those of the model.
+
+    Returns:
+        Whether a layer has another size than the family would give it.
+
+    Raises:
+        ValueError: if something does not fit.
+    """
+    names = family.names(model) if "names" in card else {}
+    resized = _place_layers(model, card.get("layers") or {}, shapes, _reversed(names))
+    state = {renamed(name, names): tensor for name, tensor in model.state_dict().items()}
+    # The second names of tied ones may lack.
+    first = {renamed(name, names) for name in (*dict(model.named_parameters()), *dict(model.named_buffers()))}
+    for problem, wrong in (("missing", first.intersection(state) - shapes.keys()), ("unknown", shapes.keys() - state)):
+        if wrong:
+            raise ValueError(f"{problem}: {some(wrong)}")
     for name, found in shapes.items():
         if found.shape != state[name].shape or found.is_floating_point() != state[name].is_floating_point():
             raise ValueError(f"{name} is of shape {tuple(found.shape)} and {found.dtype} in the file, and of "
                              f"{tuple(state[name].shape)} and {state[name].dtype} in the model")
-    return model, resized
+    return resized
 
 
-def _place_layers(model: nn.Module, card: dict, shapes: dict[str, Tensor]) -> bool:
-    """Put the layers that the card has layouts of in their places; whether one is of another size than the family's."""
-    layouts, resized = card.get("layers") or {}, False
+def _own_names(model: nn.Module, family: Family, card: dict) -> dict[str, str]:
+    """The beginnings of names in a file that a model has others for: {in the file: in memory}."""
+    return _reversed(family.names(model)) if "names" in card else {}
+
+
+def _reversed(names: dict[str, str]) -> dict[str, str]:
+    return {there: here for here, there in reversed(names.items())}  # a block that is used twice by its first name
+
+
+def _place_layers(model: nn.Module, layouts: dict, shapes: dict[str, Tensor], own: dict[str, str]) -> bool:
+    """Put layers of layouts in their places, by names of the file; whether one is of another size than the family's."""
+    resized = False
     if len(layouts) > len(shapes):
         raise ValueError(f"the card names {len(layouts)} layers, the file has {len(shapes)} tensors")
     parts = _parts(layouts, shapes)
     for name, layout in layouts.items():
         try:
-            module = model.get_submodule(name)
+            module = model.get_submodule(renamed(name, own))
         except AttributeError:
             raise ValueError(f"the model has no layer {name:.80}") from None
         if not isinstance(module, (nn.Linear, nn.Conv2d)) or not isinstance(layout, dict):
@@ -301,7 +375,7 @@ def _place_layers(model: nn.Module, card: dict, shapes: dict[str, Tensor]) -> bo
             if {key: layout[key] for key in GEOMETRY if key in layout} != geometry(module):
                 raise ValueError("it is another kind of layer in the model than in the card")
         resized |= weight_shape(layer) != weight_shape(module)
-        model.set_submodule(name, layer)
+        model.set_submodule(renamed(name, own), layer)
     return resized
 
 
@@ -346,14 +420,24 @@ def naming(name: str) -> Iterator[None]:
 @torch.no_grad()
 def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give a model its tensors: parameters in float32, tied ones by all of their names; buffers as they are."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity")
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     filled = {name: nn.Parameter(tensors[name].float(), parameter.requires_grad)
               for name, parameter in model.named_parameters()}
     tied = {name: filled[first[id(parameter)]] for name, parameter in model.named_parameters(remove_duplicate=False)}
     model.load_state_dict(tensors | tied, strict=False, assign=True)
+    check_values(model)
+
+
+def check_values(model: nn.Module) -> None:
+    """Look whether what a model was given from a file are numbers, and codes of its layers' grids.
+
+    Raises:
+        ValueError: if one is not, by its name.
+    """
+    state = model.state_dict()  # without buffers that are computed, which may hold infinity
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name in state and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
     for name, module in model.named_modules():
         if hasattr(module, "check_values"):
             with naming(name):
@@ -368,7 +452,7 @@ def inspect(name_or_path: str | Path) -> dict:
     """
     folder, card = _checked_folder(name_or_path)
     with _fitting(folder):
-        _sketch(_registered(FAMILIES, _family_name(card), "family of models"), card, shapes_of(folder / WEIGHTS))
+        _sketch(_registered(FAMILIES, _family_name(card), "family of models"), card, shapes_in(folder, card))
     return card
 
 
@@ -383,7 +467,7 @@ def read_folder(name_or_path: str | Path) -> tuple[dict[str, Tensor], dict]:
         ValueError: if a file is truncated, foreign, or does not belong to the other.
     """
     folder, card = _checked_folder(name_or_path)
-    return dict(_tensors(folder / WEIGHTS)), card
+    return dict(_tensors_in(folder, card)), card
 
 
 def _checked_folder(name_or_path: str | Path) -> tuple[Path, dict]:
@@ -395,9 +479,70 @@ def _checked_folder(name_or_path: str | Path) -> tuple[Path, dict]:
         raise ValueError(f"{folder / CARD} is not the card of a saved model: it lacks {', '.join(missing)}")
     if card.get("model_sha256", _model_sha256(card)) != _model_sha256(card):
         raise ValueError(f"{folder / CARD} is damaged: its {', '.join(_MODEL)} are not what was written")
-    if sha256(folder / WEIGHTS) != card["weights_sha256"]:
-        raise ValueError(f"{folder / WEIGHTS} is damaged, or not the file of its card: the SHA-256 differs")
+    for path, digest in _digests(folder, card).items():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, which {CARD} names: copy the folder again")
+        if sha256(path) != digest:
+            raise ValueError(f"{path} is damaged, or not the file of its card: the SHA-256 differs")
     return folder, card
+
+
+def _digests(folder: Path, card: dict) -> dict[Path, str]:
+    """The files of a model's weights, and what their SHA-256 has to be."""
+    digests = card["weights_sha256"]
+    if not isinstance(digests, dict):
+        return {folder / WEIGHTS: digests}
+    if not digests or not all(map(_SHARD.fullmatch, digests)):
+        raise ValueError(f"{folder / CARD} is damaged: 'weights_sha256' names files that are no shards of weights")
+    if (folder / WEIGHTS).exists():  # which transformers would read
+        raise ValueError(f"{folder} holds {WEIGHTS} beside the shards of its card: remove one, or write it again")
+    return {folder / name: digests[name] for name in sorted(digests)}
+
+
+def shapes_in(folder: Path, card: dict) -> dict[str, Tensor]:
+    """The headers of a folder's weights: its tensors by name, without memory.
+
+    Raises:
+        ValueError: if they are damaged, or shards and their index do not say the same.
+    """
+    paths = list(_digests(folder, card))
+    if paths == [folder / WEIGHTS]:
+        return shapes_of(paths[0])
+    shapes, files = {}, read_index(folder)
+    if unnamed := {path.name for path in paths} - set(files.values()):
+        raise ValueError(f"{INDEX} does not name {some(unnamed)}")
+    for path in paths:
+        found = shapes_of(path)
+        if wrong := [name for name in found if files.pop(name, None) != path.name]:
+            raise ValueError(f"{path.name} holds what {INDEX} has elsewhere, or not at all: {some(wrong)}")
+        shapes |= found
+    if files:
+        raise ValueError(f"no file has what {INDEX} names: {some(files)}")
+    return shapes
+
+
+def read_index(folder: Path) -> dict[str, str]:
+    """Which tensor lies in which of the shards in a folder.
+
+    Raises:
+        ValueError: if the index is missing, or no index.
+    """
+    path = folder / INDEX
+    if not path.is_file() or path.stat().st_size > LARGEST_CARD:
+        raise ValueError(f"{INDEX} is missing, or has more than {LARGEST_CARD:,} bytes")
+    try:
+        files = json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(f"{INDEX} is no index of tensors ({error!r:.80})") from None
+    if not isinstance(files, dict) or not all(isinstance(name, str) and _SHARD.fullmatch(name)
+                                              for name in files.values()):
+        raise ValueError(f"{INDEX} is no index of tensors: it names files that are no shards")
+    return files
+
+
+def _tensors_in(folder: Path, card: dict) -> Iterator[tuple[str, Tensor]]:
+    for path in _digests(folder, card):
+        yield from _tensors(path)
 
 
 def read_card(folder: Path) -> dict:
@@ -429,12 +574,23 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     """
     shipped = data_dir() / "checkpoints"
     for folder in (Path(name_or_path), shipped / name_or_path):
-        if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
+        if (folder / CARD).is_file() and any((folder / file).is_file() for file in (WEIGHTS, INDEX)):
             return folder
     names = ", ".join(sorted(path.parent.name for path in shipped.glob(f"*/{CARD}"))) or "none"
     raise FileNotFoundError(
         f"no model at '{name_or_path}': give a folder with {WEIGHTS} and {CARD}, or a shipped name ({names})"
     )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights in a folder lie in, whoever wrote it: one, or the shards of an index, or none.
+
+    Raises:
+        ValueError: if the index is no index.
+    """
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        return [path for path in [folder / WEIGHTS] if path.is_file()]
+    return [folder / name for name in sorted(set(read_index(folder).values()))]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from nanoq import __version__
 from nanoq.cli import app
-from nanoq.compress import SparseQuantLinear, load_compressed
+from nanoq.compress import SparseQuantLinear
 from nanoq.lm import (
     GPT,
     CharTokenizer,
@@ -31,8 +31,7 @@ from nanoq.lm import (
     save_checkpoint,
     window_losses,
 )
-from nanoq.quant import load_quantized
-from nanoq.store import CARD, WEIGHTS, write_folder
+from nanoq.store import CARD, WEIGHTS, load, write_folder
 
 NANOQ = Path(sys.executable).with_name("nanoq")
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
@@ -131,7 +130,7 @@ def test_resuming_a_finished_training_writes_the_same_weights(damaged, text):
 def test_evaluate_prints_perplexity_and_the_size_of_the_file(request, text, folder):
     folder = request.getfixturevalue(folder)
     shown = ok("evaluate", folder, "--full")
-    loaded = load_quantized(folder)
+    loaded = load(folder)
     losses = window_losses(loaded.model, loaded.tokenizer.encode(load_corpus(text).test))
     assert f"perplexity          {perplexity(losses):.4f} on {len(losses)} windows of pets" in shown
     assert f"file                {size(folder):,} bytes" in shown
@@ -201,7 +200,7 @@ def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, 
 
 def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, tmp_path):
     ok("quantize", model, "--grid", "nf4", "--method", "nearest", "--out", tmp_path / "nf4")
-    layers = load_quantized(tmp_path / "nf4").card["layers"]
+    layers = load(tmp_path / "nf4").card["layers"]
     assert {layout["codebook"] for layout in layers.values()} == {"nf4"}
     result = run("quantize", model, "--grid", "nf4", "--group-size", 8, "--out", tmp_path / "no")
     assert result.exit_code == 2
@@ -211,7 +210,7 @@ def test_quantize_takes_a_block_format_and_refuses_what_it_does_not_have(model, 
 @pytest.mark.parametrize("more", [[], ["--average-bits", 3], ["--symmetric", "--search", "mse"]])
 def test_quantize_takes_groups_that_are_fitted_on_the_way(model, tmp_path, more):
     ok("quantize", model, "--grid", "affine-dynamic", "--group-size", 8, "--out", tmp_path / "dynamic", *more)
-    layers = load_quantized(tmp_path / "dynamic").card["layers"]
+    layers = load(tmp_path / "dynamic").card["layers"]
     assert len(layers) == 8 and {layout["group_size"] for layout in layers.values()} == {8}
     assert_one_line(run("quantize", model, "--grid", "affine-dynamic", "--out", tmp_path / "no"), "needs the option")
 
@@ -220,14 +219,14 @@ def test_quantize_follows_a_recipe_file(model, tmp_path):
     recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8-sig")  # as Windows' editors write it
     ok("quantize", model, "--recipe", tmp_path / "recipe.json", "--out", tmp_path / "mixed")
-    layers = load_quantized(tmp_path / "mixed").card["layers"]
+    layers = load(tmp_path / "mixed").card["layers"]
     assert {name: layout["bits"] for name, layout in layers.items()} == {"blocks.1.mlp.up": 4, "blocks.1.mlp.down": 4}
 
 
 def test_prune_writes_what_the_package_writes_and_the_other_commands_read_it(model, tmp_path):
     shown = ok("prune", model, "--sparsity", 0.5, "--bits", 4, "--out", tmp_path / "sparse")
     assert f"{size(tmp_path / 'sparse'):,} bytes" in shown and size(tmp_path / "sparse") < size(model) / 2
-    layer = load_compressed(tmp_path / "sparse").model.blocks[0].mlp.up
+    layer = load(tmp_path / "sparse").model.blocks[0].mlp.up
     assert isinstance(layer, SparseQuantLinear) and (layer.dequantize() == 0).float().mean() >= 0.5
     assert json.loads(ok("info", tmp_path / "sparse"))["layers"] == "8 sparse-quant"
     assert f"{size(tmp_path / 'sparse'):,} bytes" in ok("evaluate", tmp_path / "sparse", "--windows", 2)
@@ -239,7 +238,7 @@ def test_prune_writes_what_the_package_writes_and_the_other_commands_read_it(mod
 @pytest.mark.parametrize("folder", ["model", "quantized"])
 def test_generate_prints_what_the_package_generates(request, folder):
     folder = request.getfixturevalue(folder)
-    loaded = load_quantized(folder)
+    loaded = load(folder)
     expected = generate(loaded.model, loaded.tokenizer, "the cat", 40, temperature=0.5, top_k=3, seed=2)
     options = ["--prompt", "the cat", "--length", 40, "--temperature", 0.5, "--top-k", 3, "--seed", 2]
     assert ok("generate", folder, *options) == expected + "\n"
@@ -301,7 +300,7 @@ def test_compare_counts_the_bytes_of_the_files_that_it_saved(compared, model):
 def test_compare_gives_the_perplexity_of_the_models_that_it_saved(compared, text):
     out, _ = compared
     for row in json.loads((out / "leaderboard.json").read_text())[1:]:
-        loaded = load_quantized(out / "models" / FOLDERS[row["method"]].format(row["bits"]))
+        loaded = load(out / "models" / FOLDERS[row["method"]].format(row["bits"]))
         losses = window_losses(loaded.model, loaded.tokenizer.encode(load_corpus(text).test), limit=12)
         assert row["perplexity"] == perplexity(losses)
 

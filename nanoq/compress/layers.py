@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.compress.lowrank import check_rank, low_rank
+from nanoq.compress.prune import sparsegpt
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, packed_bytes, unpack
@@ -24,6 +25,7 @@ from nanoq.quant.qlinear import (
     grid_tensors,
     rows_of,
 )
+from nanoq.quant.recipe import Round
 from nanoq.store import LAYERS, restored_layer, stored
 
 
@@ -44,7 +46,7 @@ class SparseLinear(PackedLayer):
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
+    def from_weight(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         """The layer of a weight (out, in) with zeros, and a bias (out,).
 
         Raises:
@@ -71,6 +73,17 @@ class SparseLinear(PackedLayer):
         kept = unpack(self.mask, 1, self.layout["in_features"]).bool()
         return torch.zeros(kept.shape, device=kept.device).masked_scatter_(kept, self.values.float())
 
+    def rounded(self, step: Round, stats: LayerStats | None) -> "SparseQuantLinear":
+        """This layer with what is left rounded by a step, nearest or GPTQ; what is 0 stays 0."""
+        if step.method not in ("nearest", "gptq") or step.refit or step.method_options.keys() - {"damping"}:
+            raise ValueError("a sparse layer is rounded by nearest or gptq, with no option but damping and no refit")
+        weight = self.dequantize()
+        grid = step.make_grid(weight, stats)
+        if step.method == "gptq":
+            return SparseQuantLinear.from_weight(
+                sparsegpt(weight, stats, grid, keep=weight != 0, **step.method_options), grid, self.bias)
+        return SparseQuantLinear.from_weight(grid.decode(grid.encode(weight)) * (weight != 0), grid, self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out), in the type of x; the zeros are multiplied, too."""
         return _linear(self, x)
@@ -88,7 +101,7 @@ class SparseQuantLinear(QuantLayer):
         self.register_buffer("mask", tensors["mask"])
 
     @classmethod
-    def of(cls, weight: Tensor, grid: Grid, bias: Tensor | None = None) -> Self:
+    def from_weight(cls, weight: Tensor, grid: Grid, bias: Tensor | None = None) -> Self:
         """The layer of a weight (out, in) that lies on a grid and has zeros there."""
         kept, codes = weight != 0, grid.encode(weight).long()
         like = QuantLinear.from_codes(codes, grid, bias)
@@ -139,6 +152,14 @@ class LowRankLinear(nn.Module):
         """Outputs and inputs of the layer."""
         return self.up.out_features, self.down.in_features
 
+    def rounded(self, step: Round, stats: LayerStats | None) -> nn.Module:
+        """Refuse: a file has no room for codes in a low-rank layer."""
+        raise ValueError("a low-rank layer is not rounded: a file has no room for its codes")
+
+    def dequantize(self) -> Tensor:
+        """The weight as float32 (out, in)."""
+        return (self.up.weight @ self.down.weight).detach().float()
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return self.up(self.down(x))
@@ -166,7 +187,7 @@ class AdapterLinear(nn.Module):
         return {"kind": "adapter", "rank": self.adapter.layout["rank"], "base": self.base.layout}
 
     @classmethod
-    def of(cls, base: QuantLayer, rank: int, target: Tensor | None = None, stats: LayerStats | None = None,
+    def beside(cls, base: QuantLayer, rank: int, target: Tensor | None = None, stats: LayerStats | None = None,
            seed: int = 0) -> Self:
         """An adapter of a rank; `target` is the weight (out, in) that the packed one is to come nearer to.
 

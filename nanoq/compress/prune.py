@@ -57,8 +57,7 @@ def mask(scores: Tensor, sparsity: float = 0.5, pattern: str = "row") -> Tensor:
     Raises:
         ValueError: if the sparsity is out of range, or the pattern is none of these or does not fit.
     """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity must lie in [0, 1), not {sparsity!r}")
+    check_pattern(sparsity, pattern)
     if pattern == "row":
         return _largest(scores, scores.shape[1] - round(sparsity * scores.shape[1]))
     if pattern == "matrix":
@@ -68,6 +67,14 @@ def mask(scores: Tensor, sparsity: float = 0.5, pattern: str = "row") -> Tensor:
     if scores.shape[1] % of:
         raise ValueError(f"{scores.shape[1]} columns cannot be cut into groups of {of} for the pattern '{pattern}'")
     return _largest(scores.reshape(-1, of), kept).view_as(scores)
+
+
+def check_pattern(sparsity: float, pattern: str) -> None:
+    """Raise a ValueError for what `mask` does not know."""
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must lie in [0, 1), not {sparsity!r}")
+    if pattern not in ("row", "matrix"):
+        n_of_m(pattern)
 
 
 def n_of_m(pattern: str) -> tuple[int, int]:
@@ -115,7 +122,7 @@ def check_method(method: str) -> None:
 
 def sparsegpt(
     weight: Tensor, stats: LayerStats | None, grid: Grid | None = None, *, sparsity: float = 0.5,
-    pattern: str = "row", damping: float = 0.01,
+    pattern: str = "row", damping: float = 0.01, keep: Tensor | None = None,
 ) -> Tensor:
     """Prune column after column, the weights that stay making up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
 
@@ -131,6 +138,7 @@ def sparsegpt(
         sparsity: as in `mask`.
         pattern: as in `mask`.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
+        keep: bool (out, in), which weights stay, if that is settled already; sparsity and pattern do not count then.
 
     Returns:
         The pruned weight (out, in), in the type of the statistics, on the device of the weight.
@@ -144,7 +152,7 @@ def sparsegpt(
     mask(weight[:1], sparsity, pattern)  # says what is wrong with them before the work begins
     width = BLOCK if pattern in ("row", "matrix") else n_of_m(pattern)[1]
     if not stats.gram.diagonal().any():
-        weight = weight.to(stats.gram) * mask(weight.abs(), sparsity, pattern)
+        weight = weight.to(stats.gram) * (mask(weight.abs(), sparsity, pattern) if keep is None else keep)
         return weight if grid is None else grid.decode(grid.encode(weight))
     _, pull, diagonal, _ = factored(stats, damping)
     device, weight = weight.device, weight.to(pull)
@@ -153,13 +161,13 @@ def sparsegpt(
         mine = slice(start, start + width)
         taken_over = pull[:start, mine].T @ error[:, :start].T
         shared = weight[:, mine] + share_errors(pull[mine, mine], taken_over).T
-        keep = mask((shared * diagonal[mine]).abs(), sparsity, pattern)
+        stay = mask((shared * diagonal[mine]).abs(), sparsity, pattern) if keep is None else keep[:, mine]
         aim = weight[:, mine] + taken_over.T
         for k in range(start, start + aim.shape[1]):
             column = aim[:, k - start] + error[:, start:k] @ pull[start:k, k]
             if grid is not None:
                 column = _rounded(column, grid, k)
-            result[:, k] = column * keep[:, k - start]
+            result[:, k] = column * stay[:, k - start]
             error[:, k] = weight[:, k] - result[:, k]
     return result.to(device)
 

@@ -1,4 +1,11 @@
-"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them."""
+"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them.
+
+`import nanoq.hf.quantizer` lets `from_pretrained` of transformers give what was quantised.
+"""
+
+import sys
+from contextlib import suppress
+from importlib import import_module
 
 from nanoq.hf.checkpoint import (
     KINDS,
@@ -23,11 +30,16 @@ from nanoq.hf.tasks import (
     gptq_windows,
     linear_probe,
     reviews,
+    start_windows,
     wikitext,
 )
 
 __all__ = [
     "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "weights_file", "wikitext",
+    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "start_windows", "weights_file", "wikitext",
 ]
+
+if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it
+    with suppress(ImportError):  # one that is too old, which is said where it is used
+        import_module("nanoq.hf.quantizer")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,15 +12,31 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanoq.files import data_dir
-from nanoq.hf.model import HFModel, kind_of, left_out, prove
+from nanoq.files import data_dir, write_text
+from nanoq.hf.model import HFModel, kind_of, left_out, prove, weights_in
 from nanoq.lm.corpus import find_hub, local_file
-from nanoq.quant.layers import linear_layers
+from nanoq.memory import out_of_memory
 from nanoq.quant.recipe import Recipe
-from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some
+from nanoq.store import (
+    CARD,
+    FAMILIES,
+    WEIGHTS,
+    Checkpoint,
+    Family,
+    load,
+    read_card,
+    save,
+    shapes_in,
+    shapes_of,
+    some,
+    weight_files,
+)
 
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
+QUANT_METHOD = "nanoq"
+# As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
+UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -51,8 +68,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
-        if folder and (folder / WEIGHTS).is_file():
-            _check_layers(config, len(shapes_of(folder / WEIGHTS)))
+        if folder and (files := weight_files(folder)):
+            _check_layers(config, sum(len(shapes_of(file)) for file in files))
     name = (config.architectures or ["a model whose configuration names no class"])[0]
     with _about(name_or_path):
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
@@ -65,12 +82,22 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     with _about(name_or_path):
         model = HFModel(model).eval()
         prove(model)
-    rest, linear = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
-    if (share := sum(rest.values()) / (sum(rest.values()) + linear)) > 0.05:
-        name = type(model.model).__name__
-        warnings.warn(f"{share:.0%} of the matrices of {name} are in no linear layer of its blocks, and stay in "
-                      f"float16: {some(rest)}", stacklevel=2)
+    _warn_of_the_rest(model)
+    # A head that was not asked for is no surprise; blocks that the configuration does not have are.
+    lists = {name.rpartition(".")[0] for here, name in _names(model).items() if here != "model"}
+    extra = [key for key in report["unexpected_keys"] if kind is None or any(f"{name}." in key for name in lists)]
+    if extra:
+        warnings.warn(f"the files of '{name_or_path}' hold what {type(model.model).__name__} has no place for by its "
+                      f"configuration, and what is left out: {some(extra)}", stacklevel=2)
     return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
+
+
+def _warn_of_the_rest(model: HFModel) -> None:
+    """Say which of a model's matrices will not be quantised, if they are many."""
+    rest, size = left_out(model), weights_in(model.blocks)
+    if rest and (share := sum(rest.values()) / (sum(rest.values()) + size)) > 0.05:
+        warnings.warn(f"{share:.0%} of the matrices of {type(model.model).__name__} are in no linear layer of its "
+                      f"blocks, and stay in float16: {some(rest)}", stacklevel=3)
 
 
 def load_minilm() -> HFCheckpoint:
@@ -109,8 +136,19 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
-    model = checkpoint.model.model
-    return {"config": json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}}
+    return {"config": _own_config(checkpoint.model.model), "names": "transformers"}
+
+
+def _own_config(model: nn.Module) -> dict:
+    """The configuration of a model of transformers, without what says how it is quantised."""
+    config = json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}
+    return {key: value for key, value in config.items() if key not in ("quantization_config", "transformers_weights")}
+
+
+def _names(model: HFModel) -> dict[str, str]:
+    """In files a layer `blocks.0.fc1` is called as in the model of transformers."""
+    names = {id(module): name for name, module in model.model.named_modules()}
+    return {"model": ""} | {f"blocks.{index}": names[id(block)] for index, block in enumerate(model.blocks)}
 
 
 def _empty(card: dict, tensors: int) -> HFModel:
@@ -147,8 +185,25 @@ def _check_layers(config, tensors: int) -> None:
 def _beside(folder: Path, checkpoint: Checkpoint) -> None:
     with _quiet(_transformers()):
         checkpoint.model.model.config.save_pretrained(folder)
+        _complete_config(folder, type(checkpoint.model.model).__name__)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save_pretrained(folder)
+
+
+def _complete_config(folder: Path, architecture: str) -> None:
+    """Let the configuration in a folder say what is stored there, as the card and the weights beside it do."""
+    card, config = read_card(folder), json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    stored = Counter()
+    for tensor in shapes_in(folder, card).values():
+        if tensor.is_floating_point():
+            stored[tensor.dtype] += tensor.numel()
+    config |= {
+        "architectures": [architecture],
+        "dtype": str(max(stored, key=stored.get)).removeprefix("torch."),
+        "quantization_config": {"quant_method": QUANT_METHOD, "layers": card.get("layers", {})},
+        "transformers_weights": UNREADABLE,
+    }
+    write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _own_tokenizer(card: dict, folder: Path):
@@ -161,7 +216,7 @@ def _probe(model: HFModel) -> Tensor:
     return torch.zeros(1, 1, dtype=torch.long)
 
 
-FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside)
+FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside, _names)
 
 
 def _tokenizer(transformers, place: str, folder: Path | None):
@@ -223,6 +278,8 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if shortage := out_of_memory(error, folder and _memory_needed(folder)):
+            raise shortage from None
         if folder:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
@@ -239,7 +296,18 @@ def _about(name: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
         raise ValueError(f"'{name}' cannot be taken: {' '.join(str(error).split())[:300]}") from None
+
+
+def _memory_needed(folder: Path) -> str:
+    """How much a model takes that is read in float32, for an error."""
+    try:
+        numbers = sum(tensor.numel() for file in weight_files(folder) for tensor in shapes_of(file).values())
+    except (OSError, ValueError):
+        return ""
+    return f"the model in '{folder}' needs {4 * numbers / 1e9:,.2f} GB for its weights alone"
 
 
 @contextmanager
@@ -271,4 +339,5 @@ def _transformers():
     if found == "none" or tuple(int(part) for part in found.split(".")[:2]) < (5, 4):
         raise FileNotFoundError("Hugging Face models need the package transformers, version 5.4 or later; there is "
                                 f"{found}: pip install -U transformers")
+    import_module("nanoq.hf.quantizer")
     return transformers

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from nanoq.lm.model import check_tokens
 from nanoq.quant.visit import Call
+from nanoq.store import weight_shape
 
 KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
          "classifier": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "encoder": "MODEL_MAPPING_NAMES"}
@@ -79,9 +81,11 @@ class HFModel(nn.Module):
         self.config = HFConfig(_context(model))
         self.blocks_stand_alone = True  # until `prove` finds otherwise
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
+        self._hooks = []
         for index, block in enumerate(self.blocks):
-            block.register_forward_pre_hook(partial(_complete, self._calls, index), with_kwargs=True)
-            block.register_forward_hook(_only_hidden)
+            complete = partial(_complete, self._calls, index)
+            self._hooks.append(block.register_forward_pre_hook(complete, with_kwargs=True))
+            self._hooks.append(block.register_forward_hook(_only_hidden))
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +97,12 @@ class HFModel(nn.Module):
         """Number of token ids that the model has embeddings for."""
         table = self.model.get_input_embeddings()
         return len(table if isinstance(table, Tensor) else table.weight)
+
+    def release(self) -> nn.Module:
+        """The model of transformers by itself: its blocks are no longer completed when they are called alone."""
+        for hook in self._hooks:
+            hook.remove()
+        return self.model
 
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""
@@ -274,19 +284,22 @@ def left_out(model: HFModel) -> dict[str, int]:
             if parameter.dim() > 1 and id(parameter) not in known}
 
 
+def weights_in(blocks: nn.ModuleList) -> int:
+    """Number of weights in the linear layers of blocks, packed or not."""
+    return sum(prod(weight_shape(layer)) for layer in blocks.modules()
+               if isinstance(layer, nn.Linear) or hasattr(layer, "weight_shape"))
+
+
 def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The list of a model's modules that holds most of its linear layers' weights, counted by number of them.
 
     Raises:
         ValueError: if there is none.
     """
-    def size(blocks: nn.ModuleList) -> int:
-        return sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, nn.Linear))
-
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)
              and not any(isinstance(member, nn.Linear) for member in module)]  # which would be heads
-    best = max(lists, key=size, default=None)  # the first of equals, which is the outermost
-    if best is None or not size(best):
+    best = max(lists, key=weights_in, default=None)  # the first of equals, which is the outermost
+    if best is None or not weights_in(best):
         raise ValueError(f"{type(model).__name__} has no list of blocks with linear layers: it is not supported")
     return best
 

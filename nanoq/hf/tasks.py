@@ -12,10 +12,15 @@ from nanoq.hf.model import HFModel
 from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import evenly_spread, row_losses
+from nanoq.lm.generate import next_token
 from nanoq.progress import progress
+from nanoq.quant.calibrate import sample_windows
 
 # Of each set of reviews its repository on the hub. Local files are NAME_train.jsonl and NAME_test.jsonl.
 _REVIEWS = {"imdb": "stanfordnlp/imdb", "rotten-tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
+
+
+CHARACTERS_PER_TOKEN = 16  # more than any text has in the mean
 
 
 # ---- text and tokens ----
@@ -30,9 +35,31 @@ def encode(tokenizer, text: str) -> Tensor:
     return torch.tensor(token_ids(tokenizer, [text])[0], dtype=torch.long)
 
 
+def sample_text(tokenizer, text: str, context: int, count: int = 128, seed: int = 0) -> Tensor:
+    """Random windows (count, context) of a text to calibrate on. Of a long one, only what is used is encoded.
+
+    Raises:
+        ValueError: if the text is shorter than one window.
+    """
+    if len(text) < CHARACTERS_PER_TOKEN * count * context:
+        return sample_windows(encode(tokenizer, text), context, count, seed)
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(len(text) - CHARACTERS_PER_TOKEN * context, (count,), generator=generator).tolist()
+    rows = []
+    for start in starts:
+        length, ids = CHARACTERS_PER_TOKEN * context // 2, []
+        while len(ids) < context and start + length // 2 < len(text):  # until it is enough, from a word's beginning on
+            ids, length = token_ids(tokenizer, [text[start:start + length].partition(" ")[2] or " "])[0], 2 * length
+        rows.append(ids[:context])
+    if short := [row for row in rows if len(row) < context]:
+        raise ValueError(f"a window of {len(short[0])} tokens is too short for one of {context}: take a longer text")
+    return torch.tensor(rows)
+
+
 def wikitext(tokenizer, context: int = 2048, split: str = "test") -> Tensor:
     """WikiText-2 as GPTQ's authors cut it: its lines joined by blank lines, in windows (W, context) of tokens.
 
+    For models that were trained with a token that begins a text, each window does, by `start_windows`.
     From the hub "train" and "test" are the splits of those names. Where `NANOQ_DATA` has the validation split
     (`wikitext2_valid.tokens`), they are its first 90 % and its last 10 %: good for comparisons, but not with published
     numbers.
@@ -52,7 +79,7 @@ def wikitext(tokenizer, context: int = 2048, split: str = "test") -> Tensor:
                      "and `gptq_windows`")
         lines = [row["text"] for row in
                  hub_rows("wikitext-2", "Salesforce/wikitext", "wikitext-2-raw-v1", split, otherwise)]
-    return gptq_windows(encode(tokenizer, "\n\n".join(lines)), context)
+    return start_windows(tokenizer, gptq_windows(encode(tokenizer, "\n\n".join(lines)), context))
 
 
 def gptq_windows(tokens: Tensor, context: int) -> Tensor:
@@ -64,6 +91,19 @@ def gptq_windows(tokens: Tensor, context: int) -> Tensor:
     if len(tokens) < context:
         raise ValueError(f"{len(tokens)} tokens are too few for one window of {context}")
     return tokens[: len(tokens) // context * context].view(-1, context)
+
+
+def start_windows(tokenizer, windows: Tensor) -> Tensor:
+    """Windows (W, T) that begin as the model's texts did in training: with the BOS token, if its tokeniser adds one.
+
+    It takes the place of the first token, which is not predicted on the protocol of GPTQ: losses are of the same tokens
+    with it and without. Gemma's perplexity is far too high without one. llama.cpp measures with it, too; published
+    numbers of GPTQ's protocol have it in the first window alone.
+    """
+    bos = getattr(tokenizer, "bos_token_id", None)
+    if bos is None or token_ids(tokenizer, ["a"])[0][0] != bos:
+        return windows
+    return torch.cat((torch.full_like(windows[:, :1], bos), windows[:, 1:]), 1)
 
 
 def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, batch: int = 1) -> Tensor:
@@ -84,6 +124,29 @@ def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, bat
     if getattr(model, "kind", "causal-lm") != "causal-lm":
         raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
     return row_losses(model, windows[evenly_spread(len(windows), limit)], batch)
+
+
+@torch.inference_mode()
+def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int | None, seed: int) -> Iterator[int]:
+    """Continue the tokens `prompt` (T,), one id after another, until the context is full.
+
+    Keys and values are kept where the model has a cache for them; otherwise all of the text is read each time.
+
+    Raises:
+        ValueError: if the prompt does not fit the context, or as `nanoq.lm.generate.next_token`.
+    """
+    if not 0 < len(prompt) <= model.config.context:
+        raise ValueError(f"a prompt of {len(prompt)} tokens does not fit a context of {model.config.context}")
+    generator, cache = torch.Generator().manual_seed(seed), None
+    history = prompt[None].to(model.device)
+    read = history
+    while history.shape[1] < model.config.context:
+        output = model.model(input_ids=read, past_key_values=cache, use_cache=True)
+        token = next_token(output.logits[0, -1].float().cpu(), temperature, top_k, generator)
+        yield int(token)
+        cache = getattr(output, "past_key_values", None)
+        history = torch.cat((history, token[None].to(history.device)), 1)
+        read = history if cache is None else history[:, -1:]
 
 
 # ---- reviews ----

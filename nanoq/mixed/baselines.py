@@ -28,7 +28,7 @@ from nanoq.mixed.parts import (
 )
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.layers import linear_layers, weight_matrix
-from nanoq.quant.recipe import LayerSpec
+from nanoq.quant.recipe import Round
 
 BITS = (2, 3, 4, 8)
 Costs = dict[str, dict[int, float]]
@@ -127,7 +127,7 @@ def leave_one_in(
         costs = {}
         with restored(parts[part]) as originals:
             for width in bits:
-                spec = LayerSpec(width, method=method)
+                spec = Round(method, bits=width)
                 for name, layer in parts[part].items():
                     weight = rounded(originals[name].float().flatten(1), spec, stats.get(name))
                     layer.weight.copy_(weight.view_as(layer.weight))
@@ -156,7 +156,7 @@ def _divergence(model: nn.Module, data: Tensor, batch: int) -> Callable[[], floa
     return measure
 
 
-def rounded(weight: Tensor, spec: LayerSpec, stats: LayerStats | None = None) -> Tensor:
+def rounded(weight: Tensor, spec: Round, stats: LayerStats | None = None) -> Tensor:
     """What a spec makes of a weight (out, in)."""
     grid = spec.make_grid(weight, stats)
     return grid.decode(spec.round(weight, grid, stats))
@@ -172,7 +172,7 @@ def _summed(
     def score(part: str) -> dict[int, float]:
         costs = {}
         for width in bits:
-            spec = LayerSpec(width, method=method)
+            spec = Round(method, bits=width)
             costs[width] = 0.0
             for name, layer in parts[part].items():
                 weight = weight_matrix(layer)

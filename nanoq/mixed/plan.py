@@ -13,7 +13,7 @@ from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.gptq import TOKENS_PER_INPUT
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.recipe import Recipe, Round
 from nanoq.store import naming
 
 
@@ -22,7 +22,7 @@ def packed_sizes(
 ) -> dict[str, dict[int, int]]:
     """Bytes of each part at each width, {part: {bits: bytes}}: codes, scales and zero points; biases do not change.
 
-    They are those of layers that were packed, on the grid that `spec` gives (fields of `LayerSpec`); 16 is float16.
+    They are those of layers that were packed, on the grid that `spec` gives (fields of `Round`); 16 is float16.
     """
     def size(name: str, layer: nn.Module, width: int) -> int:
         weight = weight_matrix(layer)
@@ -31,7 +31,7 @@ def packed_sizes(
         inputs = LayerStats(weight.shape[1])  # all 0: what a grid sees makes no difference to its size, nor do codes
         inputs.tokens = TOKENS_PER_INPUT * weight.shape[1]
         with naming(name):
-            grid = LayerSpec(width, **spec).make_grid(weight, inputs)
+            grid = Round(bits=width, **spec).make_grid(weight, inputs)
         codes = torch.zeros(weight.shape, dtype=torch.uint8)
         tensors = packed_layer(layer, codes, grid).buffers()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -63,12 +63,12 @@ def budget_of(sizes: dict[str, dict[int, int]], bits: float) -> int:
 
 
 def recipe_of(allocation: dict[str, int], method: str = "gptq", **spec) -> Recipe:
-    """The recipe that gives each part, a block or a layer, its width {part: bits}; `spec` has fields of `LayerSpec`.
+    """The recipe that gives each part, a block or a layer, its width {part: bits}; `spec` has fields of `Round`.
 
     What the allocation does not name stays in float16.
     """
-    return Recipe(LayerSpec(16), {
-        f"{part}.*" if part.count(".") == 1 else part: LayerSpec(width, method=method, **spec)
+    return Recipe(Round(bits=16), rules={
+        f"{part}.*" if part.count(".") == 1 else part: Round(method, bits=width, **spec)
         for part, width in allocation.items()
     })
 
@@ -89,7 +89,7 @@ def mixed_recipe(
         method: of rounding.
         loss_of: the loss.
         batch: rows in a forward pass.
-        spec: further fields of `LayerSpec`.
+        spec: further fields of `Round`.
 
     Raises:
         ValueError: if the width is not in 2..8.

@@ -28,7 +28,7 @@ from nanoq.quant.gptq_format import export_gptq, gptq_problem
 from nanoq.quant.grid import Grid
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.recipe import Recipe, Round, is_idle
 from nanoq.store import PACKED, WEIGHTS, Checkpoint, some, weight_shape
 
 GGUF_FILE = "model.gguf"
@@ -148,7 +148,9 @@ def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator
         if not layers:
             raise ValueError("the model has no linear layer to quantise: of a quantised one give None for the recipe")
         for name, spec in plan.resolve(list(layers)).items():
-            if spec.bits != 16:
+            if not isinstance(spec, Round):
+                raise ValueError(f"{name}: {spec.label} gives a layer that no file of another program holds")
+            if not is_idle(spec):
                 yield name, _planned(layers[name], spec)
     else:
         for name, layout in plan.items():
@@ -158,10 +160,10 @@ def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator
 
 
 @torch.no_grad()
-def _planned(layer: nn.Module, spec: LayerSpec) -> QuantLinear:
+def _planned(layer: nn.Module, spec: Round) -> QuantLinear:
     """A layer on the grid of its spec; what takes long to search for makes no difference to the kind of grid."""
     options = {key: value for key, value in spec.grid_options.items() if key != "search"}
-    weight, grid_alone, stats = weight_matrix(layer), LayerSpec(spec.bits, spec.grid, options), None
+    weight, grid_alone, stats = weight_matrix(layer), Round(bits=spec.bits, grid=spec.grid, grid_options=options), None
     if grid_alone.needs_calibration:
         stats = LayerStats(weight.shape[1])  # all 0: the kind of grid does not depend on what it sees
         stats.tokens = TOKENS_PER_INPUT * weight.shape[1]
@@ -249,7 +251,7 @@ def _method(recipe: object) -> str | None:
         plan = Recipe.from_json(recipe)
     except ValueError:
         return None
-    return ", ".join(dict.fromkeys(spec.label for spec in (plan.default, *plan.rules.values())))
+    return ", ".join(dict.fromkeys(step.label for step in plan.steps))
 
 
 def _licence(card: dict) -> str | None:

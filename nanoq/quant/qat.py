@@ -23,7 +23,7 @@ from nanoq.quant.grid import HALF, Grid, check_weight, storable
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import round_others
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.recipe import Recipe, Round, is_idle
 from nanoq.store import naming
 
 SCALES = ("recomputed", "learned")
@@ -37,7 +37,7 @@ class FakeQuantizer(nn.Module):
         scale: (rows * groups,), the learned scales; None if they are recomputed.
     """
 
-    def __init__(self, spec: LayerSpec, weight: Tensor, learned: bool):
+    def __init__(self, spec: Round, weight: Tensor, learned: bool):
         super().__init__()
         self.spec = spec
         self.start = spec.make_grid(weight.detach().flatten(1), None)
@@ -113,11 +113,11 @@ def prepare_qat(
         raise ValueError(f"scales must be one of {', '.join(SCALES)}, not {scales!r}")
     layers, quantizers = linear_layers(model), {}
     for name, spec in recipe.resolve(list(layers)).items():
-        if spec.bits == 16:
+        if is_idle(spec):
             continue
         if parametrize.is_parametrized(layers[name], "weight"):
             raise ValueError(f"{name} is prepared already")
-        if spec.method != "nearest" or spec.needs_calibration or spec.refit:
+        if not isinstance(spec, Round) or spec.method != "nearest" or spec.needs_calibration or spec.refit:
             raise ValueError(f"{name}: training rounds to nearest, on a grid that needs no calibration, with no refit")
         with naming(name):
             quantizers[name] = FakeQuantizer(spec, weight_matrix(layers[name]), scales == "learned")
@@ -136,13 +136,11 @@ def fake_quantizers(model: nn.Module) -> dict[str, FakeQuantizer]:
 
 
 @torch.no_grad()
-def convert_qat(model: nn.Module) -> Recipe:
+def convert_qat(model: nn.Module) -> None:
     """Pack the weights of a trained model in place, everything else going to float16 as in `quantize_model`.
 
-    The packed layers give the outputs of the last training step's weights; the model is left in evaluation mode.
-
-    Returns:
-        What was done to each layer, for `save_quantized`.
+    The packed layers give the outputs of the last training step's weights; the model is left in evaluation mode, and
+    `model.recipe` says what was done to each layer.
 
     Raises:
         ValueError: if the model was not prepared, or a weight holds NaN, by its layer's name.
@@ -159,4 +157,5 @@ def convert_qat(model: nn.Module) -> Recipe:
             packed = packed_layer(layer, grid.encode(latent).long(), grid)
         model.set_submodule(name, packed)
     round_others(model, set())
-    return Recipe(LayerSpec(16), {name: quantizer.spec for name, quantizer in quantizers.items()})
+    rules = {name: quantizer.spec for name, quantizer in quantizers.items()}
+    model.recipe = Recipe(bits=16, rules=rules).to_json()

@@ -1,8 +1,8 @@
-"""The driver: a whole model through a recipe, to a file, and back."""
+"""The driver: a whole model through a recipe."""
 
 import warnings
+from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, check_calibration
-from nanoq.quant.grid import Grid, check_weight
+from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
-from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
+from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_idle
 from nanoq.quant.rounding import refit_scale
 from nanoq.quant.visit import Stage, each_layer, stages
-from nanoq.store import Checkpoint, load, naming, save, stored
+from nanoq.store import naming, stored
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,27 @@ class LayerReport:
 
     Attributes:
         layer: its name in the model.
-        spec: what was done.
+        step: what was done.
         output_error: mean squared error of its outputs over their mean square, on the calibration text; None without.
         warnings: what the method had to work around.
     """
 
     layer: str
-    spec: LayerSpec
+    step: Step
     output_error: float | None
     warnings: list[str]
 
 
 @torch.no_grad()
 def quantize_model(
-    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16,
-    true_sequential: bool = False, asymmetric: bool = False,
+    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16
 ) -> list[LayerReport]:
-    """Quantise a model in place, block by block, each block calibrated on the outputs of the quantised ones before it.
+    """Carry out a recipe in place, block by block, each calibrated on the outputs of the changed ones before it.
 
-    The layers that the recipe names become `QuantLinear` or `QuantConv2d`. Everything else, embeddings, norms and the
-    tied head among it, is rounded to float16, as it is stored, and goes on computing in its own type. The model is left
-    in evaluation mode.
+    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear`, and so on. Where layers are
+    packed, everything else, embeddings, norms and the tied head among it, is rounded to float16, as it is stored, and
+    goes on computing in its own type. The model is left in evaluation mode; `model.recipe` has the recipe as plain
+    data, which files keep.
 
     Args:
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens or
@@ -55,54 +55,70 @@ def quantize_model(
         calibration: what `embed` takes: tokens (windows, T) or pictures (N, channels, height, width). A method such as
             GPTQ needs it; with it every layer's error is reported.
         batch: windows or pictures that go through a block at once.
-        true_sequential: whether a layer also sees what the quantised layers before it *in its block* give it, for
-            which the block runs once more for each of them (the official GPTQ code's option of that name).
-        asymmetric: whether each layer is fitted to the outputs that it has in the *unquantised* model, rather than to
-            its own on the inputs that it gets now (`LayerStats.target`). It goes with `true_sequential`: without, the
-            layers of a block that share an input make up for the same errors, and it helped no model of the tests in
-            the mean. Methods that round whole blocks always do so.
 
     Raises:
         ValueError: if the model is quantised already, the recipe names a layer that is not there, a weight holds NaN
-            or does not fit its type, or a method needs calibration and there is none. After an error the model may be
-            partly quantised: load it again.
+            or does not fit its type, or a step needs calibration and there is none. After an error the model may be
+            partly changed: load it again.
     """
-    if any(isinstance(module, QuantLayer) for module in model.modules()):
-        raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
-    layers = linear_layers(model)
-    if not layers:
-        raise ValueError("the model has no linear layer in its blocks: was it pruned already?")
-    specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
-    for name in specs:
-        with naming(name):
-            check_weight(weight_matrix(layers[name]))
-    if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
-        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
-    if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
-        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
-    round_others(model.eval(), set(specs))
+    plan = _plan(model, recipe, calibration)
+    if any(step.packs for step in plan.values()) or not plan:
+        round_others(model.eval(), set(plan))
     batches = [] if calibration is None else list(calibration.split(batch))
-    fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
+    blockwise = {name for name, step in plan.items() if getattr(step, "blockwise", False)}
+    fisher = output_fisher(model, batches) if any(plan[n].method_options.get("fisher") for n in blockwise) else None
     reports = []
-    for index, stage in enumerate(stages(model, batches, asymmetric or any(s.blockwise for s in specs.values()))):
-        mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
-        alone = [name for name, spec in mine.items() if not spec.blockwise]
-        for name, layer, stats in each_layer(stage, alone, true_sequential, asymmetric):
-            spec = specs[name]
-            if batches and stats is None and spec.needs_calibration:
-                warnings.warn(f"{name}: no text of the calibration reaches it; it is rounded to nearest", stacklevel=2)
-                spec = LayerSpec(spec.bits, spec.grid, spec.grid_options, refit=spec.refit)
-            quantized, report = quantize_layer(name, layer, spec, stats)
-            model.set_submodule(name, quantized)
+    for index, stage in enumerate(stages(model.eval(), batches, recipe.match_original or bool(blockwise))):
+        mine = {name.removeprefix(stage.prefix): step for name, step in plan.items() if name.startswith(stage.prefix)}
+        alone = [name for name in mine if stage.prefix + name not in blockwise]
+        for name, layer, stats in each_layer(stage, alone, recipe.true_sequential, recipe.match_original):
+            step = plan[name]
+            if batches and stats is None and step.needs_calibration:
+                step = step.uncalibrated()
+                warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=2)
+            changed, report = quantize_layer(name, layer, step, stats)
+            model.set_submodule(name, changed)
             reports.append(report)
-        reports += _together(stage, mine, fisher and fisher[index])
+        reports += _together(stage, {name: step for name, step in mine.items() if name not in alone},
+                             fisher and fisher[index])
+    model.recipe = recipe.to_json()
     return reports
 
 
-def _together(stage: Stage, specs: dict[str, LayerSpec], fisher: list[Tensor] | None) -> list[LayerReport]:
+def _plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
+    """The step of each layer that is to be changed, when all of it can be done."""
+    for name, module in model.named_modules():
+        if hasattr(module, "layout"):
+            what = "quantised" if isinstance(module, QuantLayer) else "compressed"
+            raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
+                             "checkpoint that it was made from")
+    layers = linear_layers(model)
+    if not layers:
+        raise ValueError("the model has no linear layer in its blocks")
+    plan = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}
+    for name in plan:
+        with naming(name):
+            check_weight(weight_matrix(layers[name]))
+    if calibration is None and (recipe.match_original or any(step.needs_calibration for step in plan.values())):
+        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
+    if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
+        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
+    return plan
+
+
+def other_names(model: nn.Module) -> dict[str, list[str]]:
+    """What the layers of the blocks are called in the model of another package that this one is made of."""
+    inner = getattr(model, "model", None)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in inner.named_modules(remove_duplicate=False) if isinstance(inner, nn.Module) else ():
+        names.setdefault(module, []).append(name)
+    return {name: names.get(layer, []) for name, layer in linear_layers(model).items()}
+
+
+def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None) -> list[LayerReport]:
     """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
     block, prefix = stage.block, stage.prefix
-    waiting, reports = {name: spec for name, spec in specs.items() if spec.blockwise}, []
+    waiting, reports = dict(specs), []
     while waiting:
         first = next(iter(waiting.values()))
         chosen = {name: spec for name, spec in waiting.items()
@@ -119,8 +135,12 @@ def _together(stage: Stage, specs: dict[str, LayerSpec], fisher: list[Tensor] | 
         for name, spec in chosen.items():
             del waiting[name]
             with naming(prefix + name):
-                grid, error = _settle(weights[name], grids[name], codes[name], spec, stats.get(name))
-            block.set_submodule(name, packed_layer(layers[name], codes[name], grid))
+                grid = grids[name]
+                if spec.refit:
+                    grid = refit_scale(weights[name], codes[name], grid, stats.get(name))
+                layer = packed_layer(layers[name], codes[name], grid)
+                error = stats[name].output_error(weights[name], dense_weight(layer)) if name in stats else None
+            block.set_submodule(name, layer)
             reports.append(LayerReport(prefix + name, spec, error, []))
     return reports
 
@@ -133,9 +153,12 @@ def round_others(model: nn.Module, layers: set[str]) -> None:
 
 
 def quantize_layer(
-    name: str, layer: nn.Module, spec: LayerSpec, stats: LayerStats | None
-) -> tuple[QuantLayer, LayerReport]:
-    """Quantise one layer as its spec says; warnings of the method go into the report and are shown with its name.
+    name: str, layer: nn.Module, step: Step, stats: LayerStats | None = None
+) -> tuple[nn.Module, LayerReport]:
+    """Change one layer by a step; warnings of the method go into the report and are shown with the layer's name.
+
+    Statistics that say what the inputs would be in the unquantised model (`LayerStats.cross`) make the step aim at the
+    outputs there.
 
     Raises:
         ValueError: whatever is wrong with the layer, by its name.
@@ -144,24 +167,27 @@ def quantize_layer(
         warnings.simplefilter("always")
         with naming(name):
             weight = weight_matrix(layer)
-            if stats:
+            if stats and stats.cross is not None:
                 weight = stats.target(weight)
-            grid = spec.make_grid(weight, stats)
-            codes = spec.round(weight, grid, stats)
-            grid, error = _settle(weight, grid, codes, spec, stats)
+                layer = _with_weight(layer, weight)
+            changed = step(layer, stats)
+            error = stats.output_error(weight, dense_weight(changed)) if stats else None
     messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
-    return packed_layer(layer, codes, grid), LayerReport(name, spec, error, messages)
+    return changed, LayerReport(name, step, error, messages)
 
 
-def _settle(
-    weight: Tensor, grid: Grid, codes: Tensor, spec: LayerSpec, stats: LayerStats | None
-) -> tuple[Grid, float | None]:
-    """The grid to store, refitted if the spec says so, and the layer's error."""
-    if spec.refit:
-        grid = refit_scale(weight, codes, grid, stats)
-    return grid, stats.output_error(weight, grid.decode(codes)) if stats else None
+def _with_weight(layer: nn.Module, weight: Tensor) -> nn.Module:
+    """A copy of a layer that has another weight matrix (out, in)."""
+    other = copy(layer)
+    other._parameters = layer._parameters | {"weight": nn.Parameter(weight.view_as(layer.weight), False)}
+    return other
+
+
+def dense_weight(layer: nn.Module) -> Tensor:
+    """The weight matrix (out, in) of a layer of any kind, in float32."""
+    return layer.dequantize() if hasattr(layer, "dequantize") else weight_matrix(layer)
 
 
 def output_fisher(model: nn.Module, batches: list[Tensor], seed: int = 0) -> list[list[Tensor]]:
@@ -185,16 +211,3 @@ def output_fisher(model: nn.Module, batches: list[Tensor], seed: int = 0) -> lis
             own.append(gradient.square())
     means = [sum(float(part.sum()) for part in own) / sum(part.numel() for part in own) for own in fisher]
     return [[part / mean for part in own] for own, mean in zip(fisher, means, strict=True)]
-
-
-def save_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
-    """Write a checkpoint whose model was quantised: packed codes with their grids, everything else in float16.
-
-    The card keeps what it says of the training. `load_quantized` gives a model with the same logits, bit for bit.
-    """
-    return save(folder, checkpoint, half=True, recipe=recipe.to_json())
-
-
-def load_quantized(name_or_path: str | Path) -> Checkpoint:
-    """Load a checkpoint, quantised or not: `nanoq.store.load`."""
-    return load(name_or_path)

@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nanoq.compress import load_compressed
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe
-from nanoq.store import WEIGHTS, find_checkpoint
+from nanoq.store import WEIGHTS, find_checkpoint, load
 from nanoq.teach.leaderboard import NAMES
 from nanoq.teach.markup import LEGEND, MARK, ROW, TEXT, cells_html, quoted, shaded, table, visible
 
@@ -55,9 +54,9 @@ def load_contender(name_or_path: str | Path, name: str | None = None) -> Contend
         name: what to call it; by default what it is on the leaderboard, "float32" or "naive 4 bit".
 
     Raises:
-        FileNotFoundError, ValueError: as `load_compressed`.
+        FileNotFoundError, ValueError: as `nanoq.store.load`.
     """
-    checkpoint = load_compressed(name_or_path)
+    checkpoint = load(name_or_path)
     size = (find_checkpoint(name_or_path) / WEIGHTS).stat().st_size
     return Contender(name or _row_name(checkpoint.card), checkpoint.model, checkpoint.tokenizer, size)
 
@@ -65,9 +64,8 @@ def load_contender(name_or_path: str | Path, name: str | None = None) -> Contend
 def _row_name(card: dict) -> str:
     if "recipe" not in card:
         return "compressed" if card.get("layers") else "float32"
-    recipe = Recipe.from_json(card["recipe"])
-    method, _, rest = recipe.default.label.partition(" ")
-    return f"{NAMES.get(method, method)} {rest}".strip() + (", mixed" if recipe.rules else "")
+    method, _, rest = Recipe.from_json(card["recipe"]).label.partition(" ")
+    return f"{NAMES.get(method, method)} {rest}".strip()
 
 
 def check_contenders(contenders: Sequence[Contender]) -> None:

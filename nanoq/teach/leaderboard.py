@@ -2,10 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import partial
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -14,13 +13,15 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from nanoq.compress import load_compressed, save_compressed
+import nanoq
 from nanoq.files import atomic_path, write_csv, write_text
-from nanoq.lm.checkpoint import load_checkpoint
-from nanoq.lm.corpus import Corpus, corpus_of
-from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
-from nanoq.quant import Recipe, load_quantized, quantize_model, sample_windows, save_quantized
-from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint
+from nanoq.hf.checkpoint import is_hugging_face
+from nanoq.lm.corpus import Corpus
+from nanoq.lm.evaluate import paired_difference, perplexity
+from nanoq.quant import Recipe, quantize_model
+from nanoq.quant.export import count_parameters
+from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint, load, save
+from nanoq.tasks import task_for
 from nanoq.teach.plots import COLORS
 
 CALIBRATION_WINDOWS = 128
@@ -55,68 +56,63 @@ class Leaderboard:
     """Measures models against one checkpoint, whose own row comes first.
 
     Args:
-        checkpoint: a shipped checkpoint's name or a folder.
-        corpus: its training split gives the calibration text, its test split the held-out text. By default, or by
-            name, as `corpus_of` loads it.
+        checkpoint: what `nanoq.load` takes or gives: a GPT, an image classifier or a model of transformers.
+        corpus: its training split gives what is calibrated on, its test split what is measured on: by default, or by
+            name, as `nanoq.tasks.task_for` loads it.
         windows: number of held-out windows, evenly spread over the test split; None for all of them.
         device: where the models run.
+        context: tokens in a window.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint` and `corpus_of`, and if a split is shorter than a window, or
-            more than half of its characters are unknown to the checkpoint.
+        FileNotFoundError, ValueError: as `nanoq.load` and `task_for`, and if a split is shorter than a window, or more
+            than half of its characters are unknown to the checkpoint.
     """
 
-    def __init__(self, checkpoint: str | Path, corpus: Corpus | str | Path | None = None, windows: int | None = 128,
-                 device: str = "cpu"):
-        self.reference: Checkpoint = load_checkpoint(checkpoint)
+    def __init__(self, checkpoint: Checkpoint | str | Path, corpus: Corpus | str | Path | None = None,
+                 windows: int | None = 128, device: str = "cpu", context: int | None = None):
+        self.reference = checkpoint if isinstance(checkpoint, Checkpoint) else nanoq.load(checkpoint)
         self.reference.model.to(device)
-        self.corpus = corpus if isinstance(corpus, Corpus) else corpus_of(self.reference.card, corpus)
-        self.windows, self.device = windows, device
-        self.held_out, training = (self.reference.tokenizer.encode_known(text, self.corpus.name)
-                                   for text in (self.corpus.test, self.corpus.train))
-        context = self.reference.model.config.context
-        self.calibration = sample_windows(training, context, CALIBRATION_WINDOWS).to(device)
+        self.task = task_for(self.reference, corpus, windows, context)
+        self.device = device
+        self.calibration = self.task.calibration(CALIBRATION_WINDOWS).to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
-        size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
+        self.parameters = count_parameters(self.reference.model)
+        size = sum(4 * parameter.numel() for parameter in self.reference.model.parameters())
+        if not isinstance(checkpoint, Checkpoint) and not is_hugging_face(checkpoint):
+            size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
         self.add_model("float32", 32, self.reference.model, size)
 
-    def add(self, method: str, bits: float, recipe: Recipe, folder: Path | str | None = None,
-            asymmetric: bool = False) -> Row:
-        """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded.
+    @property
+    def corpus(self) -> Corpus:
+        """The text of a GPT's task."""
+        return self.task.corpus
 
-        `asymmetric` is that of `quantize_model`.
-        """
+    @property
+    def held_out(self) -> Tensor:
+        """Tokens of the test split: int64 (N,)."""
+        return self.task.held_out
+
+    def add(self, method: str, bits: float, recipe: Recipe, folder: Path | str | None = None) -> Row:
+        """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
         copy = deepcopy(self.reference)
-        calibration = self.calibration if asymmetric or recipe.needs_calibration else None
-        quantize_model(copy.model, recipe, calibration, asymmetric=asymmetric)
-        return self.add_quantized(method, bits, copy, recipe, folder)
+        quantize_model(copy.model, recipe, self.calibration if recipe.needs_calibration else None)
+        return self.add_saved(method, bits, copy, folder)
 
-    def add_quantized(self, method: str, bits: float, checkpoint: Checkpoint, recipe: Recipe,
-                      folder: Path | str | None = None) -> Row:
-        """Save a checkpoint whose model is quantised already (to `folder`), and measure what the loaded file gives."""
-        save = partial(save_quantized, checkpoint=checkpoint, recipe=recipe)
-        return self._add_file(method, bits, folder, save, load_quantized)
-
-    def add_compressed(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
-        """Save a checkpoint compressed by `nanoq.compress` (to `folder`), and measure what the loaded file gives."""
-        save = partial(save_compressed, checkpoint=checkpoint)
-        return self._add_file(method, bits, folder, save, load_compressed)
-
-    def _add_file(self, method: str, bits: float, folder: Path | str | None, save: Callable[[Path | str], Path],
-                  load: Callable[[Path], Checkpoint]) -> Row:
+    def add_saved(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
+        """Save a checkpoint that was quantised or compressed (to `folder`), and measure what the loaded file gives."""
         with tempfile.TemporaryDirectory() as temporary:
-            path = save(folder or temporary)
+            path = save(folder or temporary, checkpoint, half=True)
             size = (path / WEIGHTS).stat().st_size
             model = load(path).model.to(self.device)
         return self.add_model(method, bits, model, size)
 
     def add_model(self, method: str, bits: float, model: nn.Module, size: int) -> Row:
         """Measure a model whose file has `size` bytes."""
-        losses = window_losses(model, self.held_out, limit=self.windows)
+        losses = self.task.losses(model)
         self.losses.append(losses)
         difference = paired_difference(losses, self.losses[0])
-        average_bits = 8 * size / self.reference.model.parameter_count()
+        average_bits = 8 * size / self.parameters
         paired = (difference.mean, difference.low, difference.high)
         self.rows.append(Row(method, bits, average_bits, size, perplexity(losses), *paired))
         return self.rows[-1]
@@ -124,12 +120,9 @@ class Leaderboard:
     @property
     def caption(self) -> str:
         """What the numbers were measured on."""
-        generated = " (generated text)" if self.corpus.floor is not None else ""
-        context = self.reference.model.config.context
-        count = f"{len(self.losses[0]):,} held-out windows of {context}"
-        unknown = int((self.held_out == 0).sum())
-        note = f"; {unknown:,} of {len(self.held_out):,} characters are unknown to the checkpoint" if unknown else ""
-        return f"{self.corpus.name}{generated}: the same {count} for every row{note}"
+        name, _, rest = self.task.caption(len(self.losses[0])).partition(": ")
+        windows, sign, note = rest.partition("; ")
+        return f"{name}: the same {windows} for every row{sign}{note}"
 
     def save(self, folder: Path | str) -> None:
         """Write leaderboard.csv, leaderboard.json and leaderboard.png."""
@@ -203,28 +196,30 @@ def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
 
 
 def compare(
-    checkpoint: str | Path, corpus: str | Path | None = None, bits: Sequence[int] = (8, 4, 3, 2),
+    checkpoint: Checkpoint | str | Path, corpus: str | Path | None = None, bits: Sequence[int] = (8, 4, 3, 2),
     methods: Sequence[str] = ("nearest", "gptq"), windows: int | None = 128, out: Path | str | None = None,
-    device: str = "cpu",
+    device: str = "cpu", context: int | None = None, **options,
 ) -> Leaderboard:
     """The main job: a checkpoint at every width by every method, and a float16 cast as the control.
 
     Args:
-        checkpoint: a shipped checkpoint's name or a folder.
-        corpus: what to calibrate and evaluate on; the corpus on the checkpoint's card by default.
+        checkpoint: as in `Leaderboard`.
+        corpus: as in `Leaderboard`.
         bits: widths of the codes.
         methods: names in `nanoq.quant.METHODS`.
         windows: held-out windows; None for the full split.
         out: a folder for the leaderboard and, in `models/`, for every quantised model.
         device: where the models run.
+        context: tokens in a window.
+        options: of `Recipe`, as group_size=64; what a method or its grid does not know is an error.
     """
     if not set(bits) <= set(range(2, 9)):
         raise ValueError(f"bits must be in 2..8, not {', '.join(map(str, bits))}; float16 is on the board anyway")
-    jobs = [("float16", 16, Recipe.uniform(16))]
-    jobs += [(NAMES.get(m, m), b, Recipe.uniform(b, m)) for m in methods for b in bits]
-    board = Leaderboard(checkpoint, corpus, windows, device)
+    jobs = [("float16", 16, Recipe(bits=16))]
+    jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods for b in bits]
+    board = Leaderboard(checkpoint, corpus, windows, device, context)
     for method, width, recipe in jobs:
-        folder = Path(out) / "models" / recipe.default.label.replace(" ", "-") if out else None
+        folder = Path(out) / "models" / recipe.label.replace(" ", "-") if out else None
         board.add(method, width, recipe, folder)
     if out:
         board.save(out)

@@ -29,7 +29,7 @@ from IPython.display import HTML, Markdown
 
 from nanoq.doctor import doctor
 from nanoq.lm import generate, load_checkpoint, load_corpus
-from nanoq.quant import LayerSpec, LayerStats, Recipe, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
+from nanoq.quant import LayerStats, Recipe, Round, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
 from nanoq.teach import check, pick, profile, show, use_style
 from nanoq.teach.check import find_exercise, judge
 from nanoq.teach.course import course_map, course_table
@@ -84,7 +84,7 @@ Markdown(course_table())
 # %% tags=["measured"]
 NAME = "tales-2.7m"  # or "tinystories-2.7m", the one that has read real TinyStories
 trained, rounded = load_checkpoint(NAME), load_checkpoint(NAME)
-quantize_model(rounded.model, Recipe.uniform(2))  # in place: every weight to the nearest of four values in its row
+quantize_model(rounded.model, Recipe(bits=2))  # in place: every weight to the nearest of four values in its row
 
 for title, checkpoint in (("fp32", trained), ("2 bits, naive", rounded)):
     text = generate(checkpoint.model, checkpoint.tokenizer, "Once upon a time", length=240, temperature=0.7, seed=1)
@@ -176,8 +176,8 @@ for bits in (32, 8, 4, 2):
 
 # %% tags=["measured"]
 board = Leaderboard(NAME, load_corpus(trained.card["corpus"]), windows=pick(ci=4, lab=32, full=128))
-four_bits = board.add("naive", 4, Recipe.uniform(4))
-two_bits = board.add("naive", 2, Recipe.uniform(2))
+four_bits = board.add("naive", 4, Recipe(bits=4))
+two_bits = board.add("naive", 2, Recipe(bits=2))
 HTML(board._repr_html_())
 
 # %%
@@ -271,10 +271,10 @@ check("00.scale", scale)
 
 # %%
 recipe = Recipe(
-    default=LayerSpec(4, method="gptq"),
-    rules={"blocks.0.*": LayerSpec(8), "blocks.5.*": LayerSpec(8), "*.mlp.down": LayerSpec(3, method="gptq")},
+    default=Round("gptq", bits=4),
+    rules={"blocks.0.*": Round(bits=8), "blocks.5.*": Round(bits=8), "*.mlp.down": Round("gptq", bits=3)},
 )
-specs = recipe.resolve(list(layers))  # {layer name: LayerSpec}
+specs = recipe.resolve(list(layers))  # {layer name: Round}
 print(len(specs), "layers, for example", "blocks.2.mlp.down:", specs["blocks.2.mlp.down"].label)
 
 # %%
@@ -295,7 +295,7 @@ show(fig, alt="Table of coloured cells, four kinds of layer by six blocks: 8 bit
 # %% [markdown]
 # - One function carries out any recipe: `quantize_model(model, recipe, calibration)`. You have called it in section 2
 #   already.
-# - Uniform 2 bits is a recipe, `Recipe.uniform(2)`. Notebooks 10 to 13 are about *finding* good ones: which layers
+# - Uniform 2 bits is a recipe, `Recipe(bits=2)`. Notebooks 10 to 13 are about *finding* good ones: which layers
 #   need the bits?
 #
 # ## 6 · Your machine

@@ -912,7 +912,7 @@ check("02.scaled_cast", scaled_cast)
 def quantised(name):
     """The model with its linear layers in a block format, to nearest."""
     model = deepcopy(checkpoint.model)
-    quantize_model(model, Recipe.uniform(BLOCKS[name].bits, grid=name))
+    quantize_model(model, Recipe(bits=BLOCKS[name].bits, grid=name))
     return model
 
 

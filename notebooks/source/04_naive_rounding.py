@@ -34,9 +34,9 @@ from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
 from nanoq.lm.generate import generate
 from nanoq.lm.model import GPT, GPTConfig
-from nanoq.quant import QuantLinear, Recipe, affine_grid, linear_layers, load_quantized, nearest, quantize_model
+from nanoq.quant import QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.packing import pack, unpack
-from nanoq.store import read_folder
+from nanoq.store import load, read_folder
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
@@ -779,7 +779,7 @@ show(fig, alt="Top: the same 32 by 32 corner of a matrix in float32 and at 8, 4,
      "errors, a needle at 8 bits that widens with each lost bit.")
 
 # %% [markdown]
-# - What to do to a model is written down in a **recipe**: `Recipe.uniform(bits)` means naive rounding of every linear
+# - What to do to a model is written down in a **recipe**: `Recipe(bits=bits)` means naive rounding of every linear
 #   layer, asymmetric, a grid for each row. `quantize_model` carries it out.
 # - `board.add` quantises a copy, saves it, and measures the *file*; then it loads the file and measures what that
 #   gives. All is counted: codes, scales, zero points, and the embeddings and norms that stay in float16.
@@ -802,7 +802,7 @@ print(f"{len(board.held_out):,} held-out characters, in windows of {checkpoint.m
 naive = {}
 for bits in (16, 8, 4, 3, 2):
     method = "float16 cast" if bits == 16 else "naive rounding"
-    naive[bits] = board.add(method, bits, Recipe.uniform(bits), folder[bits])
+    naive[bits] = board.add(method, bits, Recipe(bits=bits), folder[bits])
 board
 
 # %%
@@ -869,7 +869,7 @@ VARIANTS = {
 }
 three = {"a grid a row": naive[3]}
 for name, options in VARIANTS.items():
-    three[name] = board.add(name, 3, Recipe.uniform(3, grid_options=options))
+    three[name] = board.add(name, 3, Recipe(bits=3, grid_options=options))
 board
 
 # %%
@@ -949,12 +949,12 @@ assert 0.6 < bytes_of[2]["codes"] / naive[2].bytes < 0.9 < bytes_of[8]["codes"] 
 # A file is only worth its size if it gives the model back **exactly**. Not nearly: every logit, bit for bit.
 
 # %%
-models = {bits: load_quantized(folder[bits]).model for bits in (8, 4, 3, 2)}
+models = {bits: load(folder[bits]).model for bits in (8, 4, 3, 2)}
 tokens = board.held_out[:256][None]  # (1, 256)
 with torch.inference_mode():
     for bits in (8, 4, 3, 2):
         model = deepcopy(board.reference.model)
-        quantize_model(model, Recipe.uniform(bits))
+        quantize_model(model, Recipe(bits=bits))
         assert torch.equal(model(tokens), models[bits](tokens))  # (1, 256, V) in memory and from the file
 print("bit-identical at 8, 4, 3 and 2 bits")
 
@@ -1154,7 +1154,7 @@ show(fig, alt="Three bars: the training checkpoint of 32.7 MB, two thirds of whi
 # ## Open challenge
 #
 # **A better file than plain 4 bits, with naive rounding alone.** Beat both numbers that the next cell prints: a
-# smaller file, and less added loss, than `Recipe.uniform(4)`. You may choose bits, granularity, group size, clipping
+# smaller file, and less added loss, than `Recipe(bits=4)`. You may choose bits, granularity, group size, clipping
 # and symmetry for every layer; rules with `*` go from first to last, and the first that fits counts. Nobody checks it
 # but the leaderboard. If you get there, go on: how small can the file be with at most *twice* that loss?
 
@@ -1165,10 +1165,10 @@ print(f"to beat: {naive[4].bytes:,} bytes, {naive[4].delta_nats:+.5f} nats")
 # A place to start: copy it into a new cell. Which layers can do with 3 bits? Change one at a time and look.
 #
 # ```python
-# from nanoq.quant import LayerSpec
+# from nanoq.quant import Round
 #
 # cut = {"granularity": "channel", "search": "mse"}
-# recipe = Recipe(LayerSpec(4, grid_options=cut), rules={"blocks.5.mlp.down": LayerSpec(3, grid_options=cut)})
+# recipe = Recipe(Round(bits=4, grid_options=cut), rules={"blocks.5.mlp.down": Round(bits=3, grid_options=cut)})
 # board.add("mine", 4, recipe)
 # board
 # ```

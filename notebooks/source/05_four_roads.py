@@ -34,6 +34,8 @@ from matplotlib.patches import Rectangle
 
 # %%
 from nanoq.compress import (
+    LowRank,
+    Prune,
     SparseLinear,
     add_adapters,
     block_influence,
@@ -41,12 +43,9 @@ from nanoq.compress import (
     kept_zeros,
     low_rank,
     mask,
-    packing,
     prune,
-    pruning,
     remove_blocks,
     student_of,
-    thinning,
     wanda,
 )
 
@@ -55,7 +54,7 @@ from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir
 from nanoq.lm import TrainConfig, train
 from nanoq.lm.evaluate import row_losses, windows
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.recipe import GRIDS
 from nanoq.store import Checkpoint
@@ -89,7 +88,7 @@ def try_out(method, bits, change):
     """Change a copy of the model, write it to a file, load the file, and add a row to the leaderboard."""
     copy = deepcopy(board.reference)
     changed = change(copy.model) or copy.model
-    row = board.add_compressed(method, bits, Checkpoint(changed, copy.tokenizer, copy.card))
+    row = board.add_saved(method, bits, Checkpoint(changed, copy.tokenizer, copy.card))
     print(f"{method:40} {row.bytes / 1e6:6.2f} MB {row.delta_nats:+.3f} nats ({row.ci_low:+.3f} … {row.ci_high:+.3f})")
     return row
 
@@ -353,7 +352,7 @@ show_widget(live_figure(pruned_figure, sparsity=slider, pattern=menu),
 # are has to be stored as well: a **mask**, a bit for every weight.
 
 # %%
-sparse = SparseLinear.of(weight * small)
+sparse = SparseLinear.from_weight(weight * small)
 count = weight.numel()
 print("mask  ", sparse.mask.dtype, f"{sparse.mask.nbytes:,} bytes")
 print("values", sparse.values.dtype, f"{sparse.values.nbytes:,} bytes")
@@ -402,23 +401,24 @@ assert 1 + (1 - 0.25) * 4 == 4 and 1 + (1 - 0.5) * 4 == 3
 # magnitude, by SparseGPT; and at the bytes of 3 bits: SparseGPT with half zeros and 4-bit values against GPTQ with 3 bits.
 
 # %% tags=["measured"]
-def pruned_by(*arguments, **options):
-    """A change of the model: prune all its layers."""
+def pruned_by(*arguments, bits=16):
+    """A change of the model: prune all its layers, and round what stays."""
     calibration = None if arguments[0] == "magnitude" else board.calibration
-    return lambda model: compress_model(model, pruning(*arguments, **options), calibration)
+    steps = [Prune(*arguments)] if bits == 16 else [Prune(*arguments), Round("gptq", bits=bits)]
+    return lambda model: compress_model(model, steps, calibration)
 
 
 def rounded_to(bits, method="nearest", grid="affine"):
     """A change of the model: quantise it. (It gives nothing, as the model itself is changed.)"""
     def change(model):
         calibration = board.calibration if method == "gptq" else None
-        quantize_model(model, Recipe.uniform(bits, method, grid=grid), calibration)
+        quantize_model(model, Recipe(method, bits=bits, grid=grid), calibration)
     return change
 
 
 tried = {name: try_out(f"{name}, half zeros", 16, pruned_by(name, 0.5)) for name in METHODS}
 tried |= {f"{name} 2:4": try_out(f"{name}, 2:4", 16, pruned_by(name, pattern="2:4")) for name in ("magnitude", "sparsegpt")}
-tried["mixed"] = try_out("sparsegpt, half zeros and 4 bits", 4, pruned_by("sparsegpt", 0.5, spec=LayerSpec(4)))
+tried["mixed"] = try_out("sparsegpt, half zeros and 4 bits", 4, pruned_by("sparsegpt", 0.5, bits=4))
 tried["gptq 3"] = try_out("gptq, 3 bits", 3, rounded_to(3, "gptq"))
 
 # %%
@@ -521,10 +521,10 @@ short = TrainConfig(characters=pick(ci=8_192, lab=24_576, full=200_000), lr=0.00
 
 def retrained(model):
     """A change of the model: seven tenths zeros by magnitude, then a short training in which they stay zeros."""
-    compress_model(model, pruning("magnitude", 0.7, "matrix", pack=False))
+    compress_model(model, Prune("magnitude", 0.7, "matrix", pack=False))
     with kept_zeros(model):
         train(model, train_tokens, valid, short)
-    return compress_model(model, packing)
+    return compress_model(model, Prune("magnitude", 0))
 
 
 tried["70 %"] = try_out("magnitude, 70 % zeros", 16, pruned_by("magnitude", 0.7, "matrix"))
@@ -669,9 +669,9 @@ def aware_low_rank(weight, gram, rank):
 check("05.whitened", aware_low_rank)
 
 # %% tags=["measured"]
-thin = {"plain": try_out("svd, half the numbers", 16, lambda m: compress_model(m, thinning(0.5)))}
+thin = {"plain": try_out("svd, half the numbers", 16, lambda m: compress_model(m, LowRank(0.5, whitened=False)))}
 thin["aware"] = try_out("activation-aware svd, half the numbers", 16,
-                        lambda m: compress_model(m, thinning(0.5), board.calibration))
+                        lambda m: compress_model(m, LowRank(0.5), board.calibration))
 print("real TinyStories:")
 tell("svd 50%", "svd, activation-aware 50%", "svd, activation-aware 75%", "svd, activation-aware 50%, retrained")
 
@@ -951,7 +951,7 @@ x = torch.randn(256, 1024, generator=generator)  # (256, 1024): tokens
 zeros = wide * mask(wide.abs(), 0.5)
 near = [torch.randn(*shape, generator=generator) for shape in ((256, 1024), (1024, 256))]
 packed_grid = affine_grid(wide, 4)
-packed, sparse = QuantLinear.from_codes(nearest(wide, packed_grid), packed_grid), SparseLinear.of(zeros)
+packed, sparse = QuantLinear.from_codes(nearest(wide, packed_grid), packed_grid), SparseLinear.from_weight(zeros)
 forms = {
     "dense": lambda: F.linear(x, wide),
     "half zeros, dense": lambda: F.linear(x, zeros),

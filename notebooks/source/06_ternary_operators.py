@@ -876,10 +876,10 @@ for operator in ("naive", "tquant", "lloyd", "mquant"):
 # %%
 def recipe(operator, refit=False):
     """Every layer of the blocks ternary; `refit`: with the level of the least squared error for the codes."""
-    return Recipe.uniform(2, grid="ternary", grid_options={"operator": operator}, refit=refit)
+    return Recipe(bits=2, grid="ternary", operator=operator, refit=refit)
 
 
-board.add("4 values (notebook 04)", 2, Recipe.uniform(2))
+board.add("4 values (notebook 04)", 2, Recipe(bits=2))
 board.add("mquant, refitted", 1.58, recipe("mquant", refit=True))
 losses = {}
 for operator in OPERATORS:
@@ -1277,7 +1277,7 @@ print(f"to beat: {100 * max(fairly.values()):.1f} % of the digits; {min(added.va
 #
 # ```python
 # grid = {"operator": "lloyd", "granularity": "group", "group_size": 32}
-# board.add("mine", 1.58, Recipe.uniform(2, grid="ternary", grid_options=grid))
+# board.add("mine", 1.58, Recipe(bits=2, grid="ternary", grid_options=grid))
 # board
 # ```
 #

@@ -43,7 +43,7 @@ from nanoq.quant.grid import Grid, affine_grid
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
 from nanoq.quant.quantize import quantize_model
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.recipe import Recipe, Round
 from nanoq.quant.rounding import nearest, refit_scale
 from nanoq.quant.ternary import ternary_grid
 from nanoq.teach import check, pick, show, use_style
@@ -742,7 +742,7 @@ for name, value in missed.items():
     print(f"{name:10} AdaRound: the second layer misses the original outputs by {100 * value:.1f} %")
 
 # %% [markdown]
-# The first layer was rounded roughly on purpose, so there is much to make up for. `quantize_model(..., asymmetric=True)`
+# The first layer was rounded roughly on purpose, so there is much to make up for. `Recipe(..., match_original=True)`
 # does this for every layer.
 #
 # ## 6 · BRECQ: a whole block together
@@ -944,7 +944,7 @@ check("07.straight", straight)
 # %%
 def recipe_of(operator, **options):
     """Ternary weights in all layers of the blocks."""
-    return Recipe.uniform(2, grid="ternary", grid_options={"operator": operator}, **options)
+    return Recipe(bits=2, grid="ternary", operator=operator, **options)
 
 
 batch, labels = pictures.train[:32], pictures.train_labels[:32]
@@ -1013,7 +1013,7 @@ check("07.lsq", scale_gradient)
 
 # %%
 w = weights[LAYER].clone().requires_grad_()  # (32, 288)
-quantizer = FakeQuantizer(LayerSpec(2, "ternary", {"operator": "mquant"}), w, learned=True)
+quantizer = FakeQuantizer(Round(bits=2, grid="ternary", operator="mquant"), w, learned=True)
 upstream = torch.randn(w.shape, generator=torch.Generator().manual_seed(0))
 (quantizer(w) * upstream).sum().backward()
 x = (w / quantizer.scale[:, None]).detach()

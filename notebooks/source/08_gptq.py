@@ -1082,8 +1082,8 @@ board = Leaderboard(NAME, corpus, windows=pick(ci=8, lab=32, full=None))
 board.calibration = board.calibration[: pick(ci=12, lab=16, full=128)]  # at least 4 tokens for each of 768 inputs
 naive, plain = {}, {}
 for bits in (8, 4, 3, 2):
-    naive[bits] = board.add("naive", bits, Recipe.uniform(bits))
-    plain[bits] = board.add("GPTQ", bits, Recipe.uniform(bits, "gptq"))
+    naive[bits] = board.add("naive", bits, Recipe(bits=bits))
+    plain[bits] = board.add("GPTQ", bits, Recipe("gptq", bits=bits))
 board
 
 # %%
@@ -1114,7 +1114,7 @@ def against(row, other):
 own_text, train, moves = board.calibration, checkpoint.tokenizer.encode(corpus.train), []
 for seed in (1, 2):
     board.calibration = sample_windows(train, 256, len(own_text), seed)
-    other = board.add(f"GPTQ, calibration {seed}", 2, Recipe.uniform(2, "gptq"))
+    other = board.add(f"GPTQ, calibration {seed}", 2, Recipe("gptq", bits=2))
     moves.append(against(other, plain[2]).mean)
     print(f"calibration sample {seed}: {other.delta_nats:+.4f} nats, {moves[-1]:+.4f} against the first sample")
 board.calibration = own_text
@@ -1151,7 +1151,7 @@ VARIANTS = {
 variant = {}
 for bits in (3, 2):
     for name, options in VARIANTS.items():
-        variant[name, bits] = board.add(f"GPTQ, {name}", bits, Recipe.uniform(bits, "gptq", **options))
+        variant[name, bits] = board.add(f"GPTQ, {name}", bits, Recipe("gptq", bits=bits, **options))
 board
 
 # %%
@@ -1192,7 +1192,7 @@ for bits in (3, 2):
 
 # %% tags=["measured"]
 model = deepcopy(board.reference.model)
-quantize_model(model, Recipe.uniform(2, "gptq"), board.calibration, true_sequential=True)
+quantize_model(model, Recipe("gptq", bits=2, true_sequential=True), board.calibration)
 sequential = board.add_model("GPTQ, true-sequential", 2, model, plain[2].bytes)
 gain = against(sequential, plain[2])
 print(f"2 bits, true-sequential minus plain: {gain.mean:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}): {verdict(gain)}")
@@ -1391,7 +1391,7 @@ assert max(cost["GPTQ"]) < 1 < max(cost["stale, damping 0.0001"])
 # %% tags=["measured"]
 METHODS["stale"] = stale
 options = {"method_options": {"damping": 1e-4}}
-broken = {bits: board.add("stale inverse", bits, Recipe.uniform(bits, "stale", **options)) for bits in (8, 3)}
+broken = {bits: board.add("stale inverse", bits, Recipe("stale", bits=bits, **options)) for bits in (8, 3)}
 for bits in (8, 3):
     for row in (naive[bits], plain[bits], broken[bits]):
         print(f"{bits} bits {row.method:13} {row.delta_nats:+.5f} nats ({row.ci_low:+.5f} to {row.ci_high:+.5f})")

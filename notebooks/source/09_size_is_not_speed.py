@@ -103,7 +103,7 @@ def times_as_fast(seconds, base):
 
 # %% tags=["measured"]
 four = deepcopy(model)
-quantize_model(four, Recipe.uniform(4))
+quantize_model(four, Recipe(bits=4))
 wrote = writing_times({"float32": model, "4 bits": four}, pick(ci=4, lab=40, full=200))
 speed = {name: 1 / float(seconds.median()) for name, seconds in wrote.items()}
 fig, ax = plt.subplots(figsize=(7, 1.8))
@@ -591,7 +591,7 @@ print(*alone.values(), f"the large layer: {choose_backend(layers[4], seconds=0.2
 def with_kernels(model, bits):
     """A quantised copy that computes with the kernel of its bits."""
     copy = deepcopy(model)
-    quantize_model(copy, Recipe.uniform(bits))
+    quantize_model(copy, Recipe(bits=bits))
     for layer in copy.modules():
         if isinstance(layer, QuantLinear):
             use_backend(layer, f"int{bits}")
@@ -751,7 +751,7 @@ reference = window_losses(model, held_out, limit=COUNT)  # (W,)
 def added_losses(original):
     """Added loss of W8, W8A8 per token and W8A8 per tensor, each with its paired interval."""
     rounded_model, found = deepcopy(original), {}
-    quantize_model(rounded_model, Recipe.uniform(8, grid_options={"symmetric": True}))
+    quantize_model(rounded_model, Recipe(bits=8, symmetric=True))
     found["W8"] = paired_difference(window_losses(rounded_model, held_out, limit=COUNT), reference)
     for granularity in ("token", "tensor"):
         with quantized_activations(rounded_model, 8, granularity):
@@ -1083,7 +1083,7 @@ for name, row in lost.items():
 from nanoq.quant import export_gguf, export_gptq
 
 exported = deepcopy(model)
-quantize_model(exported, Recipe.uniform(4, grid_options={"symmetric": True, "granularity": "group", "group_size": 32}))
+quantize_model(exported, Recipe(bits=4, symmetric=True, group_size=32))
 with tempfile.TemporaryDirectory() as folder:
     export_gptq(folder, exported)
     tensors = load_file(Path(folder) / "model.safetensors")

@@ -41,7 +41,7 @@ from nanoq.lm.evaluate import paired_difference, windows
 from nanoq.mixed.baselines import rounded
 from nanoq.mixed.parts import mean_loss, restored
 from nanoq.mixed.sensitivity import quantile
-from nanoq.quant import LayerSpec, Recipe, affine_grid, linear_layers, sample_windows
+from nanoq.quant import Recipe, Round, affine_grid, linear_layers, sample_windows
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
@@ -625,7 +625,7 @@ for name, allocation in choices.items():
 # %%
 weight = weights[LAYER]
 running = weight.flatten().square().sort().values.cumsum(0) / weight.square().sum()  # (147456,): error of cutting so many
-rounding = {bits: float((rounded(weight, LayerSpec(bits)) - weight).square().sum() / weight.square().sum())
+rounding = {bits: float((rounded(weight, Round(bits=bits)) - weight).square().sum() / weight.square().sum())
             for bits in (4, 3, 2)}
 fig, ax = plt.subplots(figsize=(7, 3.2))
 ax.plot(torch.linspace(0, 1, 500), running[torch.linspace(0, len(running) - 1, 500).long()], label="cutting")
@@ -656,7 +656,7 @@ check("11.matched", matched_level)
 for bits in (4, 3, 2):
     levels = []
     for weight in weights.values():
-        error = (rounded(weight, LayerSpec(bits)) - weight).square().sum()
+        error = (rounded(weight, Round(bits=bits)) - weight).square().sum()
         levels.append(float((weight.flatten().square().sort().values.cumsum(0) <= error).double().mean()))
     print(f"{bits} bits: as much error as sparsity {min(levels):.2f} to {max(levels):.2f} in our {len(levels)} matrices")
     if bits == 3:
@@ -769,7 +769,7 @@ with torch.no_grad():
         norm.weight[7] /= 16
         layer.weight[:, 7] *= 16
     for layer in parts_of(settled)["blocks.0"].values():
-        layer.weight.copy_(rounded(layer.weight, LayerSpec(3)))
+        layer.weight.copy_(rounded(layer.weight, Round(bits=3)))
 some = data[:4]
 assert abs(mean_loss(planted, some) - mean_loss(model, some)) < 1e-5  # the same function
 
@@ -912,7 +912,7 @@ print(f"{'PMPQ, matched levels':22} {list(integer_program(direct, options, budge
 # %% tags=["measured"]
 board = Leaderboard(NAME, corpus, windows=pick(ci=8, lab=32, full=None))
 board.calibration = board.calibration[: pick(ci=13, lab=16, full=128)]
-made = {"uniform 3": board.add("uniform", 3, Recipe.uniform(3, "gptq"))}
+made = {"uniform 3": board.add("uniform", 3, Recipe("gptq", bits=3))}
 for name, plan in plans.items():
     if set(plan.values()) == {3}:
         made[name] = made["uniform 3"]  # 3 bits everywhere, by choice
@@ -922,7 +922,7 @@ clusters = three_means(scores)
 made["3-means"] = board.add("PMPQ, 3-means", round(average_bits(clusters, counts), 2), recipe_of(clusters))
 uniform = packed_sizes(model, (2, 3, 4, 5, 6, 7, 8))
 WIDE = max(b for b in range(2, 9) if total(uniform, dict.fromkeys(parts, b)) <= total(table, clusters))
-made["uniform wide"] = board.add("uniform", WIDE, Recipe.uniform(WIDE, "gptq"))
+made["uniform wide"] = board.add("uniform", WIDE, Recipe("gptq", bits=WIDE))
 board
 
 # %% tags=["measured"]

@@ -44,7 +44,7 @@ from matplotlib.patches import Rectangle
 # %%
 from nanoq import hf
 from nanoq.files import data_dir
-from nanoq.hf import HFModel, encode, gptq_losses, gptq_windows, load_hf, load_hf_quantized, save_hf_quantized
+from nanoq.hf import HFModel, encode, gptq_losses, gptq_windows, load_hf
 from nanoq.hub import local_file
 from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.corpus import STORY_END
@@ -52,7 +52,7 @@ from nanoq.lm.tales.words import read_lexicons
 from nanoq.mixed import packed_sizes
 from nanoq.quant import METHODS, Recipe, affine_grid, linear_layers, quantize_model, sample_windows
 from nanoq.quant.calibrate import observe
-from nanoq.store import WEIGHTS
+from nanoq.store import WEIGHTS, load, save
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
@@ -209,7 +209,7 @@ errors = {}
 for family, model in models.items():
     for bits in (8, 4, 2):
         copy = deepcopy(model)
-        reports = quantize_model(copy, Recipe.uniform(bits, "gptq"), tokens)
+        reports = quantize_model(copy, Recipe("gptq", bits=bits), tokens)
         assert len(reports) == 2 * per_block[family]
         assert all(type(layer).__name__ == "QuantLinear" for layer in map(copy.get_submodule, linear_layers(model)))
         errors[family, bits] = relative_error(copy, expected[family])
@@ -515,12 +515,12 @@ results, kept = {}, {}
 
 def run(method, bits):
     """Quantise, save, load, compare, evaluate."""
-    copy, recipe = deepcopy(chosen), Recipe.uniform(bits, method)
+    copy, recipe = deepcopy(chosen), Recipe(method, bits=bits)
     quantize_model(copy.model, recipe, calibration if recipe.needs_calibration else None, batch=8)
     with tempfile.TemporaryDirectory() as folder:
-        file = save_hf_quantized(folder, copy, recipe) / WEIGHTS
+        file = save(folder, copy) / WEIGHTS
         content = file.read_bytes()
-        loaded = load_hf_quantized(folder)
+        loaded = load(folder)
     header = 8 + int.from_bytes(content[:8], "little")  # safetensors: a length, then names and shapes
     with torch.no_grad():
         assert torch.equal(loaded.model(probe), copy.model(probe))  # bit for bit
@@ -783,7 +783,7 @@ WIDTHS = (8, 6, 4, 3, 2)
 moved, still_right = {}, {}
 for width in WIDTHS:
     model = deepcopy(tales_opt.model)
-    quantize_model(model, Recipe.uniform(width))
+    quantize_model(model, Recipe(bits=width))
     after = embed_texts(model, test_texts)
     moved[width] = float((after - before).square().sum() / spread)
     still_right[width] = torch.tensor(mood_probe.predict(after.numpy()) == test_moods)
@@ -861,7 +861,7 @@ bert = HFModel(build("BertModel", FAMILIES["BERT"][1]))
 bert_before, bert_drift = bert(tokens).mean(1).detach(), {}  # (8, 32)
 for width in (8, 4, 2):
     model = deepcopy(bert)
-    quantize_model(model, Recipe.uniform(width))
+    quantize_model(model, Recipe(bits=width))
     change = (model(tokens).mean(1).detach() - bert_before).square().sum()
     bert_drift[width] = float(change / (bert_before - bert_before.mean(0)).square().sum())
 assert bert.kind == "encoder" and bert_drift[8] < bert_drift[4] < bert_drift[2]
@@ -892,7 +892,7 @@ if minilm:
         print(f"IMDB accuracy before: {hf.accuracy(probe_of_reviews, start, task.test_labels):.3f}")
     for width in (8, 4, 3, 2):
         model = deepcopy(minilm.model)
-        quantize_model(model, Recipe.uniform(width))
+        quantize_model(model, Recipe(bits=width))
         end = hf.features(model, minilm.tokenizer, texts, max_length=64)
         change = float((end - start).square().sum() / (start - start.mean(0)).square().sum())
         print(f"{width} bits: drift {change:8.5f}",

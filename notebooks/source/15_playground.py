@@ -63,9 +63,9 @@ models = tempfile.TemporaryDirectory()
 board = Leaderboard(NAME, windows=pick(ci=4, lab=16, full=None))
 board.calibration = board.calibration[: pick(ci=16, lab=24, full=128)]
 contenders = [load_contender(NAME)]
-rows = [("float16", 16, Recipe.uniform(16))]
-rows += [("naive", bits, Recipe.uniform(bits)) for bits in (8, 4, 3, 2)]
-rows += [("GPTQ", bits, Recipe.uniform(bits, "gptq")) for bits in (8, 4, 3, 2)]
+rows = [("float16", 16, Recipe(bits=16))]
+rows += [("naive", bits, Recipe(bits=bits)) for bits in (8, 4, 3, 2)]
+rows += [("GPTQ", bits, Recipe("gptq", bits=bits)) for bits in (8, 4, 3, 2)]
 for method, bits, recipe in rows:
     folder = Path(models.name) / f"{method}-{bits}"
     board.add(method, bits, recipe, folder)
@@ -699,7 +699,7 @@ show_widget(playground(contenders, chosen=[one.name for one in TRIO]),
 
 # %%
 own = Path(models.name) / "own"
-board.add("mine", 3, Recipe.uniform(3, grid_options={"granularity": "group", "group_size": 64}), own)
+board.add("mine", 3, Recipe(bits=3, group_size=64), own)
 mine = load_contender(own, "mine")
 beside = compare_answers([named["naive 3 bit"], mine], PROMPT, seed=3, length=12)
 assert isinstance(beside, Comparison) and beside.names == ["naive 3 bit", "mine"]

@@ -6,26 +6,24 @@ import torch
 
 from nanoq.compress import (
     AdapterLinear,
+    LowRank,
     LowRankLinear,
+    Prune,
     SparseLinear,
     SparseQuantLinear,
     add_adapters,
     compress_model,
     distillation,
-    load_compressed,
-    packing,
-    pruning,
     remove_blocks,
     remove_heads,
     remove_neurons,
-    save_compressed,
-    thinning,
 )
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, train
 from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.train import next_token_loss
-from nanoq.quant import LayerSpec, Recipe, linear_layers, load_quantized, quantize_model, save_quantized
-from nanoq.store import Checkpoint
+from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, quantize_model
+from nanoq.quant.visit import visit
+from nanoq.store import Checkpoint, load, save
 from nanoq.store import restored_layer as restored
 
 CHARACTERS = "abcdefghij"  # and one id for what is unknown
@@ -49,24 +47,27 @@ def dense_half(model):
 
 def adapted(model):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3), TOKENS)
+    quantize_model(model, Recipe(bits=3), TOKENS)
     add_adapters(model, 4, original, TOKENS)
 
 
 CHANGES = {
-    "sparse": (lambda m: compress_model(m, pruning("magnitude", 0.6)), SparseLinear),
-    "sparse matrix": (lambda m: compress_model(m, pruning("sparsegpt", 0.6, "matrix"), TOKENS), SparseLinear),
-    "2:4": (lambda m: compress_model(m, pruning("wanda", pattern="2:4"), TOKENS), SparseLinear),
-    "sparse and 3 bits": (lambda m: compress_model(m, pruning(spec=LayerSpec(3)), TOKENS), SparseQuantLinear),
-    "sparse and symmetric groups": (lambda m: compress_model(m, pruning(spec=LayerSpec(
-        4, grid_options={"granularity": "group", "group_size": 16, "symmetric": True})), TOKENS), SparseQuantLinear),
-    "sparse and nf4": (lambda m: compress_model(m, pruning(spec=LayerSpec(4, "nf4")), TOKENS), SparseQuantLinear),
-    "low rank": (lambda m: compress_model(m, thinning(0.5), TOKENS), LowRankLinear),
+    "sparse": (lambda m: compress_model(m, Prune("magnitude", 0.6)), SparseLinear),
+    "sparse matrix": (lambda m: compress_model(m, Prune("sparsegpt", 0.6, "matrix"), TOKENS), SparseLinear),
+    "2:4": (lambda m: compress_model(m, Prune("wanda", pattern="2:4"), TOKENS), SparseLinear),
+    "sparse and 3 bits": (lambda m: compress_model(m, [Prune(), Round("gptq", bits=3)], TOKENS), SparseQuantLinear),
+    "sparse and symmetric groups": (lambda m: compress_model(m, [Prune(), Round("gptq", bits=4, group_size=16,
+        symmetric=True)], TOKENS), SparseQuantLinear),
+    "sparse and nf4": (lambda m: compress_model(m, [Prune(), Round("gptq", grid="nf4")], TOKENS), SparseQuantLinear),
+    "sparse, then nearest": (lambda m: compress_model(m, [Prune("magnitude"), Round(bits=4)]), SparseQuantLinear),
+    "wanda, then gptq": (lambda m: compress_model(m, [Prune("wanda"), Round("gptq", bits=4)], TOKENS),
+                         SparseQuantLinear),
+    "low rank": (lambda m: compress_model(m, LowRank(0.5), TOKENS), LowRankLinear),
     "adapters": (adapted, AdapterLinear),
     "heads": (lambda m: remove_heads(m, {0: [1]}), torch.nn.Linear),
     "blocks": (lambda m: remove_blocks(m, [0]), torch.nn.Linear),
     "neurons": (lambda m: remove_neurons(m, 0.25, TOKENS), torch.nn.Linear),
-    "all of it": (lambda m: compress_model(remove_neurons(remove_heads(m, {1: [0]}), 0.5, TOKENS), pruning(), TOKENS),
+    "all of it": (lambda m: compress_model(remove_neurons(remove_heads(m, {1: [0]}), 0.5, TOKENS), Prune(), TOKENS),
                   SparseLinear),
 }
 
@@ -74,22 +75,22 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_compressed_model_comes_back_bit_for_bit_and_is_smaller(name, tmp_path):
     start = checkpoint()
-    whole = save_compressed(tmp_path / "whole", start)
+    whole = save(tmp_path / "whole", start)
     change, kind = CHANGES[name]
     change(start.model)
     dense_half(start.model)
     assert isinstance(start.model.blocks[0].mlp.up, kind)
-    path = save_compressed(tmp_path / "small", start)
-    loaded = load_compressed(path)
+    path = save(tmp_path / "small", start)
+    loaded = load(path)
     assert torch.equal(loaded.model(TOKENS), start.model(TOKENS))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, path)]
     assert sizes[1] < 0.98 * sizes[0]
-    again = save_compressed(tmp_path / "again", loaded)
+    again = save(tmp_path / "again", loaded)
     assert (again / "model.safetensors").read_bytes() == (path / "model.safetensors").read_bytes()
 
 
 def test_the_file_of_a_sparse_model_has_a_bit_a_weight_and_two_bytes_for_each_that_stayed(tmp_path):
-    model = compress_model(checkpoint().model, pruning("magnitude", 0.75))
+    model = compress_model(checkpoint().model, Prune("magnitude", 0.75))
     for name, layer in linear_layers(checkpoint().model).items():
         sparse = model.get_submodule(name)
         assert sparse.mask.numel() == layer.weight.numel() // 8
@@ -99,40 +100,39 @@ def test_the_file_of_a_sparse_model_has_a_bit_a_weight_and_two_bytes_for_each_th
 def test_the_other_loaders_and_this_one(tmp_path):
     start = checkpoint()
     save_checkpoint(tmp_path / "plain", start.model, start.tokenizer)
-    assert torch.equal(load_compressed(tmp_path / "plain").model(TOKENS), start.model(TOKENS))
-    recipe = Recipe.uniform(3)
+    assert torch.equal(load(tmp_path / "plain").model(TOKENS), start.model(TOKENS))
+    recipe = Recipe(bits=3)
     start.card = json.loads((tmp_path / "plain/card.json").read_text())
     quantize_model(start.model, recipe)
-    save_quantized(tmp_path / "3-bit", start, recipe)
-    assert torch.equal(load_compressed(tmp_path / "3-bit").model(TOKENS), start.model(TOKENS))
+    save(tmp_path / "3-bit", start)
+    assert torch.equal(load(tmp_path / "3-bit").model(TOKENS), start.model(TOKENS))
     sparse = checkpoint()
-    compress_model(sparse.model, pruning("magnitude"))
-    save_compressed(tmp_path / "sparse", sparse)
+    compress_model(sparse.model, Prune("magnitude"))
+    save(tmp_path / "sparse", sparse)
     dense_half(sparse.model)
-    assert torch.equal(load_quantized(tmp_path / "sparse").model(TOKENS), sparse.model(TOKENS))
+    assert torch.equal(load(tmp_path / "sparse").model(TOKENS), sparse.model(TOKENS))
 
 
 def test_a_damaged_card_says_so(tmp_path):
     start = checkpoint()
-    compress_model(start.model, pruning("magnitude"))
-    path = save_compressed(tmp_path / "sparse", start)
+    compress_model(start.model, Prune("magnitude"))
+    path = save(tmp_path / "sparse", start)
     card = json.loads((path / "card.json").read_text())
     del card["model_sha256"]
     card["layers"]["blocks.0.mlp.up"]["kind"] = "knitted"
     (path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="no kind of layer 'knitted'"):
-        load_compressed(path)
+        load(path)
 
 
 def test_each_block_is_changed_on_what_the_changed_ones_before_it_give():
     seen = {}
 
-    def change(name, layer, stats):
+    original = checkpoint().model
+    for name, layer, stats in visit(original.eval(), [TOKENS], linear_layers(original)):
         seen[name] = stats.gram
         with torch.no_grad():
             layer.weight.mul_(0.5)
-        return layer
-    compress_model(checkpoint().model, change, TOKENS)
     model = checkpoint().model
     with torch.no_grad():
         for layer in linear_layers(model).values():
@@ -143,15 +143,15 @@ def test_each_block_is_changed_on_what_the_changed_ones_before_it_give():
 
 
 def test_training_after_pruning_and_packing_what_is_left():
-    model = compress_model(checkpoint().model, pruning("magnitude", 0.5, pack=False))
+    model = compress_model(checkpoint().model, Prune("magnitude", 0.5, pack=False))
     dense_half(model)
-    packed = compress_model(deepcopy(model), packing)
+    packed = compress_model(deepcopy(model), Prune("magnitude", 0))
     assert torch.equal(packed(TOKENS), model(TOKENS))
 
 
 def test_only_adapters_are_trained_and_they_start_where_the_packed_model_is():
     start = checkpoint()
-    quantize_model(start.model, Recipe.uniform(2), TOKENS)
+    quantize_model(start.model, Recipe(bits=2), TOKENS)
     wanted = start.model(TOKENS)
     packed = {name: buffer.clone() for name, buffer in start.model.named_buffers()}
     add_adapters(start.model, 4)
@@ -169,7 +169,7 @@ def test_only_adapters_are_trained_and_they_start_where_the_packed_model_is():
 
 def test_a_correction_takes_away_error():
     start, rounded = checkpoint(), checkpoint()
-    quantize_model(rounded.model, Recipe.uniform(2), TOKENS)
+    quantize_model(rounded.model, Recipe(bits=2), TOKENS)
     wanted, before = start.model(TOKENS), rounded.model(TOKENS)
     add_adapters(rounded.model, 8, start.model, TOKENS)
     assert (rounded.model(TOKENS) - wanted).norm() < 0.8 * (before - wanted).norm()
@@ -185,27 +185,27 @@ def test_distillation_is_zero_for_the_teacher_itself_and_the_text_counts_by_its_
 
 def test_a_correction_stands_beside_sparse_codes_too(tmp_path):
     start, original = checkpoint(), checkpoint().model
-    compress_model(start.model, pruning(spec=LayerSpec(3)), TOKENS)
+    compress_model(start.model, [Prune(), Round("gptq", bits=3)], TOKENS)
     add_adapters(start.model, 2, original, TOKENS)
     dense_half(start.model)
-    loaded = load_compressed(save_compressed(tmp_path, start))
+    loaded = load(save(tmp_path, start))
     assert torch.equal(loaded.model(TOKENS), start.model(TOKENS))
 
 
-@pytest.mark.parametrize("spec", [None, LayerSpec(4)])
-def test_a_packed_layer_keeps_its_types(spec):
-    model = compress_model(checkpoint().model, pruning(spec=spec), TOKENS)
+@pytest.mark.parametrize("more", [[], [Round("gptq", bits=4)]])
+def test_a_packed_layer_keeps_its_types(more):
+    model = compress_model(checkpoint().model, [Prune(), *more], TOKENS)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     for cast in (model.double(), model.float()):
         assert all(torch.equal(before[name], buffer) and before[name].dtype == buffer.dtype
                    for name, buffer in cast.named_buffers())
     layer = model.blocks[0].mlp.up
     assert layer(torch.ones(1, 32).bfloat16()).dtype == torch.bfloat16
-    assert "128" in repr(layer) or spec is None
+    assert "128" in repr(layer) or not more
 
 
 def test_values_that_are_not_those_of_the_mask_are_found(tmp_path):
-    layer = SparseLinear.of(torch.eye(8))
+    layer = SparseLinear.from_weight(torch.eye(8))
     for values in (layer.values[:-1], torch.cat((layer.values, layer.values))):
         with pytest.raises(ValueError, match="values for the 8 weights of a mask"):
             restored(layer.layout, {"mask": layer.mask, "values": values}).check_values()
@@ -214,45 +214,52 @@ def test_values_that_are_not_those_of_the_mask_are_found(tmp_path):
 def test_nan_is_not_packed_and_what_float16_cannot_hold_is_kept_in_float32():
     weight = torch.eye(8)
     weight[0, 0] = 1e5
-    assert torch.equal(SparseLinear.of(weight).dequantize(), weight)
+    assert torch.equal(SparseLinear.from_weight(weight).dequantize(), weight)
     weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match="the weight holds NaN"):
-        SparseLinear.of(weight)
+        SparseLinear.from_weight(weight)
 
 
 def test_what_a_file_has_no_room_for_says_so(tmp_path):
     thin = checkpoint()
-    compress_model(thin.model, thinning(0.5))
-    with pytest.raises(ValueError, match="blocks.0.attention.qkv: the layer is thin already"):
-        compress_model(thin.model, pruning("magnitude"))
-    quantize_model(thin.model, Recipe.uniform(4))
+    compress_model(thin.model, LowRank(0.5, whitened=False))
+    for step in (Prune("magnitude"), Round(bits=4)):
+        with pytest.raises(ValueError, match=r"compressed already \(blocks.0.attention.qkv is a LowRankLinear\)"):
+            compress_model(thin.model, step)
+    for steps in ([LowRank(0.5), Round(bits=4)], [Round(bits=4), Prune("magnitude")], [Prune(), LowRank(0.5)]):
+        with pytest.raises(ValueError, match="a low-rank layer is not rounded|is neither pruned nor given a low rank"):
+            compress_model(checkpoint().model, steps, TOKENS)
+    layer = thin.model.blocks[0].attention.qkv
+    layer.down = QuantLinear.from_codes(torch.zeros(layer.down.weight.shape, dtype=torch.uint8), affine_grid(
+        layer.down.weight.detach(), 4))
     with pytest.raises(ValueError, match="blocks.0.attention.qkv.down is a packed layer within a thin one"):
-        save_compressed(tmp_path, thin)
-    with pytest.raises(ValueError, match="no linear layer in its blocks: was it pruned already"):
-        quantize_model(compress_model(checkpoint().model, pruning("magnitude")), Recipe.uniform(4))
+        save(tmp_path, thin)
 
 
 def test_what_cannot_be_compressed_says_why():
     with pytest.raises(ValueError, match="no method 'guess'"):
-        pruning("guess")
-    for options in ({"spec": LayerSpec(4), "pack": False}, {"spec": LayerSpec(16)}):
-        with pytest.raises(ValueError, match="a spec is for weights that are rounded and packed"):
-            pruning(**options)
+        Prune("guess")
+    for options in ({"sparsity": 1.0}, {"pattern": "4:2"}):
+        with pytest.raises(ValueError, match="sparsity must lie|pattern must be"):
+            Prune(**options)
+    for step in (Round("adaround", bits=4), Round("gptq", bits=4, act_order=True), Round(bits=4, refit=True)):
+        with pytest.raises(ValueError, match="a sparse layer is rounded by nearest or gptq"):
+            compress_model(checkpoint().model, [Prune(), step], TOKENS)
     rounded = checkpoint()
-    quantize_model(rounded.model, Recipe.uniform(3))
+    quantize_model(rounded.model, Recipe(bits=3))
     for rank in (-1, 0, 33):
         with pytest.raises(ValueError, match=f"rank must be in 1..32 for a weight of shape .*, not {rank}"):
             add_adapters(deepcopy(rounded.model), rank)
     quantised = checkpoint()
-    quantize_model(quantised.model, Recipe.uniform(3))
-    for change in (pruning("magnitude"), thinning(0.5), packing):
-        with pytest.raises(ValueError, match="blocks.0.attention.qkv: the layer is quantised already"):
-            compress_model(quantised.model, change)
-    with pytest.raises(ValueError, match="no linear layer in its blocks"):
-        compress_model(compress_model(checkpoint().model, pruning("magnitude")), packing)
+    quantize_model(quantised.model, Recipe(bits=3))
+    for step in (Prune("magnitude"), LowRank(0.5, whitened=False)):
+        with pytest.raises(ValueError, match="quantised already"):
+            compress_model(quantised.model, step)
+    with pytest.raises(ValueError, match="compressed already"):
+        compress_model(compress_model(checkpoint().model, Prune("magnitude")), Prune("magnitude", 0))
     with pytest.raises(ValueError, match="adapters stand beside packed layers"):
         add_adapters(checkpoint().model, 4)
-    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\)"):
-        thinning(1.0)
-    with pytest.raises(ValueError, match="blocks.0.attention.qkv: the layer saw no calibration"):
-        compress_model(checkpoint().model, pruning("wanda"))
+    with pytest.raises(ValueError, match=r"ratio must lie in \(0, 1\)"):
+        LowRank(1.0)
+    with pytest.raises(ValueError, match="needs calibration"):
+        compress_model(checkpoint().model, Prune("wanda"))

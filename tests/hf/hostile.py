@@ -30,12 +30,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from nanoq.cli import app
-from nanoq.compress import add_adapters, compress_model, pruning, remove_heads, thinning
+from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_heads
 from nanoq.files import sha256
 from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_awq, import_gptq, quantize_model
-from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save
+from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_awq, import_gptq, quantize_model
+from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
 CHARACTERS = "abcdefghij"
@@ -53,17 +53,28 @@ def gpt(change=lambda model: None):
 
 def adapters(model):
     original = deepcopy(model)
-    quantize_model(model, Recipe.uniform(3))
+    quantize_model(model, Recipe(bits=3))
     add_adapters(model, 4, original, TOKENS)
 
 
 def sort_columns(model):
     """Groups of columns that are no neighbours, as `desc_act` leaves them."""
-    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 8}))
+    quantize_model(model, Recipe(bits=4, group_size=8))
     for name, layer in list(model.named_modules()):
         if isinstance(layer, QuantLinear):
             order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
             model.set_submodule(name, QuantLinear.from_codes(layer.unpacked(), layer.grid, layer.bias, order))
+
+
+def write_shards(folder, count=3):
+    """Let the weights of a folder lie in several files and an index."""
+    tensors = load_file(folder / WEIGHTS)
+    files = {name: f"model-{number % count + 1:05}-of-{count:05}.safetensors" for number, name in enumerate(tensors)}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in files if files[name] == file}, folder / file)
+    (folder / WEIGHTS).unlink()
+    (folder / INDEX).write_text(json.dumps({"weight_map": files}))
+    vouch(folder)
 
 
 def write_awq(folder):
@@ -97,29 +108,31 @@ def write_plain(folder):
 
 def sound_folders(root: Path) -> dict[str, Path]:
     """A sound folder of every kind."""
-    grids = {"gptq": Recipe.uniform(4, "gptq"), "ternary": Recipe.uniform(2, grid="ternary"),
-             "nf4-dq": Recipe.uniform(4, grid="nf4-dq"),
-             "groups": Recipe.uniform(3, grid_options={"granularity": "group", "group_size": 8})}
+    grids = {"gptq": Recipe("gptq", bits=4), "ternary": Recipe(bits=2, grid="ternary"),
+             "nf4-dq": Recipe(bits=4, grid="nf4-dq"),
+             "groups": Recipe(bits=3, group_size=8)}
     models = {"gpt": gpt()} | {name: gpt(lambda m, r=recipe: quantize_model(m, r, TOKENS))
                                for name, recipe in grids.items()}
     models |= {
-        "sparse": gpt(lambda m: compress_model(m, pruning("magnitude"))),
-        "sparse-quant": gpt(lambda m: compress_model(m, pruning("magnitude", spec=LayerSpec(4)))),
-        "low-rank": gpt(lambda m: compress_model(m, thinning(0.5))),
+        "sparse": gpt(lambda m: compress_model(m, Prune("magnitude"))),
+        "sparse-quant": gpt(lambda m: compress_model(m, [Prune("magnitude"), Round(bits=4)])),
+        "low-rank": gpt(lambda m: compress_model(m, LowRank(0.5, whitened=False))),
         "adapter": gpt(adapters),
         "sorted": gpt(sort_columns),
         "heads": gpt(lambda m: remove_heads(m, {0: [1]})),
         "resnet": Checkpoint(ResNet(ResNetConfig(widths=(4, 6))).eval(), None, {}),
     }
     models["resnet 4 bits"] = deepcopy(models["resnet"])
-    quantize_model(models["resnet 4 bits"].model, Recipe.uniform(4))
+    quantize_model(models["resnet 4 bits"].model, Recipe(bits=4))
     for family in ("opt", "llama, tied"):
         models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
-        quantize_model(models[family].model, Recipe.uniform(4))
+        quantize_model(models[family].model, Recipe(bits=4))
     for name, checkpoint in models.items():
         save(root / name, checkpoint)
+    for name in ("opt", "nf4-dq"):
+        write_shards(shutil.copytree(root / name, root / f"{name}, in shards"))
     write_plain(root / "plain")
-    quantized = gpt(lambda m: quantize_model(m, Recipe.uniform(4))).model
+    quantized = gpt(lambda m: quantize_model(m, Recipe(bits=4))).model
     export_gptq(root / "gptq", quantized)
     export_gptq(root / "gptq, sorted", gpt(sort_columns).model)
     write_awq(root / "awq")
@@ -136,12 +149,18 @@ def vouch(folder: Path, **changes) -> None:
         with suppress(ValueError, AttributeError):
             card = json.loads(path.read_text(encoding="utf-8")) | changes
             card.pop("model_sha256", None)
-            card["weights_sha256"] = sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else "0" * 64
+            shards = {path.name: sha256(path) for path in sorted(folder.glob("model-*.safetensors")) if path.is_file()}
+            whole = sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else "0" * 64
+            card["weights_sha256"] = shards or whole
             path.write_text(json.dumps(card), encoding="utf-8")
 
 
 def some_file(folder, rng):
     return rng.choice(sorted(path for path in folder.iterdir() if path.is_file()))
+
+
+def weights_file(folder, rng):
+    return rng.choice(sorted(folder.glob("model*.safetensors")))
 
 
 def flip(folder, rng):
@@ -208,7 +227,8 @@ def edit_json(folder, rng):
 
 def edit_tensors(folder, rng):
     """One to three tensors dropped, renamed, reshaped, of another type, or of other values."""
-    tensors = load_file(folder / WEIGHTS)
+    path = weights_file(folder, rng)
+    tensors = load_file(path)
     for _ in range(rng.randrange(1, 4)):
         name = rng.choice(sorted(tensors))
         tensor = tensors.pop(name)
@@ -229,13 +249,14 @@ def edit_tensors(folder, rng):
             tensors[name] = torch.full_like(tensor, rng.choice([0, 1, 127]) if tensor.dtype == torch.int8 else 255)
         elif action == 8:
             tensors[name] = torch.empty(0)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
     vouch(folder)
 
 
 def edit_header(folder, rng):
     """A header that says something else of the same bytes."""
-    content = (folder / WEIGHTS).read_bytes()
+    path = weights_file(folder, rng)
+    content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     entry = header[rng.choice(sorted(key for key in header if key != "__metadata__"))]
@@ -248,11 +269,37 @@ def edit_header(folder, rng):
         entry["dtype"] = rng.choice(["F8_E4M3", "F64", "X", "", None, 3, "BF16"])
     text = json.dumps(header).encode()
     length = len(text) if action < 3 else rng.choice([0, 5, 2**40, 2**63])
-    (folder / WEIGHTS).write_bytes(length.to_bytes(8, "little") + text + content[8 + size :])
+    path.write_bytes(length.to_bytes(8, "little") + text + content[8 + size :])
     vouch(folder)
 
 
-DAMAGES = (flip, truncate, replace_file, edit_json, edit_json, edit_json, edit_tensors, edit_tensors, edit_header)
+def edit_shards(folder, rng):
+    """A shard that is missing, another, or one too many, and a tensor that lies in another; of one file, an index."""
+    path, action = weights_file(folder, rng), rng.randrange(6)
+    other = folder / f"model-0000{rng.randrange(5)}-of-00003.safetensors"
+    if action == 0:
+        path.unlink()
+    elif action == 1 and path != other:
+        shutil.copy(path, other)
+    elif action == 2:
+        path.rename(other)
+    elif action == 3:
+        save_file({}, other)
+    else:
+        tensors = load_file(path)
+        name = rng.choice(sorted(tensors))
+        there = load_file(other) if other.is_file() else {}
+        save_file(there | {name: tensors[name]}, other)
+        if action == 5 and path != other:
+            save_file({key: tensor for key, tensor in tensors.items() if key != name}, path)
+    if not (folder / INDEX).is_file() and rng.randrange(2):
+        (folder / INDEX).write_text(json.dumps({"weight_map": {"x": other.name}}))
+    if rng.randrange(3):
+        vouch(folder)
+
+
+DAMAGES = (flip, truncate, replace_file, edit_json, edit_json, edit_json, edit_tensors, edit_tensors, edit_header,
+           edit_shards)
 
 
 # ---- what becomes of one ----

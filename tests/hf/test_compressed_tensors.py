@@ -11,7 +11,7 @@ from torch import nn
 
 from nanoq.hf import HFCheckpoint, HFModel
 from nanoq.lm import GPT, GPTConfig
-from nanoq.quant import LayerSpec, Recipe, export_compressed_tensors, quantize_model
+from nanoq.quant import Recipe, Round, export_compressed_tensors, quantize_model
 
 ROW, GROUP = {"symmetric": True}, {"symmetric": True, "granularity": "group", "group_size": 16}
 FALCON = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 97}
@@ -36,7 +36,7 @@ def logits_of(folder):
                          ids=["row", "group", "tensor"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
 def test_transformers_gives_the_same_logits(bits, options, tmp_path):
-    checkpoint = quantised("llama", Recipe.uniform(bits, grid_options=options))
+    checkpoint = quantised("llama", Recipe(bits=bits, grid_options=options))
     export_compressed_tensors(tmp_path, checkpoint)
     assert torch.equal(logits_of(tmp_path), checkpoint.model(TOKENS))
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)("the film").input_ids == [2, 4, 5]
@@ -44,7 +44,7 @@ def test_transformers_gives_the_same_logits(bits, options, tmp_path):
 
 @pytest.mark.parametrize("family", ["opt", "llama, tied", "qwen2", "qwen3", "mistral"])
 def test_families_with_biases_and_tied_heads(family, tmp_path):
-    checkpoint = quantised(family, Recipe.uniform(4, grid_options=GROUP))
+    checkpoint = quantised(family, Recipe(bits=4, grid_options=GROUP))
     export_compressed_tensors(tmp_path, checkpoint)
     assert torch.equal(logits_of(tmp_path), checkpoint.model(TOKENS))
     tensors = load_file(tmp_path / "model.safetensors")
@@ -53,15 +53,15 @@ def test_families_with_biases_and_tied_heads(family, tmp_path):
 
 
 def test_rows_that_do_not_fill_whole_words(tmp_path):
-    checkpoint = quantised("llama", Recipe.uniform(3, grid_options=ROW), intermediate_size=50)
+    checkpoint = quantised("llama", Recipe(bits=3, grid_options=ROW), intermediate_size=50)
     export_compressed_tensors(tmp_path, checkpoint)
     assert load_file(tmp_path / "model.safetensors")["model.layers.0.mlp.down_proj.weight_packed"].shape == (32, 5)
     assert torch.equal(logits_of(tmp_path), checkpoint.model(TOKENS))
 
 
 def test_several_widths_are_groups_of_layers_by_name(tmp_path):
-    recipe = Recipe(LayerSpec(4, grid_options=GROUP), {
-        "blocks.0.mlp.*": LayerSpec(8, grid_options=ROW), "blocks.1.self_attn.v_proj": LayerSpec(16)})
+    recipe = Recipe(Round(bits=4, grid_options=GROUP), rules={
+        "blocks.0.mlp.*": Round(bits=8, grid_options=ROW), "blocks.1.self_attn.v_proj": Round(bits=16)})
     checkpoint = quantised("llama", recipe)
     export_compressed_tensors(tmp_path, checkpoint)
     assert torch.equal(logits_of(tmp_path), checkpoint.model(TOKENS))
@@ -72,10 +72,10 @@ def test_several_widths_are_groups_of_layers_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(("recipe", "message"), [
-    (Recipe.uniform(4), "has zero points, .* dequantize=True only: quantise it with symmetric=True"),
-    (Recipe.uniform(4, grid="nf4"), "has a codebook"),
-    (Recipe.uniform(4, grid_options=GROUP | {"group_size": 24}), "groups of 24 do not divide"),
-    (Recipe.uniform(16), "no layer of the model is quantised"),
+    (Recipe(bits=4), "has zero points, .* dequantize=True only: quantise it with symmetric=True"),
+    (Recipe(bits=4, grid="nf4"), "has a codebook"),
+    (Recipe(bits=4, grid_options=GROUP | {"group_size": 24}), "groups of 24 do not divide"),
+    (Recipe(bits=16), "no layer of the model is quantised"),
 ], ids=["asymmetric", "codebook", "groups", "float"])
 def test_what_the_format_cannot_hold_is_refused_before_anything_is_written(recipe, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -85,11 +85,11 @@ def test_what_the_format_cannot_hold_is_refused_before_anything_is_written(recip
 
 def test_models_that_no_reader_takes_are_refused(tmp_path):
     gpt = GPT(GPTConfig(9, context=16, layers=1, heads=2, width=32))
-    quantize_model(gpt, Recipe.uniform(4, grid_options=ROW))
+    quantize_model(gpt, Recipe(bits=4, grid_options=ROW))
     for model, message in [(gpt, "is a GPT, which is no model of transformers"),
                            (nn.Linear(3, 3), "is a Linear, which is no model"),
                            (transformers.FalconForCausalLM(transformers.FalconConfig(**FALCON)), "class FalconLinear"),
-                           (quantised("gpt2", Recipe.uniform(4, grid_options=ROW)), "GPT2LMHeadModel, which keeps")]:
+                           (quantised("gpt2", Recipe(bits=4, grid_options=ROW)), "GPT2LMHeadModel, which keeps")]:
         with pytest.raises(ValueError, match=message):
             export_compressed_tensors(tmp_path, model)
     assert not list(tmp_path.iterdir())

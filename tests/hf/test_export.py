@@ -11,10 +11,10 @@ from tiny_tokenizers import VOCABULARY, byte_level
 from typer.testing import CliRunner
 
 from nanoq.cli import app
-from nanoq.compress import compress_model, pruning
+from nanoq.compress import Prune, compress_model
 from nanoq.hf import HFCheckpoint, HFModel
 from nanoq.lm import GPT, GPTConfig
-from nanoq.quant import LayerSpec, Recipe, check_export, export_model, quantize_model
+from nanoq.quant import Recipe, Round, check_export, export_model, quantize_model
 from nanoq.quant.export import FORMATS
 from nanoq.quant.gguf_format import block_type
 from nanoq.quant.qlinear import packed_layouts
@@ -22,16 +22,17 @@ from nanoq.quant.qlinear import packed_layouts
 GROUP = {"granularity": "group", "group_size": 32, "symmetric": True}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
 RECIPES = {
-    "symmetric": Recipe.uniform(4, grid_options=GROUP),
-    "3 bits": Recipe.uniform(3, grid_options=GROUP),
-    "5 bits": Recipe.uniform(5, "gptq", grid_options=GROUP | {"search": "mse"}),
-    "asymmetric": Recipe.uniform(4),
-    "asymmetric 8": Recipe.uniform(8),
-    "groups of 16": Recipe.uniform(4, grid_options=GROUP | {"group_size": 16}),
-    "groups of 24": Recipe.uniform(4, grid_options=GROUP | {"group_size": 24}),
-    "nf4": Recipe.uniform(4, grid="nf4"),
-    "dynamic": Recipe.uniform(4, "gptq", grid="affine-dynamic", grid_options={"group_size": 32}),
-    "one layer": Recipe(LayerSpec(4, grid_options=GROUP), {"blocks.1.mlp.up_proj": LayerSpec(8, grid="affine")}),
+    "symmetric": Recipe(bits=4, grid_options=GROUP),
+    "3 bits": Recipe(bits=3, grid_options=GROUP),
+    "5 bits": Recipe("gptq", bits=5, grid_options=GROUP | {"search": "mse"}),
+    "asymmetric": Recipe(bits=4),
+    "asymmetric 8": Recipe(bits=8),
+    "groups of 16": Recipe(bits=4, grid_options=GROUP | {"group_size": 16}),
+    "groups of 24": Recipe(bits=4, grid_options=GROUP | {"group_size": 24}),
+    "nf4": Recipe(bits=4, grid="nf4"),
+    "dynamic": Recipe("gptq", bits=4, grid="affine-dynamic", group_size=32),
+    "one layer": Recipe(Round(bits=4, grid_options=GROUP),
+        rules={"blocks.1.mlp.up_proj": Round(bits=8, grid="affine")}),
 }
 HOLDS = {"compressed-tensors": {"symmetric", "3 bits", "5 bits", "groups of 16"},
          "gptq": {"symmetric", "asymmetric", "asymmetric 8", "groups of 16", "dynamic", "one layer"},
@@ -80,15 +81,15 @@ def test_what_is_said_before_is_what_happens(format, name, tmp_path):
 def test_models_that_nothing_else_runs_are_refused(format, tmp_path):
     gpt = GPT(GPTConfig(9, context=16, layers=1, heads=2, width=32))
     with pytest.raises(ValueError, match=f"the model cannot be exported as {format}: it is a GPT"):
-        check_export(Recipe.uniform(4), gpt, format)
+        check_export(Recipe(bits=4), gpt, format)
     pruned = llama()
-    compress_model(pruned.model, pruning("magnitude"), TOKENS)
+    compress_model(pruned.model, Prune("magnitude"), TOKENS)
     with pytest.raises(ValueError, match="is a SparseLinear, which no file"):
         check_export(None, pruned, format)
     with pytest.raises(ValueError, match="is of the kind 'sparse', which no file"):
         check_export({"blocks.0.mlp.up_proj": {"kind": "sparse"}}, llama(), format)
     with pytest.raises(ValueError, match="no layer is quantised"):
-        check_export(Recipe.uniform(16), llama(), format)
+        check_export(Recipe(bits=16), llama(), format)
     quantised = llama()
     quantize_model(quantised.model, RECIPES["symmetric"])
     with pytest.raises(ValueError, match="of a quantised one give None"):
@@ -165,7 +166,7 @@ def test_the_command_refuses_in_one_line(folder, tmp_path):
 
 def test_a_source_without_a_licence_gets_none(tmp_path):
     checkpoint = HFCheckpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
-    quantize_model(checkpoint.model, Recipe.uniform(3, grid_options=GROUP))
+    quantize_model(checkpoint.model, Recipe(bits=3, grid_options=GROUP))
     export_model(tmp_path / "out", checkpoint, "compressed-tensors")
     card = (tmp_path / "out/README.md").read_text()
     assert card.startswith("---\nbase_model: owner/name\n") and "license:" not in card and "| method" not in card

@@ -11,7 +11,7 @@ from torch import nn
 from nanoq.files import data_dir
 from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, GPTConfig
-from nanoq.quant import LayerSpec, Recipe, export_gguf, quantize_model
+from nanoq.quant import Recipe, Round, export_gguf, quantize_model
 from nanoq.quant.export import export_notes
 from nanoq.quant.gguf_model import gguf_model_problem
 from nanoq.quant.gguf_tokenizer import vocabulary_of
@@ -46,7 +46,7 @@ def types_of(path):
 @pytest.mark.parametrize(("bits", "kind"), [(8, "Q8_0"), (4, "Q4_0"), (3, "Q4_0")])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_transformers_finds_the_same_logits(family, bits, kind, tmp_path):
-    checkpoint = quantised(family, Recipe.uniform(bits, grid_options=SYMMETRIC), byte_level())
+    checkpoint = quantised(family, Recipe(bits=bits, grid_options=SYMMETRIC), byte_level())
     path = export_gguf(tmp_path / "model.gguf", checkpoint)
     assert torch.equal(loaded(path), checkpoint.model(TOKENS))
     types = types_of(path)
@@ -68,9 +68,9 @@ def test_a_model_that_was_not_quantised_is_written_in_float16(family, tmp_path):
 
 
 def test_layers_that_no_type_holds_are_written_in_float16(tmp_path):
-    recipe = Recipe(LayerSpec(4, grid_options=SYMMETRIC), {
-        "blocks.0.mlp.up_proj": LayerSpec(8, grid_options={"granularity": "group", "group_size": 32}),
-        "blocks.0.mlp.down_proj": LayerSpec(4, grid="nf4"), "blocks.1.self_attn.q_proj": LayerSpec(4, "affine", {})})
+    recipe = Recipe(Round(bits=4, grid_options=SYMMETRIC), rules={
+        "blocks.0.mlp.up_proj": Round(bits=8, group_size=32),
+        "blocks.0.mlp.down_proj": Round(bits=4, grid="nf4"), "blocks.1.self_attn.q_proj": Round(bits=4, grid="affine")})
     checkpoint = quantised("llama", recipe, byte_level())
     path = export_gguf(tmp_path / "model.gguf", checkpoint)
     types = types_of(path)
@@ -80,7 +80,7 @@ def test_layers_that_no_type_holds_are_written_in_float16(tmp_path):
 
 
 def test_biases_of_q_and_k_go_with_their_rows(tmp_path):
-    checkpoint = quantised("llama", Recipe.uniform(4, grid_options=SYMMETRIC), byte_level(), attention_bias=True)
+    checkpoint = quantised("llama", Recipe(bits=4, grid_options=SYMMETRIC), byte_level(), attention_bias=True)
     path = export_gguf(tmp_path / "model.gguf", checkpoint)
     assert any(name == "blk.0.attn_q.bias" for name in types_of(path))
     config = checkpoint.model.model.config
@@ -104,7 +104,7 @@ def test_scaled_positions_are_written_as_factors_of_the_frequencies(rope, expect
 
 
 def test_the_header_says_what_llama_cpp_asks(tmp_path):
-    checkpoint = quantised("llama", Recipe.uniform(8, grid_options=SYMMETRIC), byte_level())
+    checkpoint = quantised("llama", Recipe(bits=8, grid_options=SYMMETRIC), byte_level())
     path = export_gguf(tmp_path / "model.gguf", checkpoint, {"general.license": "mit"})
     fields = gguf.GGUFReader(path).fields
     found = {key: fields[key].contents() for key in fields if not key.startswith("GGUF")}
@@ -123,7 +123,7 @@ def test_the_header_says_what_llama_cpp_asks(tmp_path):
 @pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "qwen2"])
 def test_transformers_finds_the_same_tokens_of_byte_level_bpe(pre, tmp_path):
     tokenizer = byte_level(pre)
-    checkpoint = quantised("llama", Recipe.uniform(4, grid_options=SYMMETRIC), tokenizer)
+    checkpoint = quantised("llama", Recipe(bits=4, grid_options=SYMMETRIC), tokenizer)
     path = export_gguf(tmp_path / "model.gguf", checkpoint)
     read = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     for text in [*TEXTS, "<s>the <think>cat</s>"]:
@@ -133,7 +133,7 @@ def test_transformers_finds_the_same_tokens_of_byte_level_bpe(pre, tmp_path):
 
 def test_transformers_finds_the_same_tokens_of_sentencepiece(tmp_path):
     tokenizer = sentencepiece()
-    checkpoint = quantised("llama", Recipe.uniform(4, grid_options=SYMMETRIC), tokenizer)
+    checkpoint = quantised("llama", Recipe(bits=4, grid_options=SYMMETRIC), tokenizer)
     path = export_gguf(tmp_path / "model.gguf", checkpoint)
     read = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     for text in TEXTS[:4]:
@@ -166,7 +166,7 @@ def spoiled(change):
     (object(), "not one of the package tokenizers"),
 ], ids=["words", "normalizer", "whitespace", "rule", "size", "other"])
 def test_a_tokeniser_that_llama_cpp_does_not_have_is_refused(tokenizer, message, tmp_path):
-    checkpoint = quantised("llama", Recipe.uniform(4, grid_options=SYMMETRIC), tokenizer)
+    checkpoint = quantised("llama", Recipe(bits=4, grid_options=SYMMETRIC), tokenizer)
     with pytest.raises(ValueError, match=f"the tokeniser, a .*{message}.*export the model without it"):
         export_gguf(tmp_path / "model.gguf", checkpoint)
     assert not list(tmp_path.iterdir())

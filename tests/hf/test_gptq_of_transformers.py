@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from tiny import make, make_tokenizer
 from torch import nn
 
-from nanoq.compress import compress_model, pruning
+from nanoq.compress import Prune, compress_model
 from nanoq.hf import HFCheckpoint, HFModel
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, export_gptq, import_gptq, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_gptq, quantize_model
 
 GROUPS = {"grid_options": {"granularity": "group", "group_size": 16}}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -18,7 +18,7 @@ TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1)
 
 def quantised(family, recipe=None):
     model = HFModel(make(family)).eval()
-    quantize_model(model, recipe or Recipe.uniform(4, **GROUPS))
+    quantize_model(model, recipe or Recipe(bits=4, **GROUPS))
     return HFCheckpoint(model, make_tokenizer(), {})
 
 
@@ -39,7 +39,7 @@ def test_a_checkpoint_is_written_under_the_names_of_transformers(family, tmp_pat
 
 
 def test_what_stays_float_in_a_gpt2_lies_as_transformers_has_it(tmp_path):
-    recipe = Recipe(LayerSpec(4, **GROUPS), {"blocks.0.attn.c_proj": LayerSpec(16)})
+    recipe = Recipe(Round(bits=4, **GROUPS), rules={"blocks.0.attn.c_proj": Round(bits=16)})
     checkpoint = quantised("gpt2", recipe)
     export_gptq(tmp_path, checkpoint)
     name = "transformer.h.0.attn.c_proj.weight"
@@ -57,7 +57,7 @@ def test_a_model_with_other_parts_than_its_class_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"other parts than the OPTForCausalLM .*self_attn\.extra\.bias"):
         export_gptq(tmp_path, checkpoint)
     pruned = HFModel(make("opt"))
-    compress_model(pruned, pruning("magnitude"), TOKENS)
+    compress_model(pruned, Prune("magnitude"), TOKENS)
     with pytest.raises(ValueError, match="is a SparseLinear, which no file of another program holds"):
         export_gptq(tmp_path, pruned)
     assert list(tmp_path.iterdir()) == []

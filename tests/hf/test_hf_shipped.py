@@ -63,8 +63,8 @@ def test_gptq_beats_rounding_and_the_file_gives_the_same_model(corpus, tmp_path)
         checkpoint = hf.load_hf("opt-tales")
         recipe = recipe_of({f"blocks.{i}": 3 for i in range(6)}, method)
         quantize_model(checkpoint.model, recipe, sample_windows(tokens, 256, 32))
-        folder = hf.save_hf_quantized(tmp_path / method, checkpoint, recipe)
-        loaded = hf.load_hf_quantized(folder).model
+        folder = hf.save(tmp_path / method, checkpoint)
+        loaded = hf.load(folder).model
         with torch.no_grad():
             assert torch.equal(loaded(held_out[None, :256]), checkpoint.model(held_out[None, :256]))
         losses[method] = float(window_losses(loaded, held_out, limit=16).mean()) - base

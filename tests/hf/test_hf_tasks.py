@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import make, make_tokenizer
+from tiny_tokenizers import byte_level, sentencepiece
+from tokenizers import processors
 
 from nanoq.hf import (
     HFModel,
@@ -17,6 +19,7 @@ from nanoq.hf import (
     gptq_windows,
     linear_probe,
     reviews,
+    start_windows,
     wikitext,
 )
 from nanoq.lm import perplexity
@@ -51,7 +54,8 @@ def test_wikitext_is_its_lines_joined_by_blank_lines_and_cut(split, data, tokeni
     joined = "\n\n".join(line if line.strip() else "" for line in text.splitlines(keepends=True))
     tokens = tokenizer(joined).input_ids
     windows = wikitext(tokenizer, 8, split)
-    assert windows.flatten().tolist() == tokens[: len(tokens) // 8 * 8]
+    assert windows[:, 1:].tolist() == torch.tensor(tokens[: len(tokens) // 8 * 8]).view(-1, 8)[:, 1:].tolist()
+    assert tokens[0] == 2 and windows[:, 0].unique().tolist() == [2]  # each window begins as the text
     with pytest.raises(ValueError, match="split must be"):
         wikitext(tokenizer, 8, "valid")
 
@@ -73,6 +77,32 @@ def test_windows_share_no_token_and_drop_the_rest():
     assert gptq_windows(torch.arange(11), 4).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     with pytest.raises(ValueError, match="3 tokens are too few for one window of 4"):
         gptq_windows(torch.arange(3), 4)
+
+
+@pytest.mark.parametrize("make_one", [byte_level, sentencepiece])
+def test_windows_begin_with_the_token_that_the_tokeniser_puts_before_a_text_and_no_other(make_one):
+    tokenizer, text = make_one(), "the cat was not once upon a time"
+    bos = tokenizer.bos_token_id
+    plain = gptq_windows(encode(tokenizer, text), 3)
+    assert bos is not None and torch.equal(start_windows(tokenizer, plain), plain)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)])
+    assert encode(tokenizer, text)[0] == bos
+    started = start_windows(tokenizer, plain)
+    assert started[:, 0].tolist() == [bos] * len(plain) and torch.equal(started[:, 1:], plain[:, 1:])
+    assert bos not in plain  # which was not changed
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<x> $A", special_tokens=[("<x>", bos + 1)])
+    assert torch.equal(start_windows(tokenizer, plain), plain)
+    assert torch.equal(start_windows(None, plain), plain)
+
+
+def test_losses_are_of_the_same_tokens_with_a_start_as_without():
+    model = HFModel(make("llama")).eval()
+    windows = torch.randint(4, 97, (3, 6), generator=torch.Generator().manual_seed(0))
+    started = start_windows(make_tokenizer(), windows)
+    expected = F.cross_entropy(model(started)[:, :-1].flatten(0, 1), windows[:, 1:].flatten(), reduction="none")
+    assert gptq_losses(model, started).tolist() == pytest.approx(expected.view(3, -1).mean(1).tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt2", "llama"])
@@ -167,7 +197,7 @@ def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokeni
     probe = linear_probe(features(model, tokenizer, some.train), some.train_labels)
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
     assert accuracy(probe, features(model, tokenizer, some.test), [1 - label for label in some.test_labels]) == 0
-    quantize_model(model, Recipe.uniform(8))
+    quantize_model(model, Recipe(bits=8))
     assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from nanoq.compress import load_compressed
-from nanoq.hf import HFCheckpoint, HFModel, load_hf, load_hf_quantized, save_hf_quantized
+from nanoq.hf import HFCheckpoint, HFModel, load_hf
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_checkpoint, save_checkpoint
 from nanoq.quant import Recipe, quantize_model
-from nanoq.store import CARD
+from nanoq.store import CARD, load, save
 from nanoq.vision import ResNet, ResNetConfig, load_classifier, save_classifier
 
 FOLDERS = Path(__file__).with_name("hostile.py")
@@ -38,8 +37,8 @@ def resnet(folder):
 
 def quantized_opt(folder):
     model = HFModel(tiny.make("opt"))
-    quantize_model(model, Recipe.uniform(4))
-    return save_hf_quantized(folder, HFCheckpoint(model, None, {}), Recipe.uniform(4))
+    quantize_model(model, Recipe(bits=4))
+    return save(folder, HFCheckpoint(model, None, {}))
 
 
 def plain_opt(folder):
@@ -50,11 +49,11 @@ def plain_opt(folder):
 @pytest.mark.parametrize(("make", "read", "file", "entries"), [
     (gpt, load_checkpoint, CARD, {"layers": 10**6}),
     (gpt, load_checkpoint, CARD, {"context": 10**9}),
-    (gpt, load_compressed, CARD, {"width": 10**6, "heads": 10**6}),
+    (gpt, load, CARD, {"width": 10**6, "heads": 10**6}),
     (resnet, load_classifier, CARD, {"blocks_per_stage": 10**6}),
     (resnet, load_classifier, CARD, {"widths": [4] * 10**5}),
-    (quantized_opt, load_hf_quantized, CARD, {"num_hidden_layers": 10**6}),
-    (quantized_opt, load_hf_quantized, CARD, {"max_position_embeddings": 10**9}),
+    (quantized_opt, load, CARD, {"num_hidden_layers": 10**6}),
+    (quantized_opt, load, CARD, {"max_position_embeddings": 10**9}),
     (plain_opt, load_hf, "config.json", {"num_hidden_layers": 10**6}),
 ], ids=lambda value: str(value)[:30] if isinstance(value, dict) else None)
 def test_a_configuration_of_something_enormous_is_refused_before_it_is_built(make, read, file, entries, tmp_path):

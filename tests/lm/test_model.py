@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoq.compress import compress_model, pruning
+from nanoq.compress import Prune, compress_model
 from nanoq.lm import GPT, GPTConfig, TrainConfig, stream, train, window_losses
 from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model
@@ -160,8 +160,8 @@ def test_dropout_acts_while_training_and_not_in_evaluation():
 WAYS = {  # in which tokens (N,) come into a model
     "logits": lambda model, tokens: model(tokens[None]),
     "losses": lambda model, tokens: window_losses(model, tokens, 8),
-    "quantised": lambda model, tokens: quantize_model(model, Recipe.uniform(4, "gptq"), tokens[None]),
-    "pruned": lambda model, tokens: compress_model(model, pruning(), tokens[None]),
+    "quantised": lambda model, tokens: quantize_model(model, Recipe("gptq", bits=4), tokens[None]),
+    "pruned": lambda model, tokens: compress_model(model, Prune(), tokens[None]),
     "continued": lambda model, tokens: next(stream(model, tokens)),
     "trained on": lambda model, tokens: train(model, tokens.repeat(9), tokens, TrainConfig(characters=16, batch=1)),
     "validated on": lambda model, tokens: train(model, tokens % 11, tokens, TrainConfig(characters=16, batch=1)),

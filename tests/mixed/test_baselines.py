@@ -28,7 +28,7 @@ from nanoq.mixed import (
 )
 from nanoq.mixed.baselines import input_statistics, output_gradients
 from nanoq.mixed.parts import GRANULARITIES, mean_loss
-from nanoq.quant import LayerSpec, LayerStats, Recipe, affine_grid, gptq, nearest, quantize_model
+from nanoq.quant import LayerStats, Recipe, Round, affine_grid, gptq, nearest, quantize_model
 from nanoq.quant.layers import linear_layers
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -265,9 +265,9 @@ def test_no_draws_are_an_error(method):
 
 def quantized(model, part, bits, method="nearest", calibration=None):
     """A copy of the model in which one part is really packed."""
-    other, spec = copy.deepcopy(model), LayerSpec(bits, method=method)
+    other, spec = copy.deepcopy(model), Round(method, bits=bits)
     rules = {name: spec for name in linear_layers(model) if f"{name}.".startswith(f"{part}.")}
-    quantize_model(other, Recipe(LayerSpec(16), rules), calibration)
+    quantize_model(other, Recipe(Round(bits=16), rules=rules), calibration)
     return other
 
 

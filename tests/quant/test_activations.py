@@ -127,7 +127,7 @@ def test_rounding_gives_what_a_product_of_integers_gives():
 @pytest.mark.parametrize("quantise", [False, True])
 def test_every_linear_layer_sees_rounded_inputs_and_nothing_else_does(model, tokens, quantise):
     if quantise:
-        quantize_model(model, Recipe.uniform(8))
+        quantize_model(model, Recipe(bits=8))
     seen = {}
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantLinear, nn.LayerNorm))}
     with quantized_activations(model, 3):
@@ -252,7 +252,7 @@ def test_a_nan_in_the_activations_is_named(model, tokens):
 
 
 def test_a_quantised_model_is_not_rescaled(model, tokens):
-    quantize_model(model, Recipe.uniform(8))
+    quantize_model(model, Recipe(bits=8))
     for rescale in (plant_outliers, partial(smooth, calibration=tokens)):
         with pytest.raises(ValueError, match=r"blocks\.0\.attention\.qkv is quantised already"):
             rescale(model)
@@ -263,7 +263,7 @@ def test_smoothing_undoes_planted_outliers_in_a_trained_model(trained):
 
     def w8a8(model, granularity):
         model = deepcopy(model)
-        quantize_model(model, Recipe.uniform(8, grid_options={"symmetric": True}))
+        quantize_model(model, Recipe(bits=8, symmetric=True))
         with quantized_activations(model, 8, granularity):
             return added_loss(model)
 

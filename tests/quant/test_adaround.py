@@ -16,11 +16,11 @@ from nanoq.quant import (
     BLOCK_METHODS,
     GRIDS,
     BlockData,
-    LayerSpec,
     LayerStats,
     QuantConv2d,
     QuantLinear,
     Recipe,
+    Round,
     SoftRounding,
     adaround,
     affine_grid,
@@ -450,16 +450,16 @@ def logit_error(model, original, tokens):
 def mixed(method):
     """GPTQ on one layer of each block, nearest on another, and two kinds of `method` on the rest."""
     steps = {"method_options": {"steps": 60}} if method == "brecq" else {}
-    return Recipe(LayerSpec(2, "ternary", method=method, **steps), {
-        "*.qkv": LayerSpec(4, method="gptq"), "blocks.0.attention.out": LayerSpec(8),
-        "*.mlp.up": LayerSpec(3, method=method, **steps), "blocks.1.attention.out": LayerSpec(16)})
+    return Recipe(Round(method, bits=2, grid="ternary", **steps), rules={
+        "*.qkv": Round("gptq", bits=4), "blocks.0.attention.out": Round(bits=8),
+        "*.mlp.up": Round(method, bits=3, **steps), "blocks.1.attention.out": Round(bits=16)})
 
 
 def test_methods_of_a_block_and_of_a_layer_can_be_mixed(model, tokens):
     original, near = deepcopy(model), deepcopy(model)
     reports = quantize_model(model, mixed("brecq"), tokens)
     quantize_model(near, mixed("nearest"), tokens)
-    found = {report.layer: (report.spec.label, model.get_submodule(report.layer).layout["bits"]) for report in reports}
+    found = {report.layer: (report.step.label, model.get_submodule(report.layer).layout["bits"]) for report in reports}
     assert found == {
         "blocks.0.attention.qkv": ("gptq 4 bit", 4), "blocks.0.attention.out": ("nearest 8 bit", 8),
         "blocks.0.mlp.up": ("brecq 3 bit", 3), "blocks.0.mlp.down": ("brecq ternary", 2),
@@ -491,8 +491,8 @@ def test_a_block_reads_the_quantised_model_and_is_to_give_what_the_unquantised_o
         return rounded_to_nearest(block, grids)
 
     monkeypatch.setitem(BLOCK_METHODS, "brecq", spy)
-    recipe = Recipe(LayerSpec(2, method="brecq", method_options={"fisher": True}), {
-        "*.qkv": LayerSpec(2), "*.down": LayerSpec(2, method="brecq", method_options={"steps": 7, "fisher": True})})
+    recipe = Recipe(Round("brecq", bits=2, fisher=True), rules={
+        "*.qkv": Round(bits=2), "*.down": Round("brecq", bits=2, steps=7, fisher=True)})
     quantize_model(model, recipe, tokens, batch=15)
     assert [(grids, steps) for _, grids, _, steps in seen] == 2 * [
         ({"attention.out", "mlp.up"}, 0), ({"mlp.down"}, 7)]
@@ -520,15 +520,15 @@ def test_there_is_no_fisher_information_where_nobody_asks_for_it(model, tokens, 
     seen = []
     monkeypatch.setitem(BLOCK_METHODS, "brecq", lambda block, grids, data: seen.append(data.fisher) or
                         rounded_to_nearest(block, grids))
-    quantize_model(model, Recipe.uniform(3, "brecq"), tokens)
+    quantize_model(model, Recipe("brecq", bits=3), tokens)
     assert seen == [None, None]
 
 
 def test_the_scales_of_a_block_can_be_refitted(model, tokens):
     plain, fitted = deepcopy(model), deepcopy(model)
     options = {"grid": "ternary", "method_options": {"steps": 20}}
-    first = quantize_model(plain, Recipe.uniform(2, "brecq", **options), tokens)
-    second = quantize_model(fitted, Recipe.uniform(2, "brecq", refit=True, **options), tokens)
+    first = quantize_model(plain, Recipe("brecq", bits=2, **options), tokens)
+    second = quantize_model(fitted, Recipe("brecq", bits=2, refit=True, **options), tokens)
     assert torch.equal(plain.blocks[0].mlp.up.codes, fitted.blocks[0].mlp.up.codes)
     assert all(s.output_error < f.output_error for s, f in zip(second[:4], first[:4], strict=True))
 
@@ -542,7 +542,7 @@ def test_it_works_on_pictures(fisher):
         for method, found in logs.items():
             options = {"method_options": {"steps": 30, "fisher": fisher}} if method == "brecq" else {}
             model = deepcopy(original)
-            reports = quantize_model(model, Recipe.uniform(2, method, grid="ternary", **options), pictures)
+            reports = quantize_model(model, Recipe(method, bits=2, grid="ternary", **options), pictures)
             assert len(reports) == 5 and all(isinstance(model.get_submodule(r.layer), QuantConv2d) for r in reports)
             assert all(parameter.grad is None for parameter in model.parameters())
             found.append(math.log(logit_error(model, original, pictures)))
@@ -551,7 +551,7 @@ def test_it_works_on_pictures(fisher):
 
 def test_it_needs_calibration_and_says_so(model):
     with pytest.raises(ValueError, match="needs calibration"):
-        quantize_model(model, Recipe.uniform(3, "brecq"))
+        quantize_model(model, Recipe("brecq", bits=3))
 
 
 @pytest.mark.parametrize("method", ["brecq", "adaround", "nearest"])
@@ -559,7 +559,7 @@ def test_a_broken_layer_is_named_whatever_the_method(model, tokens, method):
     with torch.no_grad():
         model.blocks[1].mlp.up.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.up: the weight holds NaN"):
-        quantize_model(model, Recipe.uniform(3, method), tokens)
+        quantize_model(model, Recipe(method, bits=3), tokens)
 
 
 def test_a_grid_of_another_matrix_or_a_senseless_option_is_an_error():
@@ -591,6 +591,6 @@ class Half(nn.Module):
 def test_a_layer_of_a_block_that_saw_no_calibration_is_named():
     model = nn.Module()
     model.blocks, model.embed = nn.ModuleList([Half()]), lambda x: x
-    recipe = Recipe.uniform(2, "brecq", grid="ternary", method_options={"steps": 2})
+    recipe = Recipe("brecq", bits=2, grid="ternary", steps=2)
     with pytest.raises(ValueError, match=r"blocks\.0\.idle: the layer saw no calibration input"):
         quantize_model(model, recipe, torch.randn(6, 4))

@@ -6,9 +6,9 @@ from torch import nn
 
 from nanoq.lm import paired_difference
 from nanoq.quant import (
-    LayerSpec,
     LayerStats,
     Recipe,
+    Round,
     affine_grid,
     gptq,
     linear_layers,
@@ -180,7 +180,7 @@ def test_convolutions_that_are_no_matrix_product_are_refused_by_their_names(opti
 
     for calibration in (None, inputs(2, 4, 6, 6)):
         with pytest.raises(ValueError, match=r"blocks\.0\.0: only convolutions without groups"):
-            quantize_model(Model(), Recipe.uniform(4), calibration)
+            quantize_model(Model(), Recipe(bits=4), calibration)
 
 
 def test_a_refused_convolution_can_stay_as_it_is():
@@ -192,7 +192,7 @@ def test_a_refused_convolution_can_stay_as_it_is():
             self.embed = nn.Identity()
 
     model = Model()
-    quantize_model(model, Recipe(LayerSpec(4), {"blocks.0.0": LayerSpec(16)}), inputs(2, 4, 6, 6))
+    quantize_model(model, Recipe(Round(bits=4), rules={"blocks.0.0": Round(bits=16)}), inputs(2, 4, 6, 6))
     assert list(linear_layers(model)) == ["blocks.0.0"]
 
 

@@ -12,9 +12,9 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.numbers import BLOCKS
 from nanoq.quant import (
     Grid,
-    LayerSpec,
     QuantLinear,
     Recipe,
+    Round,
     affine_grid,
     block_grid,
     nearest,
@@ -202,8 +202,7 @@ def test_a_wrapped_zero_point_of_the_first_version_is_refused(tmp_path):
 def test_a_quantised_gpt_keeps_its_logits(tmp_path, bias):
     config = GPTConfig(9, context=16, layers=2, heads=2, width=32, bias=bias)
     model, tokens = GPT(config, seed=3), torch.arange(512).view(32, 16) % 9
-    quantize_model(model, Recipe.uniform(4, "gptq", grid_options={"granularity": "group", "group_size": 16},
-                                         method_options={"act_order": True}), tokens)
+    quantize_model(model, Recipe("gptq", bits=4, group_size=16, act_order=True), tokens)
     loaded = import_gptq(export_gptq(tmp_path, model), GPT(config, seed=4))
     assert torch.equal(loaded(tokens), model(tokens))
     assert "dynamic" not in read_block(tmp_path)
@@ -212,8 +211,8 @@ def test_a_quantised_gpt_keeps_its_logits(tmp_path, bias):
 def test_layers_that_differ_are_listed_under_dynamic(tmp_path):
     config = GPTConfig(9, context=16, layers=2, heads=2, width=32)
     model, tokens = GPT(config, seed=3), torch.arange(512).view(32, 16) % 9
-    group = LayerSpec(2, grid_options={"granularity": "group", "group_size": 16, "symmetric": True})
-    quantize_model(model, Recipe(LayerSpec(4), {"blocks.0.mlp.up": group, "blocks.1.mlp.down": LayerSpec(16)}))
+    group = Round(bits=2, group_size=16, symmetric=True)
+    quantize_model(model, Recipe(Round(bits=4), rules={"blocks.0.mlp.up": group, "blocks.1.mlp.down": Round(bits=16)}))
     loaded = import_gptq(export_gptq(tmp_path, model), GPT(config, seed=4))
     assert torch.equal(loaded(tokens), model(tokens))
     assert isinstance(loaded.blocks[1].mlp.down, nn.Linear)

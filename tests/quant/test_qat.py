@@ -14,31 +14,30 @@ from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig, next_token_loss, train
 from nanoq.quant import (
     FakeQuantizer,
-    LayerSpec,
     QuantConv2d,
     QuantLinear,
     Recipe,
+    Round,
     convert_qat,
     fake_quantizers,
     linear_layers,
-    load_quantized,
     prepare_qat,
     quantize_model,
     quantized_activations,
     round_activations,
-    save_quantized,
     weight_matrix,
 )
-from nanoq.store import Checkpoint
+from nanoq.store import Checkpoint, load, save
 from nanoq.vision import Pictures, PictureTrainConfig, ResNet, ResNetConfig, train_pictures
 
 SPECS = {
-    "affine": LayerSpec(3), "symmetric": LayerSpec(4, grid_options={"symmetric": True}),
-    "groups": LayerSpec(2, grid_options={"granularity": "group", "group_size": 5}),
-    "tensor": LayerSpec(3, grid_options={"granularity": "tensor"}),
-    "ternary": LayerSpec(2, "ternary"), "ternary with a threshold": LayerSpec(2, "ternary", {"operator": "twn"}),
-    "bitnet": LayerSpec(2, "ternary", {"operator": "absmean", "granularity": "tensor"}),
-    "nf4": LayerSpec(4, "nf4"),
+    "affine": Round(bits=3), "symmetric": Round(bits=4, symmetric=True),
+    "groups": Round(bits=2, group_size=5),
+    "tensor": Round(bits=3, granularity="tensor"),
+    "ternary": Round(bits=2, grid="ternary"), "ternary with a threshold": Round(bits=2, grid="ternary",
+        operator="twn"),
+    "bitnet": Round(bits=2, grid="ternary", operator="absmean", granularity="tensor"),
+    "nf4": Round(bits=4, grid="nf4"),
 }
 SCALES = ["recomputed", "learned"]
 
@@ -122,7 +121,7 @@ def test_that_holds_for_small_weights_too(name, power):
 
 
 def test_the_gradients_of_lsq_by_hand():
-    spec = LayerSpec(3, grid_options={"symmetric": True})  # -3..3 times the scale
+    spec = Round(bits=3, symmetric=True)  # -3..3 times the scale
     weight = torch.tensor([[0.3, -0.7, 1.2, 2.0, -1.7, 0.0], [0.1, 0.2, -0.3, 0.4, 0.8, -1.6]], requires_grad=True)
     quantizer = FakeQuantizer(spec, weight, learned=True)
     with torch.no_grad():
@@ -143,7 +142,7 @@ def test_a_grid_without_values_above_0_slows_its_scale_down_as_its_mirror_image_
     gradients = []
     for sign in (1, -1):
         weight = sign * torch.tensor([[0.3, 0.7, 1.2, 2.0, 1.7, 0.0]])
-        quantizer = FakeQuantizer(LayerSpec(3), weight, learned=True)
+        quantizer = FakeQuantizer(Round(bits=3), weight, learned=True)
         (quantizer(weight) * sign * torch.arange(1.0, 7)).sum().backward()
         gradients.append(quantizer.scale.grad)
     torch.testing.assert_close(*gradients)
@@ -184,7 +183,7 @@ def test_lsq_has_the_gradients_of_the_paper_on_every_evenly_spaced_grid(name, co
 
 def test_each_group_has_a_scale_with_a_gradient_of_its_own():
     weight, gradient = normal(2, 8).requires_grad_(), normal(2, 8, seed=1)
-    quantizer = FakeQuantizer(LayerSpec(3, grid_options={"granularity": "group", "group_size": 4}), weight, True)
+    quantizer = FakeQuantizer(Round(bits=3, group_size=4), weight, True)
     (quantizer(weight)[:, :4] * gradient[:, :4]).sum().backward()
     assert quantizer.scale.shape == (4,)
     assert (quantizer.scale.grad.view(2, 2)[:, 0] != 0).all() and (quantizer.scale.grad.view(2, 2)[:, 1] == 0).all()
@@ -209,7 +208,7 @@ def test_lsq_on_a_codebook():
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_weights_of_one_sign_can_be_trained_with_learned_scales(sign):
     weight = (sign * normal(3, 8).abs()).requires_grad_()
-    quantizer = FakeQuantizer(LayerSpec(3), weight, learned=True)
+    quantizer = FakeQuantizer(Round(bits=3), weight, learned=True)
     quantizer(weight).square().sum().backward()
     assert weight.grad.isfinite().all() and quantizer.scale.grad.isfinite().all()
     assert (quantizer.scale.grad != 0).any()
@@ -217,7 +216,7 @@ def test_weights_of_one_sign_can_be_trained_with_learned_scales(sign):
 
 def test_a_scale_that_training_made_negative_is_as_small_as_can_be():
     weight = normal(3, 8).requires_grad_()
-    quantizer = FakeQuantizer(LayerSpec(3, grid_options={"symmetric": True}), weight, learned=True)
+    quantizer = FakeQuantizer(Round(bits=3, symmetric=True), weight, learned=True)
     with torch.no_grad():
         quantizer.scale[1] = -0.5
     grid = quantizer.grid(weight.detach())
@@ -227,7 +226,7 @@ def test_a_scale_that_training_made_negative_is_as_small_as_can_be():
 
 def test_learned_scales_are_what_a_file_holds_of_them():
     weight = normal(3, 8)
-    quantizer = FakeQuantizer(LayerSpec(3), weight, learned=True)
+    quantizer = FakeQuantizer(Round(bits=3), weight, learned=True)
     with torch.no_grad():
         quantizer.scale.mul_(1.00037)
     scale = quantizer.grid(weight).scale.detach()
@@ -238,7 +237,7 @@ def test_learned_scales_are_what_a_file_holds_of_them():
 
 
 def test_only_the_layers_of_the_recipe_are_prepared(checkpoint):
-    recipe = Recipe(LayerSpec(3), {"*.qkv": LayerSpec(16), "blocks.1.mlp.*": SPECS["ternary"]})
+    recipe = Recipe(Round(bits=3), rules={"*.qkv": Round(bits=16), "blocks.1.mlp.*": SPECS["ternary"]})
     model = checkpoint.model
     original = deepcopy(model)
     assert prepare_qat(model, recipe, "learned") is model
@@ -265,13 +264,14 @@ def test_the_converted_model_has_the_prepared_ones_logits_bit_for_bit(checkpoint
         for index, parameter in enumerate(model.parameters()):
             parameter.mul_(1 + 0.02 * normal(*parameter.shape, seed=index))
         expected = others_rounded(model)(tokens)
-        recipe = convert_qat(model.train())
+        convert_qat(model.train())
+        recipe = Recipe.from_json(model.recipe)
         assert not model.training and not fake_quantizers(model)
         assert {name for name, m in model.named_modules() if isinstance(m, QuantLinear)} == set(recipe.rules)
         assert torch.equal(model(tokens), expected)
-        assert all(spec == SPECS[name] for spec in recipe.rules.values()) and recipe.default == LayerSpec(16)
-        save_quantized(tmp_path, checkpoint, recipe)
-        loaded = load_quantized(tmp_path)
+        assert all(spec == SPECS[name] for spec in recipe.rules.values()) and recipe.default == Round(bits=16)
+        save(tmp_path, checkpoint)
+        loaded = load(tmp_path)
         assert torch.equal(loaded.model(tokens), expected)
         assert Recipe.from_json(loaded.card["recipe"]) == recipe
 
@@ -288,7 +288,7 @@ def test_a_bias_and_layers_that_stay_in_float16_are_converted_too(tokens):
     model = GPT(GPTConfig(9, context=16, layers=1, heads=2, width=16, bias=True), seed=1)
     with torch.no_grad():
         model.blocks[0].mlp.up.bias.uniform_(-1, 1)
-    prepare_qat(model, Recipe(LayerSpec(3), {"*.out": LayerSpec(16)}), "learned")
+    prepare_qat(model, Recipe(Round(bits=3), rules={"*.out": Round(bits=16)}), "learned")
     expected = others_rounded(model)(tokens)
     convert_qat(model)
     assert type(model.blocks[0].attention.out) is nn.Linear and model.blocks[0].mlp.up.bias is not None
@@ -353,7 +353,7 @@ def test_the_packed_model_rounds_activations_only_when_asked(checkpoint, tokens)
 
 
 def test_layers_in_float16_do_not_round_their_activations(checkpoint):
-    recipe = Recipe(LayerSpec(3), {"*.up": LayerSpec(16)})
+    recipe = Recipe(Round(bits=3), rules={"*.up": Round(bits=16)})
     layer = prepare_qat(checkpoint.model, recipe, activation_bits=2).blocks[0].mlp.up
     x = normal(3, 16)
     assert torch.equal(layer(x), F.linear(x, layer.weight))
@@ -496,13 +496,13 @@ def test_a_prepared_model_can_be_trained_towards_a_teacher(checkpoint):
 
 
 @pytest.mark.parametrize(("spec", "message"), [
-    (LayerSpec(3, method="gptq"), "rounds to nearest"), (LayerSpec(3, method="adaround"), "rounds to nearest"),
-    (LayerSpec(3, method="brecq"), "rounds to nearest"), (LayerSpec(3, refit=True), "no refit"),
-    (LayerSpec(3, "affine-dynamic", {"group_size": 4}), "a grid that needs no calibration"),
+    (Round("gptq", bits=3), "rounds to nearest"), (Round("adaround", bits=3), "rounds to nearest"),
+    (Round("brecq", bits=3), "rounds to nearest"), (Round(bits=3, refit=True), "no refit"),
+    (Round(bits=3, grid="affine-dynamic", group_size=4), "a grid that needs no calibration"),
 ])
 def test_a_recipe_that_training_cannot_follow_is_an_error_that_names_the_layer(checkpoint, spec, message):
     with pytest.raises(ValueError, match=rf"blocks\.1\.mlp\.up: training .*{message}"):
-        prepare_qat(checkpoint.model, Recipe(LayerSpec(3), {"blocks.1.mlp.up": spec}))
+        prepare_qat(checkpoint.model, Recipe(Round(bits=3), rules={"blocks.1.mlp.up": spec}))
     assert not fake_quantizers(checkpoint.model)  # not even those before it
 
 
@@ -513,14 +513,14 @@ def test_scales_are_recomputed_or_learned(checkpoint):
 
 def test_a_rule_that_names_no_layer_is_an_error(checkpoint):
     with pytest.raises(ValueError, match="names no layer"):
-        prepare_qat(checkpoint.model, Recipe(LayerSpec(3), {"blocks.7.*": LayerSpec(4)}))
+        prepare_qat(checkpoint.model, Recipe(Round(bits=3), rules={"blocks.7.*": Round(bits=4)}))
 
 
 def test_a_model_that_was_not_prepared_cannot_be_converted(checkpoint):
     with pytest.raises(ValueError, match="prepare_qat comes first"):
         convert_qat(checkpoint.model)
     with pytest.raises(ValueError, match="prepare_qat comes first"):
-        convert_qat(prepare_qat(checkpoint.model, Recipe.uniform(16)))
+        convert_qat(prepare_qat(checkpoint.model, Recipe(bits=16)))
 
 
 @pytest.mark.parametrize("scales", SCALES)
@@ -541,8 +541,8 @@ def test_a_model_is_not_prepared_twice(checkpoint):
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "nf4-dq"])
 def test_scales_in_eight_bits_cannot_be_learned_but_recomputed(checkpoint, tokens, name):
     with pytest.raises(ValueError, match=r"blocks\.0\.attention\.qkv: .*8 bits"):
-        prepare_qat(deepcopy(checkpoint.model), uniform(LayerSpec(4, name)), "learned")
-    model = prepare_qat(checkpoint.model, uniform(LayerSpec(4, name)))
+        prepare_qat(deepcopy(checkpoint.model), uniform(Round(bits=4, grid=name)), "learned")
+    model = prepare_qat(checkpoint.model, uniform(Round(bits=4, grid=name)))
     expected = others_rounded(model)(tokens)
     convert_qat(model)
     assert torch.equal(model(tokens), expected)

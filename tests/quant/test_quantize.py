@@ -16,43 +16,39 @@ from nanoq.numbers import BLOCKS
 from nanoq.quant import (
     GRIDS,
     Grid,
-    LayerSpec,
     LayerStats,
     QuantConv2d,
     QuantLinear,
     Recipe,
+    Round,
     affine_grid,
     linear_layers,
-    load_quantized,
     nearest,
     pack,
     quantize_model,
-    save_quantized,
     ternary_grid,
     weight_matrix,
 )
 from nanoq.quant.layers import matrix_inputs
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import output_fisher
-from nanoq.store import WEIGHTS, Checkpoint, as_float16, read_folder, restored_layer, stored
+from nanoq.store import WEIGHTS, Checkpoint, as_float16, load, read_folder, restored_layer, save, stored
 from nanoq.vision import ResNet, ResNetConfig
 
 RECIPES = {
-    "nearest 8": Recipe.uniform(8),
-    "nearest 2 symmetric": Recipe.uniform(2, grid_options={"symmetric": True}),
-    "gptq 3": Recipe.uniform(3, "gptq"),
-    "gptq 4 groups": Recipe.uniform(4, "gptq", grid_options={"granularity": "group", "group_size": 20},
-                                    method_options={"act_order": True}),
-    "tensor": Recipe.uniform(5, grid_options={"granularity": "tensor"}),
-    "mixed": Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "*.down": LayerSpec(16)}),
-    "float16": Recipe.uniform(16),
-    "ternary": Recipe.uniform(2, grid="ternary"),
-    "ternary threshold refitted": Recipe.uniform(2, grid="ternary", grid_options={"operator": "twn"}, refit=True),
-    "gptq ternary groups": Recipe.uniform(2, "gptq", grid="ternary", grid_options={
-        "operator": "lloyd", "granularity": "group", "group_size": 20}),
-    "adaround": Recipe.uniform(3, "adaround", method_options={"steps": 5}),
-    "brecq": Recipe.uniform(3, "brecq", method_options={"steps": 3}, refit=True),
-} | {f"gptq {fmt.name}": Recipe.uniform(fmt.bits, "gptq", grid=fmt.name) for fmt in BLOCKS.values()}
+    "nearest 8": Recipe(bits=8),
+    "nearest 2 symmetric": Recipe(bits=2, symmetric=True),
+    "gptq 3": Recipe("gptq", bits=3),
+    "gptq 4 groups": Recipe("gptq", bits=4, group_size=20, act_order=True),
+    "tensor": Recipe(bits=5, granularity="tensor"),
+    "mixed": Recipe(Round(bits=4), rules={"blocks.0.*": Round(bits=8), "*.down": Round(bits=16)}),
+    "float16": Recipe(bits=16),
+    "ternary": Recipe(bits=2, grid="ternary"),
+    "ternary threshold refitted": Recipe(bits=2, grid="ternary", operator="twn", refit=True),
+    "gptq ternary groups": Recipe("gptq", bits=2, grid="ternary", operator="lloyd", group_size=20),
+    "adaround": Recipe("adaround", bits=3, steps=5),
+    "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
+} | {f"gptq {fmt.name}": Recipe("gptq", bits=fmt.bits, grid=fmt.name) for fmt in BLOCKS.values()}
 
 
 @pytest.fixture
@@ -74,8 +70,8 @@ def tokens():
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_saved_model_loads_with_the_same_logits_bit_for_bit(checkpoint, tokens, recipe, tmp_path):
     quantize_model(checkpoint.model, recipe, tokens)
-    save_quantized(tmp_path, checkpoint, recipe)
-    loaded = load_quantized(tmp_path)
+    save(tmp_path, checkpoint)
+    loaded = load(tmp_path)
     assert torch.equal(loaded.model(tokens), checkpoint.model(tokens))
     assert loaded.card["corpus"] == "none"
     assert Recipe.from_json(loaded.card["recipe"]) == recipe
@@ -101,7 +97,7 @@ def test_a_codebook_without_a_name_is_stored():
 
 @pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double])
 def test_casting_a_model_leaves_the_quantised_weights_alone(checkpoint, tokens, cast):
-    quantize_model(checkpoint.model, Recipe.uniform(4, grid="nf4"))
+    quantize_model(checkpoint.model, Recipe(bits=4, grid="nf4"))
     layer = checkpoint.model.blocks[0].mlp.up
     weight = layer.dequantize()
     cast(checkpoint.model)
@@ -116,9 +112,9 @@ def test_a_bias_is_kept_in_float16(checkpoint, tokens, tmp_path):
         model.blocks[0].mlp.up.bias.uniform_(-1, 1)
     biased = Checkpoint(model, checkpoint.tokenizer, checkpoint.card | {"config": asdict(config)})
     quantize_model(model, RECIPES["gptq 3"], tokens)
-    save_quantized(tmp_path, biased, RECIPES["gptq 3"])
+    save(tmp_path, biased)
     assert load_file(tmp_path / WEIGHTS)["blocks.0.mlp.up.bias"].dtype == torch.float16
-    assert torch.equal(load_quantized(tmp_path).model(tokens), model(tokens))
+    assert torch.equal(load(tmp_path).model(tokens), model(tokens))
 
 
 def test_every_linear_layer_of_the_blocks_is_quantised_and_nothing_else(checkpoint, tokens):
@@ -148,7 +144,7 @@ def test_what_is_left_is_rounded_to_float16(checkpoint):
 
 
 def test_each_block_is_calibrated_on_the_outputs_of_the_quantised_ones_before_it(checkpoint, tokens):
-    recipe = Recipe.uniform(2, "gptq")
+    recipe = Recipe("gptq", bits=2)
     model, original = checkpoint.model, deepcopy(checkpoint.model)
     quantize_model(model, recipe, tokens, batch=5)
     entering = model.blocks[0](model.embed(tokens))  # the second block's input, after the quantised first one
@@ -159,9 +155,9 @@ def test_each_block_is_calibrated_on_the_outputs_of_the_quantised_ones_before_it
 
 
 def test_true_sequential_calibrates_each_layer_on_the_quantised_ones_before_it(checkpoint, tokens):
-    recipe = Recipe.uniform(2, "gptq")
+    recipe = Recipe("gptq", bits=2, true_sequential=True)
     model, original = checkpoint.model, deepcopy(checkpoint.model)
-    reports = quantize_model(model, recipe, tokens, true_sequential=True)
+    reports = quantize_model(model, recipe, tokens)
     assert [report.layer.split(".", 2)[2] for report in reports[:4]] == ["attention.qkv", "attention.out", "mlp.up",
                                                                          "mlp.down"]
     block = model.blocks[0]
@@ -174,27 +170,27 @@ def test_true_sequential_calibrates_each_layer_on_the_quantised_ones_before_it(c
 
 
 def test_gptq_has_less_error_than_nearest_in_every_layer(checkpoint, tokens):
-    near = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(3), tokens)
-    best = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(3, "gptq"), tokens)
+    near = quantize_model(deepcopy(checkpoint.model), Recipe(bits=3), tokens)
+    best = quantize_model(deepcopy(checkpoint.model), Recipe("gptq", bits=3), tokens)
     # A layer's inputs depend on how the blocks before it were rounded: compare within the first block.
     assert all(g.output_error < n.output_error for g, n in zip(best[:4], near[:4], strict=True))
 
 
 def test_without_calibration_there_is_no_error_to_report(checkpoint):
-    reports = quantize_model(checkpoint.model, Recipe.uniform(4))
+    reports = quantize_model(checkpoint.model, Recipe(bits=4))
     assert [report.output_error for report in reports] == [None] * 8
 
 
 def test_a_method_that_needs_calibration_says_so(checkpoint):
     with pytest.raises(ValueError, match="needs calibration"):
-        quantize_model(checkpoint.model, Recipe.uniform(4, "gptq"))
+        quantize_model(checkpoint.model, Recipe("gptq", bits=4))
 
 
 def test_a_broken_layer_is_named(checkpoint):
     with torch.no_grad():
         checkpoint.model.blocks[1].mlp.up.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.up: the weight holds NaN"):
-        quantize_model(checkpoint.model, Recipe.uniform(4))
+        quantize_model(checkpoint.model, Recipe(bits=4))
 
 
 def test_a_broken_layer_is_found_before_anything_is_changed(checkpoint, tokens):
@@ -209,7 +205,7 @@ def test_a_broken_layer_is_found_before_anything_is_changed(checkpoint, tokens):
 
 
 def test_warnings_of_a_method_are_reported_for_the_layer(checkpoint, tokens):
-    recipe = Recipe.uniform(4, "gptq", method_options={"damping": 0.0})
+    recipe = Recipe("gptq", bits=4, damping=0.0)
     with pytest.warns(UserWarning, match=r"blocks\.\d\.\S+: the Hessian is singular"):
         reports = quantize_model(checkpoint.model, recipe, tokens[:1, :8])  # 8 tokens for 32 inputs
     assert any(report.warnings for report in reports)
@@ -219,8 +215,8 @@ def test_the_size_of_the_file_is_what_the_codes_take(checkpoint, tokens, tmp_pat
     sizes = {}
     for bits in (2, 3, 4, 8):
         copy = deepcopy(checkpoint)
-        quantize_model(copy.model, Recipe.uniform(bits))
-        sizes[bits] = (save_quantized(tmp_path / str(bits), copy, Recipe.uniform(bits)) / WEIGHTS).stat().st_size
+        quantize_model(copy.model, Recipe(bits=bits))
+        sizes[bits] = (save(tmp_path / str(bits), copy) / WEIGHTS).stat().st_size
     weights = sum(layer.weight.numel() for layer in linear_layers(checkpoint.model).values())
     rows = sum(len(layer.weight) for layer in linear_layers(checkpoint.model).values())
     for bits in (3, 4, 8):  # the header's length varies by a few characters
@@ -245,9 +241,9 @@ def test_a_layer_takes_inputs_of_any_float_type():
 
 
 def test_a_quantised_model_is_not_quantised_again(checkpoint):
-    quantize_model(checkpoint.model, Recipe.uniform(4))
+    quantize_model(checkpoint.model, Recipe(bits=4))
     with pytest.raises(ValueError, match="quantised already"):
-        quantize_model(checkpoint.model, Recipe.uniform(2))
+        quantize_model(checkpoint.model, Recipe(bits=2))
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e7])
@@ -255,8 +251,8 @@ def test_what_float16_cannot_hold_is_kept_in_float32(checkpoint, tokens, tmp_pat
     with torch.no_grad():
         checkpoint.model.token_embedding.weight.mul_(factor)
     before = checkpoint.model.token_embedding.weight.clone()
-    quantize_model(checkpoint.model, Recipe.uniform(4))
-    loaded = load_quantized(save_quantized(tmp_path, checkpoint, Recipe.uniform(4))).model
+    quantize_model(checkpoint.model, Recipe(bits=4))
+    loaded = load(save(tmp_path, checkpoint)).model
     assert torch.equal(loaded.token_embedding.weight, before)
     assert torch.equal(loaded(tokens), checkpoint.model(tokens)) and loaded(tokens).any()
     assert read_folder(tmp_path)[0]["position_embedding.weight"].dtype == torch.float16
@@ -273,22 +269,22 @@ def test_nan_beside_the_layers_is_named(checkpoint):
     with torch.no_grad():
         checkpoint.model.token_embedding.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"token_embedding\.weight holds NaN"):
-        quantize_model(checkpoint.model, Recipe.uniform(4))
+        quantize_model(checkpoint.model, Recipe(bits=4))
 
 
 @pytest.mark.parametrize("shape", [(0, 16), (12, 0), (16,)])
 def test_calibration_without_windows_is_an_error(checkpoint, shape):
     with pytest.raises(ValueError, match="calibration must be tokens"):
-        quantize_model(checkpoint.model, Recipe.uniform(4), torch.zeros(shape, dtype=torch.long))
+        quantize_model(checkpoint.model, Recipe(bits=4), torch.zeros(shape, dtype=torch.long))
 
 
 def test_a_card_that_is_no_json_leaves_the_old_checkpoint_whole(checkpoint, tokens, tmp_path):
-    quantize_model(checkpoint.model, Recipe.uniform(4))
-    save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
+    quantize_model(checkpoint.model, Recipe(bits=4))
+    save(tmp_path, checkpoint)
     checkpoint.card["corpus"] = object()
     with pytest.raises(TypeError):
-        save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
-    assert torch.equal(load_quantized(tmp_path).model(tokens), checkpoint.model(tokens))
+        save(tmp_path, checkpoint)
+    assert torch.equal(load(tmp_path).model(tokens), checkpoint.model(tokens))
 
 
 def test_a_layer_computes_what_its_dequantised_weight_gives():
@@ -304,7 +300,7 @@ def test_a_layer_computes_what_its_dequantised_weight_gives():
 
 def test_an_unquantised_checkpoint_loads_too(checkpoint, tokens, tmp_path):
     save_checkpoint(tmp_path, checkpoint.model, checkpoint.tokenizer)
-    assert torch.equal(load_quantized(tmp_path).model(tokens), checkpoint.model(tokens))
+    assert torch.equal(load(tmp_path).model(tokens), checkpoint.model(tokens))
 
 
 @pytest.mark.parametrize("change", [
@@ -316,34 +312,34 @@ def test_an_unquantised_checkpoint_loads_too(checkpoint, tokens, tmp_path):
     lambda card: card["config"].update(width=64),
 ])
 def test_a_card_that_does_not_fit_its_weights_is_an_error(checkpoint, tmp_path, change):
-    quantize_model(checkpoint.model, Recipe.uniform(4))
-    save_quantized(tmp_path, checkpoint, Recipe.uniform(4))
+    quantize_model(checkpoint.model, Recipe(bits=4))
+    save(tmp_path, checkpoint)
     card = json.loads((tmp_path / "card.json").read_text())
     change(card)
     del card["model_sha256"]  # as in a card that was written by hand
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="do not fit its card|is a list"):
-        load_quantized(tmp_path)
+        load(tmp_path)
 
 
 def test_a_layout_that_is_not_what_was_written_is_an_error_even_if_the_weights_fit_it(checkpoint, tmp_path):
     quantize_model(checkpoint.model, RECIPES["tensor"])
-    save_quantized(tmp_path, checkpoint, RECIPES["tensor"])
+    save(tmp_path, checkpoint)
     card = json.loads((tmp_path / "card.json").read_text())
     card["layers"]["blocks.0.mlp.up"]["levels"] -= 1  # loads, unless the card's own digest is looked at
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match="is damaged"):
-        load_quantized(tmp_path)
+        load(tmp_path)
 
 
 def test_the_size_of_a_file_of_three_levels_is_1_6_bits_a_weight(checkpoint, tmp_path):
     sizes = {}
-    for name, recipe in {"four": Recipe.uniform(2), "three": Recipe.uniform(2, grid="ternary"),
+    for name, recipe in {"four": Recipe(bits=2), "three": Recipe(bits=2, grid="ternary"),
                          "symmetric": RECIPES["nearest 2 symmetric"]}.items():
         copy = deepcopy(checkpoint)
         quantize_model(copy.model, recipe)
         sizes[name] = sum(t.numel() * t.element_size() for t in load_file(
-            save_quantized(tmp_path / name, copy, recipe) / WEIGHTS).values())
+            save(tmp_path / name, copy) / WEIGHTS).values())
     layers = linear_layers(checkpoint.model).values()
     zero_points = sum(-(-2 * len(layer.weight) // 8) for layer in layers)  # what only four levels need
     saved = sum(len(layer.weight) * (layer.in_features // 4 - -(-layer.in_features // 5)) for layer in layers)
@@ -419,9 +415,9 @@ def test_a_linear_layer_is_restored_as_one():
 
 
 @pytest.mark.parametrize("recipe", [
-    Recipe.uniform(4), Recipe.uniform(2, "gptq", grid="ternary"), Recipe.uniform(4, grid="nf4"),
-    Recipe.uniform(2, "adaround", grid="ternary", method_options={"steps": 5}, refit=True),
-    Recipe.uniform(3, "brecq", method_options={"steps": 3, "fisher": True}),
+    Recipe(bits=4), Recipe("gptq", bits=2, grid="ternary"), Recipe(bits=4, grid="nf4"),
+    Recipe("adaround", bits=2, grid="ternary", steps=5, refit=True),
+    Recipe("brecq", bits=3, steps=3, fisher=True),
 ], ids=lambda recipe: f"{recipe.default.method} {recipe.default.grid}")
 @pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 def test_a_quantised_picture_model_is_restored_layer_by_layer(resnet, pictures, recipe):
@@ -439,7 +435,7 @@ def test_a_quantised_picture_model_is_restored_layer_by_layer(resnet, pictures, 
 
 
 def test_a_picture_model_in_half_precision_keeps_its_quantised_weights(resnet, pictures):
-    quantize_model(resnet, Recipe.uniform(4))
+    quantize_model(resnet, Recipe(bits=4))
     layers = [layer for layer in resnet.modules() if isinstance(layer, QuantConv2d)]
     weights, before = [layer.dequantize() for layer in layers], resnet(pictures)
     resnet.half()
@@ -450,7 +446,7 @@ def test_a_picture_model_in_half_precision_keeps_its_quantised_weights(resnet, p
 
 def test_what_is_left_of_a_picture_model_is_rounded_to_float16_but_for_running_means(resnet, pictures):
     original = deepcopy(resnet)
-    quantize_model(resnet, Recipe.uniform(4), pictures)
+    quantize_model(resnet, Recipe(bits=4), pictures)
     for name, parameter in resnet.named_parameters():
         assert torch.equal(parameter, original.get_parameter(name).half().float())
     for name, buffer in original.named_buffers():
@@ -462,7 +458,7 @@ def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block(
     for seed in range(12):
         pictures = nn.functional.avg_pool2d(normal(40, 1, 15, 15, seed=seed), 4, 1)
         for method, found in errors.items():
-            reports = quantize_model(small_resnet(pictures, seed), Recipe.uniform(3, method), pictures)
+            reports = quantize_model(small_resnet(pictures, seed), Recipe(method, bits=3), pictures)
             assert [report.layer for report in reports[:2]] == ["blocks.0.first.0", "blocks.0.second.0"]
             found.append([report.output_error for report in reports[:2]])
     for best, near in zip(torch.tensor(errors["gptq"]).T, torch.tensor(errors["nearest"]).T, strict=True):
@@ -470,7 +466,7 @@ def test_pictures_calibrate_gptq_and_it_beats_nearest_in_every_layer_of_a_block(
 
 
 def test_a_picture_layer_is_calibrated_on_the_patches_behind_the_quantised_blocks(resnet, pictures):
-    recipe, original = Recipe.uniform(2, "gptq", grid="ternary"), deepcopy(resnet)
+    recipe, original = Recipe("gptq", bits=2, grid="ternary"), deepcopy(resnet)
     with pytest.warns(UserWarning, match="tokens are few"):
         quantize_model(resnet, recipe, pictures[:1], batch=3)
     layer = original.blocks[1].shortcut[0]
@@ -500,25 +496,25 @@ def logit_error(model, original, tokens):
 # With `true_sequential`: without it every layer of a block makes up for the blocks before it once more, and models come
 # no nearer in the mean (over 20 such models 1.03 times the error for nearest, and 1.13 for GPTQ).
 @pytest.mark.parametrize("method", ["nearest", "gptq"])
-def test_asymmetric_calibration_brings_the_model_nearer_to_the_unquantised_one(checkpoint, windows, method):
+def test_matching_the_original_brings_the_model_nearer_to_the_unquantised_one(checkpoint, windows, method):
     original, new = checkpoint.model, torch.randint(9, (40, 16), generator=torch.Generator().manual_seed(2))
     error = {}
-    for asymmetric in (False, True):
+    for match in (False, True):
         model = deepcopy(original)
-        quantize_model(model, Recipe.uniform(3, method), windows, asymmetric=asymmetric, true_sequential=True)
-        error[asymmetric] = logit_error(model, original, new)
+        quantize_model(model, Recipe(method, bits=3, match_original=match, true_sequential=True), windows)
+        error[match] = logit_error(model, original, new)
     assert error[True] < 0.7 * error[False]
 
 
-def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
-    recipe, original = Recipe.uniform(2, "gptq"), deepcopy(checkpoint.model)
+def test_a_layer_that_matches_the_original_is_rounded_from_the_target_of_both_models_inputs(checkpoint, windows):
+    recipe, original = Recipe("gptq", bits=2, match_original=True), deepcopy(checkpoint.model)
     with torch.no_grad():
         for parameter in original.parameters():
             parameter.copy_(parameter.half())  # quantisation rounds the rest before it looks at anything
     for name, layer in linear_layers(checkpoint.model).items():
         original.get_submodule(name).weight.data.copy_(layer.weight)  # but not what it quantises
     model = checkpoint.model
-    quantize_model(model, recipe, windows, asymmetric=True, batch=7)
+    quantize_model(model, recipe, windows, batch=7)
     with torch.no_grad():
         now = model.blocks[1].attention_norm(model.blocks[0](model.embed(windows))).flatten(0, 1)
         before = original.blocks[1].attention_norm(original.blocks[0](original.embed(windows))).flatten(0, 1)
@@ -531,35 +527,35 @@ def test_an_asymmetric_layer_is_rounded_from_the_target_of_both_models_inputs(ch
     assert (own != codes).double().mean() < 0.01  # sums over batches are rounded in another order
 
 
-def test_the_first_layer_sees_the_same_in_both_models_and_is_not_changed_by_asymmetry(checkpoint, windows):
+def test_the_first_layer_sees_the_same_in_both_models_and_is_not_changed_by_matching(checkpoint, windows):
     one, other = deepcopy(checkpoint.model), deepcopy(checkpoint.model)
-    quantize_model(one, Recipe.uniform(4), windows)
-    quantize_model(other, Recipe.uniform(4), windows, asymmetric=True)
+    quantize_model(one, Recipe(bits=4), windows)
+    quantize_model(other, Recipe(bits=4, match_original=True), windows)
     same = one.blocks[0].attention.qkv.unpacked() == other.blocks[0].attention.qkv.unpacked()
     assert same.double().mean() > 0.995
     assert not torch.equal(one.blocks[1].mlp.up.unpacked(), other.blocks[1].mlp.up.unpacked())
 
 
-def test_asymmetric_calibration_brings_picture_models_nearer_in_the_mean():
+def test_matching_the_original_brings_picture_models_nearer_in_the_mean():
     logs = {False: [], True: []}  # of the error of each model
     for seed in range(20):
         pictures, new = nn.functional.avg_pool2d(normal(100, 1, 14, 14, seed=seed), 3, 1).split((60, 40))
         original = small_resnet(pictures[:10], seed)
-        for asymmetric, found in logs.items():
+        for match, found in logs.items():
             model = deepcopy(original)
-            quantize_model(model, Recipe.uniform(3), pictures, asymmetric=asymmetric, true_sequential=True)
+            quantize_model(model, Recipe(bits=3, match_original=match, true_sequential=True), pictures)
             found.append(math.log(logit_error(model, original, new)))
     assert paired_difference(torch.tensor(logs[True]), torch.tensor(logs[False])).high < 0
 
 
-def test_asymmetry_needs_calibration(checkpoint):
+def test_matching_the_original_needs_calibration(checkpoint):
     with pytest.raises(ValueError, match="needs calibration"):
-        quantize_model(checkpoint.model, Recipe.uniform(4), asymmetric=True)
+        quantize_model(checkpoint.model, Recipe(bits=4, match_original=True))
 
 
 def test_refitted_scales_lower_the_error_of_every_layer(checkpoint, windows):
-    plain = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(2, grid="ternary"), windows)
-    fitted = quantize_model(deepcopy(checkpoint.model), Recipe.uniform(2, grid="ternary", refit=True), windows)
+    plain = quantize_model(deepcopy(checkpoint.model), Recipe(bits=2, grid="ternary"), windows)
+    fitted = quantize_model(deepcopy(checkpoint.model), Recipe(bits=2, grid="ternary", refit=True), windows)
     assert all(f.output_error < p.output_error for f, p in zip(fitted[:4], plain[:4], strict=True))
 
 

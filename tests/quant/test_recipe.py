@@ -3,24 +3,25 @@ import json
 import pytest
 import torch
 
-from nanoq.quant import GRIDS, METHODS, OPERATORS, LayerSpec, LayerStats, Recipe, affine_grid, nearest
+from nanoq.compress import LowRank, Prune
+from nanoq.quant import GRIDS, METHODS, OPERATORS, LayerStats, Recipe, Round, affine_grid, nearest
 
 
 def test_the_first_rule_that_matches_counts():
-    rules = {"blocks.0.*": LayerSpec(8), "blocks.*.mlp.*": LayerSpec(3)}
-    specs = Recipe(LayerSpec(4), rules).resolve(["blocks.0.mlp.up", "blocks.1.mlp.up", "blocks.1.attention.qkv"])
+    rules = {"blocks.0.*": Round(bits=8), "blocks.*.mlp.*": Round(bits=3)}
+    specs = Recipe(Round(bits=4), rules=rules).resolve(["blocks.0.mlp.up", "blocks.1.mlp.up", "blocks.1.attention.qkv"])
     assert [spec.bits for spec in specs.values()] == [8, 3, 4]
 
 
 def test_a_rule_that_names_no_layer_is_an_error():
     with pytest.raises(ValueError, match=r"'blocks.9.\*' names no layer; there are blocks.0.mlp.up"):
-        Recipe(LayerSpec(4), {"blocks.9.*": LayerSpec(8)}).resolve(["blocks.0.mlp.up"])
+        Recipe(Round(bits=4), rules={"blocks.9.*": Round(bits=8)}).resolve(["blocks.0.mlp.up"])
 
 
 def test_a_recipe_survives_json():
     options = {"granularity": "group", "group_size": 64}
-    default = LayerSpec(4, method="gptq", method_options={"act_order": True})
-    recipe = Recipe(default, {"*.qkv": LayerSpec(3, grid_options=options)})
+    default = Round("gptq", bits=4, act_order=True)
+    recipe = Recipe(default, rules={"*.qkv": Round(bits=3, grid_options=options)})
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
@@ -29,7 +30,7 @@ def test_a_recipe_survives_json():
     {"default": {"bits": 4}, "rule": {}},
 ])
 def test_what_is_not_a_recipe_is_an_error(data):
-    with pytest.raises(ValueError, match="not a recipe"):
+    with pytest.raises(ValueError, match="not a recipe|no option 'colour'|needs bits"):
         Recipe.from_json(data)
 
 
@@ -43,7 +44,7 @@ def test_what_is_not_a_recipe_is_an_error(data):
 ])
 def test_a_spec_that_cannot_be_carried_out_is_an_error_at_once(spec, message):
     with pytest.raises(ValueError, match=message):
-        LayerSpec(**spec)
+        Round(**spec)
 
 
 @pytest.mark.parametrize(("spec", "message"), [
@@ -58,7 +59,7 @@ def test_a_spec_that_cannot_be_carried_out_is_an_error_at_once(spec, message):
     ({"grid": "power-law", "grid_options": {"exponent": "x"}}, "a finite number or null for 'exponent', not 'x'"),
     ({"grid_options": {"group_size": True}}, "a whole number or null for 'group_size', not True"),
     ({"grid_options": {"granularity": {"a": list(range(99))}}}, "a name for 'granularity', not .{60}…$"),
-    ({"grid_options": [1]}, r"grid_options must be options and their values, not \[1\]"),
+    ({"grid_options": [1]}, r"the options of the grid 'affine' must be options and their values, not \[1\]"),
     ({"grid": ["affine"]}, r"no grid \['affine'\]: there are affine"), ({"method": None}, "no method None"),
     ({"refit": "x"}, "refit must be true or false, not 'x'"),
 ])
@@ -68,47 +69,47 @@ def test_a_value_of_another_type_is_an_error_at_once(spec, message):
 
 
 def test_what_is_of_the_right_type_is_taken():
-    assert LayerSpec(4, method="gptq", method_options={"damping": 1, "descent": 10**9}).needs_calibration
-    assert LayerSpec(4, "power-law", {"exponent": None, "group_size": None}).bits == 4
+    assert Round("gptq", bits=4, damping=1, descent=10**9).needs_calibration
+    assert Round(bits=4, grid="power-law", exponent=None, group_size=None).bits == 4
 
 
 def test_an_option_without_an_annotation_may_be_anything(monkeypatch):
     def mine(weight, grid, stats=None, *, seed=0, order: "Any" = None):  # noqa: F821
         return nearest(weight, grid)
     monkeypatch.setitem(METHODS, "mine", mine)
-    assert LayerSpec(4, method="mine", method_options={"seed": "x", "order": [1]}).bits == 4
+    assert Round("mine", bits=4, seed="x", order=[1]).bits == 4
 
 
 def test_only_methods_that_read_statistics_need_calibration():
-    assert Recipe.uniform(4, "gptq").needs_calibration
-    assert not Recipe.uniform(4).needs_calibration
-    assert not Recipe.uniform(16, "gptq").needs_calibration
-    assert Recipe(LayerSpec(4), {"*": LayerSpec(4, method="gptq")}).needs_calibration
+    assert Recipe("gptq", bits=4).needs_calibration
+    assert not Recipe(bits=4).needs_calibration
+    assert not Recipe("gptq", bits=16).needs_calibration
+    assert Recipe(Round(bits=4), rules={"*": Round("gptq", bits=4)}).needs_calibration
 
 
 @pytest.mark.parametrize("options", [{"act_order": True}, {"damping": 0.1}])
 def test_dynamic_groups_and_another_walk_do_not_go_together(options):
     with pytest.raises(ValueError, match="one walk"):
-        LayerSpec(4, "affine-dynamic", {"group_size": 16}, "gptq", options)
-    assert LayerSpec(4, "affine-dynamic", {"group_size": 16, "damping": 0.1}, "gptq", {"damping": 0.1}).bits == 4
+        Round("gptq", bits=4, grid="affine-dynamic", group_size=16, method_options=options)
+    assert Round("gptq", bits=4, grid="affine-dynamic", group_size=16, damping=0.1).bits == 4
 
 
 def test_an_option_that_a_grid_cannot_do_without_is_asked_for():
     with pytest.raises(ValueError, match="needs the option 'group_size'"):
-        LayerSpec(4, "affine-dynamic", method="gptq")
+        Round("gptq", bits=4, grid="affine-dynamic")
 
 
 # ---- ternary grids, learned rounding, refitted scales ----
 
 
 @pytest.mark.parametrize("spec", [
-    LayerSpec(2, "ternary", {"operator": "twn", "granularity": "group", "group_size": 16, "rescale": True}),
-    LayerSpec(4, "nf4", method="adaround", method_options={"steps": 10, "lr": 0.1, "warmup": 0.5}),
-    LayerSpec(3, method="brecq", method_options={"fisher": True, "batch": 4, "regularization": 0.1, "seed": 3}),
-    LayerSpec(2, "ternary", method="gptq", refit=True),
+    Round(bits=2, grid="ternary", operator="twn", group_size=16, rescale=True),
+    Round("adaround", bits=4, grid="nf4", steps=10, lr=0.1, warmup=0.5),
+    Round("brecq", bits=3, fisher=True, batch=4, regularization=0.1, seed=3),
+    Round("gptq", bits=2, grid="ternary", refit=True),
 ], ids=lambda spec: spec.method)
 def test_a_recipe_of_any_method_survives_json(spec):
-    recipe = Recipe(LayerSpec(16), {"*": spec})
+    recipe = Recipe(Round(bits=16), rules={"*": spec})
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
@@ -124,15 +125,15 @@ def test_a_recipe_without_refit_is_one_from_before_there_was_any():
 ])
 def test_options_of_another_method_are_an_error_at_once(spec, message):
     with pytest.raises(ValueError, match=message):
-        LayerSpec(**spec)
+        Round(**spec)
 
 
 def test_learned_rounding_needs_calibration_and_ternary_grids_do_not():
-    assert LayerSpec(3, method="adaround").needs_calibration and not LayerSpec(3, method="adaround").blockwise
-    assert LayerSpec(3, method="brecq").needs_calibration and LayerSpec(3, method="brecq").blockwise
-    assert not LayerSpec(16, method="brecq").needs_calibration
-    assert not LayerSpec(2, "ternary").needs_calibration
-    assert LayerSpec(3, "affine-dynamic", {"group_size": 4}).needs_calibration
+    assert Round("adaround", bits=3).needs_calibration and not Round("adaround", bits=3).blockwise
+    assert Round("brecq", bits=3).needs_calibration and Round("brecq", bits=3).blockwise
+    assert not Round("brecq", bits=16).needs_calibration
+    assert not Round(bits=2, grid="ternary").needs_calibration
+    assert Round(bits=3, grid="affine-dynamic", group_size=4).needs_calibration
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -140,31 +141,32 @@ def test_learned_rounding_needs_calibration_and_ternary_grids_do_not():
 def test_every_operator_goes_with_every_method(operator, method):
     weight, x = torch.randn(68, 8, generator=torch.Generator().manual_seed(0)).split([4, 64])
     stats = LayerStats.of(x)
-    spec = LayerSpec(2, "ternary", {"operator": operator}, method, {"steps": 2} if method == "adaround" else {})
+    spec = Round(method, bits=2, grid="ternary", operator=operator,
+        method_options={"steps": 2} if method == "adaround" else {})
     codes = spec.round(weight, spec.make_grid(weight, stats), stats)
     assert codes.dtype == torch.int64 and set(codes.unique().tolist()) <= {0, 1, 2}
 
 
 def test_a_spec_makes_the_grid_and_the_codes_of_its_functions():
     weight, x = torch.randn(68, 8, generator=torch.Generator().manual_seed(0)).split([4, 64])
-    spec, stats = LayerSpec(3, grid_options={"symmetric": True}), LayerStats.of(x)
+    spec, stats = Round(bits=3, symmetric=True), LayerStats.of(x)
     grid = spec.make_grid(weight, stats)
     assert torch.equal(grid.scale, affine_grid(weight, 3, symmetric=True).scale)
     assert torch.equal(spec.round(weight, grid, None), nearest(weight, grid))
-    dynamic = LayerSpec(3, "affine-dynamic", {"group_size": 4}, "gptq")
+    dynamic = Round("gptq", bits=3, grid="affine-dynamic", group_size=4)
     assert dynamic.make_grid(weight, stats).scale.shape == (4, 2)
 
 
 def test_a_label_names_method_and_grid():
-    assert LayerSpec(16, method="brecq").label == "float16"
-    assert LayerSpec(3, method="brecq").label == "brecq 3 bit"
-    assert LayerSpec(2, "ternary", method="adaround").label == "adaround ternary"
-    assert LayerSpec(4, "nf4", method="brecq").label == "brecq nf4"
+    assert Round("brecq", bits=16).label == "float16"
+    assert Round("brecq", bits=3).label == "brecq 3 bit"
+    assert Round("adaround", bits=2, grid="ternary").label == "adaround ternary"
+    assert Round("brecq", bits=4, grid="nf4").label == "brecq nf4"
 
 
 def test_a_ternary_spec_of_other_bits_says_so_when_it_meets_a_weight():
     with pytest.raises(ValueError, match="a ternary code has 2 bits, not 3"):
-        LayerSpec(3, "ternary").make_grid(torch.ones(2, 2), None)
+        Round(bits=3, grid="ternary").make_grid(torch.ones(2, 2), None)
 
 
 BITS = {"ternary": 2, "mxfp8": 8}
@@ -173,7 +175,8 @@ STATS = LayerStats.of(torch.randn(200, 16, generator=torch.Generator().manual_se
 
 
 def spec_of(grid, method="nearest"):
-    return LayerSpec(BITS.get(grid, 4), grid, {"group_size": 8} if grid == "affine-dynamic" else {}, method)
+    return Round(method, bits=BITS.get(grid, 4), grid=grid,
+        grid_options={"group_size": 8} if grid == "affine-dynamic" else {})
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -199,11 +202,53 @@ def test_a_weight_in_half_precision_has_the_grid_of_its_values(grid, dtype):
 
 
 @pytest.mark.parametrize(("size", "spec"), [
-    (1e30, LayerSpec(2, "ternary", {"operator": "mquant"})), (3.4e38, LayerSpec(4)),
-    (3.4e38, LayerSpec(4, grid_options={"symmetric": True})), (3.4e38, LayerSpec(2, "ternary", {"operator": "twn"})),
-    (3.4e38, LayerSpec(2, "ternary", {"operator": "twn", "rescale": True})),
+    (1e30, Round(bits=2, grid="ternary", operator="mquant")), (3.4e38, Round(bits=4)),
+    (3.4e38, Round(bits=4, symmetric=True)), (3.4e38, Round(bits=2, grid="ternary", operator="twn")),
+    (3.4e38, Round(bits=2, grid="ternary", operator="twn", rescale=True)),
 ])
 def test_weights_that_overflow_are_an_error(size, spec):
     weight = torch.linspace(-1, 1, 16).repeat(8, 1) * size
     with pytest.raises(ValueError, match=r"the weights are too large: .* more than torch\.float32 holds"):
         spec.make_grid(weight, None)
+
+
+def test_options_go_by_their_names_alone_to_the_grid_the_method_or_both():
+    step = Round("gptq", bits=4, group_size=64, act_order=True)
+    named = {"granularity": "group", "group_size": 64}
+    assert step.grid_options == named and step.method_options == {"act_order": True}
+    assert step == Round("gptq", bits=4, grid_options=named, act_order=True)
+    both = Round("gptq", bits=4, grid="affine-dynamic", group_size=16, damping=0.2)
+    assert both.grid_options["damping"] == both.method_options["damping"] == 0.2
+    assert Round(grid="nf4").bits == 4 and Round(grid="ternary").bits == 2 and Round(bits=16).bits == 16
+    with pytest.raises(ValueError, match=r"no option 'act_order': the grid 'affine' has symm.*'nearest' has none"):
+        Round(bits=4, act_order=True)
+    with pytest.raises(ValueError, match="the option 'group_size' belongs to a step"):
+        Recipe(Round(bits=4), group_size=64)
+
+
+@pytest.mark.parametrize("recipe", [
+    Recipe(Prune("wanda", pattern="2:4")), Recipe(Prune(sparsity=0.4), Round("gptq", bits=3)),
+    Recipe(LowRank(0.5), rules={"*.up": [Prune("magnitude", 0.7), Round(bits=4)], "*.down": Round(bits=8)}),
+    Recipe("gptq", bits=4, true_sequential=True, match_original=True),
+], ids=lambda recipe: recipe.label)
+def test_any_steps_come_back_from_plain_data(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_steps_that_a_card_cannot_keep_or_does_not_know_say_so():
+    with pytest.raises(ValueError, match="no step 'knit': there are round, prune, low-rank"):
+        Recipe.from_json({"default": {"step": "knit"}})
+    with pytest.raises(ValueError, match="not a recipe .*true_sequential must be true or false"):
+        Recipe.from_json({"default": {"bits": 4}, "true_sequential": 1})
+    with pytest.raises(ValueError, match="takes no other step with it"):
+        Recipe(Prune(), Round("brecq", bits=4))
+    with pytest.raises(ValueError, match="a function is in no card"):
+        Recipe(lambda layer, stats: layer).to_json()
+
+
+def test_rules_may_use_the_names_of_the_model_of_another_package():
+    recipe = Recipe(bits=4, rules={"model.layers.0.*": Round(bits=8)})
+    found = recipe.resolve(["blocks.0.up", "blocks.1.up"], {"blocks.0.up": ["model.layers.0.up"]})
+    assert [step.bits for step in found.values()] == [8, 4]
+    with pytest.raises(ValueError, match=r"'model.layers.0.\*' names no layer"):
+        recipe.resolve(["blocks.0.up"])

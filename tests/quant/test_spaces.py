@@ -53,7 +53,7 @@ def test_the_search_goes_from_0_3_to_even_spacing(exponent):
 
 @pytest.mark.parametrize("grid", ["power-of-two", "power-law"])
 def test_any_method_takes_them_and_a_packed_layer_keeps_them(grid):
-    spec = Recipe.uniform(3, grid=grid).default
+    spec = Recipe(bits=3, grid=grid).default
     made = spec.make_grid(WEIGHT, None)
     inputs = torch.randn(400, 48, generator=torch.Generator().manual_seed(1)) @ torch.randn(48, 48)
     stats = LayerStats.of(inputs)

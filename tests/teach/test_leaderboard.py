@@ -11,8 +11,8 @@ from nanoq.lm.corpus import Corpus
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.quant import Recipe, load_quantized
-from nanoq.store import WEIGHTS
+from nanoq.quant import Recipe
+from nanoq.store import WEIGHTS, load
 from nanoq.teach.leaderboard import Leaderboard, Row, compare
 
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def board(folder, corpus):
     board = Leaderboard(folder, corpus, windows=None)
-    board.add("naive", 2, Recipe.uniform(2))
+    board.add("naive", 2, Recipe(bits=2))
     return board
 
 
@@ -53,8 +53,8 @@ def test_the_first_row_is_the_checkpoint_itself(board, folder, corpus):
 
 
 def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
-    row = board.add("naive", 3, Recipe.uniform(3), tmp_path)
-    losses = window_losses(load_quantized(tmp_path).model, board.held_out)
+    row = board.add("naive", 3, Recipe(bits=3), tmp_path)
+    losses = window_losses(load(tmp_path).model, board.held_out)
     difference = paired_difference(losses, board.losses[0])
     assert row == Row("naive", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
                       difference.mean, difference.low, difference.high)

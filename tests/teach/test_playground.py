@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from nanoq.compress import SparseLinear, compress_model, pruning, save_compressed
+from nanoq.compress import Prune, SparseLinear, compress_model
 from nanoq.lm import GPT, CharTokenizer, Checkpoint, GPTConfig, generate, save_checkpoint, stream
-from nanoq.quant import Recipe, quantize_model, save_quantized
+from nanoq.quant import Recipe, quantize_model
+from nanoq.store import save
 from nanoq.teach import playground as module
 from nanoq.teach.compare import (
     UNKNOWN,
@@ -124,9 +125,9 @@ def test_models_that_cannot_stand_side_by_side_are_refused(pair):
 
 @pytest.mark.parametrize(("recipe", "name"), [
     (None, "float32"),
-    (Recipe.uniform(16), "float16"),
-    (Recipe.uniform(4), "naive 4 bit"),
-    (Recipe(Recipe.uniform(4).default, {"blocks.0.*": Recipe.uniform(8).default}), "naive 4 bit, mixed"),
+    (Recipe(bits=16), "float16"),
+    (Recipe(bits=4), "naive 4 bit"),
+    (Recipe(Recipe(bits=4).default, rules={"blocks.0.*": Recipe(bits=8).default}), "naive 4 bit, mixed"),
 ])
 def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, recipe, name):
     one = make("x")
@@ -135,7 +136,7 @@ def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, rec
     else:
         quantize_model(one.model, recipe)
         card = {"config": vars(one.model.config), "characters": "".join(TOKENIZER.characters)}
-        save_quantized(tmp_path, Checkpoint(one.model, TOKENIZER, card), recipe)
+        save(tmp_path, Checkpoint(one.model, TOKENIZER, card))
     loaded = load_contender(tmp_path)
     assert (loaded.name, loaded.bytes) == (name, (tmp_path / "model.safetensors").stat().st_size)
     assert load_contender(tmp_path, "mine").name == "mine"
@@ -145,9 +146,9 @@ def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, rec
 
 def test_a_pruned_model_comes_in_like_any_other(tmp_path):
     one = make("x")
-    compress_model(one.model, pruning("magnitude"))
+    compress_model(one.model, Prune("magnitude"))
     card = {"config": vars(one.model.config), "characters": "".join(TOKENIZER.characters)}
-    save_compressed(tmp_path, Checkpoint(one.model, TOKENIZER, card))
+    save(tmp_path, Checkpoint(one.model, TOKENIZER, card))
     loaded = load_contender(tmp_path)
     assert loaded.name == "compressed" and isinstance(loaded.model.blocks[0].mlp.up, SparseLinear)
 

@@ -1,0 +1,295 @@
+"""What a model is calibrated on and measured by: text for language models, images, reviews for encoders of text."""
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoq.lm.corpus import Corpus, corpus_of
+from nanoq.lm.evaluate import PairedDifference, bits_per_char, evenly_spread, paired_difference, perplexity, row_losses
+from nanoq.lm.evaluate import windows as cut
+from nanoq.lm.model import GPT
+from nanoq.quant.calibrate import sample_windows
+from nanoq.store import Checkpoint
+from nanoq.vision.data import load_pictures
+from nanoq.vision.model import ResNet
+
+LONGEST = 2048  # tokens: what papers report, and more takes a computer's memory
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model.
+
+    Attributes:
+        losses: nats per unit, of each window of text, image or review: float64 (N,).
+        unit: what is predicted: "character", "token", "image" or "review".
+        data: the text or images, in one line.
+        more: further figures, by name.
+        seconds: that it took.
+        delta: added loss against another model on the same windows, if there is one, in nats per unit.
+    """
+
+    losses: Tensor
+    unit: str
+    data: str
+    more: dict[str, str]
+    seconds: float
+    delta: PairedDifference | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """Exp of the mean loss."""
+        return perplexity(self.losses)
+
+    def __str__(self) -> str:
+        lines = {"perplexity": f"{self.perplexity:.4f} per {self.unit} on {self.data}"} | self.more
+        if self.delta is not None:
+            delta = self.delta
+            lines["added loss"] = (f"{delta.mean:+.5f} nats per {self.unit}, 95 % interval {delta.low:+.5f} to "
+                                   f"{delta.high:+.5f}")
+        return "\n".join(f"{name:20}{value}" for name, value in lines.items())
+
+
+@dataclass
+class Task:
+    """Data for one kind of model, with the windows that every model of that kind is measured on.
+
+    Attributes:
+        checkpoint: whose tokeniser and context count.
+        data: the name of a corpus or of a data set, or a path; by default what the card or the kind of model says.
+        windows: how many held-out windows, images or reviews; None for all.
+        context: tokens in a window; by default the model's, at most `LONGEST`.
+    """
+
+    checkpoint: Checkpoint
+    data: str | Path | Corpus | None = None
+    windows: int | None = 128
+    context: int | None = None
+    unit: str = field(init=False, default="token")
+
+    def __post_init__(self):
+        model = self.checkpoint.model
+        self.context = self.context or min(getattr(model.config, "context", LONGEST), LONGEST)
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
+        raise NotImplementedError
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """Nats per unit of each held-out window: float64 (N,)."""
+        raise NotImplementedError
+
+    def caption(self, count: int) -> str:
+        """What was measured on, in one line."""
+        raise NotImplementedError
+
+    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+        """Further figures, by name."""
+        return {}
+
+    def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
+        """Measure a model, and what it loses against another one on the same windows."""
+        started = time.perf_counter()
+        losses = self.losses(model)
+        seconds = time.perf_counter() - started
+        delta = None if against is None else paired_difference(losses, self.losses(against))
+        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(model, losses), seconds, delta)
+
+
+class CharacterText(Task):
+    """Text for our GPT, character by character; consecutive windows share one, so that each is predicted."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.unit = "character"
+        self.corpus = self.data if isinstance(self.data, Corpus) else corpus_of(self.checkpoint.card, self.data)
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Tokens of the test split: int64 (N,)."""
+        return self.checkpoint.tokenizer.encode_known(self.corpus.test, self.corpus.name)
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """Random windows of the training split."""
+        tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
+        return sample_windows(tokens, self.context, count, seed)
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """Of each window."""
+        return row_losses(model, cut(self.held_out, self.context, self.windows))
+
+    def caption(self, count: int) -> str:
+        """As "tales (generated text): 128 held-out windows of 256"."""
+        generated = " (generated text)" if self.corpus.floor is not None else ""
+        unknown = int((self.held_out == 0).sum())
+        note = f"; {unknown:,} of {len(self.held_out):,} characters are unknown to the checkpoint" if unknown else ""
+        return f"{self.corpus.name}{generated}: {count:,} held-out windows of {self.context}{note}"
+
+    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+        """Bits per character, and what of the text the model does not know."""
+        unknown, floor = self.checkpoint.tokenizer.unknown(self.corpus.test), self.corpus.floor
+        return {"bits per character": f"{bits_per_char(losses):.4f}" + (f"; floor {floor:.4f}" if floor else ""),
+                "unknown characters": f"{sum(unknown.values())} of {len(self.corpus.test):,}" + _most(unknown)}
+
+
+def _most(unknown: dict[str, int], count: int = 10) -> str:
+    """The most frequent characters with their numbers, and how many others there are; nothing of none."""
+    if not unknown:
+        return ""
+    others = f", and {len(unknown) - count:,} others" if len(unknown) > count else ""
+    return f": {dict(Counter(unknown).most_common(count))}{others}"
+
+
+class TokenText(Task):
+    """Text for a causal language model of transformers, on the protocol of GPTQ."""
+
+    @property
+    def name(self) -> str:
+        """Of the corpus."""
+        return str(self.data or self.checkpoint.card.get("corpus") or "wikitext-2")
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """Random windows of the training split."""
+        from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
+
+        tokenizer = self.checkpoint.tokenizer
+        text = corpus_of({}, self.name).train
+        return start_windows(tokenizer, sample_text(tokenizer, text, self.context, count, seed))
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The held-out windows (W, context)."""
+        from nanoq.hf.tasks import encode, gptq_windows, start_windows, wikitext
+
+        if self.name == "wikitext-2":
+            rows = wikitext(self.checkpoint.tokenizer, self.context)
+        else:
+            rows = gptq_windows(encode(self.checkpoint.tokenizer, corpus_of({}, self.name).test), self.context)
+            rows = start_windows(self.checkpoint.tokenizer, rows)
+        return rows[evenly_spread(len(rows), self.windows)]
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """Of each window, but for its first token."""
+        from nanoq.hf.tasks import gptq_losses
+
+        return gptq_losses(model, self.rows)
+
+    def caption(self, count: int) -> str:
+        """As "wikitext-2: 128 held-out windows of 2048 tokens"."""
+        return f"{self.name}: {count:,} held-out windows of {self.context} tokens"
+
+    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+        """Bits per byte of the text, which models with other tokenisers can be compared by."""
+        text = self.checkpoint.tokenizer.batch_decode(self.rows[:, 1:])
+        size = sum(len(part.encode()) for part in text)
+        nats = float(losses.sum()) * (self.rows.shape[1] - 1)
+        return {"bits per byte": f"{nats / math.log(2) / size:.4f}"}
+
+
+class Images(Task):
+    """Images for a classifier."""
+
+    def __post_init__(self):
+        self.unit, self.images = "image", load_pictures(str(self.data or self.checkpoint.card.get("data") or "digits"))
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """Random images of the training split."""
+        order = torch.randperm(len(self.images.train), generator=torch.Generator().manual_seed(seed))
+        return self.images.train[order[:count]]
+
+    @cached_property
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Images of the test split, and their labels."""
+        chosen = evenly_spread(len(self.images.test), self.windows)
+        return self.images.test[chosen], self.images.test_labels[chosen]
+
+    @torch.inference_mode()
+    def _logits(self, model: nn.Module) -> Tensor:
+        device = next(model.parameters()).device
+        return torch.cat([model.eval()(part.to(device)).cpu() for part in self.held_out[0].split(256)])
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """The cross-entropy of each image."""
+        return F.cross_entropy(self._logits(model).double(), self.held_out[1], reduction="none")
+
+    def caption(self, count: int) -> str:
+        """As "digits: 1,000 held-out images"."""
+        return f"{self.images.name}: {count:,} held-out images"
+
+    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+        """How many are told right."""
+        return {"accuracy": _share(float((self._logits(model).argmax(1) == self.held_out[1]).double().mean()),
+                                   len(losses))}
+
+
+class ReviewProbe(Task):
+    """Film reviews for an encoder of text: a linear probe on its features, fitted anew for each model."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.unit = "review"
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """Random windows of a corpus: `data`, if it is one, or WikiText-2."""
+        from nanoq.hf.tasks import sample_text
+
+        name = self.data or self.checkpoint.card.get("corpus") or "wikitext-2"
+        return sample_text(self.checkpoint.tokenizer, corpus_of({}, name).train, self.context, count, seed)
+
+    @cached_property
+    def reviews(self):
+        """With their labels."""
+        from nanoq.hf.tasks import reviews
+
+        return reviews(str(self.data or self.checkpoint.card.get("corpus") or "imdb"), test=self.windows)
+
+    def _probe(self, model: nn.Module) -> tuple[object, Tensor]:
+        from nanoq.hf.tasks import features, linear_probe
+
+        train, test = (features(model, self.checkpoint.tokenizer, texts, max_length=self.context)
+                       for texts in (self.reviews.train, self.reviews.test))
+        return linear_probe(train, self.reviews.train_labels), test
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """The cross-entropy of each review under the probe."""
+        probe, test = self._probe(model)
+        self._right = probe.score(test.cpu().numpy(), self.reviews.test_labels)
+        chances = torch.from_numpy(probe.predict_log_proba(test.cpu().numpy()))
+        return -chances.gather(1, torch.tensor(self.reviews.test_labels)[:, None])[:, 0].double()
+
+    def caption(self, count: int) -> str:
+        """As "imdb: 1,000 held-out reviews, by a linear probe on 2,000 others"."""
+        return (f"{self.reviews.name}: {count:,} held-out reviews, by a linear probe on "
+                f"{len(self.reviews.train):,} others")
+
+    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+        """How many are told right."""
+        return {"accuracy": _share(float(self._right), len(losses))}
+
+
+def _share(share: float, count: int) -> str:
+    return f"{share:.4f}, standard error {(share * (1 - share) / count) ** 0.5:.4f}"
+
+
+def task_for(checkpoint: Checkpoint, data: str | Path | Corpus | None = None, windows: int | None = 128,
+             context: int | None = None) -> Task:
+    """The task that fits a model; the arguments are attributes of `Task`.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such data, or nanoq has no task for a model of this kind.
+    """
+    model = checkpoint.model
+    kinds = {"causal-lm": TokenText, "masked-lm": ReviewProbe, "encoder": ReviewProbe, "classifier": ReviewProbe}
+    task = CharacterText if isinstance(model, GPT) else Images if isinstance(model, ResNet) else \
+        kinds.get(getattr(model, "kind", ""))
+    if task is None:
+        raise ValueError(f"nanoq has no text or images to measure a {type(model).__name__} of kind "
+                         f"'{getattr(model, 'kind', 'unknown')}' by")
+    return task(checkpoint, data, windows, context)

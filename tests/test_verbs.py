@@ -1,0 +1,162 @@
+"""The eight verbs, for every kind of model there is."""
+
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+
+import nanoq
+from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
+from nanoq.lm import GPT, CharTokenizer, GPTConfig
+from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round
+from nanoq.store import Checkpoint
+from nanoq.tasks import task_for
+
+TEXT = "".join(f"The {color} {animal} sat on a {color} mat. " for color in ("red", "blue", "black", "green")
+               for animal in ("cat", "dog", "hen", "fox", "cow", "pig"))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "animals.txt"
+    path.write_text(TEXT * 40)
+    return str(path)
+
+
+@pytest.fixture
+def gpt(text):
+    tokenizer = CharTokenizer.from_text(TEXT)
+    return Checkpoint(GPT(GPTConfig(tokenizer.vocab_size, 16, 2, 2, 32), seed=0), tokenizer, {"corpus": text})
+
+
+@pytest.fixture
+def resnet():
+    return nanoq.load("digits-resnet")
+
+
+@pytest.fixture
+def opt(text):
+    loaded = nanoq.load("opt-tales")
+    loaded.card["corpus"] = text
+    return loaded
+
+
+CASES = {"gpt": (QuantLinear, 16), "resnet": (QuantConv2d, None), "opt": (QuantLinear, 32)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_of_any_kind_is_quantised_measured_saved_and_loaded_again_bit_for_bit(name, request, tmp_path):
+    checkpoint, (kind, context) = request.getfixturevalue(name), CASES[name]
+    before = deepcopy(checkpoint.model.state_dict())
+    small = nanoq.quantize(checkpoint, "gptq", bits=4, windows=16, context=context)
+    assert all(torch.equal(before[key], value) for key, value in checkpoint.model.state_dict().items())
+    assert any(isinstance(module, kind) for module in small.model.modules())
+    assert len(small.reports) and all(0 <= report.output_error < 0.2 for report in small.reports)
+    loaded = nanoq.load(nanoq.save(tmp_path, small))
+    assert Recipe.from_json(loaded.card["recipe"]) == Recipe("gptq", bits=4)
+    found = [nanoq.evaluate(model, windows=8, context=context, against=checkpoint) for model in (small, loaded)]
+    assert torch.equal(found[0].losses, found[1].losses)
+    assert found[0].delta.low <= found[0].delta.mean <= found[0].delta.high and found[0].delta.mean != 0
+    assert f"per {found[0].unit} on" in str(found[0]) and "added loss" in str(found[0])
+
+
+@pytest.mark.parametrize("name", ["gpt", "opt"])
+@pytest.mark.parametrize(("bits", "kind"), [(16, SparseLinear), (4, SparseQuantLinear)])
+def test_a_language_model_of_any_kind_is_pruned_saved_and_loaded_again(name, bits, kind, request, tmp_path):
+    checkpoint, (_, context) = request.getfixturevalue(name), CASES[name]
+    sparse = nanoq.prune(checkpoint, "sparsegpt", 0.5, bits=bits, windows=16, context=context)
+    loaded = nanoq.load(nanoq.save(tmp_path, sparse))
+    layers = [layer for layer in loaded.model.modules() if isinstance(layer, kind)]
+    assert layers and all(0.4 < float((layer.dequantize() == 0).float().mean()) < 0.75 for layer in layers)
+    losses = [nanoq.evaluate(model, windows=8, context=context).losses for model in (sparse, loaded)]
+    assert torch.equal(*losses)
+    steps = Recipe.from_json(loaded.card["recipe"]).default
+    assert steps == Prune() if bits == 16 else steps.steps == (Prune(), Round("gptq", bits=4))
+
+
+def test_a_recipe_of_several_steps_is_carried_out_layer_by_layer(gpt, tmp_path):
+    recipe = Recipe(bits=8, rules={"*.up": [Prune("magnitude", 0.7), Round(bits=4)], "*.down": LowRank(0.5)})
+    made = nanoq.quantize(gpt, recipe, windows=8)
+    loaded = nanoq.load(nanoq.save(tmp_path, made))
+    kinds = [type(loaded.model.get_submodule(f"blocks.0.{layer}")).__name__
+             for layer in ("attention.qkv", "mlp.up", "mlp.down")]
+    assert kinds == ["QuantLinear", "SparseQuantLinear", "LowRankLinear"]
+    tokens = torch.arange(8)[None]
+    assert torch.equal(made.model(tokens), loaded.model(tokens))
+
+
+@pytest.mark.parametrize("name", ["gpt", "opt"])
+def test_a_language_model_goes_on_from_a_prompt(name, request):
+    checkpoint = request.getfixturevalue(name)
+    one, same, other = (nanoq.generate(checkpoint, "The cat", 12, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other and one.startswith("The cat") and len(one) > len("The cat")
+
+
+def test_the_likeliest_continuation_is_that_of_transformers(opt):
+    found = nanoq.generate(opt, "Once upon a time", 10, temperature=0)
+    tokens = opt.tokenizer("Once upon a time", return_tensors="pt").input_ids
+    expected = opt.model.model.generate(tokens, max_new_tokens=10, do_sample=False)
+    assert found == opt.tokenizer.decode(expected[0], skip_special_tokens=True)
+
+
+def test_what_writes_no_text_says_so(resnet):
+    with pytest.raises(ValueError, match="a ResNet writes no text"):
+        nanoq.generate(resnet, "The")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_leaderboard_takes_a_model_of_any_kind(name, request):
+    checkpoint, (_, context) = request.getfixturevalue(name), CASES[name]
+    board = nanoq.compare(checkpoint, bits=(8, 3), methods=("nearest",), windows=8, context=context)
+    assert [row.bits for row in board.rows] == [32, 16, 8, 3]
+    assert board.rows[2].bytes > board.rows[3].bytes and board.rows[2].average_bits < 32
+    assert abs(board.rows[2].delta_nats) < abs(board.rows[3].delta_nats)
+    assert "the same 8 held-out" in board.caption
+
+
+def test_mixed_precision_and_calibration_are_options(gpt):
+    mixed = nanoq.quantize(gpt, average_bits=4, windows=16)
+    rules = mixed.card["recipe"]["rules"]
+    assert len(rules) == 8 and all(mixed.model.get_submodule(name).layout["bits"] == step["bits"]
+                                   for name, step in rules.items())
+    one, same, other = (nanoq.quantize(gpt, "gptq", bits=3, windows=4, seed=seed) for seed in (0, 0, 1))
+    codes = [model.model.blocks[1].mlp.up.codes for model in (one, same, other)]
+    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
+    with pytest.raises(ValueError, match="average_bits writes a recipe of its own"):
+        nanoq.quantize(gpt, bits=3, average_bits=4)
+
+
+def test_of_a_long_text_only_what_is_used_is_encoded(opt, text):
+    seen = []
+
+    class Counting:
+        def __call__(self, texts, **options):
+            seen.extend(map(len, texts))
+            return opt.tokenizer(texts, **options)
+
+    from nanoq.hf.tasks import sample_text
+
+    corpus = TEXT * 400
+    one, same, other = (sample_text(Counting(), corpus, 8, 4, seed) for seed in (0, 0, 1))
+    assert one.shape == (4, 8) and torch.equal(one, same) and not torch.equal(one, other)
+    assert sum(seen) < len(corpus) / 10
+
+
+def test_data_of_another_kind_of_model_is_named(gpt):
+    with pytest.raises(FileNotFoundError, match="no corpus 'imdb'"):
+        task_for(gpt, "imdb")
+    with pytest.raises(ValueError, match="no text or images to measure a Linear"):
+        task_for(Checkpoint(torch.nn.Linear(2, 2), None, {}))
+
+
+def test_the_package_shows_its_verbs_and_imports_nothing_before_they_are_used():
+    code = ("import sys, nanoq; assert 'torch' not in sys.modules; names = dir(nanoq); "
+            "print(*(n for n in 'load quantize prune evaluate compare generate save export Recipe quant'.split() "
+            "if n in names)); nanoq.quant.Recipe; print('torch' in sys.modules)")
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["load", "quantize", "prune", "evaluate", "compare", "generate", "save", "export", "Recipe",
+                             "quant", "True"]
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        nanoq.quantise  # noqa: B018
