@@ -291,6 +291,9 @@ def quantize(
         "--true-sequential", help="Calibrate each layer on the quantised ones before it in its block.")] = False,
     match_original: Annotated[bool, typer.Option(
         "--match-original", help="Fit each layer to its outputs in the unquantised model.")] = False,
+    embeddings: Annotated[int | None, typer.Option(
+        help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
+             "transformers, and 16 for others.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
@@ -314,6 +317,7 @@ def quantize(
             plan = method
             Recipe(method, bits=bits or (4 if grid.startswith(("affine", "power")) else None), **options)  # or an error
             options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
+            options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)

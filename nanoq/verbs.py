@@ -19,6 +19,7 @@ from nanoq.lm.corpus import Corpus
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT
 from nanoq.mixed import mixed_recipe
+from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
 from nanoq.quant.quantize import quantize_model
 from nanoq.quant.recipe import Recipe, Round
@@ -65,7 +66,8 @@ def quantize(
         batch: windows that go through a block at once.
         seed: of the choice of windows.
         in_place: whether to change the checkpoint itself, which takes half the memory.
-        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True.
+        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True. Embedding tables and
+            heads of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
 
     Raises:
         ValueError: as `nanoq.quant.quantize_model`.
@@ -74,6 +76,8 @@ def quantize(
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
     grid = options.get("grid", "affine")
     bits = 4 if bits is None and grid.startswith(("affine", "power")) else bits
+    if not isinstance(method, Recipe) and average_bits is None:
+        options = {"embeddings": usual_width(checkpoint.model)} | options
     recipe = method if isinstance(method, Recipe) else Recipe(method, bits=bits, **options)
     calibration = data if isinstance(data, Tensor) else None
     if calibration is None and (recipe.needs_calibration or average_bits is not None):
