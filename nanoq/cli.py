@@ -37,7 +37,7 @@ from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
-from nanoq.verbs import continuation
+from nanoq.verbs import continuation, recipe_for
 
 
 class _App(typer.Typer):
@@ -315,7 +315,7 @@ def quantize(
             plan, options = _read_recipe(recipe), {}
         else:
             plan = method
-            Recipe(method, bits=bits or (4 if grid.startswith(("affine", "power")) else None), **options)  # or an error
+            recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
             options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
