@@ -8,8 +8,8 @@ data/results/digits/ternary.csv; the network of seed 0 is the shipped checkpoint
 the shipped GPT, packed at 1.6 bits a weight and loaded from its file, and writes data/results/tinystories/ternary.csv.
 
 A scale for each row; where a method calibrates, AdaRound and GPTQ fit the unquantised model's outputs
-(`match_original`), as BRECQ always does. "refit" is the least-squares scale after rounding. Stem, classifier, embeddings and norms stay
-float16.
+(`match_original`), as BRECQ always does. "refit" is the least-squares scale after rounding. Stem, classifier,
+embeddings and norms stay float16.
 """
 
 import argparse

@@ -334,8 +334,7 @@ def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoin
 
 
 def _write(out: Path, made: Checkpoint, parameters: int) -> None:
-    """Save a model, with the command that made it, and say how small it is."""
-    made.card["command"] = _command()
+    """Save a model, and say how small it is."""
     size = (nanoq.save(out, made) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
@@ -402,7 +401,7 @@ def evaluate(
     print(found)
     if file.is_file():  # and not on the hub
         print(f"{'file':20}{file.stat().st_size:,} bytes")
-    print(f"{'speed':20}{len(found.losses) / found.seconds:,.2f} windows a second")
+    print(f"{'speed':20}{found.speed:,.0f} {found.unit}s per second")
 
 
 @app.command(epilog="Example: nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
@@ -485,10 +484,8 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     """The card of a checkpoint; without one, this machine and what is shipped."""
     with _one_line_errors():
         if checkpoint:
-            if hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint):
-                card = hf.card_of(checkpoint)
-            else:
-                card = inspect(checkpoint)
+            foreign = hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint)
+            card = hf.describe(checkpoint) if foreign else inspect(checkpoint)
             kinds = Counter(layout.get("kind", "quantised") for layout in card.get("layers", {}).values())
             card["layers"] = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 quantised"
             console.print_json(json.dumps(card))

@@ -572,6 +572,11 @@ def read_card(folder: Path) -> dict:
     return card
 
 
+def shipped_names() -> list[str]:
+    """What models come with nanoq."""
+    return sorted(path.parent.name for path in (data_dir() / "checkpoints").glob(f"*/{CARD}"))
+
+
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """The folder of a shipped model's name, or the folder itself.
 
@@ -582,7 +587,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     for folder in (Path(name_or_path), shipped / name_or_path):
         if (folder / CARD).is_file() and any((folder / file).is_file() for file in (WEIGHTS, INDEX)):
             return folder
-    names = ", ".join(sorted(path.parent.name for path in shipped.glob(f"*/{CARD}"))) or "none"
+    names = ", ".join(shipped_names()) or "none"
     raise FileNotFoundError(
         f"no model at '{name_or_path}': give a folder with {WEIGHTS} and {CARD}, or a shipped name ({names})"
     )

@@ -86,7 +86,12 @@ def quantize(
             raise ValueError("average_bits goes by the loss of the next token, which this model does not predict")
         recipe = mixed_recipe(new.model, calibration[:16], average_bits, method, **options)
     reports = quantize_model(new.model, recipe, calibration, batch)
-    return Checkpoint(new.model, new.tokenizer, new.card | {"recipe": recipe.to_json()}, reports)
+    card = new.card | {"recipe": recipe.to_json()}
+    if calibration is not None:
+        named = None if isinstance(data, Tensor | Corpus) else data and str(data)
+        card["calibration"] = {"data": named, "windows": len(calibration), "of": list(calibration.shape[1:]),
+                               "seed": seed}
+    return Checkpoint(new.model, new.tokenizer, card, reports)
 
 
 def prune(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -17,18 +18,16 @@ from nanoq.files import data_dir, write_text
 from nanoq.hf.model import HFModel, kind_of, left_out, prove, weights_in
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.memory import out_of_memory
-from nanoq.quant.recipe import Recipe
 from nanoq.store import (
     CARD,
     FAMILIES,
     WEIGHTS,
     Checkpoint,
     Family,
-    load,
     read_card,
-    save,
     shapes_in,
     shapes_of,
+    shipped_names,
     some,
     weight_files,
 )
@@ -68,7 +67,7 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         return PACKAGED[name_or_path]()
     transformers, folder = _transformers(), _folder(name_or_path)
     if is_quantized(name_or_path):
-        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.hf.load_hf_quantized")
+        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.load")
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
@@ -169,28 +168,6 @@ def _is_packaged(name_or_path: str | Path) -> bool:
     return isinstance(name_or_path, str) and name_or_path in PACKAGED and not Path(name_or_path).exists()
 
 
-def save_hf_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
-    """Write a model that was quantised: packed codes with their grids, everything else in float16, tied weights once.
-
-    The configuration and the tokeniser's files lie beside it, as transformers writes them. `load_hf_quantized` gives a
-    model with the same logits, bit for bit.
-    """
-    return save(folder, checkpoint, half=True, recipe=recipe.to_json())
-
-
-def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
-    """Load what `save_hf_quantized` wrote.
-
-    Raises:
-        FileNotFoundError: if there is nothing, or transformers is not installed.
-        ValueError: if it is damaged, its weights do not fit its card, or it is no model of transformers.
-    """
-    checkpoint = load(folder)
-    if not isinstance(checkpoint.model, HFModel):
-        raise ValueError(f"'{folder}' is not a model of transformers, but a {type(checkpoint.model).__name__}")
-    return HFCheckpoint(**vars(checkpoint))
-
-
 def _describe(checkpoint: Checkpoint) -> dict:
     return {"config": _own_config(checkpoint.model.model), "names": "transformers"}
 
@@ -283,13 +260,13 @@ def _tokenizer(transformers, place: str, folder: Path | None):
 
 
 def is_hugging_face(name_or_path: str | Path) -> bool:
-    """Whether this is, or may be, a model of transformers: a folder with its configuration, or an owner and a name.
+    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name.
 
-    The names of models in pip packages, "minilm" and "smollm2", are among them.
+    That is one on the hub, or "minilm" or "smollm2", which come in pip packages.
     """
-    if _is_packaged(name_or_path) or _folder(name_or_path) is not None:
-        return True
-    return str(name_or_path).count("/") == 1 and not Path(name_or_path).exists()
+    name = str(name_or_path)
+    here = Path(name).exists() or (data_dir() / "checkpoints" / name).exists()
+    return _folder(name) is not None or (not here and re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?", name) is not None)
 
 
 def card_of(name_or_path: str | Path) -> dict:
@@ -304,6 +281,30 @@ def card_of(name_or_path: str | Path) -> dict:
     return read_card(folder) if folder and (folder / CARD).is_file() else {}
 
 
+def describe(name_or_path: str | Path) -> dict:
+    """What a model of transformers that is here is, without reading it: its class, type, parameters and bytes.
+
+    Raises:
+        FileNotFoundError: if it is not here.
+        ValueError: if its configuration or the header of a file is damaged.
+    """
+    if _is_packaged(name_or_path):
+        file = weights_file(name_or_path)
+        return card_of(name_or_path) | {"bytes": file.stat().st_size} if file.name == SMOLLM2 else describe(file.parent)
+    folder = _folder(name_or_path)
+    if folder is None:
+        raise FileNotFoundError(f"no model '{name_or_path}' here to look at. Shipped are {', '.join(shipped_names())}")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
+        facts = {"class": (config.get("architectures") or ["unknown"])[0], "type": config.get("model_type")}
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} is damaged ({error}): copy or fetch it again") from None
+    files = weight_files(folder)
+    shapes = [shape for file in files for shape in shapes_of(file).values()]
+    return card_of(name_or_path) | facts | {
+        "parameters": sum(shape.numel() for shape in shapes), "bytes": sum(file.stat().st_size for file in files)}
+
+
 def weights_file(name_or_path: str | Path) -> Path:
     """Where the weights of a model lie, if they lie in a folder and in one file."""
     if _is_packaged(name_or_path):
@@ -312,7 +313,7 @@ def weights_file(name_or_path: str | Path) -> Path:
 
 
 def is_quantized(name_or_path: str | Path) -> bool:
-    """Whether a model of transformers is one that `save_hf_quantized` wrote."""
+    """Whether a folder of a model of transformers is one that nanoq wrote, with packed layers."""
     return "layers" in card_of(name_or_path)
 
 
@@ -348,7 +349,8 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
         raise FileNotFoundError(
-            f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Three ways to get it: "
+            f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Shipped are "
+            f"{', '.join(shipped_names())}. Three ways to get another: "
             f"connect to the internet; or run `hf download {name} --local-dir FOLDER` on a machine that is, and give "
             "that folder; or, so that the name works offline, put it into NANOQ_DATA as a folder of that name"
         ) from None
