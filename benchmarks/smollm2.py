@@ -23,7 +23,7 @@ from nanoq.files import data_dir, write_csv
 from nanoq.lm import paired_difference, perplexity
 from nanoq.lm.evaluate import evenly_spread
 from nanoq.quant import Recipe, quantize_model
-from nanoq.store import WEIGHTS
+from nanoq.store import WEIGHTS, load, save
 
 GROUP, WINDOWS = 64, 48
 WHAT = ("method", "bits", "group", "act_order", "embeddings")  # group 0: a row
@@ -61,8 +61,8 @@ class Measured:
         model, recipe = deepcopy(self.original), recipe_of(*what)
         quantize_model(model.model, recipe, self.calibration if recipe.needs_calibration else None)
         with tempfile.TemporaryDirectory() as folder:
-            path = hf.save(folder, model)
-            size, model = (path / WEIGHTS).stat().st_size, hf.load(path).model
+            path = save(folder, model)
+            size, model = (path / WEIGHTS).stat().st_size, load(path).model
         return self._row(what, size, hf.gptq_losses(model, self.held_out))
 
     def _row(self, what: tuple, size: int, losses: torch.Tensor) -> dict:

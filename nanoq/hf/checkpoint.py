@@ -260,9 +260,9 @@ def _tokenizer(transformers, place: str, folder: Path | None):
 
 
 def is_hugging_face(name_or_path: str | Path) -> bool:
-    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name on the hub.
+    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name.
 
-    The names of models in pip packages, "minilm" and "smollm2", are among them.
+    That is one on the hub, or "minilm" or "smollm2", which come in pip packages.
     """
     name = str(name_or_path)
     here = Path(name).exists() or (data_dir() / "checkpoints" / name).exists()
@@ -288,6 +288,9 @@ def describe(name_or_path: str | Path) -> dict:
         FileNotFoundError: if it is not here.
         ValueError: if its configuration or the header of a file is damaged.
     """
+    if _is_packaged(name_or_path):
+        file = weights_file(name_or_path)
+        return card_of(name_or_path) | {"bytes": file.stat().st_size} if file.name == SMOLLM2 else describe(file.parent)
     folder = _folder(name_or_path)
     if folder is None:
         raise FileNotFoundError(f"no model '{name_or_path}' here to look at. Shipped are {', '.join(shipped_names())}")

@@ -21,7 +21,7 @@ def without(monkeypatch, *names):
 @pytest.mark.parametrize("name", MISSING)
 def test_a_package_that_is_not_installed_is_one_sentence_with_a_remedy(name, monkeypatch):
     without(monkeypatch, PACKAGES[name])
-    for ask in (hf.load_hf, hf.weights_file):
+    for ask in (hf.load_hf, hf.weights_file, hf.describe):
         with pytest.raises(FileNotFoundError, match=MISSING[name]) as caught:
             ask(name)
         assert "\n" not in str(caught.value)
@@ -52,6 +52,7 @@ def test_smollm2_comes_from_its_package_or_says_how_to_get_it(capfd):
     loaded = hf.load_hf("smollm2")
     assert "Converting" not in capfd.readouterr().err  # the bar of its reader
     assert loaded.model.kind == "causal-lm" and loaded.model.parameter_count() == 134_515_008
+    assert hf.describe("smollm2") == loaded.card | {"bytes": 98_362_432}
     assert loaded.card["licence"] == "apache-2.0" and not hasattr(loaded.model.model.config, "quantization_config")
     shown = loaded.tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
     assert shown.endswith("<|im_start|>user\nHello<|im_end|>\n")
