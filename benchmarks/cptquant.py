@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.files import data_dir, write_csv
-from nanoq.hf.checkpoint import HFCheckpoint, load_hf, load_minilm
+from nanoq.hf.checkpoint import HFCheckpoint, load_hf
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
 from nanoq.lm.evaluate import evenly_spread, paired_difference
@@ -111,7 +111,7 @@ def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effo
     effort = effort or Effort()
     for name in models:
         try:
-            original = load_minilm() if name == "minilm" else load_hf(name)
+            original = load_hf(name)
         except (FileNotFoundError, ValueError) as error:
             yield from (_skipped(name, task, _first_sentence(error)) for task in tasks)
             continue

@@ -37,7 +37,7 @@ from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
-from nanoq.verbs import continuation
+from nanoq.verbs import continuation, recipe_for
 
 
 class _App(typer.Typer):
@@ -291,6 +291,9 @@ def quantize(
         "--true-sequential", help="Calibrate each layer on the quantised ones before it in its block.")] = False,
     match_original: Annotated[bool, typer.Option(
         "--match-original", help="Fit each layer to its outputs in the unquantised model.")] = False,
+    embeddings: Annotated[int | None, typer.Option(
+        help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
+             "transformers, and 16 for others.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
@@ -312,8 +315,9 @@ def quantize(
             plan, options = _read_recipe(recipe), {}
         else:
             plan = method
-            Recipe(method, bits=bits or (4 if grid.startswith(("affine", "power")) else None), **options)  # or an error
+            recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
             options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
+            options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
@@ -332,8 +336,7 @@ def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoin
 
 
 def _write(out: Path, made: Checkpoint, parameters: int) -> None:
-    """Save a model, with the command that made it, and say how small it is."""
-    made.card["command"] = _command()
+    """Save a model, and say how small it is."""
     size = (nanoq.save(out, made) / WEIGHTS).stat().st_size
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
@@ -400,7 +403,7 @@ def evaluate(
     print(found)
     if file.is_file():  # and not on the hub
         print(f"{'file':20}{file.stat().st_size:,} bytes")
-    print(f"{'speed':20}{len(found.losses) / found.seconds:,.2f} windows a second")
+    print(f"{'speed':20}{found.speed:,.0f} {found.unit}s per second")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')
@@ -449,10 +452,8 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     """The card of a checkpoint; without one, this machine and what is shipped."""
     with _one_line_errors():
         if checkpoint:
-            if hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint):
-                card = hf.card_of(checkpoint)
-            else:
-                card = inspect(checkpoint)
+            foreign = hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint)
+            card = hf.describe(checkpoint) if foreign else inspect(checkpoint)
             kinds = Counter(layout.get("kind", "quantised") for layout in card.get("layers", {}).values())
             card["layers"] = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 quantised"
             console.print_json(json.dumps(card))

@@ -87,7 +87,8 @@ FAMILIES: dict[str, Family] = {}
 # By the `kind` of a layout: makes the layer of it and of its tensors, which have no memory yet. Whatever does not fit
 # together is a ValueError.
 LAYERS: dict[str, Callable[[dict, dict[str, Tensor]], nn.Module]] = {}
-_HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "compress.layers")  # that register
+_HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "quant.embeddings",
+          "compress.layers")  # that register
 PACKED = "packed"  # the kind of a layout that names none
 
 
@@ -368,14 +369,18 @@ def _place_layers(model: nn.Module, layouts: dict, shapes: dict[str, Tensor], ow
             module = model.get_submodule(renamed(name, own))
         except AttributeError:
             raise ValueError(f"the model has no layer {name:.80}") from None
-        if not isinstance(module, (nn.Linear, nn.Conv2d)) or not isinstance(layout, dict):
+        if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding)) or not isinstance(layout, dict):
             raise ValueError(f"{name:.80} is no layer that can be packed")
         with naming(name):
-            layer = restored_layer(layout, parts[name])
-            if {key: layout[key] for key in GEOMETRY if key in layout} != geometry(module):
+            layer, table = restored_layer(layout, parts[name]), isinstance(module, nn.Embedding)
+            odd = {key: layout[key] for key in GEOMETRY if key in layout} != geometry(module)
+            if odd or hasattr(layer, "stand_in") != table or (table and weight_shape(layer) != weight_shape(module)):
                 raise ValueError("it is another kind of layer in the model than in the card")
         resized |= weight_shape(layer) != weight_shape(module)
-        model.set_submodule(renamed(name, own), layer)
+        if table:
+            layer.stand_in(model, module.weight)
+        else:
+            model.set_submodule(renamed(name, own), layer)
     return resized
 
 
@@ -405,7 +410,8 @@ def geometry(layer: nn.Module) -> dict[str, list[int]]:
 
 def weight_shape(layer: nn.Module) -> tuple[int, int]:
     """Outputs and inputs of a layer of any kind; the inputs of a convolution are those of one position."""
-    return tuple(layer.weight.flatten(1).shape) if isinstance(layer, (nn.Linear, nn.Conv2d)) else layer.weight_shape
+    own = isinstance(layer, (nn.Linear, nn.Conv2d, nn.Embedding))
+    return tuple(layer.weight.flatten(1).shape) if own else layer.weight_shape
 
 
 @contextmanager
@@ -566,6 +572,11 @@ def read_card(folder: Path) -> dict:
     return card
 
 
+def shipped_names() -> list[str]:
+    """What models come with nanoq."""
+    return sorted(path.parent.name for path in (data_dir() / "checkpoints").glob(f"*/{CARD}"))
+
+
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """The folder of a shipped model's name, or the folder itself.
 
@@ -576,7 +587,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     for folder in (Path(name_or_path), shipped / name_or_path):
         if (folder / CARD).is_file() and any((folder / file).is_file() for file in (WEIGHTS, INDEX)):
             return folder
-    names = ", ".join(sorted(path.parent.name for path in shipped.glob(f"*/{CARD}"))) or "none"
+    names = ", ".join(shipped_names()) or "none"
     raise FileNotFoundError(
         f"no model at '{name_or_path}': give a folder with {WEIGHTS} and {CARD}, or a shipped name ({names})"
     )

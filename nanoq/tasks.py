@@ -32,7 +32,7 @@ class Evaluation:
         unit: what is predicted: "character", "token", "image" or "review".
         data: the text or images, in one line.
         more: further figures, by name.
-        seconds: that it took.
+        speed: units per second.
         delta: added loss against another model on the same windows, if there is one, in nats per unit.
     """
 
@@ -40,7 +40,7 @@ class Evaluation:
     unit: str
     data: str
     more: dict[str, str]
-    seconds: float
+    speed: float
     delta: PairedDifference | None = None
 
     @property
@@ -94,13 +94,18 @@ class Task:
         """Further figures, by name."""
         return {}
 
+    @property
+    def predictions(self) -> int:
+        """Units in a window: tokens of a text, one image, one review."""
+        return self.context if self.unit in ("character", "token") else 1
+
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
         started = time.perf_counter()
         losses = self.losses(model)
-        seconds = time.perf_counter() - started
+        speed = len(losses) * self.predictions / (time.perf_counter() - started)
         delta = None if against is None else paired_difference(losses, self.losses(against))
-        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(model, losses), seconds, delta)
+        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(model, losses), speed, delta)
 
 
 class CharacterText(Task):
@@ -159,8 +164,7 @@ class TokenText(Task):
         """Random windows of the training split."""
         from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
-        tokenizer = self.checkpoint.tokenizer
-        text = corpus_of({}, self.name).train
+        tokenizer, text = self.checkpoint.tokenizer, corpus_of({}, self.name).train
         return start_windows(tokenizer, sample_text(tokenizer, text, self.context, count, seed))
 
     @cached_property

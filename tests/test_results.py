@@ -341,3 +341,48 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     assert f"Of {masked.total()} classes of masked language models {masked['works']} work" in text
     worked = [row for row in rows if row["outcome"] == "works"]
     assert all(row["reloads"] == "True" and float(row["gptq"]) < float(row["nearest"]) for row in worked)
+
+
+# ---- a real language model: benchmarks/smollm2.py ----
+
+
+def smollm2():
+    with open(RESULTS / "smollm2.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def smollm2_cells(row):
+    group = "–" if row["bits"] == "16" else "row" if row["group"] == "0" else row["group"]
+    half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
+    return [row["method"] + ", act_order" * (row["act_order"] == "True"), row["bits"], group, row["embeddings"],
+            f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}", f"{float(row['perplexity']):.2f}",
+            f"{float(row['delta_nats']):+.4f} ± {half:.4f}"]
+
+
+def test_the_table_of_smollm2_in_the_readme_is_the_file():
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| method | bits | group | embeddings | bytes | bits/param | perplexity | Δ nats |") + 2
+    shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+    assert sorted(shown) == sorted(f"| {' | '.join(smollm2_cells(row))} |" for row in smollm2())
+    assert len(shown) >= 12 and {row["windows"] for row in smollm2()} == {"48"}
+    assert all(float(row["bits_per_param"]) == pytest.approx(8 * int(row["bytes"]) / 134_515_008) for row in smollm2())
+
+
+def test_what_is_said_of_smollm2_follows_from_the_file():
+    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in smollm2()
+            if row["act_order"] == "False"}
+    delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
+    table = 49_152 * 576  # of embeddings
+    assert table / 134_515_008 == pytest.approx(1 / 5, rel=0.1)
+    assert 2 * table / int(rows["nearest", "4", "64", "16"]["bytes"]) == pytest.approx(1 / 2, rel=0.1)
+    for method, bits, group in (("float16", "16", "0"), ("nearest", "4", "64")):
+        assert abs(delta[method, bits, group, "8"] - delta[method, bits, group, "16"]) < 0.005
+    assert float(rows["float16", "16", "0", "4"]["ci_low"]) > 0.05
+    thin, three = rows["nearest", "4", "64", "4"], rows["nearest", "3", "64", "16"]
+    assert int(thin["bytes"]) < int(three["bytes"]) and float(thin["ci_high"]) < float(three["ci_low"])
+    for bits in "43":
+        better, worse = rows["nearest", bits, "64", "16"], rows["nearest", bits, "0", "16"]
+        assert float(better["ci_high"]) < float(worse["ci_low"])
+    eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
+    assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
+    assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65

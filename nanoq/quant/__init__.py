@@ -5,6 +5,7 @@ from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors
+from nanoq.quant.embeddings import QuantEmbedding
 from nanoq.quant.export import check_export, export_model
 from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq import dynamic_grid, gptq
@@ -41,6 +42,7 @@ __all__ = [
     "LayerReport",
     "LayerStats",
     "QuantConv2d",
+    "QuantEmbedding",
     "QuantLayer",
     "QuantLinear",
     "QuantizedKVCache",
@@ -65,7 +67,6 @@ __all__ = [
     "import_awq",
     "import_gptq",
     "linear_layers",
-    "load_quantized",
     "nearest",
     "obq",
     "obs_prune",
@@ -83,7 +84,6 @@ __all__ = [
     "refit_scale",
     "round_activations",
     "sample_windows",
-    "save_quantized",
     "smooth",
     "ternary_grid",
     "trit_bytes",

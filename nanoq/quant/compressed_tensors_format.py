@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.quant.embeddings import HEADS
 from nanoq.quant.foreign import (
     as_transformers,
     grid_problem,
@@ -133,5 +134,5 @@ def _quantization_config(model: nn.Module, layers: dict[str, QuantLinear]) -> di
     return {
         "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
         "config_groups": groups, "kv_cache_scheme": None, "global_compression_ratio": None,
-        "ignore": [name for name, module in model.named_modules() if isinstance(module, nn.Linear)],
+        "ignore": [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, *HEADS))],
     }

@@ -20,9 +20,10 @@ from nanoq.quant.compressed_tensors_format import (
     compressed_tensors_problem,
     export_compressed_tensors,
 )
+from nanoq.quant.embeddings import HEAD, TABLE, packed_tables
 from nanoq.quant.foreign import Source, quantised_layers, source_of
 from nanoq.quant.gguf_format import BLOCK, block_type
-from nanoq.quant.gguf_model import export_gguf, gguf_model_problem, has_scaled_positions
+from nanoq.quant.gguf_model import block_tables, export_gguf, gguf_model_problem, has_scaled_positions
 from nanoq.quant.gptq import TOKENS_PER_INPUT
 from nanoq.quant.gptq_format import export_gptq, gptq_problem
 from nanoq.quant.grid import Grid
@@ -154,6 +155,8 @@ def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator
                 yield name, _planned(layers[name], spec)
     else:
         for name, layout in plan.items():
+            if layout.get("kind") in (TABLE, HEAD):
+                continue  # which every format takes, if only in float16
             if layout.get("kind", PACKED) != PACKED:
                 raise ValueError(f"{name} is of the kind '{layout['kind']}', which no file of another program holds")
             yield name, _laid_out(layout, *weight_shape(model.get_submodule(name)))
@@ -190,13 +193,16 @@ def export_notes(model: Checkpoint | nn.Module, format: str) -> list[str]:
         unfit = [name for name, layer in layers.items() if block_type(layer) is None]
         notes = [f"{len(unfit)} of {len(layers)} quantised layers are in 16 bits, because no type of llama.cpp holds "
                  f"their grid: {some(unfit)}."] if unfit else []
-        return notes + ["transformers does not read from a GGUF file that positions are scaled (rope_freqs); llama.cpp "
-                        "does."] * has_scaled_positions(inner)
+        notes += ["transformers does not read from a GGUF file that positions are scaled (rope_freqs); llama.cpp "
+                  "does."] * has_scaled_positions(inner)
+        return notes
+    tables = packed_tables(inner)
+    notes = [f"In float16, because the format has no place for their codes: {some(tables)}."] if tables else []
     odd = sorted({layer.layout["bits"] for layer in layers.values()} - set(EVERY_RELEASE))
     if format == "compressed-tensors" and odd:
-        return [f"Layers of {' and '.join(map(str, odd))} bits are read by compressed-tensors 0.18 or later, and not "
-                "by vLLM's kernels."]
-    return []
+        notes.append(f"Layers of {' and '.join(map(str, odd))} bits are read by compressed-tensors 0.18 or later, and "
+                     "not by vLLM's kernels.")
+    return notes
 
 
 # ---- the card ----
@@ -214,6 +220,7 @@ def model_card(source: Source, format: str, folder: Path) -> str:
         "architecture": name,
         "method": _method(card.get("recipe")),
         "quantised layers": _widths(layers),
+        "embeddings": _widths(block_tables(source.model)) if format == "gguf" else None,
         "everything else": "float16, or float32 for vectors" if format == "gguf" else "float16",
         "file": f"{FORMATS[format].file}, {size:,} bytes, {bits:.2f} bits a parameter",
         "licence": licence or "not named by the source: see the base model",

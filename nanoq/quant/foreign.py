@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanoq.files import write_text
+from nanoq.quant.embeddings import QuantEmbedding, QuantHead, packed_tables
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.store import WEIGHTS, Checkpoint, as_float16, some
 
@@ -55,12 +56,13 @@ def source_of(given: Checkpoint | nn.Module) -> Source:
 
 
 def quantised_layers(model: nn.Module) -> dict[str, QuantLinear]:
-    """The quantised layers of a model, by name.
+    """The quantised layers of a model's blocks, by name; packed embeddings and heads are not among them.
 
     Raises:
         ValueError: if one is of a kind that no other program knows, such as a pruned one.
     """
-    packed = {name: module for name, module in model.named_modules() if hasattr(module, "layout")}
+    packed = {name: module for name, module in model.named_modules()
+              if hasattr(module, "layout") and not isinstance(module, (QuantEmbedding, QuantHead))}
     for name, layer in packed.items():
         if not isinstance(layer, QuantLinear):
             raise ValueError(f"{name} is a {type(layer).__name__}, which no file of another program holds: export a "
@@ -89,12 +91,20 @@ def tied_names(model: nn.Module) -> set[str]:
 def plain_tensors(
     model: nn.Module, layers: dict[str, QuantLinear], stored: Callable[[str, Tensor], Tensor] = as_float16
 ) -> dict[str, Tensor]:
-    """Everything that belongs to no quantised layer, a tied parameter once; floats as `stored`, in float16."""
+    """Everything that belongs to no quantised layer, a tied parameter once; floats as `stored`, in float16.
+
+    Packed embeddings and heads that are not among the layers are decoded: few formats have a place for them.
+    """
     tensors, tied = {}, tied_names(model)
+    tables = {name: table for name, table in packed_tables(model).items() if name not in layers}
+    within = {name for name, module in model.named_modules(remove_duplicate=False)
+              if isinstance(module, (QuantEmbedding, QuantHead))}
     for name, tensor in model.state_dict().items():
-        if name in tied or name.rpartition(".")[0] in layers:
+        owner, _, field = name.rpartition(".")
+        if name in tied or owner in layers or (owner in within and field != "bias"):
             continue
         tensors[name] = stored(name, tensor) if tensor.is_floating_point() else tensor
+    tensors |= {f"{name}.weight": stored(f"{name}.weight", table.dequantize()) for name, table in tables.items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from nanoq.lm.model import GPT
+from nanoq.quant.embeddings import packed_tables
 from nanoq.quant.foreign import Source, plain_tensors, quantised_layers, source_of
 from nanoq.quant.gguf_format import block_type, blocks_of, gguf_package, write_gguf, write_plain_gguf
 from nanoq.quant.gguf_tokenizer import Vocabulary, vocabulary_of
@@ -128,7 +129,8 @@ def _tensors(source: Source) -> Iterator[tuple[str, np.ndarray, str | None]]:
     gguf, model = gguf_package(), source.model
     arch = ARCHITECTURES[type(model).__name__]
     number = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
-    names, layers = gguf.get_tensor_name_map(number, model.config.num_hidden_layers), quantised_layers(model)
+    names = gguf.get_tensor_name_map(number, model.config.num_hidden_layers)
+    layers = quantised_layers(model) | block_tables(model)
     if has_scaled_positions(model):
         yield "rope_freqs.weight", _frequency_factors(model), None
     for name, layer in layers.items():
@@ -142,6 +144,11 @@ def _tensors(source: Source) -> Iterator[tuple[str, np.ndarray, str | None]]:
             tensor = tensor.T.contiguous()  # a GPT-2 that no HFModel was made of
         keep = tensor.dim() < 2 or name.split(".")[-2] == IN_FLOAT32
         yield _name(names, name), (tensor.float() if keep else as_float16(name, tensor)).numpy()[rows], None
+
+
+def block_tables(model: nn.Module) -> dict[str, QuantLinear]:
+    """The packed embeddings and head that a file has as blocks, by name."""
+    return {name: table for name, table in packed_tables(model).items() if name.rpartition(".")[2] != IN_FLOAT32}
 
 
 def has_scaled_positions(model: nn.Module) -> bool:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from nanoq import __version__
 from nanoq.files import write_text
+from nanoq.quant.embeddings import HEADS
 from nanoq.quant.foreign import (
     Source,
     as_transformers,
@@ -198,7 +199,8 @@ def _quantization_block(model: nn.Module, layers: dict[str, QuantLinear], dampin
     common = dict(Counter(tuple(spec.items()) for spec in specs.values()).most_common(1)[0][0])
     dynamic = {f"+:^{re.escape(name)}$": spec for name, spec in specs.items() if spec != common}
     # Readers expect every linear layer of a block to be quantised, and no head.
-    plain = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+    plain = [name for name, module in model.named_modules()
+             if isinstance(module, (nn.Linear, *HEADS)) and name != "lm_head"]
     dynamic |= {f"-:^{re.escape(name)}$": {} for name in plain}
     return common | ({"dynamic": dynamic} if dynamic else {}) | {
         # Our own groups are neighbouring columns, in whatever order GPTQ went through them; imported ones need not be.

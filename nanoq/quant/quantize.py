@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, check_calibration
+from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
@@ -42,9 +43,10 @@ def quantize_model(
 ) -> list[LayerReport]:
     """Carry out a recipe in place, block by block, each calibrated on the outputs of the changed ones before it.
 
-    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear`, and so on. Where layers are
-    packed, everything else, embeddings, norms and the tied head among it, is rounded to float16, as it is stored, and
-    goes on computing in its own type. The model is left in evaluation mode; `model.recipe` has the recipe as plain
+    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear`, and so on. Embedding tables
+    and the head are packed if `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what they give. Where
+    anything is packed, everything else is rounded to float16, as it is stored, and goes on computing in its own type.
+    The model is left in evaluation mode; `model.recipe` has the recipe as plain
     data, which files keep.
 
     Args:
@@ -62,7 +64,9 @@ def quantize_model(
             partly changed: load it again.
     """
     plan = _plan(model, recipe, calibration)
-    if any(step.packs for step in plan.values()) or not plan:
+    if recipe.embeddings != 16:
+        pack_tables(model.eval(), recipe.embeddings)
+    if any(step.packs for step in plan.values()) or not plan or recipe.embeddings != 16:
         round_others(model.eval(), set(plan))
     batches = [] if calibration is None else list(calibration.split(batch))
     blockwise = {name for name, step in plan.items() if getattr(step, "blockwise", False)}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.adaround import adaround, brecq
 from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.embeddings import WIDTHS
 from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.layers import weight_matrix
@@ -96,7 +97,9 @@ class Round:
         for kind, table, name in (("grid", GRIDS, grid), ("method", METHODS | BLOCK_METHODS, method)):
             if not isinstance(name, str) or name not in table:
                 raise ValueError(f"no {kind} {_shown(name)}: there are {', '.join(table)}")
-        bits = _own_bits(grid) if bits is None else bits
+        bits = own_bits(grid) if bits is None else bits
+        if bits is None:
+            raise ValueError(f"the grid '{grid}' needs bits: 2 to 8, or 16 to leave the layer in float16")
         if type(bits) is not int or (bits != 16 and bits not in range(2, 9)):
             raise ValueError(f"bits must be 16 or in 2..8, not {bits!r}")
         if not isinstance(refit, bool):
@@ -271,11 +274,9 @@ def _needs_stats(function: Callable) -> bool:
     return stats is not None and stats.default is stats.empty
 
 
-def _own_bits(grid: str) -> int:
-    """The width of a grid that has one of its own."""
-    if grid in BLOCKS or grid == "ternary":
-        return CODE_BITS if grid == "ternary" else BLOCKS[grid].bits
-    raise ValueError(f"the grid '{grid}' needs bits: 2 to 8, or 16 to leave the layer in float16")
+def own_bits(grid: str) -> int | None:
+    """The width of a grid that has one of its own, as nf4 and ternary ones; None for others."""
+    return CODE_BITS if grid == "ternary" else BLOCKS[grid].bits if grid in BLOCKS else None
 
 
 def is_idle(step: Step) -> bool:
@@ -303,15 +304,17 @@ class Recipe:
             to its own on the inputs that it gets now (`LayerStats.target`). It goes with `true_sequential`: without,
             the layers of a block that share an input make up for the same errors, and it helped no model of the tests
             in the mean. Methods that round whole blocks always do so.
+        embeddings: bits of the embedding tables and of the head outside the blocks: 16, which is float16, 8 or 4.
     """
 
     default: Step
     rules: dict[str, Step]
     true_sequential: bool
     match_original: bool
+    embeddings: int
 
     def __init__(self, *default: str | Step, rules: Mapping[str, Step | Iterable[Step]] | None = None,
-                 true_sequential: bool = False, match_original: bool = False, **options):
+                 true_sequential: bool = False, match_original: bool = False, embeddings: int = 16, **options):
         """As in `Recipe("gptq", bits=4, group_size=64)`, `Recipe(grid="nf4")` or `Recipe(Prune(), Round("gptq", 4))`.
 
         Args:
@@ -319,6 +322,7 @@ class Recipe:
             rules: as above; a list of steps is done in turn.
             true_sequential: as above.
             match_original: as above.
+            embeddings: as above.
             options: of `Round`, where `default` is a name or left out.
         """
         if not default or isinstance(default[0], str):
@@ -326,8 +330,10 @@ class Recipe:
         elif options:
             raise ValueError(f"the option '{next(iter(options))}' belongs to a step: give it to the step")
         rules = {} if rules is None else {pattern: _as_step(steps) for pattern, steps in rules.items()}
+        if type(embeddings) is not int or embeddings not in WIDTHS:
+            raise ValueError(f"embeddings must have 16, 8 or 4 bits, not {_shown(embeddings)}")
         fields = {"default": _as_step(default), "rules": rules, "true_sequential": true_sequential,
-                  "match_original": match_original}
+                  "match_original": match_original, "embeddings": embeddings}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -369,7 +375,8 @@ class Recipe:
     def to_json(self) -> dict:
         """The recipe as plain data, which `from_json` reads."""
         data = {"default": _to_json(self.default), "rules": {name: _to_json(step) for name, step in self.rules.items()}}
-        return data | {name: True for name in _SWITCHES if getattr(self, name)}
+        data |= {name: True for name in _SWITCHES if getattr(self, name)}
+        return data | ({} if self.embeddings == 16 else {"embeddings": self.embeddings})
 
     @classmethod
     def from_json(cls, data: dict) -> "Recipe":
@@ -379,13 +386,13 @@ class Recipe:
             ValueError: if it is not of that form.
         """
         try:
-            if unknown := set(data) - {"default", "rules", *_SWITCHES}:
+            if unknown := set(data) - {"default", "rules", "embeddings", *_SWITCHES}:
                 raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
             switches = {name: data[name] for name in _SWITCHES if name in data}
             if not all(isinstance(value, bool) for value in switches.values()):
                 raise TypeError(f"{' and '.join(switches)} must be true or false")
             rules = {pattern: _from_json(step) for pattern, step in data.get("rules", {}).items()}
-            return cls(_from_json(data["default"]), rules=rules, **switches)
+            return cls(_from_json(data["default"]), rules=rules, embeddings=data.get("embeddings", 16), **switches)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"not a recipe ({error}): it needs a 'default' with 'bits', and may have 'rules'"

@@ -1,6 +1,6 @@
 """The one way through a model: block by block, each seen on what the changed blocks before it give it.
 
-Whoever goes along changes layers, or whole blocks, and puts them in place; `quantize_model` and `compress_model` do.
+Whoever goes along changes layers, or whole blocks, and puts them in place; `quantize_model` does.
 """
 
 from collections.abc import Callable, Iterable, Iterator

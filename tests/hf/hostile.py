@@ -127,6 +127,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     for family in ("opt", "llama, tied"):
         models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(models[family].model, Recipe(bits=4))
+    for family, bits in (("opt", 8), ("llama", 4)):
+        made = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        quantize_model(made.model, Recipe(bits=4, embeddings=bits))
+        models[f"{family}, embeddings"] = made
     for name, checkpoint in models.items():
         save(root / name, checkpoint)
     for name in ("opt", "nf4-dq"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_store import in_shards
 
 import nanoq.hf.quantizer
-from nanoq.compress import add_adapters, compress_model, pruning, thinning
+from nanoq.compress import LowRank, Prune, add_adapters, compress_model
 from nanoq.hf import HFModel, load_hf
 from nanoq.hf.checkpoint import KINDS
 from nanoq.quant import QuantLinear, Recipe, Round, linear_layers, quantize_model
@@ -73,9 +73,9 @@ KINDS_OF_LAYER = {
     "double quantisation": rounded(4, grid="nf4-dq"),
     "mixed": lambda model: quantize_model(
         model, Recipe(Round(bits=4), rules={"blocks.0.*": Round(bits=8), "blocks.1.*": Round(bits=16)})),
-    "sparse": lambda model: compress_model(model, pruning("magnitude")),
-    "sparse, 4 bits": lambda model: compress_model(model, pruning("magnitude", spec=Round(bits=4))),
-    "low rank": lambda model: compress_model(model, thinning(0.5)),
+    "sparse": lambda model: compress_model(model, Prune("magnitude")),
+    "sparse, 4 bits": lambda model: compress_model(model, [Prune("magnitude"), Round(bits=4)]),
+    "low rank": lambda model: compress_model(model, LowRank(0.5, whitened=False)),
     "adapters": adapters,
     "narrow": narrow,
     "nothing": lambda model: None,

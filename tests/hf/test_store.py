@@ -69,6 +69,7 @@ ROUNDED = {
     "4 bits": lambda m, x: quantize_model(m, Recipe("gptq", bits=4), x),
     "ternary": lambda m, x: quantize_model(m, Recipe(bits=2, grid="ternary")),
     "nf4-dq": lambda m, x: quantize_model(m, Recipe(bits=4, grid="nf4-dq")),
+    "4 bits, embeddings": lambda m, x: quantize_model(m, Recipe(bits=4, embeddings=8)),
     "qat": None,
 }
 CHANGED = {
