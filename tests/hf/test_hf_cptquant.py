@@ -13,6 +13,7 @@ from nanoq import hf
 from nanoq.lm.evaluate import paired_difference
 from nanoq.mixed import recipe_of
 from nanoq.quant import quantize_model
+from nanoq.store import load, save
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 cptquant = importlib.import_module("cptquant")
@@ -55,9 +56,9 @@ def test_every_number_of_the_grid_is_that_of_a_model_from_its_file(tmp_path):
         checkpoint = hf.load_hf("facebook/opt-1.3b")
         recipe = recipe_of({f"blocks.{i}": int(bits) for i, bits in enumerate(row["widths"].split())}, "nearest")
         quantize_model(checkpoint.model, recipe)
-        path = hf.save(tmp_path / row["method"], checkpoint)
+        path = save(tmp_path / row["method"], checkpoint)
         size = (path / "model.safetensors").stat().st_size
-        losses = hf.gptq_losses(hf.load(path).model, windows, 8)
+        losses = hf.gptq_losses(load(path).model, windows, 8)
         difference = paired_difference(losses, before)
         assert row["base"] == pytest.approx(math.exp(before.mean()))
         assert row["change"] == pytest.approx(math.exp(losses.mean()) - math.exp(before.mean()), abs=1e-6)

@@ -150,7 +150,7 @@ def test_a_pruned_model_comes_in_like_any_other(tmp_path):
     card = {"config": vars(one.model.config), "characters": "".join(TOKENIZER.characters)}
     save(tmp_path, Checkpoint(one.model, TOKENIZER, card))
     loaded = load_contender(tmp_path)
-    assert loaded.name == "compressed" and isinstance(loaded.model.blocks[0].mlp.up, SparseLinear)
+    assert loaded.name == "magnitude 50 %" and isinstance(loaded.model.blocks[0].mlp.up, SparseLinear)
 
 
 # ---- reading ----
