@@ -85,18 +85,25 @@ def quantize_model(
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
     reports = []
     for index, stage in enumerate(stages(model, batches, asymmetric or any(s.blockwise for s in specs.values()))):
-        mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
-        alone = [name for name, spec in mine.items() if not spec.blockwise]
-        for name, layer, stats in each_layer(stage, alone, true_sequential, asymmetric):
-            spec = specs[name]
-            if batches and stats is None and spec.needs_calibration:
-                warnings.warn(f"{name}: no text of the calibration reaches it; it is rounded to nearest", stacklevel=2)
-                spec = LayerSpec(spec.bits, spec.grid, spec.grid_options, refit=spec.refit)
-            quantized, report = quantize_layer(name, layer, spec, stats)
-            model.set_submodule(name, quantized)
-            reports.append(report)
-        reports += _together(stage, mine, fisher and fisher[index])
+        reports += quantize_block(stage, specs, true_sequential, asymmetric, fisher and fisher[index])
     return reports
+
+
+def quantize_block(stage: Stage, specs: dict[str, LayerSpec], true_sequential: bool = False, asymmetric: bool = False,
+                   fisher: list[Tensor] | None = None) -> list[LayerReport]:
+    """Quantise the layers of one block, in place, as their specs, by name in the model, say; `quantize_model` does."""
+    mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
+    alone, reports = [name for name, spec in mine.items() if not spec.blockwise], []
+    for name, layer, stats in each_layer(stage, alone, true_sequential, asymmetric):
+        spec = specs[name]
+        if stage.calls and stats is None and spec.needs_calibration:
+            warnings.warn(f"{name}: no text of the calibration reaches it; it is rounded to nearest", stacklevel=3)
+            spec = LayerSpec(spec.bits, spec.grid, spec.grid_options, refit=spec.refit)
+        quantized, report = quantize_layer(name, layer, spec, stats)
+        stage.block.set_submodule(name.removeprefix(stage.prefix), quantized)
+        reports.append(report)
+        del layer, stats  # which are large, while the next one's are gathered
+    return reports + _together(stage, mine, fisher)
 
 
 def _together(stage: Stage, specs: dict[str, LayerSpec], fisher: list[Tensor] | None) -> list[LayerReport]:
