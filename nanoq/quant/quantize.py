@@ -67,19 +67,10 @@ def quantize_model(
             or does not fit its type, or a method needs calibration and there is none. After an error the model may be
             partly quantised: load it again.
     """
-    if any(isinstance(module, QuantLayer) for module in model.modules()):
-        raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
-    layers = linear_layers(model)
-    if not layers:
-        raise ValueError("the model has no linear layer in its blocks: was it pruned already?")
-    specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
+    specs = plan(model, recipe, calibration, asymmetric)
     for name in specs:
         with naming(name):
-            check_weight(weight_matrix(layers[name]))
-    if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
-        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
-    if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
-        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
+            check_weight(weight_matrix(model.get_submodule(name)))
     round_others(model.eval(), set(specs))
     batches = [] if calibration is None else list(calibration.split(batch))
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in specs.values()) else None
@@ -87,6 +78,22 @@ def quantize_model(
     for index, stage in enumerate(stages(model, batches, asymmetric or any(s.blockwise for s in specs.values()))):
         reports += quantize_block(stage, specs, true_sequential, asymmetric, fisher and fisher[index])
     return reports
+
+
+def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None, asymmetric: bool = False
+         ) -> dict[str, LayerSpec]:
+    """The specs of the layers that `quantize_model` would quantise, after a look whether it can; no weight is read."""
+    if any(isinstance(module, QuantLayer) for module in model.modules()):
+        raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
+    layers = linear_layers(model)
+    if not layers:
+        raise ValueError("the model has no linear layer in its blocks: was it pruned already?")
+    specs = {name: spec for name, spec in recipe.resolve(list(layers)).items() if spec.bits != 16}
+    if calibration is None and (asymmetric or any(spec.needs_calibration for spec in specs.values())):
+        raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
+    if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
+        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
+    return specs
 
 
 def quantize_block(stage: Stage, specs: dict[str, LayerSpec], true_sequential: bool = False, asymmetric: bool = False,
