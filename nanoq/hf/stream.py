@@ -34,8 +34,6 @@ from nanoq.files import check_folder, sha256, write_text
 from nanoq.hf import checkpoint as hf
 from nanoq.hf.model import HFModel, _make_linear, prove
 from nanoq.lm.corpus import find_hub
-from nanoq.quant.grid import check_weight
-from nanoq.quant.layers import weight_matrix
 from nanoq.quant.processes import processes, share_statistics
 from nanoq.quant.qlinear import QuantLayer, packed_layouts
 from nanoq.quant.quantize import LayerReport, plan, quantize_block, round_others
@@ -45,7 +43,6 @@ from nanoq.store import (
     CARD,
     WEIGHTS,
     Checkpoint,
-    naming,
     restored_layer,
     save_tensors,
     shapes_of,
@@ -83,15 +80,15 @@ def quantize_folder(
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: as `load_hf` and `quantize_model`; if the files lack a tensor by its name in the model, which some
-            classes make of several; if `out` holds something else.
+        ValueError: as `load_hf` and `quantize_model`; if a method rounds whole blocks; if the files lack a tensor by
+            its name in the model, which some classes make of several; if `out` holds something else.
     """
     out, device = Path(out), torch.device(device)
     check_folder(out)
     checkpoint, weights = open_folder(source, device)
     specs = plan(checkpoint.model, recipe, calibration, asymmetric)
-    if any(spec.method_options.get("fisher") for spec in specs.values()):
-        raise ValueError("the option 'fisher' needs gradients of the whole model: quantise it in memory")
+    if any(spec.blockwise for spec in specs.values()):
+        raise ValueError("methods that round a whole block at once need more than one block: quantise in memory")
     if out.is_dir() and out.samefile(weights.folder):
         raise ValueError(f"{out} is the folder of the model that is read: name another one")
     with processes() as (rank, ranks):
@@ -101,9 +98,8 @@ def quantize_folder(
         job = {"source": weights.digest(), "recipe": recipe.to_json(), "calibration": _digest(calibration),
                "batch": batch, "true_sequential": true_sequential, "asymmetric": asymmetric, "processes": ranks,
                "nanoq": __version__, "torch": torch.__version__}
-        original = asymmetric or any(spec.blockwise for spec in specs.values())
-        porter = _Shards(weights, out, job, specs, original, len(batches[rank::ranks]), memory, rank, ranks)
-        for stage in stages(checkpoint.model, batches[rank::ranks], original, porter):
+        porter = _Shards(weights, out, job, specs, asymmetric, len(batches[rank::ranks]), memory, rank, ranks)
+        for stage in stages(checkpoint.model, batches[rank::ranks], asymmetric, porter):
             porter.take(stage.block, lambda stage=stage: quantize_block(stage, specs, true_sequential, asymmetric))
         return porter.finish(checkpoint, recipe)
 
@@ -191,6 +187,7 @@ class _Weights:
 
     def __init__(self, folder: Path, files: dict, plain: nn.Module, model: HFModel, device: torch.device):
         self.folder, self.files, self.model, self.device = folder, files, model, device
+        self.blocks = list(model.blocks)  # which stay, when others stand in for them
         self.prefix = next(name for name, module in model.model.named_modules() if module is model.blocks)
         self.plain, self.places = plain, _places(plain, files)
         self.there: int | None = None  # the block that is loaded on demand
@@ -211,18 +208,24 @@ class _Weights:
                     yield name, opened.get_tensor(place)
 
     def load(self, index: int) -> None:
-        """Fill block `index`, in float32."""
+        """Fill block `index`, in float32.
+
+        Raises:
+            ValueError: if a tensor holds NaN or infinity.
+        """
         block, prefix = deepcopy(self.plain.get_submodule(f"{self.prefix}.{index}")), f"{self.prefix}.{index}."
         own = block.state_dict()
         tensors = {name.removeprefix(prefix): tensor.to(self.device, own[name.removeprefix(prefix)].dtype, copy=True)
                    for name, tensor in self.read(prefix + name for name in own)}
+        if wrong := [prefix + name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{some(wrong)} hold NaN or infinity")
         block.load_state_dict(tensors, strict=False, assign=True)
         _make_linear(block)
-        self.model.blocks[index].load_state_dict(block.state_dict(), strict=False, assign=True)
+        self.blocks[index].load_state_dict(block.state_dict(), strict=False, assign=True)
 
     def empty(self, index: int) -> None:
         """Free what block `index` holds, packed or not."""
-        for module in self.model.blocks[index].modules():
+        for module in self.blocks[index].modules():
             for name, parameter in module.named_parameters(recurse=False):
                 setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=False))
             if isinstance(module, QuantLayer):
@@ -259,7 +262,7 @@ class _Weights:
     @contextmanager
     def on_demand(self) -> Iterator[None]:
         """Let the whole model run: each block, and the head, is there while it is needed."""
-        head, modules = self.model.model.get_output_embeddings(), list(self.model.blocks)
+        head, modules = self.model.model.get_output_embeddings(), list(self.blocks)
         for index, block in enumerate(modules):
             block.forward = partial(self._run, index, block.forward)
         if head is not None:
@@ -385,12 +388,7 @@ class _Shards(Porter):
 
     def before(self, index: int) -> None:
         self.weights.load(index)
-        block, mine = self.model.blocks[index], self._mine(index)
-        with naming(f"blocks.{index}"):
-            for name in mine:
-                with naming(name):
-                    check_weight(weight_matrix(block.get_submodule(name)))
-            round_others(block, mine)
+        round_others(self.model.blocks[index], self._mine(index))
 
     def take(self, block: nn.Module, quantize: Callable[[], list[LayerReport]]) -> None:
         """Quantise a block, or take what its shard has of it."""

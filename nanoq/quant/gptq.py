@@ -171,7 +171,9 @@ def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tup
         hessian = stats.damped(share).cpu()
         if order is not None:
             hessian = hessian[order[:, None], order]
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
+        hessian = hessian.flip(0, 1)  # under the same name, as each copy may take a GB
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        del hessian
         if not failed:
             factor = lower.flip(0, 1)
             diagonal = factor.diagonal().clone()
