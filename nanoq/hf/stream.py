@@ -91,17 +91,17 @@ def quantize_folder(
         raise ValueError("methods that round a whole block at once need more than one block: quantise in memory")
     if out.is_dir() and out.samefile(weights.folder):
         raise ValueError(f"{out} is the folder of the model that is read: name another one")
-    with processes() as (rank, ranks):
-        batches = [] if calibration is None else [rows.to(device) for rows in calibration.split(batch)]
-        if 0 < len(batches) < ranks:
-            raise ValueError(f"{len(batches)} batches are too few for {ranks} processes: take a smaller batch")
-        job = {"source": weights.digest(), "recipe": recipe.to_json(), "calibration": _digest(calibration),
-               "batch": batch, "true_sequential": true_sequential, "asymmetric": asymmetric, "processes": ranks,
-               "nanoq": __version__, "torch": torch.__version__}
-        porter = _Shards(weights, out, job, specs, asymmetric, len(batches[rank::ranks]), memory, rank, ranks)
-        for stage in stages(checkpoint.model, batches[rank::ranks], asymmetric, porter):
-            porter.take(stage.block, lambda stage=stage: quantize_block(stage, specs, true_sequential, asymmetric))
-        return porter.finish(checkpoint, recipe)
+    rank, ranks = processes()
+    batches = [] if calibration is None else [rows.to(device) for rows in calibration.split(batch)]
+    if 0 < len(batches) < ranks:
+        raise ValueError(f"{len(batches)} batches are too few for {ranks} processes: take a smaller batch")
+    job = {"source": weights.digest(), "recipe": recipe.to_json(), "calibration": _digest(calibration),
+           "batch": batch, "true_sequential": true_sequential, "asymmetric": asymmetric, "processes": ranks,
+           "nanoq": __version__, "torch": torch.__version__}
+    porter = _Shards(weights, out, job, specs, asymmetric, len(batches[rank::ranks]), memory, rank, ranks)
+    for stage in stages(checkpoint.model, batches[rank::ranks], asymmetric, porter):
+        porter.take(stage.block, lambda stage=stage: quantize_block(stage, specs, true_sequential, asymmetric))
+    return porter.finish(checkpoint, recipe)
 
 
 def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple[hf.HFCheckpoint, "_Weights"]:

@@ -1,8 +1,6 @@
 """Calibration shared among processes: each has its batches, and all have the statistics of every batch."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -10,18 +8,12 @@ import torch.distributed as dist
 from nanoq.quant.calibrate import LayerStats
 
 
-@contextmanager
-def processes() -> Iterator[tuple[int, int]]:
-    """The number of this process and how many `torchrun` has started; they are joined while the block of code runs."""
+def processes() -> tuple[int, int]:
+    """The number of this process and how many `torchrun` has started, which are joined from here on."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
-    mine = ranks > 1 and not dist.is_initialized()  # sensitivities may have joined them already
-    if mine:
+    if ranks > 1 and not dist.is_initialized():  # nor is it left again: it can be joined only once
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield (dist.get_rank(), ranks) if ranks > 1 else (0, 1)
-    finally:
-        if mine:
-            dist.destroy_process_group()
+    return (dist.get_rank(), ranks) if ranks > 1 else (0, 1)
 
 
 def share_statistics(stats: dict[str, LayerStats]) -> None:

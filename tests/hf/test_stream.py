@@ -13,7 +13,7 @@ from tiny import make, make_tokenizer
 from nanoq.files import sha256
 from nanoq.hf import load_hf, save_hf_quantized, stream
 from nanoq.hf.stream import INDEX, STATE, open_folder, quantize_folder
-from nanoq.quant import LayerSpec, Recipe, quantize_model
+from nanoq.quant import LayerSpec, LayerStats, Recipe, processes, quantize_model
 from nanoq.quant.quantize import quantize_block
 from nanoq.store import CARD, WEIGHTS
 
@@ -282,3 +282,57 @@ def test_a_model_without_weights_runs_with_its_blocks_filled_on_demand(sources):
         found = model(TOKENS)
     assert all(parameter.is_meta for parameter in model.blocks.parameters())
     assert torch.allclose(found, load_hf(sources("opt")).model(TOKENS), atol=1e-2)
+
+
+SHARED = """
+import sys, torch
+from nanoq.hf.stream import quantize_folder
+from nanoq.quant import Recipe
+source, out = sys.argv[1:]
+tokens = torch.randint(97, (6, 16), generator=torch.Generator().manual_seed(0))
+for method in ("nearest", "gptq"):
+    for asymmetric in (False, True):
+        recipe = Recipe.uniform(4, method, grid_options={"granularity": "group", "group_size": 16})
+        quantize_folder(source, f"{out}/{method}{asymmetric}", recipe, tokens, 2, asymmetric=asymmetric, memory=0)
+"""
+
+
+def test_two_processes_give_the_codes_of_one_up_to_the_order_of_summation(sources, tmp_path):
+    """The means over each process's tokens are added in float32: their last bits differ, and a few codes with them."""
+    (tmp_path / "shared.py").write_text(SHARED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               tmp_path / "shared.py", sources("llama"), tmp_path / "two"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for method in ("nearest", "gptq"):
+        for asymmetric in (False, True):
+            recipe = Recipe.uniform(4, method, grid_options=GPTQ.default.grid_options)
+            name = f"{method}{asymmetric}"
+            reports = quantize_folder(sources("llama"), tmp_path / name, recipe, TOKENS, 2, asymmetric=asymmetric)
+            one, two = held(tmp_path / name), held(tmp_path / "two" / name)
+            codes = [key for key in one if key.endswith(".codes")]
+            same = sum(float((one[key] == two[key]).float().mean()) for key in codes) / len(codes)
+            assert same == 1 if name == "nearestFalse" else same > 0.98, name
+            assert len(reports) == len(codes) == 14
+            card = json.loads((tmp_path / "two" / name / CARD).read_text())
+            assert card["weights_sha256"].keys() == {path.name for path in (tmp_path / name).glob("*.safetensors")}
+
+
+def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
+    inputs, others = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = LayerStats.of(torch.cat([inputs[:10], others]))
+    mine, theirs = {"a": LayerStats.of(inputs[:10])}, {"a": LayerStats.of(others), "b": LayerStats.of(others)}
+
+    def gather(shares, mine):
+        shares[:] = [mine, {name: (own.tokens, 4, False) for name, own in theirs.items()}]
+
+    added = iter(theirs.values())
+    monkeypatch.setattr(processes.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(processes.dist, "all_gather_object", gather)
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda mean: mean.add_(
+        (own := next(added)).gram * (own.tokens / (40 if own is theirs["a"] else 30))))
+    processes.share_statistics(mine)
+    assert list(mine) == ["a", "b"]
+    assert (mine["a"].tokens, mine["b"].tokens) == (40, 30)
+    assert torch.allclose(mine["a"].gram, whole.gram)
+    assert torch.allclose(mine["b"].gram, theirs["b"].gram.float(), atol=1e-6)
