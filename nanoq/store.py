@@ -210,10 +210,13 @@ def write_folder(folder: Path | str, tensors: dict[str, Tensor], card: dict) -> 
     return folder
 
 
-def write_card(folder: Path, card: dict, weights_sha256: str | dict[str, str]) -> None:
-    """Write a card, with the versions, the SHA-256 of the weights, of each file if there are shards, and its own."""
+def write_card(folder: Path, card: dict, digests: str | dict[str, str]) -> None:
+    """Write the card of weights that are written: one file with its SHA-256, or shards, each with its own.
+
+    The card also gets the versions, and the SHA-256 of its own entries that a model is built from.
+    """
     versions = {"nanoq": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    card = card | {"versions": versions, "weights_sha256": weights_sha256}
+    card = card | {"versions": versions, "weights_sha256": digests}
     card["model_sha256"] = _model_sha256(card)
     write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make, make_tokenizer
 
+from nanoq import store
 from nanoq.files import sha256
 from nanoq.hf import load_hf, save_hf_quantized, stream
 from nanoq.hf.stream import INDEX, STATE, open_folder, quantize_folder
@@ -336,3 +337,15 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
     assert (mine["a"].tokens, mine["b"].tokens) == (40, 30)
     assert torch.allclose(mine["a"].gram, whole.gram)
     assert torch.allclose(mine["b"].gram, theirs["b"].gram.float(), atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(store, "read_index"), reason="shards cannot be loaded yet")
+@pytest.mark.parametrize("family", ["llama", "llama, tied", "opt", "gpt2"])
+def test_a_streamed_folder_is_loaded_as_any_other(family, sources, tmp_path):
+    quantize_folder(sources(family), tmp_path / "streamed", ORDERED, TOKENS, 2)
+    in_memory(sources(family), tmp_path / "whole", ORDERED)
+    streamed, whole = store.load(tmp_path / "streamed"), store.load(tmp_path / "whole")
+    assert torch.equal(streamed.model(TOKENS), whole.model(TOKENS))
+    apart = ("weights_sha256", "source")
+    assert {k: v for k, v in streamed.card.items() if k not in apart} == {
+        k: v for k, v in whole.card.items() if k not in apart}
