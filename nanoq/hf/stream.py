@@ -182,13 +182,15 @@ class _Weights:
     Attributes:
         folder: where they lie.
         model: the model that they belong to.
-        prefix: what its blocks are called in the model of transformers, as "model.layers".
+        blocks: its blocks.
+        names: what they are called in the model of transformers, as "model.layers.0".
     """
 
     def __init__(self, folder: Path, files: dict, plain: nn.Module, model: HFModel, device: torch.device):
         self.folder, self.files, self.model, self.device = folder, files, model, device
         self.blocks = list(model.blocks)  # which stay, when others stand in for them
-        self.prefix = next(name for name, module in model.model.named_modules() if module is model.blocks)
+        names = {id(module): name for name, module in model.model.named_modules()}
+        self.names = [names[id(block)] for block in self.blocks]
         self.plain, self.places = plain, _places(plain, files)
         self.there: int | None = None  # the block that is loaded on demand
         for module in model.modules():
@@ -213,7 +215,7 @@ class _Weights:
         Raises:
             ValueError: if a tensor holds NaN or infinity.
         """
-        block, prefix = deepcopy(self.plain.get_submodule(f"{self.prefix}.{index}")), f"{self.prefix}.{index}."
+        block, prefix = deepcopy(self.plain.get_submodule(self.names[index])), f"{self.names[index]}."
         own = block.state_dict()
         tensors = {name.removeprefix(prefix): tensor.to(self.device, own[name.removeprefix(prefix)].dtype, copy=True)
                    for name, tensor in self.read(prefix + name for name in own)}
@@ -235,7 +237,7 @@ class _Weights:
         """What files keep of each tensor outside the blocks: parameters as `stored` has them, and buffers."""
         names, state = dict(self.model.model.named_parameters()), self.model.model.state_dict()
         mine = [name for name in chain(names, dict(self.model.model.named_buffers()))
-                if name in state and not name.startswith(f"{self.prefix}.")]
+                if name in state and not name.startswith(tuple(f"{block}." for block in self.names))]
         found = set()
         for name, tensor in self.read(mine):
             found.add(name)
@@ -262,17 +264,18 @@ class _Weights:
     @contextmanager
     def on_demand(self) -> Iterator[None]:
         """Let the whole model run: each block, and the head, is there while it is needed."""
-        head, modules = self.model.model.get_output_embeddings(), list(self.blocks)
-        for index, block in enumerate(modules):
-            block.forward = partial(self._run, index, block.forward)
+        ways = {block: partial(self._run, index) for index, block in enumerate(self.blocks)}
+        head = self.model.model.get_output_embeddings()
         if head is not None:
-            modules.append(head)
-            head.forward = partial(self._run_head, head, head.forward)
+            ways[head] = partial(self._run_head, head)
+        classes = {module: type(module) for module in ways}
         try:
+            for module, way in ways.items():  # by the class: others put another `forward` into the module itself
+                module.__class__ = _demanding(classes[module], way)
             yield
         finally:
-            for module in modules:
-                del module.forward
+            for module, own in classes.items():
+                module.__class__ = own
             self._only(None)
 
     def _only(self, index: int | None) -> None:
@@ -346,6 +349,13 @@ def _all_equal(files: dict[str, tuple[Path, Tensor]], names: Iterable[str]) -> b
     return all(torch.equal(tensor, tensors[0]) for tensor in tensors)
 
 
+def _demanding(cls: type[nn.Module], way: Callable) -> type[nn.Module]:
+    """A class whose modules run by a way that is given their own `forward`."""
+    def forward(self, *args, **kwargs):
+        return way(partial(cls.forward, self), *args, **kwargs)
+    return type(cls.__name__, (cls,), {"forward": forward})
+
+
 @contextmanager
 def _instead(module: nn.Module, weight: Tensor) -> Iterator[None]:
     """Give a module another weight for a while."""
@@ -398,15 +408,26 @@ class _Shards(Porter):
             return
         tensors = load_file(self.out / self._name(index + 2))
         for name in self._mine(index):
-            layer = f"{self.weights.prefix}.{index}.{name}"
+            layer = f"{self.weights.names[index]}.{name}"
             parts = {key.removeprefix(f"{layer}."): tensor.to(self.weights.device, copy=True)
                      for key, tensor in tensors.items() if key.startswith(f"{layer}.")}
             block.set_submodule(name, restored_layer(self.state["layers"][layer], parts))
 
-    def calls(self, make: Callable[[int], Call], batches: int) -> Sequence[Call]:
-        return _Made(make, batches)
+    def enter(self, model: HFModel, batches: list[Tensor], original: bool) -> Sequence[Call]:
+        if self.start:
+            return self._calls(model, batches, self.start - 1, self._from_files(self.start, original))
+        return _Made(lambda number: model.enter(batches[number]), len(batches))
 
-    def kept(self, index: int, original: bool, outputs: Iterator[object]) -> Sequence[object]:
+    def follow(self, model: HFModel, batches: list[Tensor], index: int, outputs: Iterator[object], original: bool
+               ) -> Sequence[Call]:
+        return self._calls(model, batches, index, self._kept(index, outputs, original))
+
+    def _calls(self, model: HFModel, batches: list[Tensor], index: int, outputs: Sequence[object]) -> Sequence[Call]:
+        """Calls that are made anew each time, as masks and rotary angles may take more memory than hidden states."""
+        return _Made(lambda number: model.follow(batches[number], index, outputs[number]), len(batches))
+
+    def _kept(self, index: int, outputs: Iterator[object], original: bool) -> Sequence[object]:
+        """What block `index` gives, kept in memory or in files until the next has used it."""
         first = next(outputs, None)
         if first is None:
             return ()
@@ -421,12 +442,9 @@ class _Shards(Porter):
             _write_output(place / f"{number}.safetensors", output)
         return self._from_files(index + 1, original)
 
-    def found(self, original: bool) -> Sequence[object]:
-        return self._from_files(self.start, original) if self.start else ()
-
     def after(self, index: int) -> None:
         if index >= self.done:
-            block, prefix = self.model.blocks[index], f"{self.weights.prefix}.{index}."
+            block, prefix = self.model.blocks[index], f"{self.weights.names[index]}."
             names, state = dict(block.named_parameters()), block.state_dict()
             tensors = {prefix + name: stored(prefix + name, state[name]) if name in names else state[name]
                        for name in (*names, *dict(block.named_buffers())) if name in state}

@@ -101,17 +101,16 @@ class Porter:
     def after(self, index: int) -> None:
         """Done with block `index`."""
 
-    def calls(self, make: Callable[[int], Call], batches: int) -> Sequence[Call]:
-        """What a block is called with for each batch, `make(number)` for one of them."""
-        return [make(number) for number in range(batches)]
+    def enter(self, model: Visitable, batches: list[Tensor], original: bool) -> Sequence[Call]:
+        """What the block to begin with is called with for each batch, in the model or in the original one."""
+        enter, _ = _ways(model)
+        return [enter(rows) for rows in batches]
 
-    def kept(self, index: int, original: bool, outputs: Iterator[object]) -> Sequence[object]:
-        """What block `index` gives for each batch, in the model or in the original one, until the next has used it."""
-        return list(outputs)
-
-    def found(self, original: bool) -> Sequence[object]:
-        """What the block before the first one, if there is one, gave."""
-        return ()
+    def follow(self, model: Visitable, batches: list[Tensor], index: int, outputs: Iterator[object], original: bool
+               ) -> Sequence[Call]:
+        """What the block after number `index` is called with for each batch, when that gives these outputs."""
+        _, follow = _ways(model)
+        return [follow(rows, index, output) for rows, output in zip(batches, outputs, strict=True)]
 
 
 def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None
@@ -124,26 +123,18 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         original: whether the unquantised model is run as well.
         porter: what else happens at each block.
     """
-    porter, (enter, follow) = porter or Porter(), _ways(model)
-    outputs, targets = porter.found(original=False), porter.found(original=True)
-
-    def calls_of(index: int, outputs: Sequence[object]) -> Sequence[Call]:
-        def make(number: int) -> Call:
-            rows = batches[number]
-            return follow(rows, index - 1, outputs[number]) if index else enter(rows)
-        return porter.calls(make, len(batches))
-
+    porter = porter or Porter()
+    calls = porter.enter(model, batches, False)
+    originals = porter.enter(model, batches, True) if original else []
     for index, block in enumerate(progress(model.blocks, desc="blocks", unit="block")):
         if index < porter.start:
             continue
         porter.before(index)
-        calls = calls_of(index, outputs)
-        originals = calls_of(index, targets) if original else []
         stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None, porter.share)
         yield stage
         if block is not model.blocks[-1]:
-            outputs = porter.kept(index, False, (call(block) for call in calls))
-            targets = porter.kept(index, True, stage.original_outputs()) if original else ()
+            calls = porter.follow(model, batches, index, (call(block) for call in calls), False)
+            originals = porter.follow(model, batches, index, stage.original_outputs(), True) if original else []
         stage.unquantized = None  # whoever goes along may still have the stage
         porter.after(index)
 
