@@ -203,17 +203,15 @@ def test_blocks_that_are_done_are_run_again_only_where_their_outputs_were_in_mem
         assert read == expected
 
 
-@pytest.mark.parametrize("change", ["recipe", "calibration", "batch", "source"])
-def test_the_beginning_of_another_model_is_refused(change, tmp_path):
+def test_the_beginning_of_another_model_is_refused(tmp_path):
     make("gpt2").save_pretrained(tmp_path / "source")
+    make("gpt2", seed=1).save_pretrained(tmp_path / "other")
     killed(tmp_path / "source", tmp_path / "out", 0, 1, "before")
-    job = {"recipe": GPTQ, "calibration": TOKENS, "batch": 2}
-    if change == "source":
-        make("gpt2", seed=1).save_pretrained(tmp_path / "source")
-    else:
-        job[change] = {"recipe": ORDERED, "calibration": TOKENS + 1 - TOKENS.clamp(0, 1) * 2, "batch": 3}[change]
-    with pytest.raises(ValueError, match=rf"beginning of another model \({change} differ"):
-        quantize_folder(tmp_path / "source", tmp_path / "out", **job, true_sequential=True, asymmetric=True)
+    job = {"source": tmp_path / "source", "recipe": GPTQ, "calibration": TOKENS, "batch": 2}
+    changes = {"recipe": ORDERED, "calibration": TOKENS.flip(0), "batch": 3, "source": tmp_path / "other"}
+    for key, value in changes.items():
+        with pytest.raises(ValueError, match=rf"beginning of another model \({key} differ"):
+            quantize_folder(out=tmp_path / "out", true_sequential=True, asymmetric=True, **job | {key: value})
 
 
 def test_a_folder_that_holds_a_model_is_never_written_to(sources, tmp_path):
