@@ -418,8 +418,8 @@ class _Shards(Porter):
             return self._calls(model, batches, self.start - 1, self._from_files(self.start, original))
         return _Made(lambda number: model.enter(batches[number]), len(batches))
 
-    def follow(self, model: HFModel, batches: list[Tensor], index: int, outputs: Iterator[object], original: bool
-               ) -> Sequence[Call]:
+    def follow(self, model: HFModel, batches: list[Tensor], index: int, calls: Sequence[Call],
+               outputs: Iterator[object], original: bool) -> Sequence[Call]:
         return self._calls(model, batches, index, self._kept(index, outputs, original))
 
     def _calls(self, model: HFModel, batches: list[Tensor], index: int, outputs: Sequence[object]) -> Sequence[Call]:

@@ -106,9 +106,9 @@ class Porter:
         enter, _ = _ways(model)
         return [enter(rows) for rows in batches]
 
-    def follow(self, model: Visitable, batches: list[Tensor], index: int, outputs: Iterator[object], original: bool
-               ) -> Sequence[Call]:
-        """What the block after number `index` is called with for each batch, when that gives these outputs."""
+    def follow(self, model: Visitable, batches: list[Tensor], index: int, calls: Sequence[Call],
+               outputs: Iterator[object], original: bool) -> Sequence[Call]:
+        """What the block after number `index` is called with for each batch, when its calls give these outputs."""
         _, follow = _ways(model)
         return [follow(rows, index, output) for rows, output in zip(batches, outputs, strict=True)]
 
@@ -133,8 +133,9 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None, porter.share)
         yield stage
         if block is not model.blocks[-1]:
-            calls = porter.follow(model, batches, index, (call(block) for call in calls), False)
-            originals = porter.follow(model, batches, index, stage.original_outputs(), True) if original else []
+            calls = porter.follow(model, batches, index, calls, (call(block) for call in calls), False)
+            if original:
+                originals = porter.follow(model, batches, index, originals, stage.original_outputs(), True)
         stage.unquantized = None  # whoever goes along may still have the stage
         porter.after(index)
 
