@@ -52,9 +52,12 @@ def in_memory(source, out, recipe, batch=2, **options):
     reports = quantize_model(checkpoint.model, recipe, TOKENS, batch, **options)
     save_hf_quantized(out, checkpoint, recipe)
     model = checkpoint.model
-    blocks = next(name for name, module in model.model.named_modules() if module is model.blocks)
+    names = {id(module): name for name, module in model.model.named_modules()}
+
     def renamed(name):
-        return f"{blocks}.{name.removeprefix('blocks.')}" if name.startswith("blocks.") else name.removeprefix("model.")
+        first, number, *rest = name.split(".")
+        return ".".join([names[id(model.blocks[int(number)])], *rest]) if first == "blocks" else name[len("model."):]
+
     tensors = held(out)
     if any(name.startswith("blocks.") for name in tensors):
         tensors = {renamed(name): tensor for name, tensor in tensors.items()}
