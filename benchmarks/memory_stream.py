@@ -67,7 +67,7 @@ def measure(folder: Path, name: str) -> dict:
     tokens = torch.randint(shape["vocab_size"], (WINDOWS, CONTEXT), generator=torch.Generator().manual_seed(SEED))
     torch.zeros(512, 512) @ torch.zeros(512, 512)  # so that what torch allocates once is there
     before, out = psutil.Process().memory_info().rss, folder / "quantised"
-    recipe = Recipe.uniform(4, "gptq", grid_options={"granularity": "group", "group_size": 128})
+    recipe = Recipe("gptq", bits=4, group_size=128)
     started = time.time()
     reports = quantize_folder(folder, out, recipe, tokens, BATCH, memory=0)
     shards = sorted(out.glob("model-*.safetensors"))

@@ -37,7 +37,7 @@ from nanoq.lm.corpus import find_hub
 from nanoq.quant.processes import processes, share_statistics
 from nanoq.quant.qlinear import QuantLayer, packed_layouts
 from nanoq.quant.quantize import LayerReport, plan, quantize_block, round_others
-from nanoq.quant.recipe import LayerSpec, Recipe
+from nanoq.quant.recipe import Recipe, Round
 from nanoq.quant.visit import Call, Porter, stages
 from nanoq.store import (
     CARD,
@@ -381,7 +381,7 @@ def _by_rows(table: nn.Embedding, forward: Callable, tokens: Tensor, *args, **kw
 class _Shards(Porter):
     """Goes along with the walk: fills each block before, writes it as a shard after, and keeps what is in between."""
 
-    def __init__(self, weights: _Weights, out: Path, job: dict, specs: dict[str, LayerSpec], original: bool,
+    def __init__(self, weights: _Weights, out: Path, job: dict, specs: dict[str, Round], original: bool,
                  batches: int, memory: int, rank: int, ranks: int):
         self.weights, self.out, self.specs, self.memory = weights, out, specs, memory
         self.model, self.rank, self.ranks, self.batches = weights.model, rank, ranks, batches
@@ -471,7 +471,7 @@ class _Shards(Porter):
             shutil.rmtree(out / BETWEEN, ignore_errors=True)
             (out / STATE).unlink()
         self._together()
-        return [LayerReport(**report | {"spec": LayerSpec(**report["spec"])}) for report in self.state["reports"]]
+        return [LayerReport(**report | {"spec": Round(**report["spec"])}) for report in self.state["reports"]]
 
     def _mine(self, index: int) -> set[str]:
         """The layers of a block that are quantised, by their names in it."""

@@ -13,7 +13,7 @@ from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
-from nanoq.quant.recipe import BLOCK_METHODS, LayerSpec, Recipe
+from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round
 from nanoq.quant.rounding import refit_scale
 from nanoq.quant.visit import Stage, each_layer, stages
 from nanoq.store import Checkpoint, load, naming, save, stored
@@ -31,7 +31,7 @@ class LayerReport:
     """
 
     layer: str
-    spec: LayerSpec
+    spec: Round
     output_error: float | None
     warnings: list[str]
 
@@ -81,7 +81,7 @@ def quantize_model(
 
 
 def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None, asymmetric: bool = False
-         ) -> dict[str, LayerSpec]:
+         ) -> dict[str, Round]:
     """The specs of the layers that `quantize_model` would quantise, after a look whether it can; no weight is read."""
     if any(isinstance(module, QuantLayer) for module in model.modules()):
         raise ValueError("the model is quantised already: start from the checkpoint that it was made from")
@@ -96,7 +96,7 @@ def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None, asymmetri
     return specs
 
 
-def quantize_block(stage: Stage, specs: dict[str, LayerSpec], true_sequential: bool = False, asymmetric: bool = False,
+def quantize_block(stage: Stage, specs: dict[str, Round], true_sequential: bool = False, asymmetric: bool = False,
                    fisher: list[Tensor] | None = None) -> list[LayerReport]:
     """Quantise the layers of one block, in place, as their specs, by name in the model, say; `quantize_model` does."""
     mine = {name.removeprefix(stage.prefix): spec for name, spec in specs.items() if name.startswith(stage.prefix)}
@@ -105,7 +105,7 @@ def quantize_block(stage: Stage, specs: dict[str, LayerSpec], true_sequential: b
         spec = specs[name]
         if stage.calls and stats is None and spec.needs_calibration:
             warnings.warn(f"{name}: no text of the calibration reaches it; it is rounded to nearest", stacklevel=3)
-            spec = LayerSpec(spec.bits, spec.grid, spec.grid_options, refit=spec.refit)
+            spec = Round(bits=spec.bits, grid=spec.grid, grid_options=spec.grid_options, refit=spec.refit)
         quantized, report = quantize_layer(name, layer, spec, stats)
         stage.block.set_submodule(name.removeprefix(stage.prefix), quantized)
         reports.append(report)
@@ -113,7 +113,7 @@ def quantize_block(stage: Stage, specs: dict[str, LayerSpec], true_sequential: b
     return reports + _together(stage, mine, fisher)
 
 
-def _together(stage: Stage, specs: dict[str, LayerSpec], fisher: list[Tensor] | None) -> list[LayerReport]:
+def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None) -> list[LayerReport]:
     """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
     block, prefix = stage.block, stage.prefix
     waiting, reports = {name: spec for name, spec in specs.items() if spec.blockwise}, []
@@ -147,7 +147,7 @@ def round_others(model: nn.Module, layers: set[str]) -> None:
 
 
 def quantize_layer(
-    name: str, layer: nn.Module, spec: LayerSpec, stats: LayerStats | None
+    name: str, layer: nn.Module, spec: Round, stats: LayerStats | None
 ) -> tuple[QuantLayer, LayerReport]:
     """Quantise one layer as its spec says; warnings of the method go into the report and are shown with its name.
 
@@ -170,7 +170,7 @@ def quantize_layer(
 
 
 def _settle(
-    weight: Tensor, grid: Grid, codes: Tensor, spec: LayerSpec, stats: LayerStats | None
+    weight: Tensor, grid: Grid, codes: Tensor, spec: Round, stats: LayerStats | None
 ) -> tuple[Grid, float | None]:
     """The grid to store, refitted if the spec says so, and the layer's error."""
     if spec.refit:

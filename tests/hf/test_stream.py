@@ -12,17 +12,17 @@ from tiny import make, make_tokenizer
 
 from nanoq import store
 from nanoq.files import sha256
-from nanoq.hf import load_hf, save_hf_quantized, stream
+from nanoq.hf import load_hf, stream
 from nanoq.hf.stream import INDEX, STATE, open_folder, quantize_folder
-from nanoq.quant import LayerSpec, LayerStats, Recipe, processes, quantize_model
+from nanoq.quant import LayerStats, Recipe, Round, processes, quantize_model
 from nanoq.quant.quantize import quantize_block
-from nanoq.store import CARD, WEIGHTS
+from nanoq.store import CARD, WEIGHTS, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 TOKENS = torch.randint(97, (6, 16), generator=torch.Generator().manual_seed(0))
-NEAREST = Recipe.uniform(4)
-GPTQ = Recipe.uniform(4, "gptq", grid_options={"granularity": "group", "group_size": 16})
-ORDERED = Recipe.uniform(3, "gptq", method_options={"act_order": True})
+NEAREST = Recipe(bits=4)
+GPTQ = Recipe("gptq", bits=4, group_size=16)
+ORDERED = Recipe("gptq", bits=3, act_order=True)
 MODELS = ["llama", "llama, tied", "opt", "opt, narrow embeddings", "opt-350m", "gpt2", "qwen3", "gptj", "gemma2",
           "cohere", "bloom", "bert", "roberta encoder"]
 
@@ -50,7 +50,7 @@ def in_memory(source, out, recipe, batch=2, **options):
     """What `quantize_model` and `save` make of the same model, by the names of transformers."""
     checkpoint = load_hf(source)
     reports = quantize_model(checkpoint.model, recipe, TOKENS, batch, **options)
-    save_hf_quantized(out, checkpoint, recipe)
+    save(out, checkpoint)
     model = checkpoint.model
     names = {id(module): name for name, module in model.model.named_modules()}
 
@@ -107,14 +107,15 @@ def test_without_calibration_the_shards_hold_weights_rounded_to_nearest(sources,
 
 
 def test_layers_that_stay_in_float16_or_have_rules_of_their_own_are_as_in_memory(sources, tmp_path):
-    recipe = Recipe(LayerSpec(3), {"*.q_proj": LayerSpec(16), "blocks.1.*": LayerSpec(4, method="gptq", refit=True)})
+    recipe = Recipe(Round(bits=3),
+        rules={"*.q_proj": Round(bits=16), "blocks.1.*": Round("gptq", bits=4, refit=True)})
     quantize_folder(sources("llama"), tmp_path / "streamed", recipe, TOKENS, 2)
     assert_same(held(tmp_path / "streamed"), in_memory(sources("llama"), tmp_path / "whole", recipe)[0])
 
 
 def test_methods_that_round_whole_blocks_are_refused(sources, tmp_path):
     with pytest.raises(ValueError, match="quantise in memory"):
-        quantize_folder(sources("opt"), tmp_path / "out", Recipe.uniform(4, "brecq"), TOKENS)
+        quantize_folder(sources("opt"), tmp_path / "out", Recipe("brecq", bits=4), TOKENS)
 
 
 def test_a_whole_file_is_taken_as_well_as_shards_and_with_or_without_the_name_of_the_base(tmp_path):
@@ -161,7 +162,7 @@ def deadly(self, number, *rest):
         own(self, number, *rest)
 setattr(stream._Shards, when, deadly)
 tokens = torch.randint(97, (6, 16), generator=torch.Generator().manual_seed(0))
-recipe = Recipe.uniform(4, "gptq", grid_options={"granularity": "group", "group_size": 16})
+recipe = Recipe(bits=4, "gptq", grid_options={"granularity": "group", "group_size": 16})
 stream.quantize_folder(source, out, recipe, tokens, 2, memory=int(memory), asymmetric=True, true_sequential=True)
 """
 
@@ -294,7 +295,7 @@ source, out = sys.argv[1:]
 tokens = torch.randint(97, (6, 16), generator=torch.Generator().manual_seed(0))
 for method in ("nearest", "gptq"):
     for asymmetric in (False, True):
-        recipe = Recipe.uniform(4, method, grid_options={"granularity": "group", "group_size": 16})
+        recipe = Recipe(bits=4, method, grid_options={"granularity": "group", "group_size": 16})
         quantize_folder(source, f"{out}/{method}{asymmetric}", recipe, tokens, 2, asymmetric=asymmetric, memory=0)
 """
 
@@ -308,7 +309,7 @@ def test_two_processes_give_the_codes_of_one_up_to_the_order_of_summation(source
     assert done.returncode == 0, done.stderr
     for method in ("nearest", "gptq"):
         for asymmetric in (False, True):
-            recipe = Recipe.uniform(4, method, grid_options=GPTQ.default.grid_options)
+            recipe = Recipe(method, bits=4, grid_options=GPTQ.default.grid_options)
             name = f"{method}{asymmetric}"
             reports = quantize_folder(sources("llama"), tmp_path / name, recipe, TOKENS, 2, asymmetric=asymmetric)
             one, two = held(tmp_path / name), held(tmp_path / "two" / name)
