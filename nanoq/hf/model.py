@@ -89,8 +89,9 @@ class HFModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.parameters()).device
+        """Where the model is; its blocks may be empty."""
+        places = (parameter.device for parameter in self.parameters() if not parameter.is_meta)
+        return next(places, torch.device("meta"))
 
     @property
     def vocabulary(self) -> int:

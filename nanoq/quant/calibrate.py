@@ -118,8 +118,8 @@ def sample_windows(tokens: Tensor, context: int, count: int = 128, seed: int = 0
 
 
 @contextmanager
-def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None = None
-            ) -> Iterator[dict[str, LayerStats]]:
+def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None = None,
+            share: Callable[[dict[str, LayerStats]], None] | None = None) -> Iterator[dict[str, LayerStats]]:
     """Gather the statistics of the inputs that the layers see while the block runs: {name: LayerStats}.
 
     The names come in the order in which the layers ran. Layers that turn out to have read the same, as queries, keys
@@ -128,6 +128,7 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
     Args:
         layers: by name, linear layers and convolutions.
         originals: the same layers of the unquantised model, which is run on each batch before the other.
+        share: is given the statistics in the end, to put them together with those of other processes.
     """
     stats: dict[str, LayerStats] = {}
     last: dict[str, Tensor] = {}
@@ -142,6 +143,8 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
     finally:
         for hook in hooks:
             hook.remove()
+        if share:
+            share(stats)
         for i, name in enumerate(stats):
             twins = (other for other in list(stats.values())[:i] if _same(other, stats[name]))
             stats[name] = next(twins, stats[name])

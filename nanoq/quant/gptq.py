@@ -30,7 +30,8 @@ Cholesky factor of the inverse Hessian, and is Babai's nearest-plane algorithm o
 The sums are matrix products but for runs of `LEAF` columns, which a compiled loop goes through one by one. The first
 call in a new installation compiles it, which takes a few seconds. How the time splits: the factor takes a tenth of it
 in a layer with four times as many outputs as inputs, about a third in a square one, and two thirds in a layer with four
-times as many inputs (benchmarks/gptq.py, one core); most of the rest is the matrix products.
+times as many inputs (benchmarks/gptq.py, one core); most of the rest is the matrix products. On a GPU, which factors
+and walks where the weight is, the runs are a few tensor operations for each column.
 """
 
 import warnings
@@ -41,6 +42,7 @@ import torch
 from torch import Tensor
 
 from nanoq.compiled import compiled
+from nanoq.numbers.blocks import nearest_code
 from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid, affine_grid, plain
 from nanoq.quant.rounding import nearest
@@ -82,11 +84,11 @@ def gptq(
     if not stats.gram.diagonal().any():
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
-    order, feedback, _, used = factored(stats, damping, act_order)
-    sweep = _ColumnSweep(weight.to(feedback.dtype), grid, order)
+    order, feedback, _, used = factored(stats, damping, act_order, weight.device if weight.is_cuda else "cpu")
+    sweep = (_ColumnSweep if feedback.is_cpu else _TensorSweep)(weight.to(feedback), grid, order)
     sweep.solve(feedback, sweep.weight.clone())
     if descent:
-        hessian = stats.damped(used).cpu()[order[:, None], order]
+        hessian = stats.damped(used).to(feedback.device)[order[:, None], order]
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
             sweep.descend(couplings)
@@ -162,15 +164,16 @@ def check_problem(weight: Tensor, stats: LayerStats | None, damping: float) -> N
                       stacklevel=3)
 
 
-def factored(stats: LayerStats, damping: float, act_order: bool = False) -> tuple[Tensor, Tensor, Tensor, float]:
+def factored(stats: LayerStats, damping: float, act_order: bool = False, device: torch.device | str = "cpu"
+             ) -> tuple[Tensor, Tensor, Tensor, float]:
     """The order of the columns (in,); C_jk / C_kk (in, in) of the factor C in that order, and C_kk (in,); the damping.
 
     The damping is what it took to factor. All are kept for the other layers that read the same input.
     """
-    key = damping, act_order
+    key = damping, act_order, str(device)
     if key not in stats.factored or stats.factored[key][0] is not stats.gram:
         order = stats.gram.diagonal().argsort(descending=True, stable=True).cpu() if act_order else None
-        factor = _unit_factor(stats, order, damping)
+        factor = _unit_factor(stats, order, damping, device)
         stats.factored[key] = stats.gram, torch.arange(len(stats.gram)) if order is None else order, *factor
     order, feedback, diagonal, used = stats.factored[key][1:]
     if used != damping:
@@ -178,16 +181,19 @@ def factored(stats: LayerStats, damping: float, act_order: bool = False) -> tupl
     return order, feedback, diagonal, used
 
 
-def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tuple[Tensor, Tensor, float]:
+def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float, device: torch.device | str
+                 ) -> tuple[Tensor, Tensor, float]:
     """C_jk / C_kk (in, in) and C_kk (in,) of the upper triangular C with C C^T = H, and the damping that it took.
 
     torch factors into a lower triangle times its transpose; reversed in both directions that is an upper one.
     """
     for share in (damping, *(step for step in (0.01, 0.1, 1.0) if step > damping)):
-        hessian = stats.damped(share).cpu()
+        hessian = stats.damped(share).to(device)
         if order is not None:
             hessian = hessian[order[:, None], order]
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
+        hessian = hessian.flip(0, 1)  # under the same name, as each copy may take a GB
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        del hessian
         if not failed:
             factor = lower.flip(0, 1)
             diagonal = factor.diagonal().clone()
@@ -205,7 +211,7 @@ class _ColumnSweep:
     """
 
     def __init__(self, weight: Tensor, grid: Grid, order: Tensor):
-        self.order, self.weight = order, weight.cpu().T[order].contiguous()
+        self.order, self.weight = order, weight.T[order].contiguous()
         self.error, self.codes = torch.zeros_like(self.weight), torch.empty_like(self.weight)
         groups, rows = grid.scale.shape[1], self.weight.shape[1]
         self.group = (order // grid.group_size if groups > 1 else torch.zeros_like(order)).numpy()
@@ -249,6 +255,27 @@ class _ColumnSweep:
 
     def _array(self, values: Tensor) -> np.ndarray:
         return values.to(self.weight).contiguous().numpy()
+
+
+class _TensorSweep(_ColumnSweep):
+    """The same sweep by tensor code, which a GPU runs where the weight is."""
+
+    def _round(self, feedback: Tensor, target: Tensor, start: int) -> None:
+        for k, goal in enumerate(target, start):
+            scale, zero = self.scale[self.group[k]], self.zero[self.group[k]]
+            if len(self.codebook):
+                code = nearest_code(goal / scale, self.codebook)
+                value = self.codebook[code]
+            else:
+                code = (goal / scale).round_().add_(zero).clamp_(*self.ends)
+                value = code - zero
+            error = self.weight[k] - value * scale
+            later = slice(k + 1, start + len(target))
+            target[k + 1 - start :].addr_(feedback[k, later], error - self.error[k])
+            self.error[k], self.codes[k] = error, code
+
+    def _array(self, values: Tensor) -> Tensor:
+        return values.to(self.weight).contiguous()
 
 
 @compiled

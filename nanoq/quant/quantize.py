@@ -14,7 +14,7 @@ from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLayer, packed_layer
-from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_idle
+from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_blockwise, is_idle
 from nanoq.quant.rounding import refit_scale
 from nanoq.quant.visit import Stage, each_layer, stages
 from nanoq.store import naming, stored
@@ -63,34 +63,43 @@ def quantize_model(
             or does not fit its type, or a step needs calibration and there is none. After an error the model may be
             partly changed: load it again.
     """
-    plan = _plan(model, recipe, calibration)
+    steps = plan(model.eval(), recipe, calibration)
+    for name in steps:
+        with naming(name):
+            check_weight(weight_matrix(model.get_submodule(name)))
     if recipe.embeddings != 16:
-        pack_tables(model.eval(), recipe.embeddings)
-    if any(step.packs for step in plan.values()) or not plan or recipe.embeddings != 16:
-        round_others(model.eval(), set(plan))
+        pack_tables(model, recipe.embeddings)
+    if any(step.packs for step in steps.values()) or not steps or recipe.embeddings != 16:
+        round_others(model, set(steps))
     batches = [] if calibration is None else list(calibration.split(batch))
-    blockwise = {name for name, step in plan.items() if getattr(step, "blockwise", False)}
-    fisher = output_fisher(model, batches) if any(plan[n].method_options.get("fisher") for n in blockwise) else None
+    blockwise = [step for step in steps.values() if is_blockwise(step)]
+    fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in blockwise) else None
     reports = []
-    for index, stage in enumerate(stages(model.eval(), batches, recipe.match_original or bool(blockwise))):
-        mine = {name.removeprefix(stage.prefix): step for name, step in plan.items() if name.startswith(stage.prefix)}
-        alone = [name for name in mine if stage.prefix + name not in blockwise]
-        for name, layer, stats in each_layer(stage, alone, recipe.true_sequential, recipe.match_original):
-            step = plan[name]
-            if batches and stats is None and step.needs_calibration:
-                step = step.uncalibrated()
-                warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=2)
-            changed, report = quantize_layer(name, layer, step, stats)
-            model.set_submodule(name, changed)
-            reports.append(report)
-        reports += _together(stage, {name: step for name, step in mine.items() if name not in alone},
-                             fisher and fisher[index])
+    for index, stage in enumerate(stages(model, batches, recipe.match_original or bool(blockwise))):
+        reports += quantize_block(stage, steps, recipe, fisher and fisher[index])
     model.recipe = recipe.to_json()
     return reports
 
 
-def _plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
-    """The step of each layer that is to be changed, when all of it can be done."""
+def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher: list[Tensor] | None = None
+                   ) -> list[LayerReport]:
+    """Carry out the steps, by their names in the model, of one block in place; `quantize_model` does it for each."""
+    mine = {name.removeprefix(stage.prefix): step for name, step in steps.items() if name.startswith(stage.prefix)}
+    alone, reports = [name for name, step in mine.items() if not is_blockwise(step)], []
+    for name, layer, stats in each_layer(stage, alone, recipe.true_sequential, recipe.match_original):
+        step = steps[name]
+        if stage.calls and stats is None and step.needs_calibration:
+            step = step.uncalibrated()
+            warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=3)
+        changed, report = quantize_layer(name, layer, step, stats)
+        stage.block.set_submodule(name.removeprefix(stage.prefix), changed)
+        reports.append(report)
+        del layer, stats  # which are large, while the next one's are gathered
+    return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher)
+
+
+def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
+    """The step of each layer that `quantize_model` would change, when it can; no weight is read."""
     for name, module in model.named_modules():
         if hasattr(module, "layout"):
             what = "quantised" if isinstance(module, QuantLayer) else "compressed"
@@ -99,15 +108,12 @@ def _plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
-    plan = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}
-    for name in plan:
-        with naming(name):
-            check_weight(weight_matrix(layers[name]))
-    if calibration is None and (recipe.match_original or any(step.needs_calibration for step in plan.values())):
+    steps = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}
+    if calibration is None and (recipe.match_original or any(step.needs_calibration for step in steps.values())):
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")
     if calibration is not None and (calibration.dim() < 2 or not calibration.numel()):
         raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
-    return plan
+    return steps
 
 
 def other_names(model: nn.Module) -> dict[str, list[str]]:

@@ -173,7 +173,7 @@ class Chain:
     steps: tuple[Step, ...]
 
     def __post_init__(self):
-        if any(getattr(step, "blockwise", False) for step in self.steps):
+        if any(is_blockwise(step) for step in self.steps):
             raise ValueError("a method that rounds all layers of a block together takes no other step with it")
 
     def __call__(self, layer: nn.Module, stats: LayerStats | None = None) -> nn.Module:
@@ -282,6 +282,11 @@ def own_bits(grid: str) -> int | None:
 def is_idle(step: Step) -> bool:
     """Whether a step leaves a layer as it is, in float16."""
     return isinstance(step, Round) and step.bits == 16
+
+
+def is_blockwise(step: Step) -> bool:
+    """Whether a step rounds all layers of a block together."""
+    return isinstance(step, Round) and step.blockwise
 
 
 def _as_step(steps: Step | Iterable[Step]) -> Step:

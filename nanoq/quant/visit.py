@@ -3,7 +3,7 @@
 Whoever goes along changes layers, or whole blocks, and puts them in place; `quantize_model` does.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,18 +51,24 @@ class Stage:
         calls: what it is called with now, for each batch.
         originals: what it would be called with in the unquantised model; empty if nobody asked for it.
         unquantized: the block as it was before anybody changed it; None if nobody asked for it.
+        share: puts together the statistics that several processes have gathered.
     """
 
     prefix: str
     block: nn.Module
-    calls: list[Call]
-    originals: list[Call]
+    calls: Sequence[Call]
+    originals: Sequence[Call]
     unquantized: nn.Module | None
+    share: Callable[[dict[str, LayerStats]], None] | None = None
 
     @cached_property
     def targets(self) -> list:
         """What the unquantised block gives in the unquantised model, for each batch."""
         return [call(self.unquantized) for call in self.originals]
+
+    def original_outputs(self) -> Iterator[object]:
+        """The targets, one after the other if nobody has asked for all of them."""
+        return iter(vars(self).get("targets") or (call(self.unquantized) for call in self.originals))
 
     def statistics(self, layers: dict[str, nn.Module], match_original: bool = False) -> dict[str, LayerStats]:
         """What the inputs of some layers, by their names in the block, look like now: in the order in which they run.
@@ -70,7 +76,7 @@ class Stage:
         With `match_original` the statistics also say what each input would be in the unquantised model.
         """
         originals = {name: self.unquantized.get_submodule(name) for name in layers} if match_original else {}
-        with observe(layers if self.calls else {}, originals) as stats:
+        with observe(layers if self.calls else {}, originals, self.share) as stats:
             for number, call in enumerate(self.calls):
                 if match_original:
                     self.originals[number](self.unquantized)
@@ -78,24 +84,60 @@ class Stage:
         return stats
 
 
-def stages(model: Visitable, batches: list[Tensor], original: bool = False) -> Iterator[Stage]:
+class Porter:
+    """What happens around the blocks on the way through a model: this one has all of it in memory.
+
+    Attributes:
+        start: number of the block to begin with.
+        share: see `Stage`.
+    """
+
+    start = 0
+    share: Callable[[dict[str, LayerStats]], None] | None = None
+
+    def before(self, index: int) -> None:
+        """Get block `index` ready: now it is run, and changed."""
+
+    def after(self, index: int) -> None:
+        """Done with block `index`."""
+
+    def enter(self, model: Visitable, batches: list[Tensor], original: bool) -> Sequence[Call]:
+        """What the block to begin with is called with for each batch, in the model or in the original one."""
+        enter, _ = _ways(model)
+        return [enter(rows) for rows in batches]
+
+    def follow(self, model: Visitable, batches: list[Tensor], index: int, calls: Sequence[Call],
+               outputs: Iterator[object], original: bool) -> Sequence[Call]:
+        """What the block after number `index` is called with for each batch, when its calls give these outputs."""
+        _, follow = _ways(model)
+        return [follow(rows, index, output) for rows, output in zip(batches, outputs, strict=True)]
+
+
+def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None
+           ) -> Iterator[Stage]:
     """Each block in turn, on what the blocks before it, as whoever goes along has left them, give for the batches.
 
     Args:
         model: see `Visitable`; it should be in evaluation mode.
         batches: of what `embed` takes.
         original: whether the unquantised model is run as well.
+        porter: what else happens at each block.
     """
-    enter, follow = _ways(model)
-    calls = [enter(rows) for rows in batches]
-    originals = list(calls) if original else []
+    porter = porter or Porter()
+    calls = porter.enter(model, batches, False)
+    originals = porter.enter(model, batches, True) if original else []
     for index, block in enumerate(progress(model.blocks, desc="blocks", unit="block")):
-        stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None)
+        if index < porter.start:
+            continue
+        porter.before(index)
+        stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None, porter.share)
         yield stage
         if block is not model.blocks[-1]:
-            calls = [follow(rows, index, call(block)) for rows, call in zip(batches, calls, strict=True)]
+            calls = porter.follow(model, batches, index, calls, (call(block) for call in calls), False)
             if original:
-                originals = [follow(rows, index, output) for rows, output in zip(batches, stage.targets, strict=True)]
+                originals = porter.follow(model, batches, index, originals, stage.original_outputs(), True)
+        stage.unquantized = None  # whoever goes along may still have the stage
+        porter.after(index)
 
 
 def _ways(model: Visitable) -> tuple[Callable[[Tensor], Call], Callable[[Tensor, int, object], Call]]:
@@ -135,5 +177,7 @@ def each_layer(stage: Stage, names: list[str], true_sequential: bool, match_orig
     while waiting:
         stats = stage.statistics(waiting, match_original)
         first = next(iter(stats.values()), None) if true_sequential else None
-        for name in [name for name in waiting if first is None or stats.get(name) is first]:
-            yield stage.prefix + name, waiting.pop(name), stats.pop(name, None)
+        now = {name: stats.get(name) for name in waiting if first is None or stats.get(name) is first}
+        del stats, first  # the others' are gathered anew: until then they would only take memory
+        for name in list(now):
+            yield stage.prefix + name, waiting.pop(name), now.pop(name)

@@ -1,4 +1,5 @@
 import itertools
+import sys
 import warnings
 
 import pytest
@@ -281,6 +282,25 @@ def test_statistics_that_cannot_be_used_are_an_error_that_says_why(break_it, mes
     break_it(stats)
     with pytest.raises(ValueError, match=message):
         gptq(weight, grid, stats)
+
+
+@pytest.mark.parametrize("options", [
+    {"granularity": "group", "group_size": 16}, {"symmetric": True}, {"granularity": "tensor"}, "nf4", "mxfp4",
+], ids=str)
+@pytest.mark.parametrize("how", [{}, {"act_order": True}, {"descent": 2}], ids=str)
+def test_the_tensor_code_of_a_gpu_gives_the_codes_of_the_compiled_loop(options, how, monkeypatch):
+    for seed in range(3):
+        if isinstance(options, str):
+            weight, _, stats = problem(width=80, seed=seed)
+            grid = recipe.GRIDS[options](weight, 4)
+        else:
+            weight, grid, stats = problem(width=80, seed=seed, **options)
+        with monkeypatch.context() as changed:
+            expected = gptq(weight, grid, stats, **how)
+            module = sys.modules["nanoq.quant.gptq"]
+            changed.setattr(module, "_ColumnSweep", module._TensorSweep)
+            changed.setattr(module, "_round_columns", None)
+            assert torch.equal(gptq(weight, grid, stats, **how), expected)
 
 
 @pytest.mark.parametrize("damping", [-0.1, float("nan")])
