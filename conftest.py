@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
@@ -12,6 +13,19 @@ from xdist.scheduler import LoadFileScheduling
 # A busy machine is no failure, and a red run must be red again when it is looked into.
 hypothesis.settings.register_profile("nanoq", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nanoq")
+
+
+# Whole notebooks, a browser, the documentation, nbgrader: most of the time that all tests take.
+SLOW = [Path(__file__).parent / part for part in (
+    "notebooks/solutions", "tests/browser", "tests/test_docs.py", "tests/notebooks/test_notebooks.py",
+    "tests/notebooks/test_nbgrader.py", "tests/notebooks/test_colab.py")]
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as slow what runs whole notebooks and other programs."""
+    for item in items:
+        if any(item.path.is_relative_to(part) for part in SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,9 @@ from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model, sample_windows
-from nanoq.quant.activations import QuantizedKVCache, StepwiseModel, plant_outliers, quantized_activations, smooth
+from nanoq.quant.activations import quantized_activations
+from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
+from nanoq.quant.outliers import plant_outliers, smooth
 
 RESULTS = data_dir() / "results"
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nanoq.files import data_dir, write_csv
 from nanoq.machine import machine_report
 from nanoq.quant import Grid, LayerStats, affine_grid, gptq
-from nanoq.quant.kernels import measure
+from nanoq.timing import measure
 
 RESULTS = data_dir() / "results"
 SHAPES = ((192, 192), (768, 192), (192, 768), (768, 768), (3072, 768), (768, 3072), (2048, 2048))

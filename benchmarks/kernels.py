@@ -23,7 +23,8 @@ from torch import Tensor
 
 from nanoq.files import data_dir, write_csv
 from nanoq.quant import QuantLinear, affine_grid, nearest
-from nanoq.quant.kernels import candidates, integer_product, time_in_turn
+from nanoq.quant.kernels import candidates, integer_product
+from nanoq.timing import time_in_turn
 
 SHAPES = [(192, 192), (768, 768), (768, 3072), (2048, 8192), (4096, 11008)]  # (in, out) of a layer
 TOKENS = [1, 4, 16, 256]

@@ -23,9 +23,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
-from nanoq.quant import Recipe, convert_qat, distillation_loss, prepare_qat, quantize_model
+from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
 from nanoq.teach.leaderboard import Leaderboard, Row
 from nanoq.vision import (
     Pictures,

@@ -24,9 +24,8 @@ from rich.table import Table
 import nanoq
 from nanoq import __version__, hf
 from nanoq.compress import SCORES
-from nanoq.files import check_file, check_folder, data_dir, write_csv, write_text
+from nanoq.files import check_file, check_folder, data_dir, write_text
 from nanoq.hf.checkpoint import CONFIG
-from nanoq.hf.cptquant import CAPTION, MODELS, Effort, grid, layout
 from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import perplexity, window_losses
@@ -38,7 +37,7 @@ from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
-from nanoq.verbs import continuation
+from nanoq.verbs import continuation, recipe_for
 
 
 class _App(typer.Typer):
@@ -232,10 +231,9 @@ def train(
     seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
     force: ForceOption = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile: helps on a GPU.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit; under torchrun the work is shared."""
+    """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit."""
     with _one_line_errors():
         _check_out(out, force=force or resume)
         text = load_corpus(corpus)
@@ -245,7 +243,7 @@ def train(
         recipe = TrainConfig(characters=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
                              schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
-        history = run_training(model, *splits, recipe, out, resume, compile)
+        history = run_training(model, *splits, recipe, out, resume)
         if int(os.environ.get("RANK", 0)):
             return
         step = history[-1]["step"] if history else 0
@@ -293,6 +291,9 @@ def quantize(
         "--true-sequential", help="Calibrate each layer on the quantised ones before it in its block.")] = False,
     match_original: Annotated[bool, typer.Option(
         "--match-original", help="Fit each layer to its outputs in the unquantised model.")] = False,
+    embeddings: Annotated[int | None, typer.Option(
+        help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
+             "transformers, and 16 for others.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
@@ -314,8 +315,9 @@ def quantize(
             plan, options = _read_recipe(recipe), {}
         else:
             plan = method
-            Recipe(method, bits=bits or (4 if grid.startswith(("affine", "power")) else None), **options)  # or an error
+            recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
             options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
+            options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
@@ -402,40 +404,6 @@ def evaluate(
     if file.is_file():  # and not on the hub
         print(f"{'file':20}{file.stat().st_size:,} bytes")
     print(f"{'speed':20}{found.speed:,.0f} {found.unit}s per second")
-
-
-@app.command(epilog="Example: nanoq cptquant minilm opt-tales --epochs 1 --lr 2e-3")
-def cptquant(
-    models: Annotated[list[str] | None, typer.Argument(
-        help="minilm, opt-tales, folders or names on the hub; by default these two and the paper's.")] = None,
-    tasks: Annotated[str, typer.Option(help="imdb, wikitext-2, or both with a comma.")] = "imdb,wikitext-2",
-    windows: Annotated[int, typer.Option(min=2, help="Windows of WikiText-2.")] = Effort.windows,
-    reviews: Annotated[int, typer.Option(min=4, help="Reviews to fit the probe on, and as many to test it.")] =
-        Effort.reviews,
-    epochs: Annotated[int, typer.Option(
-        min=0, help="Passes over the task's training text before all else; 0 measures models as they are.")] = 0,
-    lr: Annotated[float, typer.Option(help="Of AdamW, in passes over WikiText-2; small models want more.")] = Effort.lr,
-    out: Annotated[Path | None, typer.Option(help="CSV file for all that was measured.")] = None,
-) -> None:
-    """CPTQuant's table 2, measured: models by methods; accuracy, perplexity, compression; what is missing says why."""
-    with _one_line_errors():
-        if out:
-            check_file(out)
-        effort, rows = Effort(windows=windows, reviews=reviews, epochs=epochs, lr=lr), []
-        for row in grid(models or MODELS, tasks.split(","), effort):
-            rows.append(row)
-            if out:
-                write_csv(out, rows)
-    _print_table(layout(rows), names=2, gap=1)
-    print(CAPTION)
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["skipped"]:
-            reasons.setdefault((row["model"], row["skipped"]), []).append(row["task"])
-    for (model, reason), without in reasons.items():
-        print(f"left out: {model} on {', '.join(without)}: {reason}")
-    if reasons:
-        print("what is missing comes from the internet, or from the folder that NANOQ_DATA names: see data/README.md")
 
 
 @app.command(epilog='Example: nanoq generate tales-2.7m --prompt "Once upon a time" --temperature 0.7')

@@ -105,7 +105,7 @@ def examine(skip: Collection[str] = ()) -> Iterator[Finding]:
 
 
 def check_packages() -> Finding:
-    """Whether the packages that nanoq needs are here, and new enough."""
+    """Whether the packages that nanoq and its course need are here, and new enough."""
     needed = {name: least for name, (least, optional) in _requirements().items() if not optional}
     found = {name: _version(name) for name in needed}
     unfit = [name for name in needed if not _fits(found[name], needed[name])]
@@ -133,7 +133,10 @@ def check_optional(package: str) -> Finding:
 
 
 def _requirements() -> dict[str, tuple[str, bool]]:
-    """Least version ("0": any) of each package that nanoq names, and whether it is optional; none if not installed."""
+    """Least version ("0": any) of each package that nanoq names, and whether the course does without it.
+
+    Empty if nanoq is not installed.
+    """
     from packaging.requirements import Requirement  # matplotlib brings it
 
     try:
@@ -143,7 +146,7 @@ def _requirements() -> dict[str, tuple[str, bool]]:
     found = {}
     for requirement in map(Requirement, lines):
         least = [bound.version for bound in requirement.specifier if bound.operator == ">="]
-        optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
+        optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": "course"})
         found[requirement.name] = (least[0] if least else "0", optional)
     return found
 

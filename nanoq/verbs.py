@@ -19,9 +19,10 @@ from nanoq.lm.corpus import Corpus
 from nanoq.lm.generate import stream
 from nanoq.lm.model import GPT
 from nanoq.mixed import mixed_recipe
+from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
 from nanoq.quant.quantize import quantize_model
-from nanoq.quant.recipe import Recipe, Round
+from nanoq.quant.recipe import Recipe, Round, own_bits
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
 
@@ -65,16 +66,18 @@ def quantize(
         batch: windows that go through a block at once.
         seed: of the choice of windows.
         in_place: whether to change the checkpoint itself, which takes half the memory.
-        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True.
+        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True. Embedding tables and
+            heads of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
 
     Raises:
         ValueError: as `nanoq.quant.quantize_model`.
     """
     if average_bits is not None and (isinstance(method, Recipe) or bits is not None):
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
-    grid = options.get("grid", "affine")
-    bits = 4 if bits is None and grid.startswith(("affine", "power")) else bits
-    recipe = method if isinstance(method, Recipe) else Recipe(method, bits=bits, **options)
+    recipe = method
+    if not isinstance(method, Recipe):
+        usual = {} if average_bits else {"embeddings": usual_width(checkpoint.model)}
+        recipe = recipe_for(method, bits, **usual | options)
     calibration = data if isinstance(data, Tensor) else None
     if calibration is None and (recipe.needs_calibration or average_bits is not None):
         calibration = task_for(checkpoint, data, context=context).calibration(windows, seed)
@@ -92,6 +95,11 @@ def quantize(
         card["calibration"] = {"data": named, "windows": len(calibration), "of": list(calibration.shape[1:]),
                                "seed": seed}
     return Checkpoint(new.model, new.tokenizer, card, reports)
+
+
+def recipe_for(method: str, bits: int | None, **options) -> Recipe:
+    """The recipe of a method, at 4 bits where neither `bits` nor the grid says otherwise."""
+    return Recipe(method, bits=bits or own_bits(options.get("grid", "affine")) or 4, **options)
 
 
 def prune(

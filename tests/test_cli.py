@@ -387,11 +387,11 @@ def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
 
 @pytest.mark.parametrize("command", [
     "compare {model} --out {file}", "prune {model} --out {file}", "quantize {model} --out {file}/deep",
-    "train {text} --out {file}", "corpus {text} --write {file}", "cptquant --out {file}/out.csv",
+    "train {text} --out {file}", "corpus {text} --write {file}",
 ])
 def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, model, text, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("once\n")
-    for work in ("cli.grid", "cli.load_corpus", "cli._load", "teach.leaderboard.compare"):
+    for work in ("cli.load_corpus", "cli._load", "teach.leaderboard.compare"):
         monkeypatch.setattr(f"nanoq.{work}", None)
     assert_one_line(run(*command.format(model=model, text=text, file=tmp_path / "taken").split()),
                     "taken is a file: give a folder")

@@ -97,7 +97,8 @@ sys.exit(not doctor(skip=["compiled loops", "convolutions", "products"]))
 # ---- what is installed ----
 
 
-REQUIRES = ["torch>=2.5", "numpy>=1.26", "numba>=0.60", 'gguf>=0.10; extra == "gguf"']
+REQUIRES = ["torch>=2.5", "numpy>=1.26", "numba>=0.60", 'matplotlib>=3.8; extra == "course"',
+            'gguf>=0.10; extra == "gguf"']
 
 
 def installed(monkeypatch, versions):
@@ -111,13 +112,13 @@ def installed(monkeypatch, versions):
 
 
 @pytest.mark.parametrize(("numpy", "torch", "status", "text"), [
-    ("1.26.0", "2.13.0+cpu", OK, "torch 2.13.0+cpu, numpy 1.26.0, numba 0.68.1; 0 more, all new enough"),
+    ("1.26.0", "2.13.0+cpu", OK, "torch 2.13.0+cpu, numpy 1.26.0, numba 0.68.1; 1 more, all new enough"),
     ("1.9.3", "2.13.0", FAIL, 'numpy 1.9.3 is older than 1.26; pip install "numpy>=1.26"'),
     (None, "2.4.1", FAIL,
      'torch 2.4.1 is older than 2.5, numpy is missing; pip install "torch>=2.5" "numpy>=1.26"'),
 ])
 def test_packages(monkeypatch, numpy, torch, status, text):
-    installed(monkeypatch, {"numpy": numpy, "torch": torch, "numba": "0.68.1"})
+    installed(monkeypatch, {"numpy": numpy, "torch": torch, "numba": "0.68.1", "matplotlib": "3.11.2"})
     found = doctor.check_packages()
     assert found.status == status and str(found).endswith(text)
 

@@ -16,8 +16,7 @@ import nanoq
 ROOT = Path(__file__).parents[1]
 
 
-PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "notebooks/build.py",
-         "notebooks/claims.py", "docs", "benchmarks", "conftest.py"]
+PARTS = ["nanoq", "tests", "notebooks/source", "notebooks/teaching", "tools", "docs", "benchmarks", "conftest.py"]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -56,7 +55,8 @@ def test_the_pinned_set_has_one_version_of_each_package_and_ends_with_nanoq():
 def test_the_package_needs_nothing_that_the_pinned_set_lacks():
     pinned = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["course"]]
+    extras = project["optional-dependencies"]
+    needed = chain(project["dependencies"], *(extras[name] for name in ("cli", "mixed", "hf", "course", "lab")))
     assert [name for name in needed if f"\n{name.split('>=')[0]}==" not in pinned] == []
 
 

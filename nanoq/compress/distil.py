@@ -4,12 +4,12 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nanoq.compress.structure import remove_blocks
 from nanoq.lm.evaluate import evenly_spread
 from nanoq.lm.model import GPT
-from nanoq.quant.qat import distillation_loss
 
 
 def student_of(teacher: GPT, layers: int) -> GPT:
@@ -23,6 +23,25 @@ def student_of(teacher: GPT, layers: int) -> GPT:
         raise ValueError(f"a student of {layers!r} blocks cannot be made of a teacher with {there}")
     kept = evenly_spread(there, layers).tolist()
     return remove_blocks(deepcopy(teacher), set(range(there)) - set(kept))
+
+
+def distillation_loss(
+    logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, share: float = 1.0
+) -> Tensor:
+    """How far a student is from its teacher and from the labels, in nats (Hinton et al. 2015, arXiv 1503.02531).
+
+    share * temperature**2 * KL(teacher || student), both at the temperature, + (1 - share) * cross entropy.
+
+    Args:
+        logits: of the student, (..., classes).
+        teacher: of the teacher, in the same shape.
+        labels: int64 (...).
+        temperature: that both logits are divided by; large ones let small probabilities count.
+        share: of the teacher, in [0, 1].
+    """
+    log_student, log_teacher = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, teacher))
+    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return share * temperature**2 * divergence + (1 - share) * F.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def distillation(

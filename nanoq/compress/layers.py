@@ -1,4 +1,4 @@
-"""What stands in a compressed model where a linear layer stood, and what a file keeps of it.
+"""The layers that replace linear ones in a compressed model, and what a file keeps of them.
 
 Each layer has a `layout`, plain data that a card keeps, and tensors in its state; what `LAYERS` has for its kind makes
 it of both.
@@ -63,7 +63,7 @@ class SparseLinear(PackedLayer):
         return len(self.mask), self.layout["in_features"]
 
     def check_values(self) -> None:
-        """Look whether there is a value for each bit of the mask, and raise a ValueError if there is not."""
+        """Raise a ValueError unless there is a value for each bit of the mask."""
         kept = int(unpack(self.mask, 1, self.layout["in_features"]).sum())
         if kept != self.values.numel():
             raise ValueError(f"{self.values.numel()} values for the {kept} weights of a mask")

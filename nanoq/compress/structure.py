@@ -1,6 +1,6 @@
 """Structured pruning: whole inputs of a layer, attention heads and blocks go, and the matrices become smaller.
 
-What is left is an ordinary dense model, faster wherever the whole one runs. Two ways to choose are walked: by
+What is left is an ordinary dense model, faster wherever the whole one runs. There are two ways to choose: by
 *importance* (what is lost without it) and by *similarity* (what another one does as well).
 """
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.hf.model import HFModel
-from nanoq.lm.corpus import hub_rows, load_corpus, local_file
+from nanoq.hub import hub_rows, local_file
+from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import evenly_spread, row_losses
 from nanoq.lm.generate import next_token
 from nanoq.progress import progress
@@ -198,8 +199,9 @@ def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 100
         rows = [[(row["text"], row["label"]) for row in hub_rows(name, _REVIEWS[name], None, split, otherwise)]
                 for split in ("train", "test")]
         source = f"huggingface.co/datasets/{_REVIEWS[name]}"
-    chosen = [_balanced(of_split, count, seed) for of_split, count in zip(rows, (train, test), strict=True)]
-    return Reviews(name, *(list(column) for of_split in chosen for column in zip(*of_split, strict=True)), source)
+    splits = _balanced(rows[0], train, seed), _balanced(rows[1], test, seed)
+    (train_texts, train_labels), (test_texts, test_labels) = (zip(*split, strict=True) for split in splits)
+    return Reviews(name, list(train_texts), list(train_labels), list(test_texts), list(test_labels), source)
 
 
 def _read_lines(path) -> Iterator[tuple[str, int]]:
@@ -219,9 +221,10 @@ def _balanced(rows: list[tuple[str, int]], count: int | None, seed: int) -> list
     there = 2 * min(map(len, of_label))
     count = there if count is None else count
     if count not in range(2, there + 1, 2):
-        raise ValueError(f"{count} reviews, half good and half bad, cannot be had: the number must be even, and there "
-                         f"are {there}")
-    return [row for pair in zip(*of_label, strict=False) for row in pair][:count]
+        raise ValueError(f"{count} reviews, half good and half bad, are not there: the number is to be even, at most "
+                         f"{there}")
+    bad, good = of_label
+    return [row for pair in zip(bad, good, strict=False) for row in pair][:count]
 
 
 # ---- features ----

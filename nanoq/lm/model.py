@@ -43,7 +43,7 @@ class GPTConfig:
 
 
 def check_tokens(tokens: Tensor, vocabulary: int) -> None:
-    """Look whether all ids of a tensor lie in a vocabulary of this size, which torch would say without naming any.
+    """Check that all ids of a tensor lie in a vocabulary of this size, which torch would say without naming any.
 
     Raises:
         ValueError: with an id that does not.

@@ -1,13 +1,10 @@
-"""Training: Muon or AdamW, on one process or several, stopped and resumed without a trace."""
+"""Training: Muon or AdamW, stopped and resumed without a trace."""
 
 import json
 import math
-import os
-import shutil
 import signal
 import threading
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -37,7 +33,7 @@ class TrainConfig:
 
     Attributes:
         characters: training tokens to read in all; rounded down to whole steps.
-        batch: sequences in a step, over all processes together.
+        batch: sequences in a step.
         optimizer: "muon" (block matrices by Muon, the rest by AdamW) or "adamw" (everything).
         lr: peak learning rate of the block matrices.
         lr_rest: peak learning rate of embeddings, norms and biases; `lr` where it is None.
@@ -137,22 +133,20 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
 
 def train(
     model: GPT, train_tokens: Tensor, valid_tokens: Tensor, config: TrainConfig,
-    out: Path | str | None = None, resume: bool = False, compile: bool = False,
+    out: Path | str | None = None, resume: bool = False,
     loss_of: Callable[[GPT, Tensor], Tensor] | None = None,
 ) -> list[dict]:
     """Train `model` in place and return its history, a row for each validation.
 
     A row holds step, characters, train_loss and valid_loss (nats a character), lr_factor and seconds. With `out`
     the rows go to `history.csv` and the whole state to `state.safetensors`, so that `resume=True` goes on bit for
-    bit (with dropout, on a CPU). Ctrl-C and SIGTERM end the step, save and return. Under `torchrun` each process takes
-    its share of every batch.
-    `compile` uses torch.compile where there is a compiler; on a CPU it gained one percent here and took 40 seconds.
+    bit (with dropout, on a CPU). Ctrl-C and SIGTERM end the step, save and return.
     `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
-        ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the
-            processes cannot share a batch evenly, the loss is no number any more (what was saved before stays), or
-            `resume` finds a damaged state or one of another model or configuration.
+        ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the loss is
+            no number any more (what was saved before stays), or `resume` finds a damaged state or one of another model
+            or configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
@@ -164,19 +158,18 @@ def train(
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
     loss_of = loss_of or next_token_loss
-    loss_of = torch.compile(loss_of) if compile and _has_compiler() else loss_of
     started, recent = time.perf_counter() - (history[-1]["seconds"] if history else 0.0), []
-    with (_interruptible() as interrupted, torch.random.fork_rng(devices=[]), _processes(config.batch) as (rank, ranks),
+    with (_interruptible() as interrupted, torch.random.fork_rng(devices=[]),
           progress(total=steps, initial=run.step, desc="train", unit="step") as bar):
         torch.set_rng_state(run.rng_state)
         model.train()
         stop = False
         while run.step < steps and not stop:
             rows = batch_at(train_tokens, run.step, config.batch, model.config.context, config.seed)
-            recent.append(run.update(loss_of, rows[rank::ranks], ranks, config.lr_factor(run.step, steps)))
+            recent.append(run.update(loss_of, rows, config.lr_factor(run.step, steps)))
             bar.set_postfix_str(f"loss {recent[-1]:.3f}, {_rate(run, config, started)} char/s", refresh=False)
             bar.update()
-            stop = run.anyone(interrupted.is_set(), ranks)
+            stop = interrupted.is_set()
             if run.step % config.evaluate_every == 0 or run.step == steps or stop:
                 valid = float(window_losses(model, valid_tokens, limit=config.valid_windows).mean())
                 if not math.isfinite(valid):
@@ -189,8 +182,7 @@ def train(
                     "seconds": round(time.perf_counter() - started, 1),
                 })
                 recent.clear()
-                if rank == 0:
-                    run.save(history)
+                run.save(history)
     model.eval()
     return history
 
@@ -215,13 +207,10 @@ class _Run:
         self.step = 0
         self.rng_state = torch.Generator().manual_seed(config.seed).get_state()
 
-    def update(self, loss_of, rows: Tensor, ranks: int, lr_factor: float) -> float:
-        """One optimiser step on this process's rows; returns the loss over all processes' rows."""
+    def update(self, loss_of, rows: Tensor, lr_factor: float) -> float:
+        """One optimiser step on the rows of a batch; returns their loss."""
         loss = loss_of(self.model, rows.to(self.device))
         loss.backward()
-        loss = loss.detach()
-        if ranks > 1:
-            _average([p.grad for p in self.model.parameters()] + [loss], ranks)
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         for optimizer in self.optimizers:
@@ -231,14 +220,6 @@ class _Run:
             optimizer.zero_grad()
         self.step += 1
         return loss.item()
-
-    def anyone(self, flag: bool, ranks: int) -> bool:
-        """Whether the flag is up in any process: if one of them stopped alone, the others would wait for ever."""
-        if ranks > 1:
-            count = torch.tensor(float(flag), device=self.device)
-            dist.all_reduce(count)
-            flag = bool(count)
-        return flag
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": p for name, p in self.model.named_parameters()} | {"rng": torch.get_rng_state()}
@@ -287,41 +268,6 @@ class _Run:
             for key in (key for key in tensors if key.startswith("optimizer.") and key.endswith(f".{name}")):
                 state[key.split(".")[1]] = tensors[key]
         return history
-
-
-def _has_compiler() -> bool:
-    """Whether torch.compile can work here: it writes C++ on a CPU, and Triton on a GPU."""
-    if torch.cuda.is_available() or shutil.which(os.environ.get("CXX", "c++")):
-        return True
-    warnings.warn("there is no C++ compiler: training without torch.compile", stacklevel=3)
-    return False
-
-
-def _average(tensors: list[Tensor], ranks: int) -> None:
-    """Replace each tensor by its mean over all processes, in one message."""
-    flat = torch.cat([t.flatten() for t in tensors])
-    dist.all_reduce(flat)
-    for tensor, part in zip(tensors, (flat / ranks).split([t.numel() for t in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
-@contextmanager
-def _processes(batch: int) -> Iterator[tuple[int, int]]:
-    """This process's rank and the number of processes that `torchrun` started (0 and 1 without it)."""
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
-    if ranks == 1:
-        yield 0, 1
-        return
-    if batch % ranks:
-        raise ValueError(f"a batch of {batch} sequences cannot be shared evenly by {ranks} processes")
-    mine = not dist.is_initialized()  # sensitivities may have opened the group already
-    if mine:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield dist.get_rank(), ranks
-    finally:
-        if mine:
-            dist.destroy_process_group()
 
 
 @contextmanager

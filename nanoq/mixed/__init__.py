@@ -13,12 +13,8 @@ from nanoq.mixed.baselines import (
 )
 from nanoq.mixed.metrics import (
     RankCorrelation,
-    accuracy_drop,
     average_bits,
     compression_ratio,
-    footprint_reduction,
-    objective,
-    perplexity_increase,
     rank_correlation,
 )
 from nanoq.mixed.parts import parts_of
@@ -36,10 +32,9 @@ from nanoq.mixed.similarity import (
 )
 
 __all__ = [
-    "MEASURES", "Chance", "Features", "RankCorrelation", "accuracy_drop", "average_bits", "budget_of",
-    "canonical_correlations", "chance_level", "cmpq", "compression_ratio", "costs_from_scores",
-    "expected_squared_correlation", "first_order", "footprint_reduction", "gptq_error", "greedy", "hawq",
-    "hessian_traces", "integer_program", "leave_one_in", "mixed_recipe", "objective", "output_mse", "packed_sizes",
-    "parts_of", "perplexity_increase", "pmpq", "random_scores", "rank_correlation", "recipe_of", "similarity", "tdmpq",
+    "MEASURES", "Chance", "Features", "RankCorrelation", "average_bits", "budget_of", "canonical_correlations",
+    "chance_level", "cmpq", "compression_ratio", "costs_from_scores", "expected_squared_correlation", "first_order",
+    "gptq_error", "greedy", "hawq", "hessian_traces", "integer_program", "leave_one_in", "mixed_recipe", "output_mse",
+    "packed_sizes", "parts_of", "pmpq", "random_scores", "rank_correlation", "recipe_of", "similarity", "tdmpq",
     "terciles", "three_means", "total", "wachter_edge", "weight_mse",
 ]

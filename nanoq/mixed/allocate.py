@@ -44,6 +44,7 @@ def _intervals(values: list[Fraction], counts: list[int], clusters: int) -> list
         number, total, squares = (b - a for a, b in zip(sums[low], sums[high], strict=True))
         return squares - total * total / number
 
+    # the least error of the values below `high` in 1, 2, ... clusters
     best = [{high: (spread(0, high), 0) for high in range(1, len(values) + 1)}]  # [clusters - 1][high]: error, low
     for k in range(1, clusters):
         # min takes the lowest `low` of equals: the larger upper cluster
@@ -51,6 +52,7 @@ def _intervals(values: list[Fraction], counts: list[int], clusters: int) -> list
             high: min((best[-1][low][0] + spread(low, high), low) for low in range(k, high))
             for high in range(k + 1, len(values) + 1)
         })
+    # back from all values to where each cluster begins
     edges, high = [], len(values)
     for table in reversed(best):
         low = table[high][1]
@@ -127,6 +129,7 @@ def integer_program(
     size = np.array([sizes[name][width] - min(sizes[name].values()) for name, width in choices], dtype=np.int64)
     room = int(min(budget - sum(min(widths.values()) for widths in sizes.values()), size.sum()))
     unit = math.gcd(*size.tolist()) or 1
+    # one width a layer, within the budget
     one_each = np.array([[name == layer for name, _ in choices] for layer in costs], dtype=float)
     rules = [LinearConstraint(one_each, 1, 1), LinearConstraint(size // unit, ub=room // unit + 0.5)]
     while True:

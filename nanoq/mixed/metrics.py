@@ -17,18 +17,6 @@ def compression_ratio(original_bytes: float, quantized_bytes: float) -> float:
     return original_bytes / quantized_bytes
 
 
-def footprint_reduction(original_bytes: float, quantized_bytes: float) -> float:
-    """How much of the size is gone, in percent: 100 (1 - quantised / original), below 0 for a model that grew.
-
-    CPTQuant, equation 2, prints 100 (1 - M_O / M_Q), which is negative for every model that shrank.
-
-    Raises:
-        ValueError: if a size is not a positive number.
-    """
-    _check_sizes(original_bytes, quantized_bytes)
-    return 100 * (1 - quantized_bytes / original_bytes)
-
-
 def average_bits(allocation: dict[str, int], parameters: dict[str, int]) -> float:
     """Mean width of the weights of an allocation {layer: bits}, given the number of weights of each layer.
 
@@ -43,46 +31,6 @@ def average_bits(allocation: dict[str, int], parameters: dict[str, int]) -> floa
         if not (allocation[name] > 0 and parameters[name] > 0):
             raise ValueError(f"layer '{name}' has {parameters[name]} weights of {allocation[name]} bits")
     return sum(parameters[name] * bits for name, bits in allocation.items()) / sum(parameters.values())
-
-
-def accuracy_drop(original: float, quantized: float) -> float:
-    """Original minus quantised accuracy, all as shares of 0 to 1: below 0 where the quantised model is better.
-
-    CPTQuant does not say whether its drops are shares or percent: 0.03 in the table is 0.3 in the text.
-
-    Raises:
-        ValueError: if an accuracy is not in 0..1.
-    """
-    for accuracy in (original, quantized):
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"an accuracy must be a share of 0 to 1, not {accuracy!r}")
-    return original - quantized
-
-
-def perplexity_increase(original: float, quantized: float) -> float:
-    """Quantised minus original perplexity: above 0 where the model got worse. CPTQuant calls that a drop.
-
-    Raises:
-        ValueError: if a perplexity is not a number of at least 1.
-    """
-    for perplexity in (original, quantized):
-        if not perplexity >= 1:
-            raise ValueError(f"a perplexity is a number of at least 1, not {perplexity!r}")
-    return quantized - original
-
-
-def objective(loss: float, *, original_bytes: float, quantized_bytes: float, weight: float) -> float:
-    """One score for loss and size, less being better: L + weight * R with R = quantised / original.
-
-    CPTQuant, equation 4, which leaves R open and minimises nothing by it: a score to report. The weight, lambda there,
-    is the loss that one would accept to get rid of the whole original size, in units of the loss.
-
-    Raises:
-        ValueError: if the loss or the weight is not finite, the weight is below 0, or a size is not positive.
-    """
-    if not math.isfinite(loss) or not 0 <= weight < math.inf:
-        raise ValueError(f"a finite loss and a finite weight of at least 0 are needed, not {loss!r} and {weight!r}")
-    return loss + weight / compression_ratio(original_bytes, quantized_bytes)
 
 
 class RankCorrelation(NamedTuple):

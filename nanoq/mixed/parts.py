@@ -106,7 +106,7 @@ def gradients(
 
 
 def check_data(data: Tensor) -> None:
-    """Look whether there is anything to measure on.
+    """Check that there is anything to measure on.
 
     Raises:
         ValueError: if there is not.
@@ -116,7 +116,7 @@ def check_data(data: Tensor) -> None:
 
 
 def check_draws(draws: int) -> None:
-    """Look whether there is anything to average.
+    """Check that there is anything to average.
 
     Raises:
         ValueError: if there is not.

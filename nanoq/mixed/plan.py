@@ -35,8 +35,11 @@ def packed_sizes(
         codes = torch.zeros(weight.shape, dtype=torch.uint8)
         tensors = packed_layer(layer, codes, grid).buffers()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return {part: {width: sum(size(name, layer, width) for name, layer in layers.items()) for width in bits}
-            for part, layers in parts_of(model, granularity).items()}
+
+    sizes = {}
+    for part, layers in parts_of(model, granularity).items():
+        sizes[part] = {width: sum(size(name, layer, width) for name, layer in layers.items()) for width in bits}
+    return sizes
 
 
 def budget_of(sizes: dict[str, dict[int, int]], bits: float) -> int:

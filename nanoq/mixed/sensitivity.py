@@ -8,6 +8,7 @@ The paper is ambiguous in many places; where it says two things, each is an opti
 formulas need to make sense. What is known of the scores' worth: notebook 13.
 """
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,11 +57,11 @@ def cmpq(
     names = list(parts)
     with warnings.catch_warnings(record=True) as caught:  # one warning rather than one for each pair
         warnings.simplefilter("always")
-        alike = {(a, b): similarity(factored[a], factored[b], measure)
-                 for i, a in enumerate(names) for b in names[i + 1 :]}
+        alike = {frozenset(pair): similarity(factored[pair[0]], factored[pair[1]], measure)
+                 for pair in itertools.combinations(names, 2)}
     for message in list(dict.fromkeys(str(warning.message) for warning in caught))[:1]:
         warnings.warn(message, stacklevel=2)
-    return {a: 1 - sum(alike.get((a, b), alike.get((b, a))) for b in names if b != a) / (len(names) - 1) for a in names}
+    return {a: 1 - sum(alike[frozenset((a, b))] for b in names if b != a) / (len(names) - 1) for a in names}
 
 
 @torch.no_grad()

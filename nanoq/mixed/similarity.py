@@ -169,7 +169,7 @@ MEASURES = {"mean": mean_cca, "first": first_cca, "pwcca": pwcca, "svcca": svcca
 def similarity(x: Tensor | Features, y: Tensor | Features, measure: str = "mean") -> float:
     """How alike features x (n, p) and y (n, q) of the same samples are, by one of `MEASURES`.
 
-    Who compares many layers hands in `Features` and saves the factoring. All measures but "cka" warn of fewer than 10
+    To compare many layers, pass `Features`: each is then factored once. All measures but "cka" warn of fewer than 10
     samples for each direction.
 
     Raises:

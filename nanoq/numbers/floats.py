@@ -154,16 +154,19 @@ class FloatFormat:
             raise ValueError(f"{self.name} has no NaN")
         if not self.signed and (x < 0).any():
             raise ValueError(f"{self.name} has no negative numbers")
+        # in steps of the last place of its binade; what rounds up to the next one carries into the exponent
         size = x.abs().where(x.isfinite(), 0)
         ulp = self._ulp_exponent(size)
         binade = ulp + self.mantissa - self._min_exponent
         steps = _whole(_times_power(size, -ulp), rounding, generator).long()
         magnitude = ((binade << self.mantissa) + steps - self._hidden_at_zero).clamp(min=0)
+        # beyond the range, and NaN
         if rounding == "zero":
             magnitude.clamp_(max=self._max_magnitude)  # cutting off never leaves the range
         too_large = (magnitude > self._max_magnitude) | x.isinf()
         magnitude = magnitude.where(~too_large, self._max_magnitude if saturate else self._overflow)
         magnitude = magnitude.where(~x.isnan(), self._nan)
+        # the sign
         if not self.signed:
             return magnitude
         negative = x.signbit() & (magnitude != 0) if self.specials == "fnuz" else x.signbit()

@@ -1,13 +1,6 @@
 """Quantisation: grids, rounding methods, recipes, and the driver that takes a whole model through one."""
 
-from nanoq.quant.activations import (
-    QuantizedKVCache,
-    StepwiseModel,
-    plant_outliers,
-    quantized_activations,
-    round_activations,
-    smooth,
-)
+from nanoq.quant.activations import quantized_activations, round_activations
 from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
@@ -19,10 +12,12 @@ from nanoq.quant.gptq import dynamic_grid, gptq
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_backend
+from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.obs import obq, obs_prune
+from nanoq.quant.outliers import plant_outliers, smooth
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
-from nanoq.quant.qat import FakeQuantizer, convert_qat, distillation_loss, fake_quantizers, prepare_qat
+from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
 from nanoq.quant.qlinear import QuantConv2d, QuantLayer, QuantLinear
 from nanoq.quant.quantize import (
     LayerReport,
@@ -62,7 +57,6 @@ __all__ = [
     "check_export",
     "choose_backend",
     "convert_qat",
-    "distillation_loss",
     "dynamic_grid",
     "export_compressed_tensors",
     "export_gguf",
@@ -73,7 +67,6 @@ __all__ = [
     "import_awq",
     "import_gptq",
     "linear_layers",
-    "load_quantized",
     "nearest",
     "obq",
     "obs_prune",
@@ -91,7 +84,6 @@ __all__ = [
     "refit_scale",
     "round_activations",
     "sample_windows",
-    "save_quantized",
     "smooth",
     "ternary_grid",
     "trit_bytes",

@@ -12,7 +12,7 @@ from torch import nn
 
 from nanoq import __version__
 from nanoq.files import write_text
-from nanoq.lm.corpus import local_file
+from nanoq.hub import local_file
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.compressed_tensors_format import (
     EVERY_RELEASE,

@@ -13,6 +13,20 @@ That is the whole algorithm. It gives the codes of the paper's algorithm 1, whic
 Cholesky factor of the inverse Hessian, and is Babai's nearest-plane algorithm on the lattice that C spans
 (arXiv 2507.18553).
 
+    algorithm 1                                 here
+    H = 2 X X^T                                 `stats.gram`, X^T X of inputs X (tokens, in); the 2 cancels
+    H + lambda I                                `stats.damped(damping)`
+    Cholesky(H^-1)^T, upper triangular          C^-1, never made: H^-1 = C^-T C^-1
+    its diagonal entry [H^-1]_kk                1 / C_kk
+    W_:k, as updated so far                     `target`, the column k of it
+    Q_:k                                        value of the codes in `codes`
+    E_:k = (W_:k - Q_:k) / [H^-1]_kk            (target - value) C_kk, column k of `error` @ C
+    W_:j -= E_:k [H^-1]_kj, for j > k           target_j += error_k C_kj / C_jj: `feedback`
+    blocks of B columns, lazy updates           halves of halves, down to `LEAF` columns
+
+`error` is W - Q with the W of before the sweep. QuIP's LDLQ (Chee et al. 2023, arXiv 2307.13304) has the same
+`feedback` matrix. The algorithm as the paper prints it, line by line, is `classic_gptq` in tests/quant/references.py.
+
 The sums are matrix products but for runs of `LEAF` columns, which a compiled loop goes through one by one. The first
 call in a new installation compiles it, which takes a few seconds. How the time splits: the factor takes a tenth of it
 in a layer with four times as many outputs as inputs, about a third in a square one, and two thirds in a layer with four
@@ -68,15 +82,15 @@ def gptq(
     if not stats.gram.diagonal().any():
         warnings.warn("rounded to nearest, because every calibration input was zero", stacklevel=2)
         return nearest(weight, grid)
-    order, pull, _, used = factored(stats, damping, act_order)
-    walk = _Walk(weight.to(pull.dtype), grid, order)
-    walk.solve(pull, walk.weight.clone())
+    order, feedback, _, used = factored(stats, damping, act_order)
+    sweep = _ColumnSweep(weight.to(feedback.dtype), grid, order)
+    sweep.solve(feedback, sweep.weight.clone())
     if descent:
         hessian = stats.damped(used).cpu()[order[:, None], order]
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
-            walk.descend(couplings)
-    return walk.result().to(weight.device)
+            sweep.descend(couplings)
+    return sweep.result().to(weight.device)
 
 
 def dynamic_grid(
@@ -107,36 +121,38 @@ def dynamic_grid(
     check_problem(weight, stats, damping)
     if not stats.gram.diagonal().any():
         return grid
-    _, pull, _, _ = factored(stats, damping)
-    original = weight.cpu().T.to(pull.dtype)  # (in, out)
+    _, feedback, _, _ = factored(stats, damping)
+    original = weight.cpu().T.to(feedback.dtype)  # (in, out)
     error, grids = torch.zeros_like(original), []
     for start in range(0, len(original), group_size):
-        mine = slice(start, start + group_size)
-        taken_over = pull[:start, mine].T @ error[:start]
-        shared = share_errors(pull[mine, mine], taken_over)
-        grids.append(affine_grid((original[mine] + shared).T, bits, symmetric=symmetric, search=search))
-        walk = _Walk(original[mine].T, grids[-1], torch.arange(len(shared)))
-        walk.solve(pull[mine, mine], original[mine] + taken_over)
-        error[mine] = walk.error
+        # what the columns of this group have become, and the grid that covers them
+        cols = slice(start, start + group_size)
+        taken_over = feedback[:start, cols].T @ error[:start]
+        shared = share_errors(feedback[cols, cols], taken_over)
+        grids.append(affine_grid((original[cols] + shared).T, bits, symmetric=symmetric, search=search))
+        # round them, for the errors that the next groups take over
+        sweep = _ColumnSweep(original[cols].T, grids[-1], torch.arange(len(shared)))
+        sweep.solve(feedback[cols, cols], original[cols] + taken_over)
+        error[cols] = sweep.error
     scale = torch.cat([part.scale for part in grids], dim=1).to(weight)
     zero_point = None if symmetric else torch.cat([part.zero_point for part in grids], dim=1).to(weight)
     return replace(grid, scale=scale, zero_point=zero_point)
 
 
-def share_errors(pull: Tensor, taken_over: Tensor) -> Tensor:
+def share_errors(feedback: Tensor, taken_over: Tensor) -> Tensor:
     """What free columns would move by to make up for the errors before them, all columns (columns, out).
 
     A column that is free takes no error of its own: each column of (W - Q) C is 0.
 
     Args:
-        pull: C_jk / C_kk of these columns, (columns, columns).
+        feedback: C_jk / C_kk of these columns, (columns, columns).
         taken_over: what the errors before them add to the aim of each, (columns, out).
     """
-    return torch.linalg.solve_triangular(pull.T, taken_over, upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(feedback.T, taken_over, upper=False, unitriangular=True)
 
 
 def check_problem(weight: Tensor, stats: LayerStats | None, damping: float) -> None:
-    """Raise a ValueError for what no walk can begin with, and warn of too few tokens."""
+    """Raise a ValueError unless a sweep can begin with these, and warn of too few tokens."""
     if not damping >= 0:
         raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
     check_calibration(weight, stats)
@@ -156,10 +172,10 @@ def factored(stats: LayerStats, damping: float, act_order: bool = False) -> tupl
         order = stats.gram.diagonal().argsort(descending=True, stable=True).cpu() if act_order else None
         factor = _unit_factor(stats, order, damping)
         stats.factored[key] = stats.gram, torch.arange(len(stats.gram)) if order is None else order, *factor
-    order, pull, diagonal, used = stats.factored[key][1:]
+    order, feedback, diagonal, used = stats.factored[key][1:]
     if used != damping:
         warnings.warn(f"the Hessian is singular at damping {damping:g}; using {used:g}", stacklevel=3)
-    return order, pull, diagonal, used
+    return order, feedback, diagonal, used
 
 
 def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tuple[Tensor, Tensor, float]:
@@ -179,8 +195,8 @@ def _unit_factor(stats: LayerStats, order: Tensor | None, damping: float) -> tup
     raise ValueError("the Hessian cannot be factored even at damping 1: are these the statistics of real inputs?")
 
 
-class _Walk:
-    """A weight matrix on its way to codes, transposed, so that a column is a contiguous row, and in the walk's order.
+class _ColumnSweep:
+    """A weight matrix on its way to codes, in the order of the sweep; transposed, so that a column is contiguous.
 
     Attributes:
         weight: (in, out).
@@ -197,26 +213,26 @@ class _Walk:
         self.codebook = self._array(torch.empty(0) if grid.codebook is None else grid.codebook)
         self.ends = self._array(torch.tensor([0, grid.levels - 1]))
 
-    def solve(self, pull: Tensor, target: Tensor, start: int = 0) -> None:
+    def solve(self, feedback: Tensor, target: Tensor, start: int = 0) -> None:
         """Round the columns from `start` on to `target` (columns, out), which is used up.
 
         The second half comes after the first, whose errors it takes over in one matrix product.
         """
         stop = start + len(target)
         if len(target) <= LEAF:
-            self._round(pull, target, start)
+            self._round(feedback, target, start)
             return
         half = len(target) // 2
         middle = start + half
-        self.solve(pull, target[:half], start)
-        target[half:].addmm_(pull[start:middle, middle:stop].T, self.error[start:middle])
-        self.solve(pull, target[half:], middle)
+        self.solve(feedback, target[:half], start)
+        target[half:].addmm_(feedback[start:middle, middle:stop].T, self.error[start:middle])
+        self.solve(feedback, target[half:], middle)
 
     def descend(self, couplings: Tensor) -> None:
         """Move every column once to its best values given all the others; the error cannot grow."""
         for start in range(0, len(self.weight), LEAF):
-            mine = slice(start, start + LEAF)
-            target = self.weight[mine] + couplings[:, mine].T @ self.error - self.error[mine]
+            cols = slice(start, start + LEAF)
+            target = self.weight[cols] + couplings[:, cols].T @ self.error - self.error[cols]
             self._round(couplings, target, start)
 
     def result(self) -> Tensor:
@@ -225,37 +241,38 @@ class _Walk:
         codes[self.order] = self.codes
         return codes.T.long()
 
-    def _round(self, pull: Tensor, target: Tensor, start: int) -> None:
-        mine = slice(start, start + len(target))
-        _round_columns(self.weight[mine].numpy(), target.numpy(), pull[mine, mine].contiguous().numpy(),
-                       self.group[mine], self.scale, self.zero, self.codebook, self.ends, self.error[mine].numpy(),
-                       self.codes[mine].numpy())
+    def _round(self, feedback: Tensor, target: Tensor, start: int) -> None:
+        cols = slice(start, start + len(target))
+        _round_columns(self.weight[cols].numpy(), target.numpy(), feedback[cols, cols].contiguous().numpy(),
+                       self.group[cols], self.scale, self.zero, self.codebook, self.ends, self.error[cols].numpy(),
+                       self.codes[cols].numpy())
 
     def _array(self, values: Tensor) -> np.ndarray:
         return values.to(self.weight).contiguous().numpy()
 
 
 @compiled
-def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, error, codes):
+def _round_columns(weight, target, feedback, group, scale, zero, codebook, ends, error, codes):
     """Round columns one by one and let every later one make up for what has changed in the error; all (columns, out).
 
     It does what `Grid.encode` and `Grid.decode` do, but for thresholds.
     """
     columns, rows = weight.shape
     middles = (codebook[1:] + codebook[:-1]) / 2
-    origin = np.searchsorted(codebook, 0)
-    goal = np.empty((columns, ROWS), weight.dtype)
+    zero_index = np.searchsorted(codebook, 0)
+    buffer = np.empty((columns, ROWS), weight.dtype)
     change = np.empty(ROWS, weight.dtype)
     for first in range(0, rows, ROWS):
         count = min(ROWS, rows - first)
-        goal[:, :count] = target[:, first : first + count]
+        buffer[:, :count] = target[:, first : first + count]
         for k in range(columns):
             scales, zeros = scale[group[k], first : first + count], zero[group[k], first : first + count]
+            # round column k to the nearest value of its grid
             for r in range(count):
-                unit = goal[k, r] / scales[r]
+                unit = buffer[k, r] / scales[r]
                 if len(codebook):
                     code = np.searchsorted(middles, unit)
-                    if (code - origin) % 2:
+                    if (code - zero_index) % 2:  # of two equally near values the one with the even code
                         code = np.searchsorted(middles, unit, side="right")
                     value = codebook[code]
                     codes[k, first + r] = code
@@ -266,7 +283,8 @@ def _round_columns(weight, target, pull, group, scale, zero, codebook, ends, err
                 new = weight[k, first + r] - value * scales[r]
                 change[r] = new - error[k, first + r]
                 error[k, first + r] = new
+            # let the columns after it make up for what has changed
             for later in range(k + 1, columns):
-                factor = pull[k, later]
+                factor = feedback[k, later]
                 for r in range(count):
-                    goal[later, r] += factor * change[r]
+                    buffer[later, r] += factor * change[r]

@@ -74,7 +74,7 @@ class Grid:
         return below.clamp(0, self.levels - 1), (below + 1).clamp_(0, self.levels - 1)
 
     def check_fits(self, weight: Tensor) -> None:
-        """Look whether this can be the grid of a weight (out, in), and raise a ValueError if it cannot."""
+        """Raise a ValueError unless this can be the grid of a weight (out, in)."""
         if len(self.scale) not in (1, len(weight)):
             raise ValueError(f"a grid of {len(self.scale)} rows does not fit a weight of shape {tuple(weight.shape)}")
 
@@ -155,7 +155,7 @@ def block_grid(fmt: BlockFormat, weight: Tensor, bits: int) -> Grid:
 
 
 def check_weight(weight: Tensor) -> None:
-    """Look whether this is a weight matrix (out, in) of finite floats, and raise a ValueError if it is not."""
+    """Raise a ValueError unless this is a weight matrix (out, in) of finite floats."""
     if weight.dim() != 2 or not weight.numel():
         raise ValueError(f"a weight matrix (out, in) is needed, not a tensor of shape {tuple(weight.shape)}")
     if not weight.is_floating_point():

@@ -15,7 +15,6 @@ Where the scales come from:
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -69,14 +68,19 @@ class FakeQuantizer(nn.Module):
         round(w / s) - w / s inside, and the end of the grid outside. A scale gets the sum of what n weights give it,
         and is therefore slowed down by 1 / sqrt(n * the grid's end).
         """
+        # the grid's ends for a scale of 1
         ones = torch.ones_like(weight)
-        units = replace(grid, scale=torch.ones_like(grid.scale))  # the grid for a scale of 1
+        units = replace(grid, scale=torch.ones_like(grid.scale))
         low, high = units.decode(0 * ones), units.decode((grid.levels - 1) * ones)
         codes = grid.encode(weight.detach())
+
+        # the scale, with a gradient that is slowed down
         end = float(high.max()) or float(-low.min())  # no weight above 0, no value above 0
-        share = (end * weight.numel() / grid.scale.numel()) ** -0.5
+        slowed = (end * weight.numel() / grid.scale.numel()) ** -0.5
         scale = grid.over_columns(grid.scale, weight)
-        scale = _straight(scale * share, scale)
+        scale = _straight(scale * slowed, scale)
+
+        # the gradient of clipping, the value of rounding
         inside = (weight / scale).clamp(low, high)
         return scale * _straight(inside, units.decode(codes))
 
@@ -155,22 +159,3 @@ def convert_qat(model: nn.Module) -> None:
     round_others(model, set())
     rules = {name: quantizer.spec for name, quantizer in quantizers.items()}
     model.recipe = Recipe(bits=16, rules=rules).to_json()
-
-
-def distillation_loss(
-    logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, share: float = 1.0
-) -> Tensor:
-    """How far a student is from its teacher and from the labels, in nats (Hinton et al. 2015, arXiv 1503.02531).
-
-    share * temperature**2 * KL(teacher || student), both at the temperature, + (1 - share) * cross entropy.
-
-    Args:
-        logits: of the student, (..., classes).
-        teacher: of the teacher, in the same shape.
-        labels: int64 (...).
-        temperature: that both logits are divided by; large ones let small probabilities count.
-        share: of the teacher, in [0, 1].
-    """
-    log_student, log_teacher = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, teacher))
-    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return share * temperature**2 * divergence + (1 - share) * F.cross_entropy(logits.flatten(0, -2), labels.flatten())

@@ -108,7 +108,7 @@ class QuantLayer(PackedLayer):
         return len(self.codes), self.layout["in_features"]
 
     def check_values(self) -> None:
-        """Look whether every code is one of the grid and every input has a column, and raise a ValueError if not."""
+        """Raise a ValueError unless every code is one of the grid and every input has a column."""
         codes, levels = self.unpacked(), self.layout["levels"]
         if int(codes.max()) >= levels:  # a uint8 cannot be compared with 256
             raise ValueError(f"a code is {int(codes.max())}, on a grid of {levels} values")

@@ -97,7 +97,9 @@ class Round:
         for kind, table, name in (("grid", GRIDS, grid), ("method", METHODS | BLOCK_METHODS, method)):
             if not isinstance(name, str) or name not in table:
                 raise ValueError(f"no {kind} {_shown(name)}: there are {', '.join(table)}")
-        bits = _own_bits(grid) if bits is None else bits
+        bits = own_bits(grid) if bits is None else bits
+        if bits is None:
+            raise ValueError(f"the grid '{grid}' needs bits: 2 to 8, or 16 to leave the layer in float16")
         if type(bits) is not int or (bits != 16 and bits not in range(2, 9)):
             raise ValueError(f"bits must be 16 or in 2..8, not {bits!r}")
         if not isinstance(refit, bool):
@@ -272,11 +274,9 @@ def _needs_stats(function: Callable) -> bool:
     return stats is not None and stats.default is stats.empty
 
 
-def _own_bits(grid: str) -> int:
-    """The width of a grid that has one of its own."""
-    if grid in BLOCKS or grid == "ternary":
-        return CODE_BITS if grid == "ternary" else BLOCKS[grid].bits
-    raise ValueError(f"the grid '{grid}' needs bits: 2 to 8, or 16 to leave the layer in float16")
+def own_bits(grid: str) -> int | None:
+    """The width of a grid that has one of its own, as nf4 and ternary ones; None for others."""
+    return CODE_BITS if grid == "ternary" else BLOCKS[grid].bits if grid in BLOCKS else None
 
 
 def is_idle(step: Step) -> bool:

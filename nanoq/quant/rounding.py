@@ -42,6 +42,8 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
         raise ValueError(f"codes {tuple(codes.shape)} do not fit a weight of shape {tuple(weight.shape)}")
     if grid.packed_scale is not None:
         raise ValueError("a grid with scales in 8 bits has no room for refitted ones")
+
+    # the equations, row by row
     units = replace(grid, scale=torch.ones_like(grid.scale)).decode(codes).to(weight.dtype)
     parts = units[:, None] * _membership(grid, weight)  # (out, groups, in)
     seen = parts if stats is None else parts @ stats.gram.to(weight.dtype)
@@ -49,12 +51,16 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
     right = seen @ weight[:, :, None]  # (out, groups, 1)
     if len(grid.scale) == 1:
         square, right = square.sum(0, keepdim=True), right.sum(0, keepdim=True)
+
+    # a group of zeros says nothing of its scale: a small ridge keeps the old one
     ridge = 1e-6 * square.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     square.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     old = grid.scale.to(weight)[:, :, None]
     right += ridge[:, None, None] * old
+
+    # with the scales that are kept, the best of the others; ends because more are kept in every round
     kept = torch.zeros_like(old, dtype=torch.bool)
-    while True:  # with the scales that are kept, the best of the others; ends because more are kept in every round
+    while True:
         free = (~kept).to(weight)
         rest = square * free * free.transpose(1, 2) + torch.diag_embed(1 - free[:, :, 0])
         scale = torch.linalg.solve(rest, torch.where(kept, old, right - square @ (old * kept)))

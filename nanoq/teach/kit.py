@@ -6,7 +6,7 @@ A page, `notebooks/teaching/NN_topic.md`, has three generated sections, each bet
     <!-- end -->
 
 They say what the notebook's exercises, their recognised mistakes, and its measured cost are, so that a page cannot
-disagree with the course. `python notebooks/build.py --kit` writes them.
+disagree with the course. `python tools/build.py --kit` writes them.
 """
 
 import re

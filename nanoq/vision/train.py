@@ -1,4 +1,4 @@
-"""Training of the picture model, a minute on one core: AdamW, a rise and a fall of the rate, randomly bent pictures."""
+"""Training of the image classifier, a minute on one core: AdamW, warm-up and decay, random affine augmentation."""
 
 import math
 import time

@@ -50,12 +50,12 @@ from nanoq.compress import (
 )
 
 # %%
+from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir
 from nanoq.lm import TrainConfig, train
 from nanoq.lm.evaluate import row_losses, windows
 from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.qat import distillation_loss
 from nanoq.quant.recipe import GRIDS
 from nanoq.store import Checkpoint
 from nanoq.teach import check, pick, show, use_style

@@ -56,7 +56,7 @@ use_style()
 # ### The model: small enough to be taken apart
 #
 # - A residual network with 0.3 million parameters that reads digits: 28 × 28 pixels, ten classes.
-#   <!-- claim: FILE nanoq/vision/data.py -->
+#   <!-- claim: FILE tools/digits.py -->
 # - Its layers are convolutions. To us each is a matrix: a row for each output channel, and in the row a **kernel** of
 #   3 × 3 = 9 weights for each input channel. What the row is multiplied with is a patch of the picture.
 #   <!-- claim: FILE nanoq/vision/model.py; MATH 3 * 3 -->
@@ -1577,7 +1577,7 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 # <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
 # **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
-# `prepare_qat(model, recipe, scales="learned")`, `nanoq.quant.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
+# `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
 # are all you need; `benchmarks/ternary.py` shows them at work.
 
 # %% tags=["measured"]

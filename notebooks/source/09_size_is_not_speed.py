@@ -46,11 +46,12 @@ from nanoq.lm.generate import stream
 from nanoq.lm.model import KVCache
 from nanoq.progress import progress
 from nanoq.quant import QuantLinear, Recipe, affine_grid, nearest, quantize_model, sample_windows
-from nanoq.quant.kernels import candidates, choose_backend, integer_product, measure, use_backend
+from nanoq.quant.kernels import candidates, choose_backend, integer_product, use_backend
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.machine import machine_report
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
+from nanoq.timing import measure
 
 use_style()
 torch.set_num_threads(1)

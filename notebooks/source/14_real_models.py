@@ -44,15 +44,16 @@ from matplotlib.patches import Rectangle
 # %%
 from nanoq import hf
 from nanoq.files import data_dir
-from nanoq.hf import HFModel, cptquant, encode, gptq_losses, gptq_windows, load_hf
+from nanoq.hf import HFModel, encode, gptq_losses, gptq_windows, load_hf
+from nanoq.hub import local_file
 from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
-from nanoq.lm.corpus import STORY_END, local_file
+from nanoq.lm.corpus import STORY_END
 from nanoq.lm.tales.words import read_lexicons
 from nanoq.mixed import packed_sizes
 from nanoq.quant import METHODS, Recipe, affine_grid, linear_layers, quantize_model, sample_windows
 from nanoq.quant.calibrate import observe
 from nanoq.store import WEIGHTS, load, save
-from nanoq.teach import check, pick, profile, show, use_style
+from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
 
@@ -898,17 +899,16 @@ if minilm:
               f"accuracy {hf.accuracy(probe_of_reviews, end, task.test_labels):.3f}" if task else "")
 
 # %% [markdown]
-# ## 6 · CPTQuant's table, as one command
+# ## 6 · CPTQuant's table
 #
 # The paper's Table 2 has models in rows, and for IMDB and WikiText-2 the accuracy drop, the perplexity "drop" and a
-# compression ratio. The command that measures all of it, and skips what is not there with a reason:
+# compression ratio. A script of the repository measures all of it, and skips what is not there with a reason:
 #
 # ```
-# NANOQ_DATA=folder nanoq cptquant opt-tales minilm --epochs 1 --lr 2e-3 --out grid.csv
+# NANOQ_DATA=folder python benchmarks/cptquant.py opt-tales minilm --epochs 1 --lr 2e-3 --out grid.csv
 # ```
 #
-# Where the data are found, the next cell runs a small version for `opt-tales` (a minute or two). Otherwise it shows the committed
-# result, with real WikiText-2 and IMDB (`data/results/cptquant.csv`).
+# The next cell shows the committed result, with real WikiText-2 and IMDB (`data/results/cptquant.csv`).
 
 # %%
 def numbers_of(row):
@@ -921,16 +921,14 @@ with (data_dir() / "results" / "cptquant.csv").open(encoding="utf-8") as file:
     committed = [numbers_of(row) for row in csv.DictReader(file)]
 
 # %% tags=["measured"]
-there = all(map(local_file, ("wikitext2_valid.tokens", "imdb_train.jsonl", "imdb_test.jsonl")))
-if there and profile() != "ci":
-    effort = cptquant.Effort(windows=8, context=128, reviews=60, length=48, rows=4)
-    grid_rows = list(cptquant.grid(["opt-tales"], effort=effort))
-else:
-    grid_rows = committed
-for line in cptquant.layout(grid_rows):
-    print(f"{line[0]:10} {line[1]:6} {line[2]:>16} {line[3]:>6} {line[4]:>6} {line[5]:>20} {line[6]:>6} {line[7]:>6} {line[8]:>6}")
-print(cptquant.CAPTION)
-print(*(f"{row['model']}, {row['task']}: {row['skipped']}" for row in grid_rows if row["skipped"]), sep="\n")
+grid_rows = [row for row in committed if row["method"]]
+print(f"{'model':10} {'task':11} {'method':6} {'before':>7} {'change':>7} {'± half of 95 %':>14} {'CR':>5} {'of float16':>10} {'speed':>5}")
+for row in grid_rows:
+    half = (row["high"] - row["low"]) / 2
+    print(f"{row['model']:10} {row['task']:11} {row['method']:6} {row['base']:7.3f} {row['change']:+7.3f} {half:14.3f}",
+          f"{row['cr_fp32']:5.2f} {row['cr_fp16']:10.2f} {row['speed']:5.2f}")
+print("change: of a linear probe's accuracy (imdb) or of the perplexity (wikitext-2); CR: bytes of a float32 file / bytes of this one")
+print(*(f"{row['model']}, {row['task']}: {row['skipped']}" for row in committed if row["skipped"]), sep="\n")
 
 # %% [markdown]
 # ### Read it as a reviewer

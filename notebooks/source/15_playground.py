@@ -34,16 +34,16 @@ from IPython.display import HTML, display
 from nanoq.lm import load_corpus, paired_difference
 from nanoq.quant import Recipe
 from nanoq.teach import check, pick, show, use_style
-from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.playground import (
+from nanoq.teach.compare import (
     Comparison,
     compare_answers,
     compare_reading,
     first_divergence,
     load_contender,
-    playground,
     predictions,
 )
+from nanoq.teach.leaderboard import Leaderboard
+from nanoq.teach.playground import playground
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import show_widget
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from nanoq.teach.playground import Comparison, compare_answers, first_divergence, load_contender
+from nanoq.teach.compare import Comparison, compare_answers, first_divergence, load_contender
 from nanoq.teach.widgets import BitExplorer
 
 NOTEBOOKS = ("01_data_types", "06_ternary_operators", "15_playground")

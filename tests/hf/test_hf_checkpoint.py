@@ -241,7 +241,7 @@ def test_too_little_memory_is_not_blamed_on_the_file(error, folder, tmp_path, mo
 
 def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
     save(tmp_path, quantized("opt", RECIPES["nf4"], tokens))
-    with pytest.raises(ValueError, match="is quantised: load it with nanoq.hf.load_hf_quantized"):
+    with pytest.raises(ValueError, match="is quantised: load it with nanoq.load"):
         load_hf(tmp_path)
 
 

@@ -1,21 +1,25 @@
+import importlib
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import make, make_tokenizer
-from typer.testing import CliRunner
 
 from nanoq import hf
-from nanoq.cli import app
-from nanoq.hf.cptquant import _TASKS, METHODS, PUBLISHED, Effort, allocation, grid, layout, speed
 from nanoq.lm.evaluate import paired_difference
 from nanoq.mixed import recipe_of
 from nanoq.quant import quantize_model
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+cptquant = importlib.import_module("cptquant")
+sys.path.pop(0)
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few")
-EFFORT = Effort(windows=8, context=16, reviews=20, rows=6)
+EFFORT = cptquant.Effort(windows=8, context=16, reviews=20, rows=6)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +45,13 @@ def data(models, monkeypatch):
 
 
 def test_every_number_of_the_grid_is_that_of_a_model_from_its_file(tmp_path):
-    rows = [row for row in grid(["facebook/opt-1.3b"], effort=EFFORT) if not row["skipped"]]
-    assert [(row["task"], row["method"]) for row in rows] == [(t, m) for t in ("imdb", "wikitext-2") for m in METHODS]
+    rows = [row for row in cptquant.table_rows(["facebook/opt-1.3b"], effort=EFFORT) if not row["skipped"]]
+    wanted = [(task, method) for task in ("imdb", "wikitext-2") for method in cptquant.METHODS]
+    assert [(row["task"], row["method"]) for row in rows] == wanted
     original = hf.load_hf("facebook/opt-1.3b")
     windows = hf.wikitext(original.tokenizer, 16)
     before = hf.gptq_losses(original.model, windows, 8)
-    for row in rows[len(METHODS):]:
+    for row in rows[len(cptquant.METHODS):]:
         checkpoint = hf.load_hf("facebook/opt-1.3b")
         recipe = recipe_of({f"blocks.{i}": int(bits) for i, bits in enumerate(row["widths"].split())}, "nearest")
         quantize_model(checkpoint.model, recipe)
@@ -58,11 +63,11 @@ def test_every_number_of_the_grid_is_that_of_a_model_from_its_file(tmp_path):
         assert row["change"] == pytest.approx(math.exp(losses.mean()) - math.exp(before.mean()), abs=1e-6)
         assert row["low"] == pytest.approx(row["base"] * math.expm1(difference.low), abs=1e-5)
         assert row["cr_fp32"] == 2 * row["cr_fp16"] == 4 * original.model.parameter_count() / size
-        assert row["published"] == PUBLISHED["facebook/opt-1.3b", "wikitext-2"].get(row["method"], "")
+        assert row["published"] == cptquant.PUBLISHED["facebook/opt-1.3b", "wikitext-2"].get(row["method"], "")
 
 
 def test_casts_and_uniform_widths_have_the_ratios_that_everybody_knows():
-    rows = {row["method"]: row for row in grid(["facebook/opt-1.3b"], ["wikitext-2"], EFFORT)}
+    rows = {row["method"]: row for row in cptquant.table_rows(["facebook/opt-1.3b"], ["wikitext-2"], EFFORT)}
     assert rows["FP16"]["cr_linear"] == 2 and rows["FP16"]["cr_fp32"] <= 2 and rows["FP16"]["speed"] == 1
     assert 2 < rows["INT8"]["cr_linear"] < 4
     for method in ("CMPQ", "PMPQ", "TDMPQ"):
@@ -70,55 +75,57 @@ def test_casts_and_uniform_widths_have_the_ratios_that_everybody_knows():
 
 
 def test_an_encoder_has_an_accuracy_and_a_reason_for_what_it_lacks():
-    rows = list(grid(["bert"], effort=EFFORT))
-    assert [row["method"] for row in rows] == [*METHODS, ""]
+    rows = list(cptquant.table_rows(["bert"], effort=EFFORT))
+    assert [row["method"] for row in rows] == [*cptquant.METHODS, ""]
     assert rows[0]["change"] == 0 and 0 <= rows[0]["base"] <= 1
     assert all(row["low"] <= row["change"] <= row["high"] for row in rows[:-1])
     assert rows[-1]["skipped"] == "a model of kind 'encoder' predicts no next token, and so has no perplexity"
 
 
 def test_a_model_that_is_not_there_is_left_out_with_a_reason(models):
-    rows = list(grid([str(models / "none")], effort=EFFORT))
+    rows = list(cptquant.table_rows([str(models / "none")], effort=EFFORT))
     assert len(rows) == 2 and all(row["skipped"].startswith("no model") for row in rows)
     with pytest.raises(ValueError, match="no task sst2: there are imdb, wikitext-2"):
-        list(grid(["bert"], ["sst2"]))
+        list(cptquant.table_rows(["bert"], ["sst2"]))
 
 
 def test_training_on_the_task_first_makes_the_base_better():
-    untrained, trained = (next(grid(["facebook/opt-1.3b"], ["wikitext-2"], replace(EFFORT, epochs=epochs, lr=1e-3)))
-                          for epochs in (0, 3))
+    efforts = [replace(EFFORT, epochs=epochs, lr=1e-3) for epochs in (0, 3)]
+    untrained, trained = (
+        next(cptquant.table_rows(["facebook/opt-1.3b"], ["wikitext-2"], effort)) for effort in efforts)
     assert trained["base"] < untrained["base"]
 
 
 def test_sensitivities_leave_the_model_as_it_was():
     checkpoint = hf.load_hf("bert")
     before = {name: p.clone() for name, p in checkpoint.model.named_parameters()}
-    task = _TASKS["imdb"](checkpoint, EFFORT)
+    task = cptquant._TASKS["imdb"](checkpoint, EFFORT)
     assert task.rows[:, -1].unique().tolist() == [0, 1]
-    for method in METHODS:
-        assert list(allocation(checkpoint.model, task, method)) == [f"blocks.{i}" for i in range(4)]
+    for method in cptquant.METHODS:
+        assert list(cptquant.allocation(checkpoint.model, task, method)) == [f"blocks.{i}" for i in range(4)]
     assert all(torch.equal(p, before[name]) for name, p in checkpoint.model.named_parameters())
 
 
 def test_speed_counts_float16_layers_as_float32_ones():
     model = hf.load_hf("bert").model
-    assert speed(model) == 1
+    assert cptquant.speed(model) == 1
     quantize_model(model, recipe_of({"blocks.0": 8}, "nearest"))
-    assert 0 < speed(model) < 20
+    assert 0 < cptquant.speed(model) < 20
 
 
 def test_the_layout_is_the_papers_with_impossible_ratios_marked():
     row = {"model": "facebook/opt-1.3b", "task": "imdb", "method": "FP16", "base": 0.9, "value": 0.88, "change": -0.02,
            "low": -0.03, "high": -0.01, "cr_fp32": 2.0, "cr_fp16": 1.0, "cr_linear": 2.0, "speed": 1.0,
            "published": 2.35, "skipped": ""}
-    header, line = layout([row])
+    header, line = cptquant.format_table([row])
     assert header[:3] == ["model", "method", "drop"]
     assert line == ["opt-1.3b", "FP16", "+0.020 ± 0.010", "2.00", "2.35*", "–", "–", "–", "1.00"]
 
 
-def test_the_command_prints_the_table_and_writes_all_of_it(tmp_path):
-    result = CliRunner().invoke(app, ["cptquant", "bert", "--reviews", "8", "--out", str(tmp_path / "grid.csv")])
-    assert result.exit_code == 0, result.exception
-    assert "left out: bert on wikitext-2: a model of kind 'encoder'" in result.stdout
-    assert all(method in result.stdout for method in METHODS) and "the folder that NANOQ_DATA names" in result.stdout
-    assert len((tmp_path / "grid.csv").read_text().splitlines()) == len(METHODS) + 2
+def test_the_command_prints_the_table_and_writes_all_of_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cptquant.py", "bert", "--reviews", "8", "--out", str(tmp_path / "table.csv")])
+    cptquant.main()
+    printed = capsys.readouterr().out
+    assert "left out: bert on wikitext-2: a model of kind 'encoder'" in printed
+    assert all(method in printed for method in cptquant.METHODS)
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == len(cptquant.METHODS) + 2

@@ -156,7 +156,7 @@ def test_reviews_from_the_hub(monkeypatch):
 
 def test_reviews_that_are_nowhere_are_one_sentence(monkeypatch):
     monkeypatch.delenv("NANOQ_DATA", raising=False)
-    monkeypatch.setattr("nanoq.lm.corpus.find_hub", lambda: socket.getaddrinfo("nowhere.invalid", 443))
+    monkeypatch.setattr("nanoq.hub.find_hub", lambda: socket.getaddrinfo("nowhere.invalid", 443))
     with pytest.raises(FileNotFoundError, match=r"Three ways .*stanfordnlp/imdb; or set NANOQ_DATA .*imdb_train"):
         reviews("imdb")
     with pytest.raises(FileNotFoundError, match=r"Three ways .*Salesforce/wikitext; or set NANOQ_DATA .*gptq_windows"):

@@ -31,7 +31,7 @@ def hub(monkeypatch):
             yield {"text": row}
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("nanoq.lm.corpus.find_hub", lambda: None)
+    monkeypatch.setattr("nanoq.hub.find_hub", lambda: None)
     return fake
 
 
@@ -165,7 +165,7 @@ def test_without_a_network_one_sentence_names_the_three_ways(monkeypatch, name):
 
     monkeypatch.delenv("NANOQ_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
-    monkeypatch.setattr("nanoq.lm.corpus.find_hub", lambda: None)  # a network that answers, and then fails
+    monkeypatch.setattr("nanoq.hub.find_hub", lambda: None)  # a network that answers, and then fails
     with pytest.raises(FileNotFoundError) as error:
         load_corpus(name)
     message = str(error.value)
@@ -179,7 +179,7 @@ def test_a_hub_whose_name_is_unknown_is_not_tried_for_half_a_minute(monkeypatch,
         raise OSError("Name or service not known")
 
     hub.rows["roneneldan/TinyStories", None, "train"] = hub.rows["roneneldan/TinyStories", None, "validation"] = ["x"]
-    monkeypatch.setattr("nanoq.lm.corpus.find_hub", unknown)
+    monkeypatch.setattr("nanoq.hub.find_hub", unknown)
     with pytest.raises(FileNotFoundError, match="Three ways to get it"):
         load_corpus("tinystories")
     assert hub.read["train"] == 0

@@ -1,6 +1,5 @@
 import contextlib
 import csv
-import json
 import math
 import os
 import signal
@@ -238,29 +237,6 @@ def test_a_second_ctrl_c_interrupts(tmp_path):
         run()
 
 
-def test_two_processes_share_each_batch_and_follow_the_loss_curve_of_one(tmp_path):
-    body = """
-shares, loss = set(), module.next_token_loss
-module.next_token_loss = lambda model, rows: shares.add(len(rows)) or loss(model, rows)
-_, history = run(replace(CONFIG, characters=20 * 64), out="out", shape=replace(SHAPE, dropout=0.0))
-Path(f"rank{os.environ['RANK']}.json").write_text(json.dumps([list(shares), history]))
-"""
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    result = script(body, *torchrun, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    _, alone = run(replace(CONFIG, characters=20 * 64), shape=replace(SHAPE, dropout=0.0))
-    for rank in range(2):
-        shares, history = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert shares == [2]
-        assert history == [pytest.approx(row, abs=1e-4) for row in alone]
-
-
-def test_a_batch_that_processes_cannot_share_evenly_is_an_error(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match="a batch of 4 sequences cannot be shared evenly by 3 processes"):
-        run()
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The files of a training that ran to its end."""
@@ -373,12 +349,3 @@ def test_a_trained_model_is_ready_for_evaluation():
     model = GPT(SHAPE)
     train(model, TOKENS, VALID, CONFIG)
     assert not model.training
-
-
-def test_without_a_compiler_training_goes_on_with_a_warning(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    model = GPT(SHAPE, seed=1)
-    with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
-        train(model, TOKENS, VALID, CONFIG, compile=True)
-    assert_same_weights(model.state_dict(), run()[0])

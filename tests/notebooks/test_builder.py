@@ -340,7 +340,7 @@ def test_a_missing_edition_and_one_without_a_source(build, course, capsys):
     (course / "00_tiny.ipynb").rename(course / "01_left_over.ipynb")
     assert build.main(["--check"], course) == 1
     missing, left_over = capsys.readouterr().err.splitlines()
-    assert "00_tiny.ipynb: missing; run python notebooks/build.py 00" in missing
+    assert "00_tiny.ipynb: missing; run python tools/build.py 00" in missing
     assert "01_left_over.ipynb: has no source" in left_over
 
 

@@ -266,14 +266,14 @@ def test_changed_code_is_not_taken_over(build, course, capsys, old, new):
     rewrite(course, old, new)
     before = {path: path.read_bytes() for path in course.rglob("*.ipynb")}
     assert build.main(["--prose"], course) == 1
-    assert "the code has changed; run python notebooks/build.py 00" in capsys.readouterr().err
+    assert "the code has changed; run python tools/build.py 00" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in course.rglob("*.ipynb")}
 
 
 def test_prose_needs_a_built_notebook(build, course, capsys):
     (course / "00_tiny.ipynb").unlink()
     assert build.main(["--prose"], course) == 1
-    assert "00_tiny.ipynb: missing; run python notebooks/build.py 00" in capsys.readouterr().err
+    assert "00_tiny.ipynb: missing; run python tools/build.py 00" in capsys.readouterr().err
 
 
 def test_the_comments_are_not_seen(build, course):

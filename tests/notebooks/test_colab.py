@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COLAB = {"torch": "2.9.0+cu126", "numpy": "2.3.5"}  # not those of requirements.txt, but its mlxtend goes with them
+COLAB = {"torch": "2.9.0+cu126", "numpy": "2.3.5"}  # not those of requirements.txt, but its numba goes with them
 RUN_CELLS = """
 import sys
 import nbformat
@@ -27,7 +27,7 @@ notebook, address, wheel = sys.argv[1:]
 cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
 assert address in cells[0]
 shell = InteractiveShell.instance()
-for cell in [cells[0].replace(f"git+https://github.com/{address}", wheel), *cells[1:4]]:
+for cell in [cells[0].replace(f"git+https://github.com/{address}", f"file://{wheel}"), *cells[1:4]]:
     shell.run_cell(cell).raise_error()
 """
 REPORT = """

@@ -64,7 +64,7 @@ def test_the_rubric_has_levels_besides_points(read, notebook):
 def test_the_generated_parts_are_up_to_date(build, notebooks, notebook):
     source = notebooks / "source" / f"{notebook.slug}.py"
     committed = build.kit_page(source).read_text(encoding="utf-8")
-    assert rounded(committed) == rounded(build.fresh_kit_page(source)), "run python notebooks/build.py --kit"
+    assert rounded(committed) == rounded(build.fresh_kit_page(source)), "run python tools/build.py --kit"
 
 
 def rounded(text):

@@ -9,14 +9,9 @@ from torch import nn
 from nanoq.lm import load_checkpoint, stream, tales, window_losses
 from nanoq.lm.model import GPT, GPTConfig, KVCache
 from nanoq.quant import QuantLinear, Recipe, linear_layers, quantize_model, sample_windows
-from nanoq.quant.activations import (
-    QuantizedKVCache,
-    StepwiseModel,
-    plant_outliers,
-    quantized_activations,
-    round_activations,
-    smooth,
-)
+from nanoq.quant.activations import quantized_activations, round_activations
+from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
+from nanoq.quant.outliers import plant_outliers, smooth
 
 LINEAR = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
 EVERY_LINEAR = [f"blocks.{i}.{name}" for i in (0, 1) for name in LINEAR]

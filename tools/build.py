@@ -1,13 +1,13 @@
 """Turn each notebook source into its editions: student, solved, and an nbgrader assignment.
 
-    python notebooks/build.py [NN ...]            build all notebooks, or those named
-    python notebooks/build.py --check [NN ...]    verify the committed editions without running them
-    python notebooks/build.py --prose [NN ...]    take over changed prose, and nothing else, without running them
-    python notebooks/build.py --claims [NN ...]   list every number in prose with what guards it (see claims.py)
-    python notebooks/build.py --kit [NN ...]      write the generated parts of the lecturer's kit, teaching/NN_topic.md
-    python notebooks/build.py --assignments DIR   write the nbgrader source editions; with --cohort SEED, with a quiz
+    python tools/build.py [NN ...]            build all notebooks, or those named
+    python tools/build.py --check [NN ...]  verify the committed editions without running them
+    python tools/build.py --prose [NN ...]  take over changed prose, and nothing else, without running them
+    python tools/build.py --claims [NN ...]  list every number in prose with what guards it (see claims.py)
+    python tools/build.py --kit [NN ...]  write the generated parts of the kit, notebooks/teaching/NN_topic.md
+    python tools/build.py --assignments DIR  write the nbgrader source editions; with --cohort SEED, with a quiz
 
-A source is `source/NN_topic.py` in jupytext's py:percent format, fully solved. What an author writes in it:
+A source is `notebooks/source/NN_topic.py` in jupytext's py:percent format, fully solved. What an author writes in it:
 
 Solutions. A region between two marker lines, in a code cell of its own; the next code cell checks it:
 
@@ -84,7 +84,7 @@ except ImportError:
     from pathlib import Path
     kept = [f"{{d.name}}=={{d.version}}" for d in distributions() if d.name in ("torch", "numpy")]
     Path("kept.txt").write_text("\\n".join(kept))
-    %pip install --quiet --constraint kept.txt git+https://github.com/{REPOSITORY}"""
+    %pip install --quiet --constraint kept.txt 'nanoq[course] @ git+https://github.com/{REPOSITORY}'"""
 
 # Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's: a check that
 # does not pass raises, and it is the course's check, read from its files again, whatever a student has made of its name
@@ -383,7 +383,7 @@ def _stale_cells(committed: NotebookNode, expected: NotebookNode, path: Path) ->
     have, want = ([(c.cell_type, c.source, c.metadata, c.id) for c in n.cells] for n in (committed, expected))
     for number, (old, new) in enumerate(zip_longest(have, want), start=1):
         if old != new:  # the first is enough: an inserted cell shifts all that follow
-            yield f"{path}: cell {number} is not what the source gives; run python notebooks/build.py"
+            yield f"{path}: cell {number} is not what the source gives; run python tools/build.py"
             return
 
 
@@ -425,7 +425,7 @@ def check(source: Path) -> Iterator[str]:
     yield from source_problems(template, source)
     for path, code in editions_of(source).items():
         if not path.exists():
-            yield f"{path}: missing; run python notebooks/build.py {source.stem[:2]}"
+            yield f"{path}: missing; run python tools/build.py {source.stem[:2]}"
             continue
         committed = nbformat.read(path, as_version=4)
         cost = committed.metadata.get("nanoq", {}).get("cost")
@@ -460,7 +460,7 @@ def refresh_prose(source: Path) -> list[Path]:
         committed = _committed(path, source)
         notebook = edition(template, code)
         if _code_of(notebook) != _code_of(committed):
-            raise BuildError(f"{path}: the code has changed; run python notebooks/build.py {source.stem[:2]}")
+            raise BuildError(f"{path}: the code has changed; run python tools/build.py {source.stem[:2]}")
         fill_in(notebook, source, committed.metadata.nanoq.cost)
         keep_outputs(notebook, committed)
         notebook.metadata = committed.metadata
@@ -473,7 +473,7 @@ def refresh_prose(source: Path) -> list[Path]:
 
 def _committed(path: Path, source: Path) -> NotebookNode:
     if not path.exists():
-        raise BuildError(f"{path}: missing; run python notebooks/build.py {source.stem[:2]}")
+        raise BuildError(f"{path}: missing; run python tools/build.py {source.stem[:2]}")
     return nbformat.read(path, as_version=4)
 
 
@@ -550,7 +550,7 @@ def _produce(source: Path, options: argparse.Namespace) -> None:
             kit_page(source).write_text(fresh_kit_page(source), encoding="utf-8")  # which says the cost, too
 
 
-def main(arguments: Sequence[str], folder: Path = Path(__file__).parent) -> int:
+def main(arguments: Sequence[str], folder: Path = Path(__file__).parents[1] / "notebooks") -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Build the editions of the notebooks from their sources.")
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks by number; default: all")
