@@ -15,7 +15,7 @@ import torch
 from nanoq import compress, hf, lm, mixed, numbers, vision
 from nanoq.quant import Recipe, QuantLinear, linear_layers, quantize_model
 model = lm.GPT(lm.GPTConfig(11, context=16, layers=1, heads=2, width=16))
-quantize_model(model, Recipe(bits=4, "gptq"), torch.randint(11, (4, 16)))
+quantize_model(model, Recipe("gptq", bits=4), torch.randint(11, (4, 16)))
 print(sum(isinstance(module, QuantLinear) for module in model.modules()))
 """
 
