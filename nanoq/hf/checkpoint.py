@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import data_dir
-from nanoq.hf.model import HFModel, kind_of, left_out, prove
+from nanoq.hf.blocks import find_blocks
+from nanoq.hf.inputs import FLOATS
+from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.quant.layers import linear_layers
 from nanoq.quant.recipe import Recipe
 from nanoq.store import CARD, FAMILIES, WEIGHTS, Checkpoint, Family, load, read_card, save, shapes_of, some
 
 CONFIG = "config.json"
-KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
+KINDS = {"causal-lm": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked-lm": "AutoModelForMaskedLM",
+         "encoder": "AutoModel"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -35,7 +38,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
 
     Args:
         name_or_path: of the model.
-        kind: "causal-lm", "masked-lm" or "encoder" (no head); by default the class that its configuration names.
+        kind: "causal-lm", "seq2seq", "masked-lm" or "encoder" (no head); by default the class that its configuration
+            names.
 
     Raises:
         FileNotFoundError: if there is no such folder and the hub does not give it, or transformers is not installed;
@@ -58,13 +62,15 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
-        tokenizer = _tokenizer(transformers, place, folder)
+        silent = folder is None and model.main_input_name in FLOATS  # of pictures or sound, on the hub
+        tokenizer = None if silent else _tokenizer(transformers, place, folder)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
     with _about(name_or_path):
-        model = HFModel(model).eval()
-        prove(model)
+        expected = outputs(model.eval())
+        model = HFModel(model)
+        prove(model, expected)
     rest, linear = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
     if (share := sum(rest.values()) / (sum(rest.values()) + linear)) > 0.05:
         name = type(model.model).__name__
@@ -109,27 +115,37 @@ def load_hf_quantized(folder: Path | str) -> HFCheckpoint:
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
-    model = checkpoint.model.model
-    return {"config": json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}}
+    model, names = checkpoint.model.model, checkpoint.model.block_names
+    config = json.loads(model.config.to_json_string()) | {"architectures": [type(model).__name__]}
+    return {"config": config, "blocks": names}
 
 
 def _empty(card: dict, tensors: int) -> HFModel:
     transformers = _transformers()
     cls = _class_of(transformers, card["config"]["architectures"][0])
-    config = cls.config_class.from_dict(card["config"])
+    config = cls.config_class.from_dict(_with_floats(card["config"]))
     _check_layers(config, tensors)
     # Random weights would take minutes for a large model, and all of them are read.
     with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
         model = cls(config)
     model.tie_weights()  # which belongs to what was left out
-    return HFModel(model)
+    return HFModel(model, card.get("blocks") or find_blocks(model))
+
+
+def _with_floats(entry: object) -> object:
+    """A configuration in which infinity is a number again, of which JSON has none: transformers writes a dictionary."""
+    if isinstance(entry, dict):
+        if entry.keys() == {"__float__"}:
+            return float(entry["__float__"])
+        return {key: _with_floats(value) for key, value in entry.items()}
+    return [_with_floats(value) for value in entry] if isinstance(entry, list) else entry
 
 
 def _class_of(transformers, name: str) -> type[nn.Module]:
     """The class of transformers of a name.
 
     Raises:
-        ValueError: if there is none, or none that takes a text.
+        ValueError: if there is none, or none of a kind that is known.
     """
     kind_of(name)
     if not hasattr(transformers, name):
@@ -158,7 +174,7 @@ def _own_tokenizer(card: dict, folder: Path):
 
 
 def _probe(model: HFModel) -> Tensor:
-    return torch.zeros(1, 1, dtype=torch.long)
+    return model.sample()
 
 
 FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside)

@@ -93,16 +93,16 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False) -> I
         stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None)
         yield stage
         if block is not model.blocks[-1]:
-            calls = [follow(rows, index, call(block)) for rows, call in zip(batches, calls, strict=True)]
+            calls = [follow(call, call(block)) for call in calls]
             if original:
-                originals = [follow(rows, index, output) for rows, output in zip(batches, stage.targets, strict=True)]
+                originals = [follow(call, output) for call, output in zip(originals, stage.targets, strict=True)]
 
 
-def _ways(model: Visitable) -> tuple[Callable[[Tensor], Call], Callable[[Tensor, int, object], Call]]:
-    """How batches enter the first block, and how they go on to the next."""
+def _ways(model: Visitable) -> tuple[Callable[[Tensor], Call], Callable[[Call, object], Call]]:
+    """How batches enter the first block, and how a call that gave something goes on to the next."""
     if hasattr(model, "follow"):
         return model.enter, model.follow
-    return lambda rows: Call((model.embed(rows),)), lambda rows, index, output: Call((output,))
+    return lambda rows: Call((model.embed(rows),)), lambda call, output: Call((output,))
 
 
 def visit(model: Visitable, batches: list[Tensor], layers: Iterable[str], true_sequential: bool = False,
