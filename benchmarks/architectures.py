@@ -73,7 +73,7 @@ def examine(name: str, kind: str) -> dict:
     row["quantised_share"] = round(linear / (linear + rest), 3)
     for method in ("nearest", "gptq"):
         copy = HFModel(tiny(name))
-        quantize_model(copy, Recipe.uniform(4, method, grid_options={"symmetric": True}), rows)
+        quantize_model(copy, Recipe(method, bits=4, symmetric=True), rows)
         row[method] = round(float((copy(rows) - expected).norm() / expected.norm()), 4)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(save(folder, Checkpoint(copy, None, {}))).model

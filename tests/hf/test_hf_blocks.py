@@ -39,7 +39,7 @@ def test_block_by_block_a_model_gives_its_own_outputs_bit_for_bit(family):
 def test_every_family_is_quantised_saved_and_loaded_bit_for_bit(family, tmp_path):
     model = HFModel(make(family))
     rows, names = rows_for(model), list(linear_layers(model))
-    reports = quantize_model(model, Recipe.uniform(4, "gptq"), rows, batch=4)
+    reports = quantize_model(model, Recipe("gptq", bits=4), rows, batch=4)
     assert [report.layer for report in reports] != [] and {report.layer for report in reports} == set(names)
     loaded = load(save(tmp_path, Checkpoint(model, None, {}))).model
     assert torch.equal(loaded(rows), model(rows))
@@ -79,7 +79,7 @@ def test_the_decoder_is_calibrated_on_the_states_of_the_quantised_encoder():
 def test_an_encoder_with_a_decoder_still_generates():
     model = HFModel(make("t5"))
     rows = rows_for(model)
-    quantize_model(model, Recipe.uniform(8))
+    quantize_model(model, Recipe(bits=8))
     written = model.model.generate(input_ids=rows[:1], max_new_tokens=2, do_sample=False, eos_token_id=96)
     first = model.model(input_ids=rows[:1], decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits
     assert written[0, 1] == first[0, -1].argmax()
@@ -120,7 +120,7 @@ def test_a_model_that_changes_what_its_blocks_share_is_still_followed():
 
 def test_convolutions_in_groups_stay_as_they_are_and_count_as_left_out():
     model = HFModel(make("convnext"))
-    quantize_model(model, Recipe.uniform(4, "gptq"), rows_for(model))
+    quantize_model(model, Recipe("gptq", bits=4), rows_for(model))
     grouped = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
     assert grouped and {id(layer.weight) for layer in grouped} <= {
         id(model.model.get_parameter(name)) for name in left_out(model)}

@@ -12,18 +12,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import FAMILIES, make, make_tokenizer
 
-from nanoq.hf import HFCheckpoint, HFModel, is_hugging_face, load_hf, load_hf_quantized, load_minilm, save_hf_quantized
-from nanoq.quant import LayerSpec, Recipe, linear_layers, quantize_model
-from nanoq.store import CARD, WEIGHTS
+from nanoq.hf import HFCheckpoint, HFModel, is_hugging_face, load_hf, load_minilm
+from nanoq.quant import Recipe, Round, linear_layers, quantize_model
+from nanoq.store import CARD, WEIGHTS, load, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 GROUPS = {"granularity": "group", "group_size": 16}
 RECIPES = {
-    "gptq 4": Recipe.uniform(4, "gptq"),
-    "groups 3": Recipe.uniform(3, grid_options=GROUPS),
-    "ternary": Recipe.uniform(2, grid="ternary"),
-    "nf4": Recipe.uniform(4, grid="nf4"),
-    "mixed": Recipe(LayerSpec(4), {"blocks.0.*": LayerSpec(8), "blocks.1.*": LayerSpec(16)}),
+    "gptq 4": Recipe("gptq", bits=4),
+    "groups 3": Recipe(bits=3, grid_options=GROUPS),
+    "ternary": Recipe(bits=2, grid="ternary"),
+    "nf4": Recipe(bits=4, grid="nf4"),
+    "mixed": Recipe(Round(bits=4), rules={"blocks.0.*": Round(bits=8), "blocks.1.*": Round(bits=16)}),
 }
 
 
@@ -64,8 +64,8 @@ def test_a_folder_gives_the_model_that_was_saved_in_it(family, tmp_path, tokens)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_of_every_family_loads_with_the_same_logits_bit_for_bit(family, tmp_path, tokens):
     saved = quantized(family, RECIPES["gptq 4"], tokens)
-    save_hf_quantized(tmp_path, saved, RECIPES["gptq 4"])
-    loaded = load_hf_quantized(tmp_path)
+    save(tmp_path, saved)
+    loaded = load(tmp_path)
     assert torch.equal(loaded.model(tokens), saved.model(tokens))
     assert loaded.card["source"] == "none" and loaded.tokenizer is None
     assert Recipe.from_json(loaded.card["recipe"]) == RECIPES["gptq 4"]
@@ -74,8 +74,8 @@ def test_a_saved_model_of_every_family_loads_with_the_same_logits_bit_for_bit(fa
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_model_saved_after_any_recipe_loads_with_the_same_logits_bit_for_bit(recipe, tmp_path, tokens):
     saved = quantized("opt, narrow embeddings", recipe, tokens)
-    save_hf_quantized(tmp_path, saved, recipe)
-    assert torch.equal(load_hf_quantized(tmp_path).model(tokens), saved.model(tokens))
+    save(tmp_path, saved)
+    assert torch.equal(load(tmp_path).model(tokens), saved.model(tokens))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -85,9 +85,9 @@ def test_the_file_is_as_small_as_the_bits_promise(family, bits, tmp_path, tokens
     weights = sum(layer.weight.numel() for layer in linear_layers(model).values())
     rows = sum(len(layer.weight) for layer in linear_layers(model).values())
     others = model.parameter_count() - weights
-    recipe = Recipe.uniform(bits)
+    recipe = Recipe(bits=bits)
     quantize_model(model, recipe)
-    path = save_hf_quantized(tmp_path, HFCheckpoint(model, None, {}), recipe)
+    path = save(tmp_path, HFCheckpoint(model, None, {}))
     with open(path / WEIGHTS, "rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
     promised = (weights * bits + 16 * others) / 8  # tied embeddings among the others, once
@@ -98,15 +98,15 @@ def test_the_file_is_as_small_as_the_bits_promise(family, bits, tmp_path, tokens
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path, tokens):
     for family in ("opt", "bert", "llama, tied"):
-        path = save_hf_quantized(tmp_path / family, quantized(family, RECIPES["nf4"], tokens), RECIPES["nf4"])
+        path = save(tmp_path / family, quantized(family, RECIPES["nf4"], tokens))
         shapes = [tensor.shape for tensor in load_file(path / WEIGHTS).values()]
         assert shapes.count((97, 32)) == 1
-        model = load_hf_quantized(path).model.model
+        model = load(path).model.model
         assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 def test_only_packed_codes_and_float16_are_stored(tmp_path, tokens):
-    path = save_hf_quantized(tmp_path, quantized("llama", RECIPES["gptq 4"], tokens), RECIPES["gptq 4"])
+    path = save(tmp_path, quantized("llama", RECIPES["gptq 4"], tokens))
     with safe_open(path / WEIGHTS, framework="pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
     assert kinds <= {"F16", "U8", "F32"}
@@ -117,9 +117,9 @@ def test_only_packed_codes_and_float16_are_stored(tmp_path, tokens):
 def test_the_configuration_and_the_tokeniser_lie_beside_the_weights(folder, tmp_path, tokens):
     loaded = load_hf(folder)
     quantize_model(loaded.model, RECIPES["gptq 4"], tokens)
-    path = save_hf_quantized(tmp_path / "out", loaded, RECIPES["gptq 4"])
+    path = save(tmp_path / "out", loaded)
     assert transformers.AutoConfig.from_pretrained(path).architectures == ["OPTForCausalLM"]
-    again = load_hf_quantized(path)
+    again = load(path)
     assert again.tokenizer("the cat was good").input_ids == loaded.tokenizer("the cat was good").input_ids != []
     assert again.tokenizer.pad_token_id == 1
 
@@ -133,9 +133,9 @@ def test_a_model_without_its_pooler_is_an_encoder_too(tmp_path, tokens):
 
 
 def test_loading_leaves_the_global_random_state_alone(tmp_path, tokens):
-    save_hf_quantized(tmp_path, quantized("opt", RECIPES["nf4"], tokens), RECIPES["nf4"])
+    save(tmp_path, quantized("opt", RECIPES["nf4"], tokens))
     state = torch.get_rng_state()
-    load_hf_quantized(tmp_path)
+    load(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_folder_is_one_sentence(folder, damage):
 
 
 def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
-    save_hf_quantized(tmp_path, quantized("opt", RECIPES["nf4"], tokens), RECIPES["nf4"])
+    save(tmp_path, quantized("opt", RECIPES["nf4"], tokens))
     with pytest.raises(ValueError, match="is quantised: load it with nanoq.hf.load_hf_quantized"):
         load_hf(tmp_path)
 
@@ -214,16 +214,16 @@ def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
     lambda card: card["config"].pop("architectures"),
 ])
 def test_a_card_that_does_not_fit_its_weights_is_an_error(change, tmp_path, tokens):
-    save_hf_quantized(tmp_path, quantized("opt", RECIPES["gptq 4"], tokens), RECIPES["gptq 4"])
+    save(tmp_path, quantized("opt", RECIPES["gptq 4"], tokens))
     card = json.loads((tmp_path / CARD).read_text())
     change(card)
     (tmp_path / CARD).write_text(json.dumps(card))
     with pytest.raises(ValueError, match="is damaged|is a list"):
-        load_hf_quantized(tmp_path)
+        load(tmp_path)
     del card["model_sha256"]  # as in a card that was written by hand
     (tmp_path / CARD).write_text(json.dumps(card))
     with pytest.raises(ValueError, match="do not fit its card|is a list"):
-        load_hf_quantized(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("version", ["none", "4.57.1", "5.3.0"])

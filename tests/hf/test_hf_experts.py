@@ -8,7 +8,7 @@ from tiny import MIXTURES, make
 
 from nanoq.hf import HFModel, load_hf
 from nanoq.hf.model import left_out, outputs, prove
-from nanoq.quant import LayerSpec, QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.visit import stages
 from nanoq.store import Checkpoint, load, save
 
@@ -36,7 +36,7 @@ def test_experts_apart_compute_what_they_computed_in_one_parameter(family, token
 def test_every_expert_is_quantised_saved_and_loaded_bit_for_bit(family, tokens, tmp_path):
     model = HFModel(make(family))
     count = len(linear_layers(model))
-    quantize_model(model, Recipe.uniform(4, "gptq"), tokens, batch=4)
+    quantize_model(model, Recipe("gptq", bits=4), tokens, batch=4)
     assert sum(isinstance(layer, QuantLinear) for layer in model.model.modules()) == count
     loaded = load(save(tmp_path, Checkpoint(model, None, {}))).model
     assert torch.equal(loaded(tokens), model(tokens))
@@ -67,7 +67,7 @@ def test_an_expert_that_no_token_reaches_is_rounded_to_nearest_with_a_warning(to
     router.register_forward_hook(lambda _, args, found: (*found[:2], torch.tensor([0, 1]).expand_as(found[2])))
     weight = experts.expert(3).down_proj.weight.detach().clone()
     with pytest.warns(UserWarning, match=r"blocks\.0\.mlp\.experts\.3\.down_proj: no text of the calibration"):
-        quantize_model(model, Recipe(LayerSpec(4, method="gptq")), tokens)
+        quantize_model(model, Recipe(Round("gptq", bits=4)), tokens)
     grid = affine_grid(weight, 4)
     assert torch.equal(experts.expert(3).down_proj.weight, grid.decode(nearest(weight, grid)))
 

@@ -10,9 +10,9 @@ from nanoq.hf import HFModel, load_hf
 from nanoq.hf.model import prove
 from nanoq.lm import paired_difference, window_losses
 from nanoq.quant import (
-    LayerSpec,
     QuantLinear,
     Recipe,
+    Round,
     affine_grid,
     export_gptq,
     import_gptq,
@@ -60,7 +60,7 @@ def test_block_by_block_a_model_gives_its_own_outputs_bit_for_bit(family, tokens
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_quantised_saved_and_loaded_bit_for_bit(family, tokens, tmp_path):
     model = HFModel(make(family))
-    reports = quantize_model(model, Recipe.uniform(4, "gptq"), tokens, batch=4)
+    reports = quantize_model(model, Recipe("gptq", bits=4), tokens, batch=4)
     assert len(reports) == len(linear_layers(HFModel(make(family))))
     assert all(report.output_error < 0.2 for report in reports)
     loaded = load(save(tmp_path, Checkpoint(model, None, {}))).model
@@ -86,7 +86,7 @@ def test_a_layer_that_no_text_reaches_is_rounded_to_nearest_with_a_warning(token
     model.blocks[1].idle = nn.Linear(8, 8)
     weight = model.blocks[1].idle.weight.detach().clone()
     with pytest.warns(UserWarning, match=r"blocks\.1\.idle: no text of the calibration reaches it"):
-        quantize_model(model, Recipe.uniform(4, "gptq"), tokens)
+        quantize_model(model, Recipe("gptq", bits=4), tokens)
     grid = affine_grid(weight, 4)
     assert torch.equal(model.blocks[1].idle.weight, grid.decode(nearest(weight, grid)))
 
@@ -130,7 +130,7 @@ def test_parameters_are_named_by_their_block_and_counted_once(family):
 def test_the_driver_quantises_every_linear_layer_of_the_blocks_and_nothing_else(family, count, tokens):
     model = HFModel(make(family))
     original = deepcopy(model)
-    reports = quantize_model(model, Recipe.uniform(3, "gptq"), tokens, batch=4)
+    reports = quantize_model(model, Recipe("gptq", bits=3), tokens, batch=4)
     assert len(reports) == count
     assert not any(isinstance(layer, nn.Linear) for layer in model.blocks.modules())
     quantised = [layer for layer in model.model.modules() if isinstance(layer, QuantLinear)]
@@ -151,7 +151,7 @@ def test_gptq_adaround_and_brecq_have_less_error_than_nearest_in_the_mean(tokens
         target = original(tokens).detach()
         for method, options in methods.items():
             model = deepcopy(original)
-            quantize_model(model, Recipe.uniform(2, method, method_options=options), tokens, batch=4)
+            quantize_model(model, Recipe(method, bits=2, method_options=options), tokens, batch=4)
             logs[method].append(float((model(tokens).detach() - target).square().mean().log()))
     near = torch.tensor(logs.pop("nearest"))
     assert all(paired_difference(torch.tensor(found), near).high < 0 for found in logs.values()), (logs, near)
@@ -160,13 +160,13 @@ def test_gptq_adaround_and_brecq_have_less_error_than_nearest_in_the_mean(tokens
 @pytest.mark.parametrize("options", [{"asymmetric": True}, {"true_sequential": True}])
 def test_the_options_of_the_driver_work(options, tokens):
     model = HFModel(make("llama"))
-    reports = quantize_model(model, Recipe.uniform(4, "gptq"), tokens, **options)
+    reports = quantize_model(model, Recipe("gptq", bits=4), tokens, **options)
     assert len(reports) == 14 and all(report.output_error < 0.1 for report in reports)
 
 
 def test_a_mixed_recipe_gives_each_layer_its_bits(tokens):
     model = HFModel(make("opt"))
-    recipe = Recipe(LayerSpec(4, method="gptq"), {"*.fc2": LayerSpec(16), "blocks.0.*": LayerSpec(8)})
+    recipe = Recipe(Round("gptq", bits=4), rules={"*.fc2": Round(bits=16), "blocks.0.*": Round(bits=8)})
     quantize_model(model, recipe, tokens)
     bits = {name: layer.layout["bits"] for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
     assert len(bits) == 10 and isinstance(model.blocks[1].fc2, nn.Linear)
@@ -223,7 +223,7 @@ def test_padding_behind_a_mask_changes_nothing(family, tokens):
 
 def test_the_model_of_transformers_still_generates(tokens):
     model = HFModel(make("gpt2"))
-    quantize_model(model, Recipe.uniform(8))
+    quantize_model(model, Recipe(bits=8))
     written = model.model.generate(input_ids=tokens[:1], max_new_tokens=3, do_sample=False, pad_token_id=1,
                                    eos_token_id=96)
     assert written[0, 12] == model(tokens[:1])[0, -1].argmax()
@@ -231,7 +231,7 @@ def test_the_model_of_transformers_still_generates(tokens):
 
 def test_the_gptq_format_takes_the_names_of_transformers(tokens, tmp_path):
     model = HFModel(make("opt"))
-    quantize_model(model, Recipe.uniform(4, grid_options={"granularity": "group", "group_size": 16}))
+    quantize_model(model, Recipe(bits=4, group_size=16))
     export_gptq(tmp_path, model.model, model.model.config.to_dict())
     loaded = import_gptq(tmp_path, make("opt"))
     assert isinstance(loaded.model.decoder.layers[1].fc1, QuantLinear)
