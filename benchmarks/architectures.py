@@ -1,12 +1,13 @@
-"""Every class of transformers that takes a text, as a tiny random model: what of it nanoq can quantise.
+"""Classes of transformers as tiny random models: what of each nanoq can quantise.
 
     python benchmarks/architectures.py --out data/results/architectures.csv
 
-A row per class, of causal and masked language models and of encoders: whether it loads (block by block it gives its
-own outputs, or the reason why not); the share of its matrices, without embeddings and head, that are quantised; the
-relative error of the outputs at 4 bits by nearest rounding and by GPTQ; whether a saved model comes back bit for bit.
-A class for which no tiny configuration was found is listed as such: that says nothing about nanoq. Each class runs in
-a process of its own.
+A row per class, of causal language models, encoders with decoders, masked language models and, of families that have
+none of them, encoders: whether it loads (block by block it gives its own outputs, or the reason why not); the share of
+its matrices, without embeddings and head, that are quantised; the relative error of the outputs at 4 bits by nearest
+rounding and by GPTQ; whether a saved model comes back bit for bit; whether transformers reads the export to
+compressed-tensors with the same outputs, or why nanoq does not write it. A class for which no tiny configuration was
+found is listed as such: that says nothing about nanoq. Each class runs in a process of its own.
 """
 
 import argparse
@@ -21,89 +22,87 @@ from pathlib import Path
 os.environ.update(NANOQ_PROGRESS="0", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 
 import torch
-import transformers
-from torch import nn
+from tiny_models import WORDS, tiny
+from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
 from nanoq.files import write_csv
 from nanoq.hf import HFModel
-from nanoq.hf.model import KINDS, left_out, prove
+from nanoq.hf.inputs import sample
+from nanoq.hf.model import KINDS, left_out, outputs, prove, run
 from nanoq.progress import progress
 from nanoq.quant import Recipe, linear_layers, quantize_model
+from nanoq.quant.compressed_tensors_format import export_compressed_tensors
 from nanoq.store import Checkpoint, load, save
 
-SECONDS, MEMORY = 120, 3_000_000_000  # for a class
-SMALL = {
-    97: ("vocab_size",),
-    2: ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_experts_per_tok", "top_k", "moe_topk", "n_group",
-        "topk_group", "num_nextn_predict_layers"),
-    4: ("num_attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads", "num_local_experts",
-        "num_experts", "n_routed_experts", "moe_num_experts", "qk_rope_head_dim", "rotary_dim", "num_kv_heads"),
-    8: ("head_dim", "kv_lora_rank", "v_head_dim", "qk_nope_head_dim", "d_kv", "mamba_d_state", "state_size",
-        "qk_head_dim"),
-    16: ("q_lora_rank", "embedding_size", "word_embed_proj_dim"),
-    32: ("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "moe_intermediate_size", "attention_hidden_size"),
-    64: ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size", "max_position_embeddings", "n_positions",
-         "hidden_dim", "d_inner", "max_seq_len", "shared_expert_intermediate_size", "encoder_ffn_dim",
-         "decoder_ffn_dim"),
-}
-FIELDS = ("class", "kind", "outcome", "quantised_share", "nearest", "gptq", "reloads")
+SECONDS, MEMORY = 60, 5_000_000_000  # for a class
+TRIED = ("causal-lm", "seq2seq", "masked-lm", "encoder")
+FIELDS = ("class", "kind", "outcome", "quantised_share", "nearest", "gptq", "reloads", "export")
 
 
 def classes() -> list[tuple[str, str]]:
-    """Name and kind of each class; the first kind counts."""
-    found = {}
+    """Name and kind of each class; the first kind counts, and encoders only of families without a language model."""
+    found, families = {}, set()
     for kind, table in KINDS.items():
-        if kind == "classifier":
+        if kind not in TRIED:
             continue
-        for names in getattr(modeling_auto, table).values():
+        for family, names in getattr(modeling_auto, table).items():
+            if kind == "encoder" and family in families:
+                continue
+            families.add(family)
             for name in (names,) if isinstance(names, str) else names:
                 found.setdefault(name, kind)
     return sorted(found.items())
 
 
-def tiny(name: str) -> nn.Module:
-    """A random model of a class, as small as its configuration can be made by the usual names."""
-    cls = getattr(transformers, name)
-    default = cls.config_class()
-    there = default.to_dict() | {key: getattr(default, key, None) for key in dir(default) if not key.startswith("_")}
-    changes = {key: value for value, keys in SMALL.items() for key in keys if isinstance(there.get(key), int)}
-    changes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    if isinstance(there.get("layer_types"), list):
-        changes["layer_types"] = list(there["layer_types"])[:2]
-    torch.manual_seed(0)
-    model = cls(cls.config_class(**changes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, parameter.shape[-1] ** -0.5)
-    return model
-
-
 def examine(name: str, kind: str) -> dict:
     """The row of a class."""
     row = dict.fromkeys(FIELDS, "") | {"class": name, "kind": kind}
-    tokens = torch.randint(3, 97, (16, 32), generator=torch.Generator().manual_seed(0))
     try:
         model = tiny(name)
-        expected = model(input_ids=tokens, use_cache=False)[0].detach()
     except Exception as error:
         return row | {"outcome": f"no tiny configuration: {type(error).__name__}"}
     try:
+        proof, rows = outputs(model), batch(model)
+        expected = run(model, rows)
         model = HFModel(model)
-        prove(model)
+        prove(model, proof)
     except ValueError as error:
         return row | {"outcome": f"refused: {error}"}
     linear, rest = sum(layer.weight.numel() for layer in linear_layers(model).values()), sum(left_out(model).values())
     row["quantised_share"] = round(linear / (linear + rest), 3)
     for method in ("nearest", "gptq"):
         copy = HFModel(tiny(name))
-        quantize_model(copy, Recipe(method, bits=4), tokens)
-        row[method] = round(float((copy(tokens) - expected).norm() / expected.norm()), 4)
+        quantize_model(copy, Recipe(method, bits=4, symmetric=True), rows)
+        row[method] = round(float((copy(rows) - expected).norm() / expected.norm()), 4)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(save(folder, Checkpoint(copy, None, {}))).model
-    row["reloads"] = torch.equal(loaded(tokens), copy(tokens))
-    return row | {"outcome": "works"}
+    row["reloads"] = torch.equal(loaded(rows), copy(rows))
+    return row | {"outcome": "works", "export": exported(copy, rows)}
+
+
+def batch(model: nn.Module) -> Tensor:
+    """What a model is calibrated on and measured with: 16 texts of 32 random tokens, or noise."""
+    like = sample(model)
+    if like.is_floating_point():
+        return torch.randn(8, *like.shape[1:], generator=torch.Generator().manual_seed(0))
+    return torch.randint(3, WORDS, (16, 32), generator=torch.Generator().manual_seed(0))
+
+
+def exported(model: HFModel, rows: Tensor) -> str:
+    """Whether `from_pretrained` gives a model of the same outputs for the export, or why nanoq does not export."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export_compressed_tensors(folder, model)
+        except ValueError as error:
+            return f"refused: {error}"[:150]
+        try:
+            read = type(model.model).from_pretrained(folder, dtype=torch.float32).eval()
+            found, expected = run(read, rows), model(rows)
+        except Exception as error:
+            return f"fails: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    error = float((found - expected).norm() / expected.norm())
+    return "same" if error < 1e-3 else f"fails: other outputs, by {error:.2g}"
 
 
 def _child(name: str, kind: str, pipe) -> None:
@@ -124,9 +123,12 @@ def main() -> None:
     """Examine all classes, or those that are named."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("architectures.csv"))
-    parser.add_argument("--kinds", nargs="*", default=["causal-lm", "masked-lm", "encoder"])
+    parser.add_argument("--kinds", nargs="*", default=TRIED)
     parser.add_argument("names", nargs="*", help="classes; by default all")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        examine("LlamaForCausalLM", "causal-lm")  # so that all that this takes is loaded once
     rows, context = [], multiprocessing.get_context("fork")
     for name, kind in progress([(name, kind) for name, kind in classes() if kind in arguments.kinds
                                 and (not arguments.names or name in arguments.names)]):

@@ -331,16 +331,29 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     with open(RESULTS / "architectures.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     text = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
-    outcomes = {kind: Counter(row["outcome"].partition(":")[0] for row in rows if row["kind"] == kind)
-                for kind in ("causal-lm", "masked-lm")}
-    causal, masked = outcomes.values()
+    causal, pairs, masked, encoders = (
+        Counter(row["outcome"].partition(":")[0] for row in rows if row["kind"] == kind)
+        for kind in ("causal-lm", "seq2seq", "masked-lm", "encoder"))
+    assert causal["works"] >= 140
     assert f"Of the {causal.total()} classes of causal language models " in text
     assert f" of transformers 5.23, {causal['works']} work" in text
     assert f"{causal['refused']} are refused when they are loaded, {causal['fails']} fail, and for " in text
     assert f"for {causal['no tiny configuration']} no tiny configuration" in text
-    assert f"Of {masked.total()} classes of masked language models {masked['works']} work" in text
+    assert f"{pairs['works']} of {pairs.total()} with an encoder and a decoder work" in text
+    assert f"{masked['works']} of {masked.total()} masked language models" in text
+    assert f"{encoders['works']} of {encoders.total()} encoders of texts, pictures or sound that were tried" in text
+    alone = sum("does not run on" in row["outcome"] for row in rows if row["kind"] == "encoder")
+    assert f"Of the {encoders['refused']} encoders that are refused, {alone} do not run on one input alone" in text
     worked = [row for row in rows if row["outcome"] == "works"]
-    assert all(row["reloads"] == "True" and float(row["gptq"]) < float(row["nearest"]) for row in worked)
+    better = sum(float(row["gptq"]) < float(row["nearest"]) for row in worked)
+    back = sum(row["reloads"] == "True" for row in worked)
+    assert f"Of the {len(worked)} that work, {back} come back from a file bit for bit, and in {better} 4 bits" in text
+    assert back == len(worked) and better > 0.95 * len(worked)
+    parts = sum(float(row["quantised_share"]) < 0.95 for row in worked if row["kind"] == "causal-lm")
+    assert f"{parts} of the causal models keep more than 5 %" in text
+    exports = Counter(row["export"].partition(":")[0] for row in worked)
+    assert f"transformers reads {exports['same']} of the exports to compressed-tensors" in text
+    assert f"{exports['refused']} are not written" in text and f"{exports['fails']} are read with other outputs" in text
 
 
 # ---- a real language model: benchmarks/smollm2.py ----

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.files import data_dir, write_text
-from nanoq.hf.model import HFModel, kind_of, left_out, prove, weights_in
+from nanoq.hf.blocks import find_blocks
+from nanoq.hf.inputs import FLOATS
+from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove, weights_in
 from nanoq.lm.corpus import find_hub, local_file
 from nanoq.memory import out_of_memory
 from nanoq.store import (
@@ -33,7 +35,8 @@ from nanoq.store import (
 )
 
 CONFIG = "config.json"
-KINDS = {"causal-lm": "AutoModelForCausalLM", "masked-lm": "AutoModelForMaskedLM", "encoder": "AutoModel"}
+KINDS = {"causal-lm": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked-lm": "AutoModelForMaskedLM",
+         "encoder": "AutoModel"}
 QUANT_METHOD = "nanoq"
 # As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
 UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
@@ -53,7 +56,8 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
 
     Args:
         name_or_path: of the model.
-        kind: "causal-lm", "masked-lm" or "encoder" (no head); by default the class that its configuration names.
+        kind: "causal-lm", "seq2seq", "masked-lm" or "encoder" (no head); by default the class that its configuration
+            names.
 
     Raises:
         FileNotFoundError: if there is no such folder and the hub does not give it, or transformers is not installed;
@@ -78,16 +82,18 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
-        tokenizer = _tokenizer(transformers, place, folder)
+        silent = folder is None and model.main_input_name in FLOATS  # of pictures or sound, on the hub
+        tokenizer = None if silent else _tokenizer(transformers, place, folder)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # which is not used
     if missing:
         raise ValueError(f"'{name_or_path}' is no {kind or name}: it has no {', '.join(missing)}")
     with _about(name_or_path):
-        model = HFModel(model).eval()
-        prove(model)
+        expected = outputs(model.eval())
+        model = HFModel(model)
+        prove(model, expected)
     _warn_of_the_rest(model)
     # A head that was not asked for is no surprise; blocks that the configuration does not have are.
-    lists = {name.rpartition(".")[0] for here, name in _names(model).items() if here != "model"}
+    lists = {name.rpartition(".")[0] for name in model.block_names}
     extra = [key for key in report["unexpected_keys"] if kind is None or any(f"{name}." in key for name in lists)]
     if extra:
         warnings.warn(f"the files of '{name_or_path}' hold what {type(model.model).__name__} has no place for by its "
@@ -169,7 +175,8 @@ def _is_packaged(name_or_path: str | Path) -> bool:
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
-    return {"config": _own_config(checkpoint.model.model), "names": "transformers"}
+    model = checkpoint.model
+    return {"config": _own_config(model.model), "names": "transformers", "blocks": model.block_names}
 
 
 def _own_config(model: nn.Module) -> dict:
@@ -180,27 +187,35 @@ def _own_config(model: nn.Module) -> dict:
 
 def _names(model: HFModel) -> dict[str, str]:
     """In files a layer `blocks.0.fc1` is called as in the model of transformers."""
-    names = {id(module): name for name, module in model.model.named_modules()}
-    return {"model": ""} | {f"blocks.{index}": names[id(block)] for index, block in enumerate(model.blocks)}
+    return {"model": ""} | {f"blocks.{index}": name for index, name in enumerate(model.block_names)}
 
 
 def _empty(card: dict, tensors: int) -> HFModel:
     transformers = _transformers()
     cls = _class_of(transformers, card["config"]["architectures"][0])
-    config = cls.config_class.from_dict(card["config"])
+    config = cls.config_class.from_dict(_with_floats(card["config"]))
     _check_layers(config, tensors)
     # Random weights would take minutes for a large model, and all of them are read.
     with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
         model = cls(config)
     model.tie_weights()  # which belongs to what was left out
-    return HFModel(model)
+    return HFModel(model, card.get("blocks") or find_blocks(model))
+
+
+def _with_floats(entry: object) -> object:
+    """A configuration in which infinity is a number again, of which JSON has none: transformers writes a dictionary."""
+    if isinstance(entry, dict):
+        if entry.keys() == {"__float__"}:
+            return float(entry["__float__"])
+        return {key: _with_floats(value) for key, value in entry.items()}
+    return [_with_floats(value) for value in entry] if isinstance(entry, list) else entry
 
 
 def _class_of(transformers, name: str) -> type[nn.Module]:
     """The class of transformers of a name.
 
     Raises:
-        ValueError: if there is none, or none that takes a text.
+        ValueError: if there is none, or none of a kind that is known.
     """
     kind_of(name)
     if not hasattr(transformers, name):
@@ -233,7 +248,8 @@ def _complete_config(folder: Path, architecture: str) -> None:
     config |= {
         "architectures": [architecture],
         "dtype": str(max(stored, key=stored.get)).removeprefix("torch."),
-        "quantization_config": {"quant_method": QUANT_METHOD, "layers": card.get("layers", {})},
+        "quantization_config": {"quant_method": QUANT_METHOD, "layers": card.get("layers", {}),
+                                "blocks": card.get("blocks")},
         "transformers_weights": UNREADABLE,
     }
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -246,7 +262,7 @@ def _own_tokenizer(card: dict, folder: Path):
 
 
 def _probe(model: HFModel) -> Tensor:
-    return torch.zeros(1, 1, dtype=torch.long)
+    return model.sample()
 
 
 FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside, _names)

@@ -1,29 +1,35 @@
 """Models of the package transformers in the form that the driver asks for: `embed`, `blocks` and `head`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from nanoq.hf.blocks import MODES, BlockCall, Track, find_blocks
+from nanoq.hf.experts import split_experts
+from nanoq.hf.inputs import FLOATS, inputs, sample, vocabulary
 from nanoq.lm.model import check_tokens
-from nanoq.quant.visit import Call
+from nanoq.quant.layers import is_plain, linear_layers
 from nanoq.store import weight_shape
 
-KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
-         "classifier": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "encoder": "MODEL_MAPPING_NAMES"}
-"""What a model gives, and where transformers lists the classes that give it: logits of the next token, of the token
-itself or of the text's class, or hidden states."""
+KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+         "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+         "classifier": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+         "picture-classifier": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+         "speech-seq2seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+         "sound-classifier": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "encoder": "MODEL_MAPPING_NAMES"}
+"""What a model gives, and where transformers lists the classes that give it: logits of the next token, in one stack of
+blocks or after an encoder, of the token itself, or of the class of a text, picture or sound; or hidden states."""
 
 
 def kind_of(name: str) -> str:
     """The kind, in `KINDS`, of a class of transformers.
 
     Raises:
-        ValueError: if transformers has no model of that name, or one that takes no text alone.
+        ValueError: if transformers has no model of that name, or one of another kind.
     """
     from transformers.models.auto import modeling_auto  # transformers is slow to import, and not every user has it
 
@@ -31,8 +37,8 @@ def kind_of(name: str) -> str:
         for names in getattr(modeling_auto, table).values():
             if name == names or (name in names and not isinstance(names, str)):
                 return kind
-    raise ValueError(f"{name} is not supported: it is no language model, encoder or classifier of texts that this "
-                     "version of transformers knows")
+    raise ValueError(f"{name} is not supported: it is no language model, encoder or classifier that this version of "
+                     "transformers knows")
 
 
 @dataclass(frozen=True)
@@ -51,41 +57,54 @@ class HFModel(nn.Module):
 
     It shares its modules with the model that it is made of, which goes on working: when a layer `blocks.0.fc1` is
     quantised here, `model.generate(...)` and `export_gptq(folder, model)` have it too. That model is changed at once in
-    two ways. The `Conv1D` of GPT-2, which keep their weight transposed, become `nn.Linear`. The pooler of a plain
-    encoder, which no hidden state depends on, is dropped.
+    three ways. The `Conv1D` of GPT-2, which keep their weight transposed, become `nn.Linear`; so do the experts of a
+    mixture, each (`split_experts`). The pooler of a plain encoder, which no hidden state depends on, is dropped.
 
     Args:
-        model: of any class of transformers that takes a text, and whose blocks lie in one list.
+        model: of any class of transformers that takes tokens, pictures or sound alone.
+        blocks: their names in the model, in the order in which they first run; by default they are looked for, for
+            which the model runs once.
 
     Attributes:
-        blocks: the model's own blocks. One that is called with hidden states (B, T, width) alone is given masks,
-            positions and rotary angles as in the model, for a text without padding.
+        blocks: the model's own blocks, of an encoder and a decoder one after the other. One that is called with hidden
+            states (B, T, width) alone is given masks, positions and rotary angles as in the model, for a text without
+            padding.
         model: the model of transformers.
         config: its context.
         kind: what it gives: one of `KINDS`.
+        track: the way through the blocks.
+        block_names: the names of the blocks in the model of transformers.
+        proven: whether `prove` has gone through the blocks.
 
     Raises:
         ValueError: if the model is of another kind.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, blocks: list[str] | None = None):
         super().__init__()
         self.kind = kind_of(type(model).__name__)
-        if getattr(model.config, "is_encoder_decoder", False):
-            raise ValueError(f"{type(model).__name__} has an encoder and a decoder, which is not supported")
         _make_linear(model)
+        split_experts(model)
         if self.kind == "encoder" and getattr(model, "pooler", None) is not None:
             model.pooler = None
-        self.blocks = find_blocks(model)  # before the model: so its parameters are named blocks.0.fc1.weight
-        self.model = model
         self.config = HFConfig(_context(model))
-        self.blocks_stand_alone = True  # until `prove` finds otherwise
+        runs = None if model.device.type == "meta" else partial(outputs, model)
+        self.block_names = blocks or find_blocks(model, runs)
+        # The blocks come before the model, so that its parameters are named blocks.0.fc1.weight.
+        self.blocks = nn.ModuleList(map(model.get_submodule, self.block_names))
+        self.model = model
+        self.track = Track(self.blocks, [name.rpartition(".")[0] for name in self.block_names], partial(run, model))
+        self.proven, self.blocks_stand_alone = False, True  # until `prove` finds otherwise
         self._calls: dict[tuple, list] = {}  # of each length: what every block is called with beside hidden states
+        self._inside: list = []  # whether the model itself is running
         self._hooks = []
+        for module in {model, model.base_model}:
+            self._hooks.append(module.register_forward_pre_hook(partial(_enters, self._inside)))
+            self._hooks.append(module.register_forward_hook(partial(_leaves, self._inside), always_call=True))
         for index, block in enumerate(self.blocks):
-            complete = partial(_complete, self._calls, index)
+            complete = partial(_complete, self._calls, self._inside, index)
             self._hooks.append(block.register_forward_pre_hook(complete, with_kwargs=True))
-            self._hooks.append(block.register_forward_hook(_only_hidden))
+            self._hooks.append(block.register_forward_hook(partial(_only_hidden, self._inside)))
 
     @property
     def device(self) -> torch.device:
@@ -96,8 +115,7 @@ class HFModel(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Number of token ids that the model has embeddings for."""
-        table = self.model.get_input_embeddings()
-        return getattr(table, "num_embeddings", None) or len(table if isinstance(table, Tensor) else table.weight)
+        return vocabulary(self.model)
 
     def release(self) -> nn.Module:
         """The model of transformers by itself: its blocks are no longer completed when they are called alone."""
@@ -105,9 +123,17 @@ class HFModel(nn.Module):
             hook.remove()
         return self.model
 
+    def takes(self, layer: nn.Module) -> bool:
+        """Whether a layer of the blocks can be quantised. A convolution in groups stays in float16; see `left_out`."""
+        return not isinstance(layer, nn.Conv2d) or is_plain(layer)
+
     def parameter_count(self) -> int:
         """Number of parameters; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def sample(self) -> Tensor:
+        """A small batch that the model takes."""
+        return sample(self.model)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) -> the first block's input (B, T, width).
@@ -120,33 +146,54 @@ class HFModel(nn.Module):
         if not self.blocks_stand_alone:
             raise ValueError(f"the blocks of {type(self.model).__name__} want more than hidden states for each text: "
                              "they can be quantised layer by layer, but not run by themselves")
-        hidden = self._call(tokens, 0).hidden
+        hidden = self.track.call(tokens, 0, []).hidden
         key = _key(hidden)
         if key not in self._calls:
             # Of one row, so that masks serve batches of any size; and no inference tensors, which have no gradients.
             with torch.inference_mode(False), torch.no_grad():
-                row = tokens[:1].clone()
-                self._calls[key] = [self._call(row, index, hidden[:1]).beside for index in range(len(self.blocks))]
+                row, call = tokens[:1].clone(), None
+                self._calls[key] = []
+                for index in range(len(self.blocks)):
+                    call = self.follow(call, hidden[:1]) if call else self.track.call(row, index, [])
+                    self._calls[key].append(call.beside)
         return hidden
 
-    def enter(self, tokens: Tensor) -> "BlockCall":
-        """What the first block is called with for tokens (B, T); `nanoq.quant.visit` asks for it."""
-        self._check(tokens)
-        return self._call(tokens, 0)
+    def enter(self, rows: Tensor) -> BlockCall:
+        """What the first block is called with for a batch; `nanoq.quant.visit` asks for it.
 
-    def follow(self, tokens: Tensor, index: int, output: object) -> "BlockCall":
-        """What the block after number `index` is called with, when that has given an output, for the same tokens."""
-        return self._call(tokens, index + 1, output)
+        Raises:
+            ValueError: as `prove`, if nobody called that before.
+        """
+        self._check(rows)
+        if not self.proven:
+            prove(self)
+        return self.track.call(rows, 0, [])
+
+    def follow(self, call: BlockCall, output: object) -> BlockCall:
+        """What the next block is called with, for the same batch, when a call has given an output."""
+        return self.track.call(call.rows, call.index + 1, self.track.after(call, output))
+
+    def resume(self, rows: Tensor, index: int, output: object) -> BlockCall:
+        """What the block after number `index` is called with when that has given an output for a batch.
+
+        Raises:
+            ValueError: if more than the last output counts.
+        """
+        track = self.track
+        if track.keeps != "last" or not track.direct or track.order != list(range(len(self.blocks))):
+            raise ValueError(f"the blocks of {type(self.model).__name__} need more than what the block before them has "
+                             "given: quantise it in memory")
+        return track.call(rows, index + 1, [output] * (index + 1))
+
+    def leave(self, call: BlockCall, output: object) -> Tensor:
+        """What the model makes of what the call of its last block has given."""
+        return self.track.replay(self.track.after(call, output), call.rows)
 
     def head(self, hidden: Tensor) -> Tensor:
         """The last block's output (B, T, width) -> logits (B, T, vocabulary); of an encoder, hidden states."""
         tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)  # whose embedding is not used
-        return self.leave(tokens, (hidden,) if self.blocks[-1].__dict__.get("gives_tuples") else hidden)
-
-    def leave(self, tokens: Tensor, output: object) -> Tensor:
-        """What the model makes of the last block's output, whatever that is, for tokens (B, T)."""
-        with self._stand_ins([_StandIn(block, output) for block in self.blocks]):
-            return self.model(input_ids=tokens, use_cache=False)[0]
+        last = (hidden,) if self.blocks[-1].__dict__.get("gives_tuples") else hidden
+        return self.track.replay([last] * len(self.track.order or self.blocks), tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) -> logits (B, T, vocabulary); of an encoder, the last hidden states (B, T, width).
@@ -155,7 +202,7 @@ class HFModel(nn.Module):
             ValueError: if there are more tokens than the context, or one is not in the vocabulary.
         """
         self._check(tokens)
-        return self.model(input_ids=tokens, use_cache=False)[0]
+        return run(self.model, tokens)
 
     def hidden(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
         """The last hidden states (B, T, width), before a head for logits, of padded texts.
@@ -167,109 +214,93 @@ class HFModel(nn.Module):
         self._check(tokens)
         return self.model.base_model(input_ids=tokens, attention_mask=attention_mask, use_cache=False)[0]
 
-    def _check(self, tokens: Tensor) -> None:
-        if tokens.shape[1] > self.config.context:
-            raise ValueError(f"{tokens.shape[1]} tokens do not fit the model's context of {self.config.context}")
-        check_tokens(tokens, self.vocabulary)
-
-    def _call(self, tokens: Tensor, index: int, output: object = None) -> "BlockCall":
-        """What block `index` is called with, when the one before it gives `output`. No block is run."""
-        blocks = list(self.blocks)
-        with self._stand_ins([*(_StandIn(block, output) for block in blocks[:index]), _Recorder(blocks[index])]):
-            try:
-                self.model(input_ids=tokens, use_cache=False)
-            except _Recorded as call:
-                return BlockCall(*call.args)
-        raise ValueError(f"block {index} of {type(self.model).__name__} is not run on a text: it is not supported")
-
-    @contextmanager
-    def _stand_ins(self, modules: list[nn.Module]) -> Iterator[None]:
-        """Put modules in the places of the first blocks for a while."""
-        blocks = list(self.blocks)
-        try:
-            for index, module in enumerate(modules):
-                self.blocks[index] = module
-            yield
-        finally:
-            for index, block in enumerate(blocks):
-                self.blocks[index] = block
+    def _check(self, rows: Tensor) -> None:
+        if rows.is_floating_point():
+            return
+        if rows.shape[1] > self.config.context:
+            raise ValueError(f"{rows.shape[1]} tokens do not fit the model's context of {self.config.context}")
+        check_tokens(rows, self.vocabulary)
 
 
-class BlockCall(Call):
-    """What a block of a model of transformers is called with."""
-
-    def __call__(self, block: nn.Module):
-        """Run the block as its model does, past the hook that completes a call with hidden states alone."""
-        return block.forward(*self.args, **self.kwargs)
-
-    @property
-    def hidden(self) -> Tensor:
-        """The hidden states (B, T, width) among it."""
-        return self.args[0] if self.args else self.kwargs["hidden_states"]
-
-    @property
-    def beside(self) -> tuple[tuple, dict]:
-        """The rest."""
-        return self.args[1:], {name: value for name, value in self.kwargs.items() if name != "hidden_states"}
-
-
-class _Recorded(Exception):
-    """What was asked for is recorded, and is this exception's arguments: the way out of the forward pass."""
-
-
-class _StandIn(nn.Module):
-    """Stands where a block stood: gives what it is told to, and has the block's attributes, which some models read."""
-
-    def __init__(self, block: nn.Module, output: object = None):
-        super().__init__()
-        self.__dict__["_block"], self.output = block, output  # no module of this one
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["_block"], name)
-
-    def forward(self, *args, **kwargs):
-        return self.output
-
-
-class _Recorder(_StandIn):
-    """Notes what the block would be called with, and ends the forward pass."""
-
-    def forward(self, *args, **kwargs):
-        raise _Recorded(args, kwargs)
+def run(model: nn.Module, rows: Tensor) -> Tensor:
+    """What a model of transformers gives for a batch: logits or hidden states."""
+    caches = not rows.is_floating_point() or "use_cache" in signature(model.forward).parameters
+    return model(**inputs(model, rows), **({"use_cache": False} if caches else {}))[0]
 
 
 @torch.no_grad()
-def prove(model: HFModel) -> None:
-    """Go through a model block by block, as the driver does, and look whether that gives the model's own outputs.
+def outputs(model: nn.Module) -> Tensor:
+    """What a model of transformers gives for its sample.
 
     Raises:
-        ValueError: if it does not: a block is run more than once, say, or not one after the other.
+        ValueError: if it does not run on that.
     """
-    tokens = torch.arange(1, 9).remainder(model.vocabulary).view(2, 4).to(model.device)
-    expected, call = model(tokens), model.enter(tokens)
-    for index, block in enumerate(model.blocks):
+    try:
+        return run(model, sample(model))
+    except Exception as error:
+        what = FLOATS.get(model.main_input_name, "tokens (B, T)")
+        raise ValueError(f"{type(model).__name__} is not supported: it does not run on {what} alone "
+                         f"({type(error).__name__}: {' '.join(str(error).split())[:150]})") from None
+
+
+@torch.no_grad()
+def prove(model: HFModel, expected: Tensor | None = None) -> None:
+    """Go through a model block by block, as the driver does, and look whether that gives the model's own outputs.
+
+    Args:
+        model: its `track` learns what it has to keep of what blocks give.
+        expected: what `outputs` gave of the model before it became an `HFModel`.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    name, model.proven = type(model.model).__name__, True
+    now = outputs(model.model)
+    expected = now if expected is None else expected
+    if not _close(now, expected):
+        raise ValueError(f"{name} is not supported: with its experts apart it gives other outputs{_gap(now, expected)}")
+    for mode in MODES:
+        vars(model.track).update(mode)
+        try:
+            found = _block_by_block(model)
+        except Exception as error:
+            reason = f" ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
+            continue
+        if _close(found, expected):
+            break
+        reason = _gap(found, expected)
+    else:
+        raise ValueError(f"{name} is not supported: block by block it does not give its own outputs{reason}")
+    model.blocks_stand_alone = _stand_alone(model, expected)
+
+
+def _block_by_block(model: HFModel) -> Tensor:
+    """What a model makes of its sample when it is run as the driver runs it."""
+    call = model.enter(model.sample())
+    for block in model.blocks:
         call(block)
         output = call(block)  # again, as the driver does: a block may not change what it is called with
         if block is not model.blocks[-1]:
-            call = model.follow(tokens, index, output)
-    found = model.leave(tokens, output)
-    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
-        raise ValueError(f"{type(model.model).__name__} is not supported: block by block it does not give its own "
-                         f"outputs (they differ by {float((found - expected).abs().max()):.2g})")
-    model.blocks_stand_alone = _stand_alone(model, tokens, expected)
+            call = model.follow(call, output)
+    return model.leave(call, output)
 
 
-def _stand_alone(model: HFModel, tokens: Tensor, expected: Tensor) -> bool:
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def _gap(found: Tensor, expected: Tensor) -> str:
+    return f" (they differ by {float((found - expected).abs().max()):.2g})"
+
+
+def _stand_alone(model: HFModel, expected: Tensor) -> bool:
     """Whether the blocks, each called with hidden states alone, give the model's outputs, too."""
     try:
-        hidden = model.embed(tokens)
+        hidden = model.embed(model.sample())
         for block in model.blocks:
             hidden = block(hidden)
-        return torch.allclose(model.head(hidden), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return _close(model.head(hidden), expected)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return False
 
 
@@ -278,38 +309,32 @@ def left_out(model: HFModel) -> dict[str, int]:
 
     Embeddings and the head, which are never quantised, are not among them.
     """
-    layers = [*(layer for layer in model.blocks.modules() if isinstance(layer, nn.Linear)),
-              *(layer for layer in model.modules() if isinstance(layer, nn.Embedding))]
-    known = {id(layer.weight) for layer in (*layers, model.model.get_output_embeddings()) if layer is not None}
+    layers = [*linear_layers(model).values(), *(layer for layer in model.modules() if isinstance(layer, nn.Embedding))]
+    head = model.model.get_output_embeddings()
+    known = {id(layer.weight) for layer in layers} | {id(tensor) for tensor in (head.parameters() if head else ())}
     return {name: parameter.numel() for name, parameter in model.model.named_parameters()
             if parameter.dim() > 1 and id(parameter) not in known}
 
 
-def weights_in(blocks: nn.ModuleList) -> int:
+def weights_in(blocks: nn.Module) -> int:
     """Number of weights in the linear layers of blocks, packed or not."""
     return sum(prod(weight_shape(layer)) for layer in blocks.modules()
-               if isinstance(layer, nn.Linear) or hasattr(layer, "weight_shape"))
+               if isinstance(layer, (nn.Linear, nn.Conv2d)) or hasattr(layer, "weight_shape"))
 
 
-def find_blocks(model: nn.Module) -> nn.ModuleList:
-    """The list of a model's modules that holds most of its linear layers' weights, counted by number of them.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)
-             and not any(isinstance(member, nn.Linear) for member in module)]  # which would be heads
-    best = max(lists, key=weights_in, default=None)  # the first of equals, which is the outermost
-    if best is None or not weights_in(best):
-        raise ValueError(f"{type(model).__name__} has no list of blocks with linear layers: it is not supported")
-    return best
+def _enters(inside: list, *_) -> None:
+    """Before the model itself runs."""
+    inside.append(True)
 
 
-def _complete(calls: dict[tuple, list], index: int, block: nn.Module, args: tuple, kwargs: dict):
+def _leaves(inside: list, *_) -> None:
+    """After it ran, or failed."""
+    inside.pop()
+
+
+def _complete(calls: dict[tuple, list], inside: list, index: int, block: nn.Module, args: tuple, kwargs: dict):
     """Before a block runs: add the arguments that were recorded, if it is called with hidden states alone."""
-    alone = not kwargs and len(args) == 1
-    block.__dict__["called_alone"] = alone  # for `_only_hidden`
-    if not alone:
+    if inside or kwargs or len(args) != 1:
         return None  # the model of transformers itself calls
     key = _key(args[0])
     if key not in calls:
@@ -319,9 +344,9 @@ def _complete(calls: dict[tuple, list], index: int, block: nn.Module, args: tupl
     return args + more, kwargs
 
 
-def _only_hidden(block: nn.Module, _, output: object) -> object:
+def _only_hidden(inside: list, block: nn.Module, args: tuple, output: object) -> object:
     """After a block was called with hidden states alone, from outside its model: hidden states alone."""
-    if block.__dict__["called_alone"] and isinstance(output, tuple):
+    if not inside and isinstance(output, tuple):
         block.__dict__["gives_tuples"] = True
         return output[0]
     return output

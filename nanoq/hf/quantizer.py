@@ -28,10 +28,10 @@ from nanoq.store import FAMILIES, check_values, fit, shapes_of
 
 @register_quantization_config(QUANT_METHOD)
 class NanoqConfig(QuantizationConfigMixin):
-    """What `config.json` says of how a model is quantised: the layouts of its layers, by their names in the model."""
+    """What `config.json` says of how a model is quantised: the layouts of its layers and its blocks, by their names."""
 
-    def __init__(self, layers: dict[str, dict] | None = None, **_):
-        self.quant_method, self.layers = QUANT_METHOD, layers
+    def __init__(self, layers: dict[str, dict] | None = None, blocks: list[str] | None = None, **_):
+        self.quant_method, self.layers, self.blocks = QUANT_METHOD, layers, blocks
 
 
 @register_quantizer(QUANT_METHOD)
@@ -62,7 +62,7 @@ class NanoqQuantizer(HfQuantizer):
             if type(model).__name__ != expected:
                 raise ValueError(f"it is a {expected}, not a {type(model).__name__}")
             _tie(model)
-            whole = HFModel(model)
+            whole = HFModel(model, self.quantization_config.blocks)
             shapes = {name: shape for file in checkpoint_files for name, shape in shapes_of(Path(file)).items()}
             card = {"layers": self.quantization_config.layers, "names": "transformers"}
             self.resized = fit(whole, FAMILIES["transformers"], card, shapes)

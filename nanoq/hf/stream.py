@@ -31,6 +31,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from nanoq import __version__
 from nanoq.files import check_folder, sha256, write_text
 from nanoq.hf import checkpoint as hf
+from nanoq.hf.experts import split_experts
 from nanoq.hf.model import HFModel, _make_linear, prove
 from nanoq.hub import find_hub
 from nanoq.quant.processes import processes, share_statistics
@@ -122,6 +123,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         hf._check_layers(config, len(files))
         with hf._quiet(transformers):
             plain = _without_weights(cls, config).eval()
+            split_experts(plain)
         model = HFModel(deepcopy(plain)).eval()
         weights = _Weights(folder, files, plain, model, torch.device(device))
     with hf._quiet(transformers), hf._one_sentence(source, folder):
@@ -424,7 +426,7 @@ class _Shards(Porter):
 
     def _calls(self, model: HFModel, batches: list[Tensor], index: int, outputs: Sequence[object]) -> Sequence[Call]:
         """Calls that are made anew each time, as masks and rotary angles may take more memory than hidden states."""
-        return _Made(lambda number: model.follow(batches[number], index, outputs[number]), len(batches))
+        return _Made(lambda number: model.resume(batches[number], index, outputs[number]), len(batches))
 
     def _kept(self, index: int, outputs: Iterator[object], original: bool) -> Sequence[object]:
         """What block `index` gives, kept in memory or in files until the next has used it."""

@@ -110,7 +110,7 @@ class Porter:
                outputs: Iterator[object], original: bool) -> Sequence[Call]:
         """What the block after number `index` is called with for each batch, when its calls give these outputs."""
         _, follow = _ways(model)
-        return [follow(rows, index, output) for rows, output in zip(batches, outputs, strict=True)]
+        return [follow(call, output) for call, output in zip(calls, outputs, strict=True)]
 
 
 def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None
@@ -140,11 +140,11 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         porter.after(index)
 
 
-def _ways(model: Visitable) -> tuple[Callable[[Tensor], Call], Callable[[Tensor, int, object], Call]]:
-    """How batches enter the first block, and how they go on to the next."""
+def _ways(model: Visitable) -> tuple[Callable[[Tensor], Call], Callable[[Call, object], Call]]:
+    """How batches enter the first block, and how a call that gave something goes on to the next."""
     if hasattr(model, "follow"):
         return model.enter, model.follow
-    return lambda rows: Call((model.embed(rows),)), lambda rows, index, output: Call((output,))
+    return lambda rows: Call((model.embed(rows),)), lambda call, output: Call((output,))
 
 
 def visit(model: Visitable, batches: list[Tensor], layers: Iterable[str], true_sequential: bool = False,
