@@ -104,7 +104,7 @@ class HFModel(nn.Module):
         for index, block in enumerate(self.blocks):
             complete = partial(_complete, self._calls, self._inside, index)
             self._hooks.append(block.register_forward_pre_hook(complete, with_kwargs=True))
-            self._hooks.append(block.register_forward_hook(partial(_only_hidden, self._inside)))
+            self._hooks.append(block.register_forward_hook(_only_hidden))
 
     @property
     def device(self) -> torch.device:
@@ -174,16 +174,14 @@ class HFModel(nn.Module):
         return self.track.call(call.rows, call.index + 1, self.track.after(call, output))
 
     def resume(self, rows: Tensor, index: int, output: object) -> BlockCall:
-        """What the block after number `index` is called with when that has given an output for a batch.
+        """What the block after number `index` is called with when that gave an output, of a model that is `in_turn`."""
+        return self.track.call(rows, index + 1, [output] * (index + 1))
 
-        Raises:
-            ValueError: if more than the last output counts.
-        """
+    @property
+    def in_turn(self) -> bool:
+        """Whether each block runs once, after the one before it, and needs no more than what that has given."""
         track = self.track
-        if track.keeps != "last" or not track.direct or track.order != list(range(len(self.blocks))):
-            raise ValueError(f"the blocks of {type(self.model).__name__} need more than what the block before them has "
-                             "given: quantise it in memory")
-        return track.call(rows, index + 1, [output] * (index + 1))
+        return track.keeps == "last" and track.direct and track.order == list(range(len(self.blocks)))
 
     def leave(self, call: BlockCall, output: object) -> Tensor:
         """What the model makes of what the call of its last block has given."""
@@ -334,7 +332,9 @@ def _leaves(inside: list, *_) -> None:
 
 def _complete(calls: dict[tuple, list], inside: list, index: int, block: nn.Module, args: tuple, kwargs: dict):
     """Before a block runs: add the arguments that were recorded, if it is called with hidden states alone."""
-    if inside or kwargs or len(args) != 1:
+    alone = not inside and not kwargs and len(args) == 1
+    block.__dict__["called_alone"] = alone  # for `_only_hidden`
+    if not alone:
         return None  # the model of transformers itself calls
     key = _key(args[0])
     if key not in calls:
@@ -344,9 +344,9 @@ def _complete(calls: dict[tuple, list], inside: list, index: int, block: nn.Modu
     return args + more, kwargs
 
 
-def _only_hidden(inside: list, block: nn.Module, args: tuple, output: object) -> object:
+def _only_hidden(block: nn.Module, _, output: object) -> object:
     """After a block was called with hidden states alone, from outside its model: hidden states alone."""
-    if not inside and isinstance(output, tuple):
+    if block.__dict__["called_alone"] and isinstance(output, tuple):
         block.__dict__["gives_tuples"] = True
         return output[0]
     return output

@@ -395,7 +395,12 @@ class _Shards(Porter):
         if not self.state["shards"]:
             with hf._about(weights.folder), weights.on_demand():
                 prove(self.model)
+            if not self.model.in_turn:
+                raise ValueError(f"the blocks of {type(self.model.model).__name__} need more than the block before them "
+                                 "gives: quantise it in memory")
             self._write(1, dict(weights.rest()))
+        else:  # it was proven, and is in turn, when that was written
+            self.model.proven, self.model.track.order = True, list(range(len(self.model.blocks)))
         self._together()
 
     def before(self, index: int) -> None:

@@ -162,7 +162,7 @@ def test_a_name_that_cannot_be_had_is_one_sentence_with_three_ways(offline, monk
     monkeypatch.delenv("NANOQ_DATA", raising=False)
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(FileNotFoundError, match=r"no model 'nobody/nothing' here.*Three ways to get it: connect.*; or "
+    with pytest.raises(FileNotFoundError, match=r"no model 'nobody/nothing' here.*Three ways to get another: con.*; or "
                                                 r"run `hf download nobody/nothing.*; or,.* NANOQ_DATA") as caught:
         load_hf("nobody/nothing")
     assert "\n" not in str(caught.value) and caught.value.__suppress_context__

@@ -157,10 +157,10 @@ def test_gptq_adaround_and_brecq_have_less_error_than_nearest_in_the_mean(tokens
     assert all(paired_difference(torch.tensor(found), near).high < 0 for found in logs.values()), (logs, near)
 
 
-@pytest.mark.parametrize("options", [{"asymmetric": True}, {"true_sequential": True}])
+@pytest.mark.parametrize("options", [{"match_original": True}, {"true_sequential": True}])
 def test_the_options_of_the_driver_work(options, tokens):
     model = HFModel(make("llama"))
-    reports = quantize_model(model, Recipe("gptq", bits=4), tokens, **options)
+    reports = quantize_model(model, Recipe("gptq", bits=4, **options), tokens)
     assert len(reports) == 14 and all(report.output_error < 0.1 for report in reports)
 
 

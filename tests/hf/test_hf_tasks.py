@@ -134,7 +134,7 @@ def test_reviews_are_balanced_and_seeded(data):
 
 
 @pytest.mark.parametrize(("train", "test", "message"), [
-    (30, 8, "30 reviews, .* there are 28"), (10, 7, "7 reviews, .* must be even"), (0, 8, "0 reviews"),
+    (30, 8, "30 reviews, .* at most 28"), (10, 7, "7 reviews, .* to be even"), (0, 8, "0 reviews"),
 ])
 def test_numbers_of_reviews_that_cannot_be_had_are_errors(data, train, test, message):
     with pytest.raises(ValueError, match=message):
