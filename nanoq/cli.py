@@ -316,7 +316,7 @@ def quantize(
         else:
             plan = method
             recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
-            options |= {} if average_bits else {"true_sequential": true_sequential, "match_original": match_original}
+            options |= {"true_sequential": true_sequential, "match_original": match_original}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint, kind, device)

@@ -20,6 +20,8 @@ from nanoq.store import Checkpoint
 from nanoq.vision.data import load_pictures
 from nanoq.vision.model import ResNet
 
+__all__ = ["CharacterText", "Evaluation", "Images", "ReviewProbe", "Task", "TokenText", "task_for"]
+
 LONGEST = 2048  # tokens: what papers report, and more takes a computer's memory
 
 
@@ -77,6 +79,10 @@ class Task:
     def __post_init__(self):
         model = self.checkpoint.model
         self.context = self.context or min(getattr(model.config, "context", LONGEST), LONGEST)
+
+    def given(self, entry: str, otherwise: str) -> str:
+        """The name of the data: what was asked for, or an entry of the card, or that of the usual data."""
+        return str(self.checkpoint.card.get(entry, otherwise) if self.data is None else self.data)
 
     def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
         """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
@@ -158,7 +164,7 @@ class TokenText(Task):
     @property
     def name(self) -> str:
         """Of the corpus."""
-        return str(self.data or self.checkpoint.card.get("corpus") or "wikitext-2")
+        return self.given("corpus", "wikitext-2")
 
     def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
         """Random windows of the training split."""
@@ -201,7 +207,7 @@ class Images(Task):
     """Images for a classifier."""
 
     def __post_init__(self):
-        self.unit, self.images = "image", load_pictures(str(self.data or self.checkpoint.card.get("data") or "digits"))
+        self.unit, self.images = "image", load_pictures(self.given("data", "digits"))
 
     def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
         """Random images of the training split."""
@@ -244,15 +250,15 @@ class ReviewProbe(Task):
         """Random windows of a corpus: `data`, if it is one, or WikiText-2."""
         from nanoq.hf.tasks import sample_text
 
-        name = self.data or self.checkpoint.card.get("corpus") or "wikitext-2"
-        return sample_text(self.checkpoint.tokenizer, corpus_of({}, name).train, self.context, count, seed)
+        text = corpus_of({}, self.given("corpus", "wikitext-2")).train
+        return sample_text(self.checkpoint.tokenizer, text, self.context, count, seed)
 
     @cached_property
     def reviews(self):
         """With their labels."""
         from nanoq.hf.tasks import reviews
 
-        return reviews(str(self.data or self.checkpoint.card.get("corpus") or "imdb"), test=self.windows)
+        return reviews(self.given("corpus", "imdb"), test=self.windows)
 
     def _probe(self, model: nn.Module) -> tuple[object, Tensor]:
         from nanoq.hf.tasks import features, linear_probe

@@ -22,7 +22,7 @@ from nanoq.mixed import mixed_recipe
 from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
 from nanoq.quant.quantize import quantize_model
-from nanoq.quant.recipe import Recipe, Round, own_bits
+from nanoq.quant.recipe import OF_ALL, Recipe, Round, own_bits
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
 
@@ -76,8 +76,8 @@ def quantize(
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
     recipe = method
     if not isinstance(method, Recipe):
-        usual = {} if average_bits else {"embeddings": usual_width(checkpoint.model)}
-        recipe = recipe_for(method, bits, **usual | options)
+        options = {"embeddings": usual_width(checkpoint.model)} | options
+        recipe = recipe_for(method, bits, **options)
     calibration = data if isinstance(data, Tensor) else None
     if calibration is None and (recipe.needs_calibration or average_bits is not None):
         calibration = task_for(checkpoint, data, context=context).calibration(windows, seed)
@@ -87,7 +87,9 @@ def quantize(
     if average_bits is not None:
         if getattr(new.model, "kind", "causal-lm") != "causal-lm" or not hasattr(new.model.config, "context"):
             raise ValueError("average_bits goes by the loss of the next token, which this model does not predict")
-        recipe = mixed_recipe(new.model, calibration[:16], average_bits, method, **options)
+        whole = {name: options.pop(name) for name in OF_ALL if name in options}  # options of a recipe, not of a step
+        mixed = mixed_recipe(new.model, calibration[:16], average_bits, method, **options)
+        recipe = Recipe(mixed.default, rules=mixed.rules, **whole)
     reports = quantize_model(new.model, recipe, calibration, batch)
     card = new.card | {"recipe": recipe.to_json()}
     if calibration is not None:

@@ -396,8 +396,8 @@ class _Shards(Porter):
             with hf._about(weights.folder), weights.on_demand():
                 prove(self.model)
             if not self.model.in_turn:
-                raise ValueError(f"the blocks of {type(self.model.model).__name__} need more than the block before them "
-                                 "gives: quantise it in memory")
+                name = type(self.model.model).__name__
+                raise ValueError(f"blocks of {name} need more than the one before gives: quantise it in memory")
             self._write(1, dict(weights.rest()))
         else:  # it was proven, and is in turn, when that was written
             self.model.proven, self.model.track.order = True, list(range(len(self.model.blocks)))

@@ -405,6 +405,7 @@ class Recipe:
 
 
 _SWITCHES = ("true_sequential", "match_original")
+OF_ALL = (*_SWITCHES, "embeddings")  # what a recipe says once for all layers
 
 
 def _to_json(step: Step) -> dict | list[dict]:

@@ -123,7 +123,8 @@ def test_the_command_writes_a_folder_that_says_what_it_holds(format, folder, tmp
     assert result.exit_code == 0, result.stderr
     file = out / FORMATS[format].file
     size = file.stat().st_size
-    assert re.fullmatch(rf"wrote {file}: {size:,} bytes, \d+\.\d\d bits a parameter\n(In float16, .*\n)?", result.stdout)
+    lines = rf"wrote {file}: {size:,} bytes, \d+\.\d\d bits a parameter\n(In float16, .*\n)?"
+    assert re.fullmatch(lines, result.stdout)
     card = (out / "README.md").read_text()
     bits = re.search(r"(\d+\.\d\d) bits a parameter", result.stdout)[1]
     for line in ("license: apache-2.0", f"| base model | {tmp_path / 'source'} |", "| method | nearest 4 bit |",
