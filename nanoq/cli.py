@@ -36,7 +36,8 @@ from nanoq.lm.train import train as run_training
 from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
-from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card
+from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card, weight_files
+from nanoq.tasks import task_for
 from nanoq.verbs import continuation, recipe_for
 
 
@@ -295,6 +296,9 @@ def quantize(
         help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
              "transformers, and 16 for others.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
+    stream: Annotated[bool, typer.Option(
+        "--stream", help="For a model of transformers that is larger than memory: one block in memory at a time, "
+                         "embeddings in float16. The same command goes on where it was stopped.")] = False,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
     context: ContextOption = None,
@@ -319,6 +323,12 @@ def quantize(
             options |= {"true_sequential": true_sequential, "match_original": match_original}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
+        if stream:
+            if average_bits is not None or kind is not None:
+                raise ValueError("--stream takes neither --average-bits nor --kind")
+            plan = plan if recipe else recipe_for(method, bits, **{"embeddings": 16} | options)
+            _stream(checkpoint, out, plan, corpus, windows, context, batch, seed, _device(device))
+            return
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
         made = nanoq.quantize(loaded, plan, bits, average_bits=average_bits, data=corpus, windows=windows,
@@ -327,6 +337,18 @@ def quantize(
     if errors := {report.layer: report.output_error for report in made.reports if report.output_error is not None}:
         worst = max(errors, key=errors.get)
         print(f"largest output error: {errors[worst]:.4f} of the signal, in {worst}")
+
+
+def _stream(source: str, out: Path, recipe: Recipe, corpus: str | None, windows: int, context: int | None, batch: int,
+            seed: int, device: torch.device) -> None:
+    from nanoq.hf.stream import open_folder, quantize_folder  # not every user has transformers
+
+    empty, _ = open_folder(source)
+    task = task_for(empty, corpus, context=context)
+    calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
+    quantize_folder(source, out, recipe, calibration, batch, device)
+    size = sum(file.stat().st_size for file in weight_files(out))
+    print(f"wrote {out}: {size:,} bytes, {8 * size / empty.model.parameter_count():.2f} bits a parameter")
 
 
 def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoint:
@@ -400,9 +422,10 @@ def evaluate(
             raise ValueError(f"the losses of '{checkpoint}' are not finite: its weights are damaged, or its training "
                              "failed")
         file = _weights(checkpoint)
+        files = [file] if file.is_file() else weight_files(file.parent)  # shards; none of a model on the hub
     print(found)
-    if file.is_file():  # and not on the hub
-        print(f"{'file':20}{file.stat().st_size:,} bytes")
+    if files:
+        print(f"{'file':20}{sum(file.stat().st_size for file in files):,} bytes")
     print(f"{'speed':20}{found.speed:,.0f} {found.unit}s per second")
 
 

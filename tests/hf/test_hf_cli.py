@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from tiny import make, make_tokenizer
 from typer.testing import CliRunner
 
@@ -70,6 +71,19 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
         else:
             expected = "accuracy            1.0000, standard error 0.0000"
         assert expected in shown and f"file                {size(folder):,} bytes" in shown
+
+
+def test_a_streamed_model_is_what_is_made_in_memory(foreign, tmp_path):
+    options = ["--bits", 3, "--embeddings", 16, "--context", 16, "--windows", 24]
+    for more, out in ((["--stream"], tmp_path / "streamed"), ([], tmp_path / "whole")):
+        assert "bits a parameter" in ok("quantize", foreign, *options, *more, "--out", out)
+    streamed, whole = (load(tmp_path / name) for name in ("streamed", "whole"))
+    state = streamed.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.model.state_dict().items())
+    shown = ok("evaluate", tmp_path / "streamed", "--context", 16, "--windows", 20, "--against", tmp_path / "whole")
+    assert "added loss          +0.00000" in shown
+    refused = run("quantize", foreign, "--stream", "--average-bits", 3, "--out", tmp_path / "no")
+    assert refused.exit_code == 2 and "--stream takes neither" in refused.stderr
 
 
 def test_a_model_is_replaced_on_demand_only_and_never_by_what_is_made_of_it(foreign, tmp_path):
