@@ -23,9 +23,9 @@ from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model, sample_windows
-from nanoq.quant.activations import quantized_activations
+from nanoq.quant.activations import activation_quantization
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
-from nanoq.quant.outliers import plant_outliers, smooth
+from nanoq.quant.outliers import plant_outliers, smoothquant
 
 RESULTS = data_dir() / "results"
 
@@ -57,12 +57,12 @@ def activations(model: GPT, calibration: Tensor, test: Tensor, windows: int) -> 
     models = {"as trained": model, "outliers": planted}
     for alpha in (0.25, 0.5, 0.75):
         models[f"outliers, smoothed alpha {alpha}"] = deepcopy(planted)
-        smooth(models[f"outliers, smoothed alpha {alpha}"], calibration, alpha)
+        smoothquant(models[f"outliers, smoothed alpha {alpha}"], calibration, alpha)
     for (name, original), bits in product(models.items(), (8, 4)):
         quantized = deepcopy(original)
         quantize_model(quantized, Recipe(bits=bits, symmetric=True))
         for granularity in (None, "tensor", "token"):
-            rounded = quantized_activations(quantized, bits, granularity) if granularity else nullcontext()
+            rounded = activation_quantization(quantized, bits, granularity) if granularity else nullcontext()
             with rounded:
                 losses = window_losses(quantized, test, limit=windows)
             label = f"W{bits}A{bits} per {granularity}" if granularity else f"W{bits}"

@@ -27,8 +27,8 @@ from nanoq.hf.checkpoint import HFCheckpoint, load_hf
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
 from nanoq.lm.evaluate import evenly_spread, paired_difference
-from nanoq.lm.train import TrainConfig, next_token_loss, train
-from nanoq.mixed import cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, three_means, total
+from nanoq.lm.training import TrainConfig, next_token_loss, train
+from nanoq.mixed import cluster_bits, cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
 from nanoq.quant.qlinear import packed_layouts
 from nanoq.store import WEIGHTS, save
@@ -80,8 +80,8 @@ class Task:
 
     Attributes:
         name: in `TASKS`.
-        rows: what the sensitivities see, for `loss_of`: (N, T + 1).
-        loss_of: the task's loss on rows.
+        rows: what the sensitivities see, for `loss_fn`: (N, T + 1).
+        loss_fn: the task's loss on rows.
         items: what is measured for a model, float64 (N,): 1 for each review that the probe gets right, or the loss of
             each window.
         number: what the mean of the items is as the task's number, an accuracy or a perplexity.
@@ -89,7 +89,7 @@ class Task:
 
     name: str
     rows: Tensor
-    loss_of: Callable[[nn.Module, Tensor], Tensor]
+    loss_fn: Callable[[nn.Module, Tensor], Tensor]
     items: Callable[[nn.Module], Tensor]
     number: Callable[[float], float]
 
@@ -165,11 +165,11 @@ def allocation(model: nn.Module, task: Task, method: str) -> dict[str, int]:
     """The width of each block: one for all (FP16, INT8), or the clusters {16, 8, 4} of a sensitivity."""
     if method in ("FP16", "INT8"):
         return dict.fromkeys(parts_of(model), 16 if method == "FP16" else 8)
-    options = {"CMPQ": {}, "PMPQ": {"loss_of": task.loss_of, "levels": (0.3, 0.6, 0.9)},
-               "TDMPQ": {"loss_of": task.loss_of, "noise": "matched", "draws": 2}}[method]
+    options = {"CMPQ": {}, "PMPQ": {"loss_fn": task.loss_fn, "levels": (0.3, 0.6, 0.9)},
+               "TDMPQ": {"loss_fn": task.loss_fn, "noise": "matched", "draws": 2}}[method]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*samples are few")  # the paper has no more of them
-        return three_means({"CMPQ": cmpq, "PMPQ": pmpq, "TDMPQ": tdmpq}[method](model, task.rows, **options), CLUSTERS)
+        return cluster_bits({"CMPQ": cmpq, "PMPQ": pmpq, "TDMPQ": tdmpq}[method](model, task.rows, **options), CLUSTERS)
 
 
 def speed(model: nn.Module) -> float:
@@ -228,7 +228,7 @@ def _imdb(checkpoint: HFCheckpoint, effort: Effort) -> Task:
     probe = linear_probe(features(model, tokenizer, data.train, max_length=length), data.train_labels)
     weight, bias = (torch.tensor(part, dtype=torch.float32)[0] for part in (probe.coef_, probe.intercept_))
 
-    def loss_of(model: HFModel, rows: Tensor) -> Tensor:
+    def loss_fn(model: HFModel, rows: Tensor) -> Tensor:
         """The probe's loss on reviews (N, T) of equal length, each followed by its label."""
         hidden = model.hidden(rows[:, :-1], torch.ones_like(rows[:, :-1])).mean(1)
         return F.binary_cross_entropy_with_logits(hidden @ weight + bias, rows[:, -1].float())
@@ -240,7 +240,7 @@ def _imdb(checkpoint: HFCheckpoint, effort: Effort) -> Task:
     def right(model: HFModel) -> Tensor:
         found = probe.predict(features(model, tokenizer, data.test, max_length=length).numpy())
         return torch.tensor(found == data.test_labels, dtype=torch.float64)
-    return Task("imdb", rows, loss_of, right, float)
+    return Task("imdb", rows, loss_fn, right, float)
 
 
 def _wikitext(checkpoint: HFCheckpoint, effort: Effort) -> Task:
@@ -253,7 +253,7 @@ def _wikitext(checkpoint: HFCheckpoint, effort: Effort) -> Task:
     if effort.epochs:
         tokens = text.flatten()
         train(model, tokens, held_out.flatten(),
-              TrainConfig(characters=effort.epochs * len(tokens), optimizer="adamw", lr=effort.lr, lr_rest=None,
+              TrainConfig(tokens=effort.epochs * len(tokens), optimizer="adamw", lr=effort.lr, lr_rest=None,
                           evaluate_every=10**9))
     rows = text[evenly_spread(len(text), effort.rows)]
     return Task("wikitext-2", rows, next_token_loss,

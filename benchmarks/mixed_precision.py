@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_corpus, window_losses
-from nanoq.lm.train import batch_at
+from nanoq.lm.training import batch_at
 from nanoq.numbers import train_mixed
 
 RESULTS = data_dir() / "results"

@@ -72,7 +72,7 @@ def main() -> None:
     tokenizer = make_tokenizer(corpus.train)
     model = make_model(tokenizer)
     tokens = encode(tokenizer, corpus.train), encode(tokenizer, corpus.valid)
-    history = train(model, *tokens, TrainConfig(characters=arguments.tokens))
+    history = train(model, *tokens, TrainConfig(tokens=arguments.tokens))
     save(arguments.out, model, tokenizer, history, corpus.valid)
 
 

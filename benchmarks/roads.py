@@ -28,10 +28,10 @@ from nanoq.compress import (
     head_importance,
     head_similarity,
     kept_zeros,
+    make_student,
     remove_blocks,
     remove_heads,
     remove_neurons,
-    student_of,
 )
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
@@ -42,8 +42,8 @@ from nanoq.teach.leaderboard import Leaderboard
 
 RETRAIN, START = 200_000, 800_000  # characters
 QUIET = {"evaluate_every": 10**6, "valid_windows": 2}
-TUNED = TrainConfig(characters=RETRAIN, lr=0.005, lr_rest=6e-4, warmup=10, **QUIET)
-SCRATCH = TrainConfig(characters=START, **QUIET)
+TUNED = TrainConfig(tokens=RETRAIN, lr=0.005, lr_rest=6e-4, warmup=10, **QUIET)
+SCRATCH = TrainConfig(tokens=START, **QUIET)
 ADAPTERS = replace(TUNED, optimizer="adamw", lr=1e-3)
 
 
@@ -136,7 +136,7 @@ def retrained(r: Roads) -> None:
     def once(model: GPT, sparsity: float = 0.7, characters: int = RETRAIN) -> None:
         compress_model(model, Prune("magnitude", sparsity, "matrix", pack=False))
         with kept_zeros(model):
-            r.train(model, replace(TUNED, characters=characters))
+            r.train(model, replace(TUNED, tokens=characters))
 
     def stepwise(model: GPT) -> GPT:
         for sparsity in (0.3, 0.5, 0.6, 0.7):
@@ -193,14 +193,14 @@ def distilled(r: Roads) -> None:
     for temperature in (1, 2, 4):
         loss = distillation(r.model, temperature)
         r.add("distil", f"3 blocks from scratch, teacher, T = {temperature}",
-              lambda _, loss=loss: r.train(GPT(small), SCRATCH, loss_of=loss), characters=START)
-    both = distillation(r.model, 1, share=0.5)
+              lambda _, loss=loss: r.train(GPT(small), SCRATCH, loss_fn=loss), characters=START)
+    both = distillation(r.model, 1, alpha=0.5)
     r.add("distil", "3 blocks from scratch, teacher and text",
-          lambda _: r.train(GPT(small), SCRATCH, loss_of=both), characters=START)
-    r.add("distil", "3 of the teacher's blocks", lambda m: student_of(m, 3))
-    for name, options in (("text", {}), ("teacher, T = 1", {"loss_of": distillation(r.model)})):
+          lambda _: r.train(GPT(small), SCRATCH, loss_fn=both), characters=START)
+    r.add("distil", "3 of the teacher's blocks", lambda m: make_student(m, 3))
+    for name, options in (("text", {}), ("teacher, T = 1", {"loss_fn": distillation(r.model)})):
         r.add("distil", f"3 of the teacher's blocks, {name}",
-              lambda m, options=options: r.train(student_of(m, 3), SCRATCH, **options), characters=START)
+              lambda m, options=options: r.train(make_student(m, 3), SCRATCH, **options), characters=START)
 
 
 def together(r: Roads) -> None:
@@ -212,7 +212,7 @@ def together(r: Roads) -> None:
 
     @cache  # trained only if a row needs it, and once
     def student() -> GPT:
-        return r.train(student_of(r.model, 3), SCRATCH, loss_of=distillation(r.model))
+        return r.train(make_student(r.model, 3), SCRATCH, loss_fn=distillation(r.model))
     for bits in (8, 4, 3):
         r.add("together", f"3 blocks, teacher, gptq {bits} bit",
               lambda _, b=bits: r.rounded(b, "gptq")(deepcopy(student())), bits, START)

@@ -35,6 +35,7 @@ from nanoq.mixed import (
     MEASURES,
     average_bits,
     budget_of,
+    cluster_bits,
     cmpq,
     costs_from_scores,
     first_order,
@@ -50,7 +51,6 @@ from nanoq.mixed import (
     rank_correlation,
     recipe_of,
     tdmpq,
-    three_means,
     total,
     weight_mse,
 )
@@ -123,7 +123,7 @@ def measure_scores(table: Table, model: nn.Module, calibration: dict[int, Tensor
         if not table.has(granularity, name, seed):
             where = {"granularity": granularity, "score": name, "seed": seed}
             table.add([where | {"part": part, "bits": bits, "value": value}
-                       for part, bits, value in _flat(make(model, granularity=granularity))])
+                       for part, bits, value in _flat(make(model, unit=granularity))])
 
 
 def _seeded(method: Callable, seed: int) -> dict[str, int]:
@@ -186,7 +186,7 @@ def run_showdown(table: Table, board: Leaderboard, calibration: dict[int, Tensor
                 measure(name, budget, allocation, total(offered, allocation))
         for name, source in PAPERS.items():
             if not table.has(f"{name}, 3-means", "", seed):
-                allocation = three_means(values_of(rows, "block", source, seed), CLUSTERS)
+                allocation = cluster_bits(values_of(rows, "block", source, seed), CLUSTERS)
                 measure(f"{name}, 3-means", "", allocation, total(blocks, allocation))
 
 

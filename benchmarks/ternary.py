@@ -29,14 +29,14 @@ from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
 from nanoq.teach.leaderboard import Leaderboard, Row
 from nanoq.vision import (
-    Pictures,
-    PictureTrainConfig,
+    Images,
+    ImageTrainConfig,
     ResNet,
     ResNetConfig,
     accuracy,
-    load_pictures,
+    load_images,
     save_classifier,
-    train_pictures,
+    train_classifier,
 )
 
 DATA = data_dir()
@@ -62,7 +62,7 @@ def recipe_of(operator: str, method: str = "nearest", options: dict | None = Non
 
 def digits(arguments: argparse.Namespace) -> None:
     """Five seeds of the picture model."""
-    pictures, rows = load_pictures(), []
+    pictures, rows = load_images(), []
     for seed in range(arguments.seeds):
         model = ResNet(ResNetConfig(), seed)
 
@@ -74,7 +74,7 @@ def digits(arguments: argparse.Namespace) -> None:
             write_csv(DATA / "results" / "digits" / "ternary.csv", rows)
 
         started = time.perf_counter()
-        train_pictures(model, pictures, PictureTrainConfig(seed=seed))
+        train_classifier(model, pictures, ImageTrainConfig(seed=seed))
         note("float32", "", model, started)
         if seed == 0:
             save_classifier(DATA / "checkpoints" / "digits-resnet", model, corpus=pictures.name, source=pictures.source,
@@ -90,10 +90,10 @@ def digits(arguments: argparse.Namespace) -> None:
             note("qat", operator, copy, started)
 
 
-def trained_digits(model: ResNet, pictures: Pictures, operator: str, seed: int) -> ResNet:
+def trained_digits(model: ResNet, pictures: Images, operator: str, seed: int) -> ResNet:
     """Three epochs with ternary weights, from the trained ones, at a third of the learning rate."""
     prepare_qat(model, recipe_of(operator))
-    train_pictures(model, pictures, PictureTrainConfig(epochs=3, lr=1e-3, seed=100 + seed))
+    train_classifier(model, pictures, ImageTrainConfig(epochs=3, lr=1e-3, seed=100 + seed))
     convert_qat(model)
     return model
 
@@ -118,14 +118,14 @@ def gpt(arguments: argparse.Namespace) -> None:
 
     measure("float32", "", lambda: board.rows[0])
     measure("float16", "", lambda: board.add("float16", 16, Recipe(bits=16)))
-    tuned = TrainConfig(characters=arguments.steps * 8 * 256, lr=0.01, lr_rest=1e-3, warmup=20, evaluate_every=10**6,
+    tuned = TrainConfig(tokens=arguments.steps * 8 * 256, lr=0.01, lr_rest=1e-3, warmup=20, evaluate_every=10**6,
                         seed=1)
     for operator in OPERATORS:
         measure("qat", operator, partial(add_trained, board, "qat", recipe_of(operator), tuned))
     for name, options in {"qat, learned scales": {"scales": "learned"}, "qat, distilled": {"teacher": True}}.items():
         measure(name, "lloyd", partial(add_trained, board, name, recipe_of("lloyd"), tuned, **options))
     # The weights of BitNet b1.58 from the first step on (activations stay float32), and its control: all float32.
-    config = TrainConfig(characters=arguments.scratch, evaluate_every=10**6)
+    config = TrainConfig(tokens=arguments.scratch, evaluate_every=10**6)
     fresh = partial(GPT, board.reference.model.config, seed=1)
     measure("float16, from scratch", "", lambda: add_untouched(board, fresh(), config))
     bitnet = recipe_of("absmean", granularity="tensor")
@@ -155,7 +155,7 @@ def add_trained(board: Leaderboard, name: str, recipe: Recipe, config: TrainConf
     prepare_qat(copy.model, recipe, scales)
     encode = copy.tokenizer.encode
     train(copy.model, encode(board.corpus.train), encode(board.corpus.valid), config,
-          loss_of=distilled_from(board.reference.model) if teacher else None)
+          loss_fn=distilled_from(board.reference.model) if teacher else None)
     convert_qat(copy.model)
     return board.add_saved(name, BITS, copy)
 

@@ -44,8 +44,8 @@ def main() -> None:
     rows = []
     for name, (recipe, dropout) in RECIPES.items():
         config = GPTConfig(tokenizer.vocab_size, dropout=dropout)
-        steps = replace(recipe, characters=arguments.characters).steps(config.context)
-        recipe = replace(recipe, characters=arguments.characters, warmup=min(recipe.warmup, steps // 10),
+        steps = replace(recipe, tokens=arguments.characters).steps(config.context)
+        recipe = replace(recipe, tokens=arguments.characters, warmup=min(recipe.warmup, steps // 10),
                          evaluate_every=max(1, steps // 10))
         history = train(GPT(config), *splits, recipe)
         rows += [{"recipe": name, "corpus": corpus.name, "threads": torch.get_num_threads(), **row} for row in history]

@@ -31,8 +31,8 @@ from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import STATE, TrainConfig
-from nanoq.lm.train import train as run_training
+from nanoq.lm.training import STATE, TrainConfig
+from nanoq.lm.training import train as run_training
 from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
 from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
@@ -219,7 +219,7 @@ def compare(
 def train(
     corpus: Annotated[str, typer.Argument(help="tales, tinystories, wikitext-2 or a text file.")] = "tales",
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and its history.")] = Path("runs/model"),
-    characters: Annotated[int, typer.Option(help="Training characters to read in all.")] = TrainConfig.characters,
+    characters: Annotated[int, typer.Option(help="Training characters to read in all.")] = TrainConfig.tokens,
     batch: Annotated[int, typer.Option(help="Sequences in a step.")] = TrainConfig.batch,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = TrainConfig.optimizer,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the block matrices.")] = TrainConfig.lr,
@@ -241,7 +241,7 @@ def train(
         tokenizer = CharTokenizer.from_text(text.train)
         config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
         model = _untrained(config, seed, _device(device))
-        recipe = TrainConfig(characters=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
+        recipe = TrainConfig(tokens=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
                              schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
         history = run_training(model, *splits, recipe, out, resume)
@@ -525,7 +525,7 @@ def lab(
             from jupyterlab.labapp import main as jupyter_lab
         except ImportError:
             raise ValueError("JupyterLab is not installed: pip install jupyterlab") from None
-        from nanoq.teach.lab import find_notebook
+        from nanoq.teach.launch import find_notebook
 
         notebook = find_notebook(number, folder).resolve()
     # Not the notebook as an argument: the address that --no-browser prints would lead past it.

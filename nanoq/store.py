@@ -375,7 +375,7 @@ def _place_layers(model: nn.Module, layouts: dict, shapes: dict[str, Tensor], ow
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding)) or not isinstance(layout, dict):
             raise ValueError(f"{name:.80} is no layer that can be packed")
         with naming(name):
-            layer, table = restored_layer(layout, parts[name]), isinstance(module, nn.Embedding)
+            layer, table = layer_from_layout(layout, parts[name]), isinstance(module, nn.Embedding)
             odd = {key: layout[key] for key in GEOMETRY if key in layout} != geometry(module)
             if odd or hasattr(layer, "stand_in") != table or (table and weight_shape(layer) != weight_shape(module)):
                 raise ValueError("it is another kind of layer in the model than in the card")
@@ -398,7 +398,7 @@ def _parts(layers: Iterable[str], tensors: dict[str, Tensor]) -> dict[str, dict[
     return parts
 
 
-def restored_layer(layout: dict, tensors: dict[str, Tensor]) -> nn.Module:
+def layer_from_layout(layout: dict, tensors: dict[str, Tensor]) -> nn.Module:
     """The layer of a layout and of its tensors, of any kind."""
     return _registered(LAYERS, str(layout.get("kind", PACKED)), "kind of layer")(layout, tensors)
 

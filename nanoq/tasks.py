@@ -17,7 +17,7 @@ from nanoq.lm.evaluate import windows as cut
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import sample_windows
 from nanoq.store import Checkpoint
-from nanoq.vision.data import load_pictures
+from nanoq.vision.data import load_images
 from nanoq.vision.model import ResNet
 
 __all__ = ["CharacterText", "Evaluation", "Images", "ReviewProbe", "Task", "TokenText", "task_for"]
@@ -207,7 +207,7 @@ class Images(Task):
     """Images for a classifier."""
 
     def __post_init__(self):
-        self.unit, self.images = "image", load_pictures(self.given("data", "digits"))
+        self.unit, self.images = "image", load_images(self.given("data", "digits"))
 
     def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
         """Random images of the training split."""

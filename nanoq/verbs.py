@@ -16,7 +16,7 @@ from nanoq import store
 from nanoq.compress.steps import Prune
 from nanoq.hf.checkpoint import is_hugging_face, is_quantized, load_hf
 from nanoq.lm.corpus import Corpus
-from nanoq.lm.generate import stream
+from nanoq.lm.generation import stream
 from nanoq.lm.model import GPT
 from nanoq.mixed import mixed_recipe
 from nanoq.quant.embeddings import usual_width

@@ -36,7 +36,7 @@ from nanoq.store import CARD, WEIGHTS, load, write_folder
 NANOQ = Path(sys.executable).with_name("nanoq")
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
 ROW = ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high"]
-FOLDERS = {"float16": "float16", "naive": "nearest-{}-bit", "GPTQ": "gptq-{}-bit"}
+FOLDERS = {"float16": "float16", "RTN": "nearest-{}-bit", "GPTQ": "gptq-{}-bit"}
 
 
 def run(*arguments):
@@ -283,7 +283,7 @@ def test_compare_writes_the_same_rows_as_json_and_csv_with_the_documented_keys(c
 def test_compare_measures_every_method_at_every_width(compared):
     rows = json.loads((compared[0] / "leaderboard.json").read_text())
     assert [(row["method"], row["bits"]) for row in rows] == [
-        ("float32", 32), ("float16", 16), ("naive", 8), ("naive", 2), ("GPTQ", 8), ("GPTQ", 2),
+        ("float32", 32), ("float16", 16), ("RTN", 8), ("RTN", 2), ("GPTQ", 8), ("GPTQ", 2),
     ]
 
 

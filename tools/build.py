@@ -60,8 +60,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from nanoq.teach import kit, quiz
-from nanoq.teach.check import exercises_of
+from nanoq.teach import lecturer_pages, quiz
+from nanoq.teach.checks import exercises_of
 
 REPOSITORY = "nanoq-course/nanoq"
 MAX_CELL_LINES = 25
@@ -98,7 +98,7 @@ os.environ["NANOQ_STRICT"] = "1"
 
 STRICT = f"""\
 ### BEGIN HIDDEN TESTS
-{FRESH}from nanoq.teach.check import check
+{FRESH}from nanoq.teach.checks import check
 ### END HIDDEN TESTS
 """
 
@@ -518,8 +518,9 @@ def fresh_kit_page(source: Path) -> str:
     if not page.exists():
         raise BuildError(f"{page}: missing; copy another one and write what is not generated")
     try:
-        return kit.refresh(page.read_text(encoding="utf-8"), source.stem[:2], source.read_text(encoding="utf-8"),
-                           cost_card(_cost(source)).removeprefix("**Cost** "))
+        return lecturer_pages.refresh(
+            page.read_text(encoding="utf-8"), source.stem[:2], source.read_text(encoding="utf-8"),
+            cost_card(_cost(source)).removeprefix("**Cost** "))
     except ValueError as error:
         raise BuildError(f"{page}: {error}") from None
 

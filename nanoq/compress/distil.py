@@ -12,7 +12,7 @@ from nanoq.lm.evaluate import evenly_spread
 from nanoq.lm.model import GPT
 
 
-def student_of(teacher: GPT, layers: int) -> GPT:
+def make_student(teacher: GPT, layers: int) -> GPT:
     """A copy of the teacher with some of its blocks, evenly spread (DistilBERT, Sanh et al. 2019, arXiv 1910.01108).
 
     Raises:
@@ -26,38 +26,38 @@ def student_of(teacher: GPT, layers: int) -> GPT:
 
 
 def distillation_loss(
-    logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, share: float = 1.0
+    logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, alpha: float = 1.0
 ) -> Tensor:
     """How far a student is from its teacher and from the labels, in nats (Hinton et al. 2015, arXiv 1503.02531).
 
-    share * temperature**2 * KL(teacher || student), both at the temperature, + (1 - share) * cross entropy.
+    alpha * temperature**2 * KL(teacher || student), both at the temperature, + (1 - alpha) * cross entropy.
 
     Args:
         logits: of the student, (..., classes).
         teacher: of the teacher, in the same shape.
         labels: int64 (...).
         temperature: that both logits are divided by; large ones let small probabilities count.
-        share: of the teacher, in [0, 1].
+        alpha: share of the teacher, in [0, 1].
     """
     log_student, log_teacher = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, teacher))
     divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return share * temperature**2 * divergence + (1 - share) * F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+    return alpha * temperature**2 * divergence + (1 - alpha) * F.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def distillation(
-    teacher: GPT, temperature: float = 1.0, share: float = 1.0
+    teacher: GPT, temperature: float = 1.0, alpha: float = 1.0
 ) -> Callable[[GPT, Tensor], Tensor]:
-    """What `nanoq.lm.train.train` is to make small as `loss_of`: `distillation_loss` on windows (B, T + 1).
+    """What `nanoq.lm.training.train` is to make small as `loss_fn`: `distillation_loss` on windows (B, T + 1).
 
     Args:
         teacher: stays as it is.
         temperature: that both models' logits are divided by.
-        share: of the teacher in the loss; the rest is the text's own next tokens.
+        alpha: of the teacher in the loss; the rest is the text's own next tokens.
     """
     teacher.eval()
 
-    def loss_of(student: GPT, rows: Tensor) -> Tensor:
+    def loss_fn(student: GPT, rows: Tensor) -> Tensor:
         with torch.no_grad():
             target = teacher(rows[:, :-1])
-        return distillation_loss(student(rows[:, :-1]), target, rows[:, 1:], temperature, share)
-    return loss_of
+        return distillation_loss(student(rows[:, :-1]), target, rows[:, 1:], temperature, alpha)
+    return loss_fn

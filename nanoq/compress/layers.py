@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.compress.lowrank import check_rank, low_rank
-from nanoq.compress.prune import sparsegpt
+from nanoq.compress.sparsity import sparsegpt
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, packed_bytes, unpack
@@ -26,7 +26,7 @@ from nanoq.quant.qlinear import (
     rows_of,
 )
 from nanoq.quant.recipe import Round
-from nanoq.store import LAYERS, restored_layer, stored
+from nanoq.store import LAYERS, layer_from_layout, stored
 
 
 class SparseLinear(PackedLayer):
@@ -242,7 +242,7 @@ def _adapter(layout: dict, tensors: dict[str, Tensor]) -> AdapterLinear:
         own.get(part, {})[rest] = tensor
     if not isinstance(layout.get("base"), dict) or len(own["base"]) + len(own["adapter"]) != len(tensors):
         raise ValueError("it is no packed layer with an adapter")
-    layer = AdapterLinear(restored_layer(layout["base"], own["base"]), _low_rank(layout, own["adapter"]))
+    layer = AdapterLinear(layer_from_layout(layout["base"], own["base"]), _low_rank(layout, own["adapter"]))
     if not isinstance(layer.base, QuantLayer) or layer.base.weight_shape != layer.adapter.weight_shape:
         raise ValueError(f"its adapter {layer.adapter.weight_shape} does not fit its base {layer.base.weight_shape}")
     return layer

@@ -58,7 +58,7 @@ def check_rank(rank: int, shape: tuple[int, int]) -> None:
         raise ValueError(f"rank must be in 1..{min(shape)} for a weight of shape {tuple(shape)}, not {rank!r}")
 
 
-def rank_for(shape: tuple[int, int], share: float) -> int:
+def rank_for(shape: tuple[int, int], ratio: float) -> int:
     """The rank at which the two factors have at most a share of a matrix's numbers, at least 1."""
     out, width = shape
-    return max(1, int(share * out * width / (out + width)))
+    return max(1, int(ratio * out * width / (out + width)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
 from nanoq.compress.lowrank import low_rank, rank_for
-from nanoq.compress.prune import check_method, check_pattern, prune, sparsegpt
+from nanoq.compress.sparsity import check_method, check_pattern, prune, sparsegpt
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.quantize import quantize_model

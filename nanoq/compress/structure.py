@@ -100,23 +100,23 @@ def remove_heads(model: GPT, heads: dict[int, list[int]], tokens: Tensor | None 
 
 
 @torch.no_grad()
-def remove_neurons(model: GPT, share: float, tokens: Tensor) -> GPT:
+def remove_neurons(model: GPT, ratio: float, tokens: Tensor) -> GPT:
     """Take a share of the hidden neurons out of every MLP of a GPT, in place, block by block.
 
     Those go whose output, times the norm of the weights that read it, is smallest; the rest is fitted anew.
 
     Raises:
-        ValueError: if the share is not in [0, 1), or leaves a block without neurons.
+        ValueError: if the ratio is not in [0, 1), or leaves a block without neurons.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"share must lie in [0, 1), not {share!r}")
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio must lie in [0, 1), not {ratio!r}")
     for number, block in enumerate(model.blocks):
         mlp = block.mlp
         stats = _seen(model, f"blocks.{number}.mlp.down", tokens)
         worth = stats.gram.diagonal().sqrt() * mlp.down.weight.norm(dim=0)
-        if round(share * len(worth)) == len(worth):
+        if round(ratio * len(worth)) == len(worth):
             raise ValueError(f"block {number} would have none of its {len(worth)} neurons left")
-        keep = worth.topk(len(worth) - round(share * len(worth))).indices.sort().values
+        keep = worth.topk(len(worth) - round(ratio * len(worth))).indices.sort().values
         mlp.down = remove_inputs(mlp.down, keep, stats)
         mlp.up = _remaining_outputs(mlp.up, keep)
     return model

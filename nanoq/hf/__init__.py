@@ -22,22 +22,22 @@ from nanoq.hf.checkpoint import (
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import (
     Reviews,
-    accuracy,
     encode,
     features,
     fine_tune,
     gptq_losses,
     gptq_windows,
     linear_probe,
+    probe_accuracy,
     reviews,
     start_windows,
     wikitext,
 )
 
 __all__ = [
-    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "accuracy", "card_of", "describe", "encode", "features",
-    "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
-    "load_minilm", "load_smollm2", "reviews", "start_windows", "weights_file", "wikitext",
+    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "card_of", "describe", "encode", "features", "fine_tune",
+    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_minilm",
+    "load_smollm2", "probe_accuracy", "reviews", "start_windows", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

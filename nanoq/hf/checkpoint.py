@@ -18,7 +18,7 @@ from nanoq.files import data_dir, write_text
 from nanoq.hf.blocks import find_blocks
 from nanoq.hf.inputs import FLOATS
 from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove, weights_in
-from nanoq.lm.corpus import find_hub, local_file
+from nanoq.hub import find_hub, local_file
 from nanoq.memory import out_of_memory
 from nanoq.store import (
     CARD,

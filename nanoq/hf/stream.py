@@ -43,7 +43,7 @@ from nanoq.store import (
     CARD,
     WEIGHTS,
     Checkpoint,
-    restored_layer,
+    layer_from_layout,
     save_tensors,
     shapes_of,
     some,
@@ -418,7 +418,7 @@ class _Shards(Porter):
             layer = f"{self.weights.names[index]}.{name}"
             parts = {key.removeprefix(f"{layer}."): tensor.to(self.weights.device, copy=True)
                      for key, tensor in tensors.items() if key.startswith(f"{layer}.")}
-            block.set_submodule(name, restored_layer(self.state["layers"][layer], parts))
+            block.set_submodule(name, layer_from_layout(self.state["layers"][layer], parts))
 
     def enter(self, model: HFModel, batches: list[Tensor], original: bool) -> Sequence[Call]:
         if self.start:

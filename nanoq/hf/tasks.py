@@ -12,7 +12,7 @@ from nanoq.hf.model import HFModel
 from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import evenly_spread, row_losses
-from nanoq.lm.generate import next_token
+from nanoq.lm.generation import next_token
 from nanoq.progress import progress
 from nanoq.quant.calibrate import sample_windows
 
@@ -133,7 +133,7 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
     Keys and values are kept where the model has a cache for them; otherwise all of the text is read each time.
 
     Raises:
-        ValueError: if the prompt does not fit the context, or as `nanoq.lm.generate.next_token`.
+        ValueError: if the prompt does not fit the context, or as `nanoq.lm.generation.next_token`.
     """
     if not 0 < len(prompt) <= model.config.context:
         raise ValueError(f"a prompt of {len(prompt)} tokens does not fit a context of {model.config.context}")
@@ -345,6 +345,6 @@ def linear_probe(features: Tensor, labels: Sequence[int]):
     return LogisticRegression(C=strength, max_iter=1000).fit(features.cpu().numpy(), list(labels))
 
 
-def accuracy(probe, features: Tensor, labels: Sequence[int]) -> float:
+def probe_accuracy(probe, features: Tensor, labels: Sequence[int]) -> float:
     """The share of features (N, width) that a probe gives the right label."""
     return float(probe.score(features.cpu().numpy(), list(labels)))

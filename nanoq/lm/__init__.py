@@ -3,10 +3,10 @@
 from nanoq.lm.checkpoint import load_checkpoint, save_checkpoint
 from nanoq.lm.corpus import Corpus, load_corpus
 from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses
-from nanoq.lm.generate import generate, stream
+from nanoq.lm.generation import generate, stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig, next_token_loss, train
+from nanoq.lm.training import TrainConfig, next_token_loss, train
 from nanoq.store import Checkpoint
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nanoq.files import cache_dir, write_text
-from nanoq.hub import find_hub, hub_rows, local_file  # noqa: F401
+from nanoq.hub import hub_rows, local_file
 from nanoq.lm import tales
 
 STORY_END = "\n<|endoftext|>\n"

@@ -153,10 +153,10 @@ class GPT(nn.Module):
             self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
             self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
         if seed is not None:
-            self._initialise(torch.Generator().manual_seed(seed))
+            self._initialize(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator) -> None:
+    def _initialize(self, generator: torch.Generator) -> None:
         """N(0, 0.02), and smaller for the layers that write to the residual stream, as in GPT-2."""
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:

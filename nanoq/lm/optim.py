@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """Move every singular value of (..., m, n) matrices towards 1 by a quintic Newton-Schulz iteration.
 
     The coefficients are Jordan et al.'s (Muon, 2024): five steps bring singular values into about [0.7, 1.2],
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
             updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
         rows, cols = shape
         parts = 3 if rows == 3 * cols else 1
-        stacked = orthogonalise(torch.stack(updates).view(-1, rows // parts, cols)).view(-1, rows, cols)
+        stacked = orthogonalize(torch.stack(updates).view(-1, rows // parts, cols)).view(-1, rows, cols)
         scale = max(1.0, rows / parts / cols) ** 0.5  # keeps the change of the output's size equal for tall matrices
         for p, update in zip(params, stacked, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])

@@ -8,7 +8,7 @@ import numpy as np
 # ---- one score for each layer, and no say in the size ----
 
 
-def three_means(scores: dict[str, float], bits: tuple[int, ...] = (16, 8, 4)) -> dict[str, int]:
+def cluster_bits(scores: dict[str, float], bits: tuple[int, ...] = (16, 8, 4)) -> dict[str, int]:
     """Clusters of the scores with the least squared distance to their means; the highest mean gets the most bits.
 
     K-means with k = len(bits), as in CPTQuant (arXiv 2412.03599), but exact: in one dimension the best clusters are
@@ -61,13 +61,13 @@ def _intervals(values: list[Fraction], counts: list[int], clusters: int) -> list
     return edges
 
 
-def terciles(scores: dict[str, float], bits: tuple[int, ...] = (16, 8, 4)) -> dict[str, int]:
+def quantile_bits(scores: dict[str, float], bits: tuple[int, ...] = (16, 8, 4)) -> dict[str, int]:
     """Groups of equal numbers of layers, one for each width; the highest scores get the most bits.
 
     What does not divide evenly, and layers whose scores are equal, get more bits.
 
     Raises:
-        ValueError: as `three_means` does.
+        ValueError: as `cluster_bits` does.
     """
     widths = _check_scores(scores, bits)
     above = {score: sum(other > score for other in scores.values()) for score in scores.values()}
@@ -82,7 +82,7 @@ def costs_from_scores(scores: dict[str, float], bits: tuple[int, ...]) -> dict[s
     where the noise is not small. A layer with a score below 0 gets cheaper the fewer bits it has.
 
     Raises:
-        ValueError: as `three_means` does.
+        ValueError: as `cluster_bits` does.
     """
     widths = _check_scores(scores, bits)
     return {name: {width: score * 4.0**-width for width in widths} for name, score in scores.items()}

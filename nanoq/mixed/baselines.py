@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.mixed.parts import (
     Loss,
     check_data,
@@ -24,7 +24,7 @@ from nanoq.mixed.parts import (
     gradients,
     mean_loss,
     parts_of,
-    restored,
+    restoring_weights,
 )
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.layers import linear_layers, weight_matrix
@@ -34,65 +34,65 @@ BITS = (2, 3, 4, 8)
 Costs = dict[str, dict[int, float]]
 
 
-def random_scores(model: nn.Module, data: Tensor | None = None, *, granularity: str = "block", seed: int = 0
+def random_scores(model: nn.Module, data: Tensor | None = None, *, unit: str = "block", seed: int = 0
                   ) -> dict[str, float]:
     """A number in 0..1 by chance for each part: what any method should beat."""
     generator = random.Random(seed)
-    return {part: generator.random() for part in parts_of(model, granularity)}
+    return {part: generator.random() for part in parts_of(model, unit)}
 
 
 def weight_mse(
-    model: nn.Module, data: Tensor | None = None, *, bits: tuple[int, ...] = BITS, granularity: str = "block"
+    model: nn.Module, data: Tensor | None = None, *, bits: tuple[int, ...] = BITS, unit: str = "block"
 ) -> Costs:
     """The squared rounding error of the weights, summed; it asks nothing of the data."""
-    return _summed(model, bits, granularity, lambda _, change: float(change.square().sum()))
+    return _summed(model, bits, unit, lambda _, change: float(change.square().sum()))
 
 
 def output_mse(
-    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block", batch: int = 16
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block", batch: int = 16
 ) -> Costs:
     """The squared error of each layer's outputs on the data, trace(D G D^T), summed over the layers of a part."""
     stats = input_statistics(model, data, batch)
-    return _summed(model, bits, granularity, lambda name, change: float(stats[name].error_terms(change).sum()))
+    return _summed(model, bits, unit, lambda name, change: float(stats[name].error_terms(change).sum()))
 
 
 def gptq_error(
-    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
-    loss_of: Loss = next_token_loss, batch: int = 16,
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block",
+    loss_fn: Loss = next_token_loss, batch: int = 16,
 ) -> Costs:
     """Half the squared error of each output after GPTQ, weighed by the mean squared gradient of the loss at it.
 
     The weights, the diagonal of the output's Fisher information, are what makes layers comparable.
     """
-    stats, fisher = input_statistics(model, data, batch), output_gradients(model, data, loss_of, batch)
+    stats, fisher = input_statistics(model, data, batch), output_gradients(model, data, loss_fn, batch)
 
     def cost(name: str, change: Tensor) -> float:
         return float(0.5 * (fisher[name] * stats[name].error_terms(change).sum(1)).sum())
-    return _summed(model, bits, granularity, cost, method="gptq", stats=stats)
+    return _summed(model, bits, unit, cost, method="gptq", stats=stats)
 
 
 def first_order(
-    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
-    loss_of: Loss = next_token_loss, batch: int = 16,
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block",
+    loss_fn: Loss = next_token_loss, batch: int = 16,
 ) -> Costs:
     """|<g, D>| for the gradient g of the loss and the rounding error D: the first term of Taylor's series (LLM-MQ)."""
-    slope = gradients(model, data, linear_layers(model), loss_of, batch)
-    return _summed(model, bits, granularity, lambda name, change: abs(float((slope[name].flatten(1) * change).sum())))
+    slope = gradients(model, data, linear_layers(model), loss_fn, batch)
+    return _summed(model, bits, unit, lambda name, change: abs(float((slope[name].flatten(1) * change).sum())))
 
 
 def hawq(
-    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
-    loss_of: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0,
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block",
+    loss_fn: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0,
 ) -> Costs:
     """Half the mean curvature of each layer's loss times its squared rounding error (HAWQ-V2, arXiv 1911.03852)."""
-    trace = hessian_traces(model, data, loss_of, draws, batch, seed)
-    return _summed(model, bits, granularity,
+    trace = hessian_traces(model, data, loss_fn, draws, batch, seed)
+    return _summed(model, bits, unit,
                    lambda name, change: 0.5 * trace[name] / change.numel() * float(change.square().sum()))
 
 
 def leave_one_in(
-    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, granularity: str = "block",
-    method: str = "nearest", metric: str = "loss", calibration: Tensor | None = None, loss_of: Loss = next_token_loss,
+    model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block",
+    method: str = "nearest", metric: str = "loss", calibration: Tensor | None = None, loss_fn: Loss = next_token_loss,
     batch: int = 16,
 ) -> Costs:
     """The growth of the loss, or the KL divergence from the original predictions, when only this part is quantised.
@@ -103,11 +103,11 @@ def leave_one_in(
         model: maps rows to logits.
         data: windows of tokens (N, T + 1).
         bits: widths to try.
-        granularity: "block" or "linear".
+        unit: "block" or "linear".
         method: of rounding, "nearest" or "gptq".
         metric: "loss" or "kl", which needs no labels and is never negative.
         calibration: windows that GPTQ fits; `data` itself by default.
-        loss_of: the loss, for the metric of that name.
+        loss_fn: the loss, for the metric of that name.
         batch: rows in a forward pass.
 
     Raises:
@@ -116,16 +116,16 @@ def leave_one_in(
     if metric not in ("loss", "kl"):
         raise ValueError(f"metric must be 'loss' or 'kl', not {metric!r}")
     check_data(data)
-    measure = _divergence(model, data, batch) if metric == "kl" else lambda: mean_loss(model, data, loss_of, batch)
+    measure = _divergence(model, data, batch) if metric == "kl" else lambda: mean_loss(model, data, loss_fn, batch)
     base = measure()
     fitted = data if calibration is None else calibration
     stats = input_statistics(model, fitted, batch) if method == "gptq" else {}
-    parts = parts_of(model, granularity)
+    parts = parts_of(model, unit)
 
     @torch.no_grad()
     def score(part: str) -> dict[int, float]:
         costs = {}
-        with restored(parts[part]) as originals:
+        with restoring_weights(parts[part]) as originals:
             for width in bits:
                 spec = Round(method, bits=width)
                 for name, layer in parts[part].items():
@@ -163,11 +163,11 @@ def rounded(weight: Tensor, spec: Round, stats: LayerStats | None = None) -> Ten
 
 
 def _summed(
-    model: nn.Module, bits: tuple[int, ...], granularity: str, cost: Callable[[str, Tensor], float],
+    model: nn.Module, bits: tuple[int, ...], unit: str, cost: Callable[[str, Tensor], float],
     method: str = "nearest", stats: dict[str, LayerStats] | None = None,
 ) -> Costs:
     """The costs of the layers, given as cost(layer's name, rounding error), summed over each part."""
-    parts = parts_of(model, granularity)
+    parts = parts_of(model, unit)
 
     def score(part: str) -> dict[int, float]:
         costs = {}
@@ -191,7 +191,7 @@ def input_statistics(model: nn.Module, data: Tensor, batch: int = 16) -> dict[st
     return stats
 
 
-def output_gradients(model: nn.Module, data: Tensor, loss_of: Loss, batch: int = 16) -> dict[str, Tensor]:
+def output_gradients(model: nn.Module, data: Tensor, loss_fn: Loss, batch: int = 16) -> dict[str, Tensor]:
     """The mean over tokens of the squared gradient, at each output of each layer, of the *sum* of the tokens' losses.
 
     A picture has one loss, and its squares are summed over all places of a convolution's output.
@@ -224,7 +224,7 @@ def output_gradients(model: nn.Module, data: Tensor, loss_of: Loss, batch: int =
     try:
         with evaluating(model), torch.enable_grad():
             for rows in data.split(batch):
-                torch.autograd.grad(loss_of(model, rows), [layer.weight for layer in layers.values()])
+                torch.autograd.grad(loss_fn(model, rows), [layer.weight for layer in layers.values()])
     finally:
         for handle in hooks:
             handle.remove()
@@ -232,7 +232,7 @@ def output_gradients(model: nn.Module, data: Tensor, loss_of: Loss, batch: int =
 
 
 def hessian_traces(
-    model: nn.Module, data: Tensor, loss_of: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0
+    model: nn.Module, data: Tensor, loss_fn: Loss = next_token_loss, draws: int = 8, batch: int = 16, seed: int = 0
 ) -> dict[str, float]:
     """The trace of the loss's Hessian for each layer's weight, by Hutchinson's estimator: the mean of v^T H v, v = ±1.
 
@@ -248,7 +248,7 @@ def hessian_traces(
         for _ in range(draws):
             signs = [(torch.randint(2, weight.shape, generator=generator) * 2.0 - 1).to(weight) for weight in weights]
             for rows in data.split(batch):
-                slopes = torch.autograd.grad(loss_of(model, rows) * len(rows) / len(data), weights, create_graph=True)
+                slopes = torch.autograd.grad(loss_fn(model, rows) * len(rows) / len(data), weights, create_graph=True)
                 along = sum((slope * sign).sum() for slope, sign in zip(slopes, signs, strict=True))
                 curved = torch.autograd.grad(along, weights)
                 for name, product, sign in zip(layers, curved, signs, strict=True):

@@ -9,28 +9,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.progress import progress
 from nanoq.quant.layers import linear_layers
 
-GRANULARITIES = ("block", "linear")
+UNITS = ("block", "linear")
 Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
-def parts_of(model: nn.Module, granularity: str = "block") -> dict[str, dict[str, nn.Module]]:
+def parts_of(model: nn.Module, unit: str = "block") -> dict[str, dict[str, nn.Module]]:
     """The parts whose sensitivity is asked for, each with its layers: {part: {layer: module}}.
 
     "block" has parts blocks.0, blocks.1, ...; with "linear" every layer is a part of its own.
 
     Raises:
-        ValueError: if the granularity is another one, or there is no layer.
+        ValueError: if the unit is another one, or there is no layer.
     """
-    if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {granularity!r}")
+    if unit not in UNITS:
+        raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {unit!r}")
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
-    if granularity == "linear":
+    if unit == "linear":
         return {name: {name: layer} for name, layer in layers.items()}
     parts: dict[str, dict[str, nn.Module]] = {}
     for name, layer in layers.items():
@@ -52,7 +52,7 @@ def for_each_part(parts: dict[str, dict[str, nn.Module]], score: Callable[[str],
 
 
 @contextmanager
-def restored(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def restoring_weights(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Yield copies of the layers' weights, and put them back at the end, bit for bit, whatever happened."""
     originals = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     try:
@@ -76,7 +76,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, data: Tensor, loss_of: Loss = next_token_loss, batch: int = 16) -> float:
+def mean_loss(model: nn.Module, data: Tensor, loss_fn: Loss = next_token_loss, batch: int = 16) -> float:
     """The mean loss over the rows of `data` (N, ...), in evaluation mode; float64, summed in a fixed order.
 
     Raises:
@@ -84,14 +84,14 @@ def mean_loss(model: nn.Module, data: Tensor, loss_of: Loss = next_token_loss, b
     """
     check_data(data)
     with evaluating(model):
-        mean = sum(float(loss_of(model, rows)) * len(rows) for rows in data.split(batch)) / len(data)
+        mean = sum(float(loss_fn(model, rows)) * len(rows) for rows in data.split(batch)) / len(data)
     if math.isnan(mean):
         raise ValueError("the loss is NaN: look for it in the model's weights or in the data")
     return mean
 
 
 def gradients(
-    model: nn.Module, data: Tensor, layers: dict[str, nn.Module], loss_of: Loss = next_token_loss, batch: int = 16
+    model: nn.Module, data: Tensor, layers: dict[str, nn.Module], loss_fn: Loss = next_token_loss, batch: int = 16
 ) -> dict[str, Tensor]:
     """The gradient of the mean loss by each layer's weight; what is in `.grad` stays."""
     check_data(data)
@@ -99,7 +99,7 @@ def gradients(
     sums = [torch.zeros_like(weight) for weight in weights]
     with evaluating(model), torch.enable_grad():
         for rows in data.split(batch):
-            loss = loss_of(model, rows) * len(rows) / len(data)
+            loss = loss_fn(model, rows) * len(rows) / len(data)
             for own, new in zip(sums, torch.autograd.grad(loss, weights), strict=True):
                 own += new
     return dict(zip(layers, sums, strict=True))

@@ -1,7 +1,7 @@
 """The three sensitivities of CPTQuant (Nanda et al. 2024, arXiv 2412.03599): CMPQ, PMPQ and TDMPQ.
 
 Each is a function `scores = method(model, data, ...)` that gives every part of the model, a block or a linear layer, a
-number: the larger, the more bits it should get. `data` are rows that `loss_of` takes, such as windows of tokens
+number: the larger, the more bits it should get. `data` are rows that `loss_fn` takes, such as windows of tokens
 (N, T + 1) for the next-token loss. The model is left as it was, bit for bit.
 
 The paper is ambiguous in many places; where it says two things, each is an option, and the default is what the
@@ -16,16 +16,25 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from nanoq.lm.train import next_token_loss
-from nanoq.mixed.parts import Loss, check_data, check_draws, evaluating, for_each_part, mean_loss, parts_of, restored
-from nanoq.mixed.similarity import Features, similarity
+from nanoq.lm.training import next_token_loss
+from nanoq.mixed.parts import (
+    Loss,
+    check_data,
+    check_draws,
+    evaluating,
+    for_each_part,
+    mean_loss,
+    parts_of,
+    restoring_weights,
+)
+from nanoq.mixed.representations import Features, similarity
 from nanoq.quant.grid import affine_grid
 
 LEVELS = tuple(level / 10 for level in range(1, 10))
 
 
 def cmpq(
-    model: nn.Module, data: Tensor, *, measure: str = "mean", features: str = "delta", granularity: str = "block",
+    model: nn.Module, data: Tensor, *, measure: str = "mean", features: str = "delta", unit: str = "block",
     samples: int = 4096, batch: int = 16,
 ) -> dict[str, float]:
     """CMPQ: how unlike all the others the outputs of a part are, 1 - the mean of similarity(part, other) (algorithm 1).
@@ -38,7 +47,7 @@ def cmpq(
         data: windows of tokens (N, T + 1); the last token of each is not read.
         measure: one of `nanoq.mixed.MEASURES`; canonical correlations want 10 tokens for each feature.
         features: "delta" (a block's output minus its input) or "output"; a linear layer has only its output.
-        granularity: "block" or "linear".
+        unit: "block" or "linear".
         samples: tokens to compare, evenly spread.
         batch: windows in a forward pass.
 
@@ -47,10 +56,10 @@ def cmpq(
     """
     if features not in ("delta", "output"):
         raise ValueError(f"features must be 'delta' or 'output', not {features!r}")
-    parts = parts_of(model, granularity)
+    parts = parts_of(model, unit)
     if len(parts) < 2:
         raise ValueError("similarity to the others needs at least two parts")
-    seen = _outputs(model, data, list(parts), features == "delta" and granularity == "block", batch)
+    seen = _outputs(model, data, list(parts), features == "delta" and unit == "block", batch)
     tokens = len(next(iter(seen.values())))
     rows = torch.linspace(0, tokens - 1, min(samples, tokens)).long()
     factored = {name: Features(output[rows]) for name, output in seen.items()}
@@ -88,7 +97,7 @@ def _outputs(model: nn.Module, data: Tensor, names: list[str], delta: bool, batc
 @torch.no_grad()
 def pmpq(
     model: nn.Module, data: Tensor, *, levels: tuple[float, ...] = LEVELS, scope: str = "matrix",
-    metric: str = "loss", granularity: str = "block", loss_of: Loss = next_token_loss, batch: int = 16,
+    metric: str = "loss", unit: str = "block", loss_fn: Loss = next_token_loss, batch: int = 16,
 ) -> dict[str, float]:
     """PMPQ: how much worse the model becomes when the smallest weights of a part are set to 0 (algorithm 2).
 
@@ -97,12 +106,12 @@ def pmpq(
 
     Args:
         model: has `blocks`.
-        data: rows for `loss_of`.
+        data: rows for `loss_fn`.
         levels: shares of weights to cut, in (0, 1).
         scope: "matrix" (a quantile for each matrix) or "block" (one for all matrices of the part).
         metric: "loss" (its increase in nats) or "accuracy" (the drop of the share of right next tokens, equation 8).
-        granularity: "block" or "linear".
-        loss_of: the loss, for the metric of that name.
+        unit: "block" or "linear".
+        loss_fn: the loss, for the metric of that name.
         batch: rows in a forward pass.
 
     Raises:
@@ -113,13 +122,13 @@ def pmpq(
                          f"not {scope!r} and {metric!r}")
     if not levels or not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels must be shares between 0 and 1, not {levels!r}")
-    parts = parts_of(model, granularity)
-    measure = loss_of if metric == "loss" else token_errors
+    parts = parts_of(model, unit)
+    measure = loss_fn if metric == "loss" else token_errors
     base = mean_loss(model, data, measure, batch)
 
     def score(part: str) -> float:
         layers, damage = parts[part], 0.0
-        with restored(layers) as originals:
+        with restoring_weights(layers) as originals:
             sizes = {name: weight.abs() for name, weight in originals.items()}
             whole = None if scope == "matrix" else torch.cat([size.flatten() for size in sizes.values()])
             for level in levels:
@@ -144,7 +153,7 @@ def token_errors(model: nn.Module, rows: Tensor) -> Tensor:
 @torch.no_grad()
 def tdmpq(
     model: nn.Module, data: Tensor, *, noise: str = "relative", size: float = 0.01, bits: int = 4, target: str = "all",
-    draws: int = 4, antithetic: bool = True, granularity: str = "block", loss_of: Loss = next_token_loss,
+    draws: int = 4, antithetic: bool = True, unit: str = "block", loss_fn: Loss = next_token_loss,
     batch: int = 16, seed: int = 0,
 ) -> dict[str, float]:
     """TDMPQ: how much the loss grows when noise is added to the weights of a part (equations 9 to 11).
@@ -155,7 +164,7 @@ def tdmpq(
 
     Args:
         model: has `blocks`.
-        data: rows for `loss_of`.
+        data: rows for `loss_fn`.
         noise: "relative" (sigma is `size` times the root mean square of a matrix) or "matched" (the error that
             rounding to `bits` has, sigma = step / sqrt(12) row by row).
         size: for relative noise.
@@ -164,8 +173,8 @@ def tdmpq(
             noise is relative to their own size.
         draws: of noise; pairs where they are antithetic.
         antithetic: whether each draw is used with both signs.
-        granularity: "block" or "linear".
-        loss_of: the loss.
+        unit: "block" or "linear".
+        loss_fn: the loss.
         batch: rows in a forward pass.
         seed: of the noise.
 
@@ -178,8 +187,8 @@ def tdmpq(
     if target == "inputs" and noise != "relative":
         raise ValueError("noise on inputs is relative: there is no grid that it could match")
     check_draws(draws)
-    parts = parts_of(model, granularity)
-    base = mean_loss(model, data, loss_of, batch)
+    parts = parts_of(model, unit)
+    base = mean_loss(model, data, loss_fn, batch)
     order = {name: i for i, name in enumerate(parts)}
     signs = (1.0, -1.0) if antithetic else (1.0,)
 
@@ -188,14 +197,14 @@ def tdmpq(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + order[part] * 1009 + draw)
         if target == "inputs":
             with noisy_inputs(model.get_submodule(part), sign * size, generator):
-                return mean_loss(model, data, loss_of, batch) - base
+                return mean_loss(model, data, loss_fn, batch) - base
         layers = parts[part] if target == "all" else dict(list(parts[part].items())[:1])
-        with restored(layers) as originals:
+        with restoring_weights(layers) as originals:
             for name, layer in layers.items():
                 sigma = _sigma(originals[name], noise, size, bits)
                 drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
                 layer.weight.add_(sign * sigma * drawn)
-            return mean_loss(model, data, loss_of, batch) - base
+            return mean_loss(model, data, loss_fn, batch) - base
 
     def score(part: str) -> float:
         return sum(grown(part, draw, sign) for draw in range(draws) for sign in signs) / (draws * len(signs))

@@ -4,10 +4,10 @@ from nanoq.numbers.blocks import BLOCKS, CODEBOOKS, BlockFormat, PackedScales, n
 from nanoq.numbers.floats import FLOATS, FloatFormat, float_format
 from nanoq.numbers.integers import Addition, IntFormat
 from nanoq.numbers.measure import DowncastReport, dot, downcast_report, matmul
-from nanoq.numbers.mixed_precision import PRECISIONS, LossScale, Precision, Step, emulate, train_mixed
+from nanoq.numbers.training import PRECISIONS, LossScale, Precision, Step, emulate, train_mixed
 
 __all__ = [
     "BLOCKS", "CODEBOOKS", "FLOATS", "PRECISIONS", "Addition", "BlockFormat", "DowncastReport", "FloatFormat",
-    "IntFormat", "LossScale", "PackedScales", "Precision", "Step", "dot", "downcast_report", "emulate",
-    "float_format", "matmul", "normal_float", "train_mixed",
+    "IntFormat", "LossScale", "PackedScales", "Precision", "Step", "dot", "downcast_report", "emulate", "float_format",
+    "matmul", "normal_float", "train_mixed",
 ]

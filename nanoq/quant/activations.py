@@ -14,7 +14,7 @@ from nanoq.quant.grid import covering_range, evenly_spaced
 from nanoq.quant.qlinear import QuantLinear
 
 
-def round_activations(x: Tensor, bits: int, granularity: str = "token", symmetric: bool = True) -> Tensor:
+def fake_quantize_activations(x: Tensor, bits: int, granularity: str = "token", symmetric: bool = True) -> Tensor:
     """Round activations (..., width) to evenly spaced values that cover them; the result has the shape and type of x.
 
     Symmetric: the 2**bits - 1 values -m..m steps, with m = 2**(bits-1) - 1 of them up to max|x|. Asymmetric: 2**bits
@@ -53,7 +53,7 @@ def check_rounding(bits: int, granularity: str, known: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def quantized_activations(
+def activation_quantization(
     model: nn.Module, bits: int, granularity: str = "token", symmetric: bool = True
 ) -> Iterator[None]:
     """Round the input of every linear layer of the model's blocks, quantised or not, while the block of code runs.
@@ -64,15 +64,16 @@ def quantized_activations(
     Args:
         model: has `blocks`.
         bits: 2 to 8.
-        granularity: "token" or "tensor", as in `round_activations`.
-        symmetric: as in `round_activations`.
+        granularity: "token" or "tensor", as in `fake_quantize_activations`.
+        symmetric: as in `fake_quantize_activations`.
 
     Raises:
-        ValueError: as `round_activations`.
+        ValueError: as `fake_quantize_activations`.
     """
     check_rounding(bits, granularity, ("token", "tensor"))
     hooks = [
-        layer.register_forward_pre_hook(lambda _, args: round_activations(args[0], bits, granularity, symmetric))
+        layer.register_forward_pre_hook(
+            lambda _, args: fake_quantize_activations(args[0], bits, granularity, symmetric))
         for layer in model.blocks.modules() if isinstance(layer, (nn.Linear, QuantLinear))
     ]
     try:

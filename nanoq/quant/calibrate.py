@@ -65,10 +65,10 @@ class LayerStats:
         goal = weight.to(self.gram.dtype) @ self.cross + damping * self.gram.diagonal().mean() * weight
         return torch.linalg.solve(self.damped(damping), goal.T).T.to(weight.dtype)  # the damped Gram is symmetric
 
-    def damped(self, share: float) -> Tensor:
+    def damped(self, damping: float) -> Tensor:
         """The Gram matrix (in, in), with a share of its mean diagonal added to the diagonal."""
         gram = self.gram.clone()
-        gram.diagonal().add_(share * self.gram.diagonal().mean())
+        gram.diagonal().add_(damping * self.gram.diagonal().mean())
         return gram
 
     def error_terms(self, change: Tensor) -> Tensor:

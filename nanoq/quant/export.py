@@ -24,8 +24,8 @@ from nanoq.quant.embeddings import HEAD, TABLE, packed_tables
 from nanoq.quant.foreign import Source, quantised_layers, source_of
 from nanoq.quant.gguf_format import BLOCK, block_type
 from nanoq.quant.gguf_model import block_tables, export_gguf, gguf_model_problem, has_scaled_positions
-from nanoq.quant.gptq import TOKENS_PER_INPUT
 from nanoq.quant.gptq_format import export_gptq, gptq_problem
+from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.quant.grid import Grid
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLinear

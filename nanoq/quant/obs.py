@@ -13,7 +13,7 @@ from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.grid import Grid
 
 
-def obs_prune(weight: Tensor, stats: LayerStats, share: float, *, damping: float = 0.01) -> Tensor:
+def obs_prune(weight: Tensor, stats: LayerStats, sparsity: float, *, damping: float = 0.01) -> Tensor:
     """Set a share of each row's weights to 0, always the cheapest, while the others make up for it.
 
     Hassibi and Stork 1993; layer by layer, Frantar and Alistarh 2022 (arXiv 2208.11580), section 4.
@@ -21,20 +21,20 @@ def obs_prune(weight: Tensor, stats: LayerStats, share: float, *, damping: float
     Args:
         weight: (out, in).
         stats: of the layer's inputs.
-        share: of the weights, 0 to 1.
+        sparsity: share of the weights, 0 to 1.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
 
     Returns:
         The pruned weight, float64 (out, in).
 
     Raises:
-        ValueError: if the share is not in 0..1, or as `gptq` does.
+        ValueError: if the sparsity is not in 0..1, or as `gptq` does.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in 0..1, not {share!r}")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity must lie in 0..1, not {sparsity!r}")
     rows = _Rows(weight, stats, damping)
     zeros = torch.zeros_like(rows.weight)
-    for _ in range(round(share * weight.shape[1])):
+    for _ in range(round(sparsity * weight.shape[1])):
         rows.settle_cheapest(zeros)
     return rows.weight
 

@@ -2,7 +2,7 @@
 
 In large language models a few channels of the activations are some ten times larger than the rest, always the same ones
 (Dettmers et al. 2022, arXiv 2208.07339, section 4). `plant_outliers` gives a small model the same trouble, and
-`smooth` takes it away.
+`smoothquant` takes it away.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def plant_outliers(model: GPT, channels: int = 4, factor: float = 50.0, seed: in
     return chosen
 
 
-def smooth(model: GPT, calibration: Tensor, alpha: float = 0.5) -> dict[str, Tensor]:
+def smoothquant(model: GPT, calibration: Tensor, alpha: float = 0.5) -> dict[str, Tensor]:
     """SmoothQuant (Xiao et al. 2022, arXiv 2211.10438): move the range of activations into the weights they meet.
 
     Channel j of a norm's output X is divided by s_j, column j of the weight W that reads it is multiplied by s_j:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from nanoq.quant.activations import round_activations
+from nanoq.quant.activations import fake_quantize_activations
 from nanoq.quant.grid import HALF, Grid, check_weight, storable
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import packed_layer
@@ -102,7 +102,7 @@ def prepare_qat(
         recipe: the grid of each layer; its rounding method is "nearest".
         scales: "recomputed" or "learned".
         activation_bits: rounds the input of these layers, too, each token on a symmetric scale of its own; None does
-            not. The packed model does not do that by itself: `quantized_activations` does.
+            not. The packed model does not do that by itself: `activation_quantization` does.
 
     Raises:
         ValueError: if a layer's method is another one or its grid needs calibration, it cannot be packed or is prepared
@@ -125,7 +125,7 @@ def prepare_qat(
         parametrize.register_parametrization(layers[name], "weight", quantizer, unsafe=True)
         if activation_bits is not None:
             layers[name].register_forward_pre_hook(
-                lambda _, args: _straight(args[0], round_activations(args[0].detach(), activation_bits)))
+                lambda _, args: _straight(args[0], fake_quantize_activations(args[0].detach(), activation_bits)))
     return model
 
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.quant.adaround import BlockData
 from nanoq.quant.calibrate import LayerStats, check_calibration
 from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.learned_rounding import BlockData
 from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_blockwise, is_idle
 from nanoq.quant.rounding import refit_scale

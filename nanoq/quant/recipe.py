@@ -17,15 +17,15 @@ from typing import Protocol, get_args
 from torch import Tensor, nn
 
 from nanoq.numbers.blocks import BLOCKS
-from nanoq.quant.adaround import adaround, brecq
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.embeddings import WIDTHS
-from nanoq.quant.gptq import dynamic_grid, gptq
+from nanoq.quant.gptq_method import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.layers import weight_matrix
+from nanoq.quant.learned_rounding import adaround, brecq
+from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.rounding import nearest, refit_scale
-from nanoq.quant.spaces import power_law_grid, power_of_two_grid
 from nanoq.quant.ternary import CODE_BITS, ternary_grid
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nanoq.lm.generate import stream
+from nanoq.lm.generation import stream
 from nanoq.lm.model import GPT
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe
@@ -51,7 +51,7 @@ def load_contender(name_or_path: str | Path, name: str | None = None) -> Contend
 
     Args:
         name_or_path: of the checkpoint.
-        name: what to call it; by default what it is on the leaderboard, "float32" or "naive 4 bit".
+        name: what to call it; by default what it is on the leaderboard, "float32" or "RTN 4 bit".
 
     Raises:
         FileNotFoundError, ValueError: as `nanoq.store.load`.

@@ -26,7 +26,7 @@ from nanoq.tasks import task_for
 from nanoq.teach.plots import COLORS
 
 CALIBRATION_WINDOWS = 128
-NAMES = {"nearest": "naive", "gptq": "GPTQ"}
+NAMES = {"nearest": "RTN", "gptq": "GPTQ"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from random import Random
 
 import torch
 
-from nanoq.teach.check import CheckFailed, Exercise, Mistake, find_exercise, judge
+from nanoq.teach.checks import CheckFailed, Exercise, Mistake, find_exercise, judge
 from nanoq.teach.course import COURSE
 
 LETTERS = "abcd"

@@ -20,7 +20,7 @@ _HUB = {"fashion-mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Labelled pictures in two splits; in the digits the classes take turns, so that the first few are of every class.
 
     Attributes:
@@ -39,7 +39,7 @@ class Pictures:
     source: str
 
 
-def load_pictures(name: str = "digits") -> Pictures:
+def load_images(name: str = "digits") -> Images:
     """Load "digits" (4,000 + 1,000 of MNIST, no network needed), "fashion-mnist" or "cifar-10".
 
     The latter two are looked for in the folder that `NANOQ_DATA` names, then in the cache, then on the Hugging Face
@@ -57,7 +57,7 @@ def load_pictures(name: str = "digits") -> Pictures:
         raw, source = _from_hub(name)
     train, test = raw["train"].float(), raw["test"].float()
     std, mean = torch.std_mean(train, dim=(0, 2, 3), keepdim=True)
-    return Pictures(name, (train - mean) / std, raw["train_labels"], (test - mean) / std, raw["test_labels"], source)
+    return Images(name, (train - mean) / std, raw["train_labels"], (test - mean) / std, raw["test_labels"], source)
 
 
 def _from_hub(name: str) -> tuple[dict[str, Tensor], str]:

@@ -78,10 +78,10 @@ class ResNet(nn.Module):
             self.blocks = nn.ModuleList(blocks)
             self.classifier = nn.Linear(width, config.classes)
         if seed is not None:
-            self._initialise(torch.Generator().manual_seed(seed))
+            self._initialize(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator) -> None:
+    def _initialize(self, generator: torch.Generator) -> None:
         """N(0, 2 / fan out) for convolutions (He et al. 2015), N(0, 1 / width) for the classifier."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

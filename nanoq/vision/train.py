@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.progress import progress
-from nanoq.vision.data import Pictures
+from nanoq.vision.data import Images
 
 
 @dataclass(frozen=True)
-class PictureTrainConfig:
+class ImageTrainConfig:
     """How to train. The defaults are the course's recipe.
 
     Attributes:
@@ -48,7 +48,7 @@ class PictureTrainConfig:
         return min((step + 1) / (0.2 * steps), (steps - step) / (0.8 * steps), 1.0)
 
 
-def augment(pictures: Tensor, config: PictureTrainConfig, generator: torch.Generator) -> Tensor:
+def augment(pictures: Tensor, config: ImageTrainConfig, generator: torch.Generator) -> Tensor:
     """Shift, turn and zoom each picture (N, channels, H, W) at random; its border is continued outwards."""
     N, _, H, W = pictures.shape
     turn, zoom, right, down = 2 * torch.rand(4, N, generator=generator) - 1  # each uniform in [-1, 1)
@@ -60,9 +60,9 @@ def augment(pictures: Tensor, config: PictureTrainConfig, generator: torch.Gener
     return F.grid_sample(pictures, where, padding_mode="border", align_corners=False)
 
 
-def train_pictures(
-    model: nn.Module, pictures: Pictures, config: PictureTrainConfig,
-    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+def train_classifier(
+    model: nn.Module, pictures: Images, config: ImageTrainConfig,
+    loss_fn: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
 ) -> list[dict]:
     """Train `model` in place and return its history, a row for each epoch: epoch, train_loss (nats) and seconds.
 
@@ -72,7 +72,7 @@ def train_pictures(
         model: maps pictures (N, channels, H, W) to logits (N, classes); what its `parameters()` give is trained.
         pictures: the training split and its labels are used.
         config: how to train.
-        loss_of: maps (model, pictures, labels) of a batch to a scalar; cross-entropy where it is None. Distillation
+        loss_fn: maps (model, pictures, labels) of a batch to a scalar; cross-entropy where it is None. Distillation
             passes its own.
 
     Raises:
@@ -92,7 +92,7 @@ def train_pictures(
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * config.lr_factor(step, per_epoch * config.epochs)
             batch = augment(pictures.train[rows], config, generator).to(device)
-            loss = (loss_of or _cross_entropy)(model, batch, pictures.train_labels[rows].to(device))
+            loss = (loss_fn or _cross_entropy)(model, batch, pictures.train_labels[rows].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -112,7 +112,7 @@ def _cross_entropy(model: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor
     return F.cross_entropy(model(pictures), labels)
 
 
-def _make_optimizer(model: nn.Module, config: PictureTrainConfig) -> torch.optim.Optimizer:
+def _make_optimizer(model: nn.Module, config: ImageTrainConfig) -> torch.optim.Optimizer:
     """AdamW, with no decay on norms and biases."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW([

@@ -31,10 +31,10 @@ from nanoq.doctor import doctor
 from nanoq.lm import generate, load_checkpoint, load_corpus
 from nanoq.quant import LayerStats, Recipe, Round, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
 from nanoq.teach import check, pick, profile, show, use_style
-from nanoq.teach.check import find_exercise, judge
+from nanoq.teach.checks import find_exercise, judge
 from nanoq.teach.course import course_map, course_table
+from nanoq.teach.hardware import describe_products, plot_products, probe_products
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.machine import describe_products, plot_products, probe_products
 from nanoq.teach.plots import COLORS
 
 use_style()
@@ -176,8 +176,8 @@ for bits in (32, 8, 4, 2):
 
 # %% tags=["measured"]
 board = Leaderboard(NAME, load_corpus(trained.card["corpus"]), windows=pick(ci=4, lab=32, full=128))
-four_bits = board.add("naive", 4, Recipe(bits=4))
-two_bits = board.add("naive", 2, Recipe(bits=2))
+four_bits = board.add("RTN", 4, Recipe(bits=4))
+two_bits = board.add("RTN", 2, Recipe(bits=2))
 HTML(board._repr_html_())
 
 # %%

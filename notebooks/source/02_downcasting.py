@@ -40,11 +40,11 @@ import torch.nn.functional as F
 
 from nanoq.files import data_dir
 from nanoq.lm import GPT, GPTConfig, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
-from nanoq.lm.train import batch_at
+from nanoq.lm.training import batch_at
 from nanoq.numbers import BLOCKS, FLOATS, PRECISIONS, LossScale, dot, downcast_report, emulate, matmul, train_mixed
 from nanoq.quant import Recipe, linear_layers, quantize_model
 from nanoq.teach import check, pick, show, use_style
-from nanoq.teach.machine import describe_products, machine_report, plot_products, probe_products
+from nanoq.teach.hardware import describe_products, machine_report, plot_products, probe_products
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
 

@@ -34,12 +34,12 @@ from torch import nn
 from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses, windows
-from nanoq.lm.generate import generate, next_token, stream
+from nanoq.lm.generation import generate, next_token, stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tales import generate_story, tales_grammar
 from nanoq.lm.tales.grammar import parse
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig, train
+from nanoq.lm.training import TrainConfig, train
 from nanoq.teach import check, pick, profile, show, use_style
 from nanoq.teach.plots import COLORS
 
@@ -731,7 +731,7 @@ for name, parts in kept.items():
 small = GPT(small_config, seed=1)
 first_loss = float(window_losses(small, valid_tokens, limit=16).mean())
 recipe = TrainConfig(
-    characters=pick(ci=120_000, lab=800_000, full=8_000_000), batch=16, warmup=20,
+    tokens=pick(ci=120_000, lab=800_000, full=8_000_000), batch=16, warmup=20,
     evaluate_every=pick(ci=10, lab=20, full=200), valid_windows=32,
 )
 history = train(small, train_tokens, valid_tokens, recipe)

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
-from nanoq.lm.generate import generate
+from nanoq.lm.generation import generate
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.quant import QuantLinear, Recipe, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.packing import pack, unpack

@@ -42,10 +42,10 @@ from nanoq.compress import (
     compress_model,
     kept_zeros,
     low_rank,
+    make_student,
     mask,
     prune,
     remove_blocks,
-    student_of,
     wanda,
 )
 
@@ -515,7 +515,7 @@ assert added["50% of neurons"] < added["sparsegpt 50%"] and added["12 heads by i
 
 # %% tags=["measured"]
 train_tokens = tokenizer.encode(board.corpus.train)
-short = TrainConfig(characters=pick(ci=8_192, lab=24_576, full=200_000), lr=0.005, lr_rest=6e-4, warmup=5,
+short = TrainConfig(tokens=pick(ci=8_192, lab=24_576, full=200_000), lr=0.005, lr_rest=6e-4, warmup=5,
                     evaluate_every=10**6, valid_windows=2)
 
 
@@ -811,7 +811,7 @@ check("05.distil", distil_loss)
 # **Before you run it.** What matters more: where the student starts, or what it learns from?
 
 # %% tags=["measured"]
-student = try_out("three of the teacher's blocks, not trained", 16, lambda m: student_of(m, 3))
+student = try_out("three of the teacher's blocks, not trained", 16, lambda m: make_student(m, 3))
 print("real TinyStories:")
 tell("3 of the teacher's blocks", "3 blocks from scratch, text", *[f"3 blocks from scratch, teacher, T = {t}" for t in (1, 2, 4)],
      "3 blocks from scratch, teacher and text", "3 of the teacher's blocks, text", "3 of the teacher's blocks, teacher, T = 1")

@@ -36,11 +36,11 @@ from torch.func import functional_call, jvp
 # %%
 from nanoq.files import data_dir
 from nanoq.lm import load_checkpoint, load_corpus, window_losses
-from nanoq.quant.adaround import BlockData, SoftRounding, adaround, brecq, penalty
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
-from nanoq.quant.gptq import gptq
+from nanoq.quant.gptq_method import gptq
 from nanoq.quant.grid import Grid, affine_grid
 from nanoq.quant.layers import linear_layers, weight_matrix
+from nanoq.quant.learned_rounding import BlockData, SoftRounding, adaround, brecq, penalty
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
 from nanoq.quant.quantize import quantize_model
 from nanoq.quant.recipe import Recipe, Round
@@ -48,7 +48,7 @@ from nanoq.quant.rounding import nearest, refit_scale
 from nanoq.quant.ternary import ternary_grid
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.plots import COLORS
-from nanoq.vision import accuracy, load_classifier, load_pictures
+from nanoq.vision import accuracy, load_classifier, load_images
 
 use_style()
 
@@ -63,7 +63,7 @@ use_style()
 # - As in notebook 04, quantising means: every convolution of the blocks. The first one and the classifier stay.
 
 # %%
-pictures = load_pictures()
+pictures = load_images()
 model = load_classifier("digits-resnet")
 layers = linear_layers(model)
 weights = {name: weight_matrix(layer) for name, layer in layers.items()}  # each (out, in)
@@ -1577,7 +1577,7 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 # <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
 # **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
-# `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.train.train(..., loss_of=...)`
+# `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.training.train(..., loss_fn=...)`
 # are all you need; `benchmarks/ternary.py` shows them at work.
 
 # %% tags=["measured"]
@@ -1600,4 +1600,4 @@ print(f"to beat: {min(v for (m, o), v in added.items() if o in OPERATORS):+.3f} 
 # - Nagel et al. 2022, *Overcoming Oscillations in Quantization-Aware Training*
 #   ([2203.11086](https://arxiv.org/abs/2203.11086)).
 # - Yvinec et al. 2023 ([2306.17442](https://arxiv.org/abs/2306.17442)): TQuant and MQuant, and what the slides are about.
-# - `nanoq/quant/adaround.py` and `nanoq/quant/qat.py`: the package's versions.
+# - `nanoq/quant/learned_rounding.py` and `nanoq/quant/qat.py`: the package's versions.

@@ -217,7 +217,7 @@ naive2 = W2.round()  # (2,)
 first = W2[0].round()
 second = (W2[1] + (W2[0] - first) * 0.9).round()  # where the error is least on the line, then rounded
 found = torch.stack([naive2, torch.stack([first, second])])  # (2, 2)
-print("naive", naive2.int().tolist(), "GPTQ", found[1].int().tolist())
+print("RTN", naive2.int().tolist(), "GPTQ", found[1].int().tolist())
 assert error2(found, 0.9)[0] > 8 * error2(found, 0.9)[1]
 
 # %%
@@ -427,9 +427,9 @@ grid = affine_grid(small, 3)  # fixed before the first weight is rounded
 grids = [affine_grid(row[None], 3) for row in small]  # the same, row by row
 by_hand = torch.stack([obq_by_hand(row, own, H) for row, own in zip(small, grids, strict=True)]).long()
 assert torch.equal(by_hand, obq(small, grid, stats))
-errors = {"naive": stats.output_error(small, grid.decode(nearest(small, grid))),
+errors = {"RTN": stats.output_error(small, grid.decode(nearest(small, grid))),
           "OBQ": stats.output_error(small, grid.decode(by_hand))}
-assert errors["OBQ"] < 0.7 * errors["naive"]
+assert errors["OBQ"] < 0.7 * errors["RTN"]
 print("16 rows × 48 weights: codes equal to the package's")
 
 # %% [markdown]
@@ -476,10 +476,10 @@ print("equal to the package")
 # %% tags=["measured"]
 errors["GPTQ"] = stats.output_error(small, grid.decode(in_order(small, grid, H)))
 for name, value in errors.items():
-    print(f"{name:6} relative output error {value:.5f}, {value / errors['naive']:.2f} of naive")
+    print(f"{name:6} relative output error {value:.5f}, {value / errors['RTN']:.2f} of naive")
 
 # %%
-assert errors["GPTQ"] < 0.8 * errors["naive"] and errors["GPTQ"] < 1.6 * errors["OBQ"]
+assert errors["GPTQ"] < 0.8 * errors["RTN"] and errors["GPTQ"] < 1.6 * errors["OBQ"]
 
 # %% [markdown]
 # - A greedy order is no guarantee: the cheap weights come first, and the dear ones are left for the end, when nobody
@@ -670,7 +670,7 @@ def wall_figure(rho, weight):
     ax.add_patch(plt.Rectangle(tuple(chosen - C2.diagonal() / 2), *C2.diagonal(), color=COLORS["green"], alpha=0.25))
     ax.plot(*place, "*", ms=15, color=COLORS["black"], label="weight")
     ax.plot(*chosen, "o", ms=12, mfc="none", mew=2, color=COLORS["green"], label="nearest plane = GPTQ")
-    ax.plot(*plain, "s", ms=11, mfc="none", mew=2, color=COLORS["vermillion"], label="naive")
+    ax.plot(*plain, "s", ms=11, mfc="none", mew=2, color=COLORS["vermillion"], label="RTN")
     ax.set(xlim=(-1.2, 1.2), ylim=(-1.3, 2.1), aspect="equal", xlabel="first coordinate of wC", ylabel="second")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
@@ -1082,7 +1082,7 @@ board = Leaderboard(NAME, corpus, windows=pick(ci=8, lab=32, full=None))
 board.calibration = board.calibration[: pick(ci=12, lab=16, full=128)]  # at least 4 tokens for each of 768 inputs
 naive, plain = {}, {}
 for bits in (8, 4, 3, 2):
-    naive[bits] = board.add("naive", bits, Recipe(bits=bits))
+    naive[bits] = board.add("RTN", bits, Recipe(bits=bits))
     plain[bits] = board.add("GPTQ", bits, Recipe("gptq", bits=bits))
 board
 
@@ -1228,7 +1228,7 @@ def added(method, bits, size):
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-for method, ours, color, marker in (("RTN", "naive", "vermillion", "s"), ("GPTQ", "GPTQ", "blue", "o")):
+for method, ours, color, marker in (("RTN", "RTN", "vermillion", "s"), ("GPTQ", "GPTQ", "blue", "o")):
     for bits, style in ((4, "-"), (3, "--")):
         axes[0].plot(SIZES, [added(method, bits, i) for i in range(9)], style, marker=marker, ms=4, lw=1,
                      color=COLORS[color], label=f"{method}, {bits} bits")
@@ -1252,13 +1252,13 @@ def left_over(bits):
 
 
 for bits in (4, 3):
-    mine = {text: OURS[text]["GPTQ", bits] / OURS[text]["naive", bits] for text in OURS}
+    mine = {text: OURS[text]["GPTQ", bits] / OURS[text]["RTN", bits] for text in OURS}
     shares = left_over(bits)
     print(f"{bits} bits: OPT {min(shares):.3f} to {max(shares):.3f}, 125M {shares[0]:.2f};",
           ", ".join(f"{text} {value:.2f}" for text, value in mine.items()))
     assert all(min(shares) < value < max(shares) for value in mine.values()) and max(shares) < 1
     assert all(value < 0.7 * shares[0] if bits == 4 else abs(value - shares[0]) < 0.05 for value in mine.values())
-assert all(OURS[text]["GPTQ", bits] < 0.4 * OURS[text]["naive", bits] for text in OURS for bits in (4, 3, 2))
+assert all(OURS[text]["GPTQ", bits] < 0.4 * OURS[text]["RTN", bits] for text in OURS for bits in (4, 3, 2))
 
 # %% [markdown]
 # - Agreement in kind: GPTQ leaves a fraction of naive rounding's damage, on OPT as on ours. Ours lies within the range
@@ -1437,14 +1437,14 @@ check("08.noise", noise)
 # %% tags=["measured"]
 spread = float(board.losses[0].std())  # of our windows; theirs is not known
 unpaired = 2.77 * spread * math.sqrt(2 / 12_800)
-effect = 2.77 * OURS["tinystories"]["naive", 8]
+effect = 2.77 * OURS["tinystories"]["RTN", 8]
 print(f"spread of a window's loss                  {spread:.3f} nats")
 print(f"unpaired standard error of a difference    {unpaired:.4f} in perplexity")
 print(f"what naive int8 costs, full split, paired  {effect:.5f} in perplexity")
 print(f"windows that would make it two standard errors, unpaired: {8 * (2.77 * spread / effect) ** 2:,.0f}")
 
 # %%
-assert 2.77 * float(board.losses[0].std()) * math.sqrt(2 / 12_800) > 5 * 2.77 * OURS["tinystories"]["naive", 8]
+assert 2.77 * float(board.losses[0].std()) * math.sqrt(2 / 12_800) > 5 * 2.77 * OURS["tinystories"]["RTN", 8]
 
 # %% [markdown]
 # - The noise of their comparison is many times what int8 costs on real TinyStories. Which of the three comes first is
@@ -1505,7 +1505,7 @@ assert (eight - base).std() < 0.1 * base.std()
 # - Worth not quite one bit on our layers, whatever the width. Act-order and descent take a few per cent more off a
 #   layer's error; groups do more for the model, for bytes.
 # - 0.01 damping, at least 4 tokens for each input, warnings instead of silence, dead inputs rounded instead of zeroed.
-#   <!-- claim: FILE nanoq/quant/gptq.py -->
+#   <!-- claim: FILE nanoq/quant/gptq_method.py -->
 # - Test a method against an independent form of itself, at 3 bits; compare models on the same windows.
 #
 # ## Open challenge
@@ -1532,4 +1532,4 @@ print(f"to beat: {row.bytes:,} bytes, {row.delta_nats:+.4f} nats")
 # - Hassibi and Stork 1993, *Second order derivatives for network pruning: Optimal Brain Surgeon*.
 # - *The Geometry of LLM Quantization: GPTQ as Babai's Nearest Plane Algorithm*
 #   ([2507.18553](https://arxiv.org/abs/2507.18553)).
-# - `nanoq/quant/gptq.py`: the package's version, with the derivation of section 6 in its docstring.
+# - `nanoq/quant/gptq_method.py`: the package's version, with the derivation of section 6 in its docstring.

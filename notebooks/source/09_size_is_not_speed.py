@@ -42,13 +42,13 @@ from safetensors.torch import load_file
 from nanoq.files import data_dir
 from nanoq.lm import GPT, GPTConfig, load_checkpoint, load_corpus, paired_difference, window_losses
 from nanoq.lm.evaluate import windows
-from nanoq.lm.generate import stream
+from nanoq.lm.generation import stream
 from nanoq.lm.model import KVCache
 from nanoq.progress import progress
 from nanoq.quant import QuantLinear, Recipe, affine_grid, nearest, quantize_model, sample_windows
 from nanoq.quant.kernels import candidates, choose_backend, integer_product, use_backend
 from nanoq.teach import check, pick, show, use_style
-from nanoq.teach.machine import machine_report
+from nanoq.teach.hardware import machine_report
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
 from nanoq.timing import measure
@@ -693,10 +693,10 @@ check("09.w8a8", w8a8)
 # of a pair often too large for that?
 
 # %%
-from nanoq.quant.kernels import is_exact, numba_product, quantize_activations, torch_product
+from nanoq.quant.kernels import is_exact, numba_product, quantize_per_token, torch_product
 
 tokens = torch.randn(20, COLUMNS, generator=generator)  # (20, in)
-q, x_scale = quantize_activations(tokens)  # int8 (20, in), float32 (20, 1)
+q, x_scale = quantize_per_token(tokens)  # int8 (20, in), float32 (20, 1)
 c = layers[8].codes  # uint8 (out, in)
 exact = c.long() @ q.long().T  # int64 (out, 20)
 assert torch.equal(numba_product(c, q).long(), exact)
@@ -719,14 +719,14 @@ print("the package uses", integer_product().__name__)
 # ### The layer, by hand and by the package
 
 # %%
-from nanoq.quant import plant_outliers, quantized_activations, round_activations, smooth
+from nanoq.quant import activation_quantization, fake_quantize_activations, plant_outliers, smoothquant
 
 grid = grids[8]
 by_hand = (exact - grid.zero_point * q.long().sum(1)) * grid.scale  # (out, 20)
 by_hand = by_hand.T * x_scale  # (20, out)
 use_backend(layers[8], "w8a8")
 torch.testing.assert_close(layers[8](tokens), by_hand.float(), rtol=1e-4, atol=1e-4)
-rounded = round_activations(tokens, 8)  # (20, in): the same, in floating point
+rounded = fake_quantize_activations(tokens, 8)  # (20, in): the same, in floating point
 torch.testing.assert_close(F.linear(rounded, layers[8].dequantize()), by_hand.float(), rtol=1e-3, atol=1e-3)
 print("integers and two scales = float product of rounded activations = the package's w8a8")
 
@@ -754,7 +754,7 @@ def added_losses(original):
     quantize_model(rounded_model, Recipe(bits=8, symmetric=True))
     found["W8"] = paired_difference(window_losses(rounded_model, held_out, limit=COUNT), reference)
     for granularity in ("token", "tensor"):
-        with quantized_activations(rounded_model, 8, granularity):
+        with activation_quantization(rounded_model, 8, granularity):
             losses = window_losses(rounded_model, held_out, limit=COUNT)
         found[f"W8A8 per {granularity}"] = paired_difference(losses, reference)
     return found
@@ -859,7 +859,7 @@ check("09.smooth", smooth_scale)
 
 # %%
 smoothed = deepcopy(planted)
-scales = smooth(smoothed, calibration, alpha=0.5)
+scales = smoothquant(smoothed, calibration, alpha=0.5)
 by_hand = planted_x.abs().amax(0) ** 0.5 / planted_w.abs().amax(0) ** 0.5  # (192,)
 torch.testing.assert_close(scales["blocks.3.attention.qkv"], by_hand, rtol=1e-3, atol=1e-5)
 smooth_x, smooth_w = ranges(smoothed)

@@ -49,6 +49,7 @@ from nanoq.mixed import (
     average_bits,
     canonical_correlations,
     chance_level,
+    cluster_bits,
     cmpq,
     compression_ratio,
     costs_from_scores,
@@ -56,12 +57,11 @@ from nanoq.mixed import (
     leave_one_in,
     packed_sizes,
     parts_of,
+    quantile_bits,
     random_scores,
     rank_correlation,
     recipe_of,
     similarity,
-    terciles,
-    three_means,
     total,
     wachter_edge,
 )
@@ -862,13 +862,13 @@ def widths_of(labels, scores, bits):
 check("10.clusters", widths_of)
 
 # %% [markdown]
-# `nanoq.mixed.three_means` needs no start at all: in one dimension the best clusters are intervals, and all of them can
-# be tried. `terciles` takes equal numbers of layers instead.
+# `nanoq.mixed.cluster_bits` needs no start at all: in one dimension the best clusters are intervals, and all of them can
+# be tried. `quantile_bits` takes equal numbers of layers instead.
 
 # %%
-print("OPT-125M, 3-means ", list(three_means(OPT).values()))
-print("OPT-125M, terciles", list(terciles(OPT).values()))
-assert list(three_means(OPT).values()) == [4, 8, 16, 16, 16, 8, 8, 8, 8, 8, 8, 16]
+print("OPT-125M, 3-means ", list(cluster_bits(OPT).values()))
+print("OPT-125M, terciles", list(quantile_bits(OPT).values()))
+assert list(cluster_bits(OPT).values()) == [4, 8, 16, 16, 16, 8, 8, 8, 8, 8, 8, 16]
 
 # %% [markdown]
 # ### What size comes out?
@@ -884,7 +884,7 @@ assert list(three_means(OPT).values()) == [4, 8, 16, 16, 16, 8, 8, 8, 8, 8, 8, 1
 # %%
 weights = {part: sum(layer.weight.numel() for layer in layers.values()) for part, layers in parts_of(model).items()}
 sizes = packed_sizes(model, (2, 3, 4, 8, 16))  # {block: {bits: bytes}}: codes, scales, zero points
-ways = {"3-means": three_means(mine), "terciles": terciles(mine), "all 8": dict.fromkeys(BLOCKS, 8)}
+ways = {"3-means": cluster_bits(mine), "terciles": quantile_bits(mine), "all 8": dict.fromkeys(BLOCKS, 8)}
 assert round(average_bits(dict(zip(BLOCKS, (16, 8, 4, 4, 4, 4), strict=True)), weights), 2) == 6.67
 assert round(average_bits(dict(zip(BLOCKS, (16, 16, 16, 16, 8, 4), strict=True)), weights), 2) == 12.67
 
@@ -1091,11 +1091,11 @@ assert all(row.low < 0 < row.high for row in per_weight)
 # %% tags=["measured"]
 board.calibration = board.calibration[:16]  # 16 windows of 256
 FORCED = (4, 3, 2)
-tests = {"clusters": three_means(mine), "uniform 8": dict.fromkeys(BLOCKS, 8), "uniform 7": dict.fromkeys(BLOCKS, 7),
-         "uniform 3": dict.fromkeys(BLOCKS, 3), "CMPQ order": terciles(mine, FORCED),
-         "upside down": terciles({name: -score for name, score in mine.items()}, FORCED)}
+tests = {"clusters": cluster_bits(mine), "uniform 8": dict.fromkeys(BLOCKS, 8), "uniform 7": dict.fromkeys(BLOCKS, 7),
+         "uniform 3": dict.fromkeys(BLOCKS, 3), "CMPQ order": quantile_bits(mine, FORCED),
+         "upside down": quantile_bits({name: -score for name, score in mine.items()}, FORCED)}
 LUCK = pick(ci=2, lab=3, full=10)
-tests |= {f"chance {seed}": terciles(random_scores(model, seed=seed), FORCED) for seed in range(LUCK)}
+tests |= {f"chance {seed}": quantile_bits(random_scores(model, seed=seed), FORCED) for seed in range(LUCK)}
 by_luck = costs_from_scores(random_scores(model, seed=1), (2, 3, 4, 8))
 tests["program, chance"] = integer_program(by_luck, choices, budget)
 rows = {name: board.add(name, round(average_bits(widths, weights), 2), recipe_of(widths))

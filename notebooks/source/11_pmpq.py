@@ -39,7 +39,7 @@ from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference, windows
 from nanoq.mixed.baselines import rounded
-from nanoq.mixed.parts import mean_loss, restored
+from nanoq.mixed.parts import mean_loss, restoring_weights
 from nanoq.mixed.sensitivity import quantile
 from nanoq.quant import Recipe, Round, affine_grid, linear_layers, sample_windows
 from nanoq.teach import check, pick, show, use_style
@@ -52,6 +52,7 @@ use_style()
 # %%
 from nanoq.mixed import (
     average_bits,
+    cluster_bits,
     compression_ratio,
     costs_from_scores,
     integer_program,
@@ -59,11 +60,10 @@ from nanoq.mixed import (
     packed_sizes,
     parts_of,
     pmpq,
+    quantile_bits,
     random_scores,
     rank_correlation,
     recipe_of,
-    terciles,
-    three_means,
     total,
 )
 
@@ -224,7 +224,7 @@ del many
 # ### Two matrices, and the package
 #
 # The whole experiment by hand, for two matrices alone: cut half, measure, put back. `pmpq` with one level and the
-# granularity `"linear"` does it for all 24.
+# unit `"linear"` does it for all 24.
 
 # %%
 def loss_on(rows):
@@ -244,7 +244,7 @@ for name in TWO:
     by_hand[name] = loss_on(few) - base
     weight.copy_(original)
     print(name, tuple(kept.shape), f"{int((~kept).sum()):,} of {kept.numel():,} weights cut")
-package = pmpq(model, few, levels=(0.5,), granularity="linear")
+package = pmpq(model, few, levels=(0.5,), unit="linear")
 assert loss_on(few) == base and all(abs(package[name] - by_hand[name]) < 1e-6 for name in TWO)
 
 # %% [markdown]
@@ -270,7 +270,7 @@ def read():
 base_losses, base_hits = read()
 losses, hits = {}, {}
 for part, linears in parts.items():
-    with torch.no_grad(), restored(linears) as originals:  # at the end all weights are put back
+    with torch.no_grad(), restoring_weights(linears) as originals:  # at the end all weights are put back
         for level in LEVELS:
             for name, layer in linears.items():
                 size = originals[name].abs()
@@ -570,8 +570,8 @@ for values in (scores, real):
 # **Before you run it.** One score is many times the others. What will K-means do with three clusters?
 
 # %%
-choices = {"3-means": three_means(scores), "3-means of the logarithms":
-           three_means({part: math.log(score) for part, score in scores.items()}), "terciles": terciles(scores)}
+choices = {"3-means": cluster_bits(scores), "3-means of the logarithms":
+           cluster_bits({part: math.log(score) for part, score in scores.items()}), "terciles": quantile_bits(scores)}
 fig, axes = plt.subplots(len(choices), 1, figsize=(7, 3.6), sharex=True)
 for ax, (name, allocation) in zip(axes, choices.items(), strict=True):
     for part, score in scores.items():
@@ -918,7 +918,7 @@ for name, plan in plans.items():
         made[name] = made["uniform 3"]  # 3 bits everywhere, by choice
     else:
         made[name] = board.add(f"{name}, budget", round(average_bits(plan, counts), 2), recipe_of(plan))
-clusters = three_means(scores)
+clusters = cluster_bits(scores)
 made["3-means"] = board.add("PMPQ, 3-means", round(average_bits(clusters, counts), 2), recipe_of(clusters))
 uniform = packed_sizes(model, (2, 3, 4, 5, 6, 7, 8))
 WIDE = max(b for b in range(2, 9) if total(uniform, dict.fromkeys(parts, b)) <= total(table, clusters))
@@ -994,7 +994,7 @@ for part, bits in plans["PMPQ"].items():
 # ## Open challenge
 #
 # **Make PMPQ win.** Take the damage at *matched* levels as the cost (the last line of the first table in section 9), at the
-# granularity `"linear"`, where there are 24 parts to trade between: does it beat 3 bits everywhere? And with a budget
+# unit `"linear"`, where there are 24 parts to trade between: does it beat 3 bits everywhere? And with a budget
 # between 3 and 4 bits? <!-- claim: MATH 6 * 4 -->
 #
 # ## What next

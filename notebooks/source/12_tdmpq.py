@@ -45,6 +45,7 @@ use_style()
 # %%
 from nanoq.mixed import (
     average_bits,
+    cluster_bits,
     compression_ratio,
     costs_from_scores,
     hessian_traces,
@@ -52,15 +53,14 @@ from nanoq.mixed import (
     leave_one_in,
     packed_sizes,
     parts_of,
+    quantile_bits,
     random_scores,
     rank_correlation,
     recipe_of,
     tdmpq,
-    terciles,
-    three_means,
     total,
 )
-from nanoq.mixed.parts import gradients, mean_loss, restored
+from nanoq.mixed.parts import gradients, mean_loss, restoring_weights
 
 # %% [markdown]
 # ### The model and its text
@@ -250,7 +250,7 @@ def both_ways(layers, sigma, seed, model=model):
     start, grown = mean_loss(model, data) if model is not checkpoint.model else base, []
     for sign in (1, -1):
         generator = torch.Generator().manual_seed(seed)
-        with restored(layers) as originals:
+        with restoring_weights(layers) as originals:
             for name, layer in layers.items():
                 noise = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
                 layer.weight.copy_(originals[name] + sign * sigma[name] * noise)
@@ -425,8 +425,8 @@ for size, value in ratio.items():
 # **Exercise 12.raw.** Which of these changes?
 #
 # - a) the order of the layers
-# - b) the clusters of `three_means`
-# - c) the groups of `terciles`
+# - b) the clusters of `cluster_bits`
+# - c) the groups of `quantile_bits`
 # - d) the widths that an integer program chooses with costs proportional to the scores
 
 # %%
@@ -439,7 +439,7 @@ check("12.raw", answer)
 
 # %%
 raw = {block: score + base for block, score in mean_pair.items()}
-assert three_means(raw) == three_means(mean_pair) and terciles(raw) == terciles(mean_pair)
+assert cluster_bits(raw) == cluster_bits(mean_pair) and quantile_bits(raw) == quantile_bits(mean_pair)
 assert rank_correlation(raw, mean_pair).rho > 0.999
 unequal = max(mean_pair.values()) / min(mean_pair.values())
 assert unequal > 1.5 and max(raw.values()) / min(raw.values()) < 1.01
@@ -685,7 +685,7 @@ for label, scores in (("single draws", alone), ("pairs", paired)):
     rhos = [rank_correlation(a, b).rho for i, a in enumerate(scores) for b in scores[i + 1 :]]
     print(f"{label:12} from {min(rhos):+.2f} to {max(rhos):+.2f}, mean {sum(rhos) / len(rhos):+.2f}")
     for seed, values in enumerate(scores):
-        widths = three_means(values)
+        widths = cluster_bits(values)
         sixteen = " ".join(block[-1] for block, bits in widths.items() if bits == 16)
         order = " ".join(block[-1] for block in sorted(values, key=values.get, reverse=True))
         print(f"   seed {seed}: order {order}   16 bits for {sixteen:9} {sum(widths.values()) / 6:.1f} bits on average")
@@ -742,7 +742,7 @@ for bits, costs in hawq.items():
 
 # %%
 scores = matched_scores[3]
-clusters, thirds = three_means(scores), terciles(scores)
+clusters, thirds = cluster_bits(scores), quantile_bits(scores)
 tint = {16: COLORS["vermillion"], 8: COLORS["orange"], 4: COLORS["sky"]}
 fig, ax = plt.subplots(figsize=(7, 3))
 for i, block in enumerate(blocks):
@@ -829,7 +829,7 @@ assert all(max(scores, key=scores.get) == "blocks.0" for scores in real_blocks)
 
 # %% tags=["measured"]
 for seed, values in enumerate(real_blocks):
-    print(f"blocks, seed {seed}:", " ".join(f"{v:.4f}" for v in values.values()), list(three_means(values).values()))
+    print(f"blocks, seed {seed}:", " ".join(f"{v:.4f}" for v in values.values()), list(cluster_bits(values).values()))
 real_text = {"TDMPQ": "", "TDMPQ, one draw": "", "TDMPQ, inputs": "", "HAWQ-V2": 3, "random": ""}
 truths = {f"{rounding} {metric}": measured(f"damage {rounding} {metric}", bits=3)
           for rounding in ("nearest", "gptq") for metric in ("kl", "loss")}
@@ -909,13 +909,13 @@ print("by block, under the bytes of 3 bits:", list(widths.values()))
 # more than the law says).
 
 # %%
-linear = {bits: tdmpq(model, data[:2], noise="matched", bits=bits, draws=1, granularity="linear") for bits in (2, 3)}
+linear = {bits: tdmpq(model, data[:2], noise="matched", bits=bits, draws=1, unit="linear") for bits in (2, 3)}
 inside = [sum(linear[3][name] for name in own) for own in blocks.values()]
 assert all(0.5 < part / whole < 1.5 for part, whole in zip(inside, matched_scores[3].values(), strict=True))
 sizes = packed_sizes(model, (2, 3, 4, 8), "linear")
 law = costs_from_scores(linear[3], (2, 3, 4, 8))
 asked = {name: {b: cost * 4.0**3 for b, cost in costs.items()} | {2: linear[2][name]} for name, costs in law.items()}
-chance = [costs_from_scores(random_scores(model, granularity="linear", seed=s), (2, 3, 4, 8)) for s in (0, 1)]
+chance = [costs_from_scores(random_scores(model, unit="linear", seed=s), (2, 3, 4, 8)) for s in (0, 1)]
 table = {"TDMPQ, law": law, "TDMPQ, 2 bits measured": asked, "random 0": chance[0], "random 1": chance[1]}
 chosen = {label: integer_program(costs, sizes, budget) for label, costs in table.items()}
 assert all(0.99 * budget < total(sizes, widths) <= budget for widths in chosen.values())
@@ -995,7 +995,7 @@ if len(board.losses[0]) >= 32:
 def sum_of_logits(layers, seed, shift=0.0, sigma=1.0):
     """Sum of the logits on the data, with noise on the layers; `shift` is added to every logit."""
     generator = torch.Generator().manual_seed(seed)
-    with restored(layers):
+    with restoring_weights(layers):
         for layer in layers.values():
             layer.weight.add_(sigma * torch.randn(layer.weight.shape, generator=generator))
         return float((model(data[:, :-1]) + shift).double().sum())
@@ -1071,7 +1071,7 @@ check("12.test", passes)
 # ## Open challenge
 #
 # **Beat uniform 3 bits at its bytes with a disturbance.** Ideas: matched noise at every width in `{2, 3, 4}` with more
-# windows; noise with the covariance that GPTQ's errors have; the KL divergence in place of the loss (`loss_of`). The next
+# windows; noise with the covariance that GPTQ's errors have; the KL divergence in place of the loss (`loss_fn`). The next
 # cell prints what to beat.
 
 # %% tags=["measured"]

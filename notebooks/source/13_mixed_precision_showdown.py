@@ -48,6 +48,7 @@ warnings.filterwarnings("ignore", message=".*samples are few|.*calibration token
 
 # %%
 from nanoq.mixed import (
+    cluster_bits,
     cmpq,
     compression_ratio,
     costs_from_scores,
@@ -61,7 +62,6 @@ from nanoq.mixed import (
     rank_correlation,
     recipe_of,
     tdmpq,
-    three_means,
     total,
     weight_mse,
 )
@@ -379,14 +379,14 @@ assert found["TDMPQ", "gptq"][1].low < 0 < found["HAWQ-V2", "gptq"][1].low
 tokens = board.reference.tokenizer.encode(board.corpus.train)
 calibration = sample_windows(tokens, 256, 16, seed=0)  # (16, 257)
 held_out = cut(board.held_out, 256, pick(ci=2, lab=4, full=16))  # (4, 257)
-live = leave_one_in(model, held_out, bits=(2, 3), granularity="linear", method="gptq", metric="kl",
+live = leave_one_in(model, held_out, bits=(2, 3), unit="linear", method="gptq", metric="kl",
                     calibration=calibration)  # {layer: {bits: nats}}
 few = calibration[: pick(ci=4, lab=8, full=16)]
 scores = {
-    "random": random_scores(model, granularity="linear"),
-    "CMPQ": cmpq(model, few, granularity="linear", samples=pick(ci=512, lab=1024, full=4096)),
-    "weight MSE": weight_mse(model, bits=(2, 3), granularity="linear"),
-    "GPTQ error": gptq_error(model, few, bits=(2, 3), granularity="linear"),
+    "random": random_scores(model, unit="linear"),
+    "CMPQ": cmpq(model, few, unit="linear", samples=pick(ci=512, lab=1024, full=4096)),
+    "weight MSE": weight_mse(model, bits=(2, 3), unit="linear"),
+    "GPTQ error": gptq_error(model, few, bits=(2, 3), unit="linear"),
 }
 now = {part: costs[3] for part, costs in live.items()}
 at3 = {score: {p: v[3] if isinstance(v, dict) else v for p, v in table.items()} for score, table in scores.items()}
@@ -720,7 +720,7 @@ def divergence(allocation):
 
 blocks = list(parts_of(model))
 block_sizes = packed_sizes(model, (16, 8, 5, 4))
-tries = {"clusters 16 8 4": three_means(cmpq(model, few, samples=1024), (16, 8, 4)), "8": dict.fromkeys(blocks, 8),
+tries = {"clusters 16 8 4": cluster_bits(cmpq(model, few, samples=1024), (16, 8, 4)), "8": dict.fromkeys(blocks, 8),
          "8 and 5": {block: 5 if index % 3 == 0 else 8 for index, block in enumerate(blocks)}}
 cost = {label: divergence(allocation) for label, allocation in tries.items()}
 size = {label: total(block_sizes, allocation) for label, allocation in tries.items()}
@@ -793,26 +793,26 @@ assert all(added[label] > total(live, choices[label]) for label in ("random", "C
 
 # %%
 fewer = few[: pick(ci=2, lab=3, full=16)]
-scores["TDMPQ"] = tdmpq(model, fewer, noise="matched", bits=3, draws=1, granularity="linear")
-scores["PMPQ"] = pmpq(model, fewer, levels=(0.5, 0.8), granularity="linear")
+scores["TDMPQ"] = tdmpq(model, fewer, noise="matched", bits=3, draws=1, unit="linear")
+scores["PMPQ"] = pmpq(model, fewer, levels=(0.5, 0.8), unit="linear")
 for label in ("random", "GPTQ error", "PMPQ", "TDMPQ"):
     table = scores[label]
     costs = table if isinstance(table[parts[0]], dict) else costs_from_scores(table, (2, 3))
-    at[label, "naive"] = len(board.rows)
+    at[label, "RTN"] = len(board.rows)
     board.add(f"{label}, naive", 0, recipe_of(integer_program(costs, sizes, budget), "nearest"))
 
 # %% tags=["measured"]
 for label in ("TDMPQ", "PMPQ", "GPTQ error", "random"):
-    row = board.rows[at[label, "naive"]]
-    pair = paired_difference(board.losses[at[label, "naive"]], board.losses[at["random", "naive"]])
+    row = board.rows[at[label, "RTN"]]
+    pair = paired_difference(board.losses[at[label, "RTN"]], board.losses[at["random", "RTN"]])
     print(f"{label:12}{row.delta_nats:+.3f} nats, minus random {pair.mean:+.3f} ({pair.low:+.3f} … {pair.high:+.3f})")
 
 # %%
 for label in ("TDMPQ", "PMPQ"):
-    mine = board.losses[at[label, "naive"]]
-    assert paired_difference(mine, board.losses[at["random", "naive"]]).high < 0, label
-    assert paired_difference(mine, board.losses[at["GPTQ error", "naive"]]).high < 0, label
-    assert board.rows[at[label, "naive"]].delta_nats > 2 * max(added["CMPQ"], added["random"], added["from the front"])
+    mine = board.losses[at[label, "RTN"]]
+    assert paired_difference(mine, board.losses[at["random", "RTN"]]).high < 0, label
+    assert paired_difference(mine, board.losses[at["GPTQ error", "RTN"]]).high < 0, label
+    assert board.rows[at[label, "RTN"]].delta_nats > 2 * max(added["CMPQ"], added["random"], added["from the front"])
 
 # %% [markdown]
 # - The tables have turned: TDMPQ and PMPQ beat random clearly, and the GPTQ error, the winner above, is far behind
@@ -1105,7 +1105,7 @@ assert compression_ratio(row32.bytes, row2.bytes) < weights32 / whole[2] < 16
 for name in corpora:
     with open(folders[name] / "leaderboard.csv", newline="") as file:
         plain = {(row["method"], row["bits"]): float(row["delta_nats"]) for row in csv.DictReader(file)}
-    gain_of_rounding = plain["naive", "3"] / plain["GPTQ", "3"]
+    gain_of_rounding = plain["RTN", "3"] / plain["GPTQ", "3"]
     gain_of_widths = (times_uniform("random", 2.5, name)
                       / min(times_uniform(method, 2.5, name) for method in LOOK_AT_GPTQ))
     print(f"{KINDS[name]}, times less added loss: GPTQ for naive rounding at 3 bits {gain_of_rounding:.1f}, "

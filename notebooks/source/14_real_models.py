@@ -889,14 +889,14 @@ if minilm:
     start = hf.features(minilm.model, minilm.tokenizer, texts, max_length=64)  # (N, 384)
     if task:
         probe_of_reviews = hf.linear_probe(hf.features(minilm.model, minilm.tokenizer, task.train, max_length=64), task.train_labels)
-        print(f"IMDB accuracy before: {hf.accuracy(probe_of_reviews, start, task.test_labels):.3f}")
+        print(f"IMDB accuracy before: {hf.probe_accuracy(probe_of_reviews, start, task.test_labels):.3f}")
     for width in (8, 4, 3, 2):
         model = deepcopy(minilm.model)
         quantize_model(model, Recipe(bits=width))
         end = hf.features(model, minilm.tokenizer, texts, max_length=64)
         change = float((end - start).square().sum() / (start - start.mean(0)).square().sum())
         print(f"{width} bits: drift {change:8.5f}",
-              f"accuracy {hf.accuracy(probe_of_reviews, end, task.test_labels):.3f}" if task else "")
+              f"accuracy {hf.probe_accuracy(probe_of_reviews, end, task.test_labels):.3f}" if task else "")
 
 # %% [markdown]
 # ## 6 · CPTQuant's table

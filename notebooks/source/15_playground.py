@@ -64,7 +64,7 @@ board = Leaderboard(NAME, windows=pick(ci=4, lab=16, full=None))
 board.calibration = board.calibration[: pick(ci=16, lab=24, full=128)]
 contenders = [load_contender(NAME)]
 rows = [("float16", 16, Recipe(bits=16))]
-rows += [("naive", bits, Recipe(bits=bits)) for bits in (8, 4, 3, 2)]
+rows += [("RTN", bits, Recipe(bits=bits)) for bits in (8, 4, 3, 2)]
 rows += [("GPTQ", bits, Recipe("gptq", bits=bits)) for bits in (8, 4, 3, 2)]
 for method, bits, recipe in rows:
     folder = Path(models.name) / f"{method}-{bits}"
@@ -86,7 +86,7 @@ assert [one.bytes for one in contenders] == [row.bytes for row in board.rows]
 
 # %% tags=["measured"]
 PROMPT = "Once upon a time, there was a "
-TRIO = [named[name] for name in ("float32", "naive 8 bit", "GPTQ 8 bit")]
+TRIO = [named[name] for name in ("float32", "RTN 8 bit", "GPTQ 8 bit")]
 trio = compare_answers(TRIO, PROMPT, seed=2, length=pick(ci=20, lab=160, full=400))
 display(HTML(trio.answers_html()))
 
@@ -122,7 +122,7 @@ def shared_figure(comparison):
     together = {name: shared(comparison.answers[0].tokens, tokens) for name, tokens in texts.items()}
     fig, ax = plt.subplots(figsize=(7, 3.2))
     bars = ax.barh(list(together), list(together.values()),
-                   color=[COLORS["orange" if "naive" in n else "blue" if "GPTQ" in n else "green"] for n in together])
+                   color=[COLORS["orange" if "RTN" in n else "blue" if "GPTQ" in n else "green"] for n in together])
     ax.bar_label(bars, [f"{n}, to the end" if n == length else str(n) for n in together.values()], padding=4)
     ax.invert_yaxis()
     ax.set(xlabel="characters shared with float32", xlim=(0, 1.3 * length))
@@ -161,7 +161,7 @@ check("15.shared", shared_by_hand)
 # **Before you unfold the answer.** Which of A to E is the 3-bit model? Which is float32? Write down how sure you are.
 
 # %% tags=["measured"]
-five = ["float32", "naive 8 bit", "naive 4 bit", "naive 3 bit", "GPTQ 4 bit"]
+five = ["float32", "RTN 8 bit", "RTN 4 bit", "RTN 3 bit", "GPTQ 4 bit"]
 random.Random(15).shuffle(five)
 blind = {}
 for seed, name in enumerate(five, 11):
@@ -250,7 +250,7 @@ check("15.race", race)
 # %% [markdown]
 # ### Which of the two does our generator use?
 #
-# `nanoq.lm.generate.stream` calls `torch.multinomial` with a generator that begins with the seed. Its documentation does
+# `nanoq.lm.generation.stream` calls `torch.multinomial` with a generator that begins with the seed. Its documentation does
 # not say how it draws, so we ask it. **Before you run it:** the line, the race, or something else?
 
 # %%
@@ -328,7 +328,7 @@ for index, letter in enumerate("abcde"):
 # together, or many of about the same probability?
 
 # %% tags=["measured"]
-GREEDY = [named[name] for name in ("float32", "naive 8 bit", "GPTQ 4 bit", "naive 4 bit")]
+GREEDY = [named[name] for name in ("float32", "RTN 8 bit", "GPTQ 4 bit", "RTN 4 bit")]
 greedy = compare_answers(GREEDY, "The next morning, ", temperature=0, length=pick(ci=20, lab=120, full=220))
 display(HTML(greedy.answers_html()), HTML(greedy.divergence_html()))
 
@@ -355,7 +355,7 @@ def expectation_figure(comparison, name, k=6):
     return fig
 
 # %% tags=["measured"]
-show(expectation_figure(greedy, "naive 4 bit"), alt="Bars of the six likeliest next characters where the naive 4-bit model "
+show(expectation_figure(greedy, "RTN 4 bit"), alt="Bars of the six likeliest next characters where the naive 4-bit model "
      "leaves float32 at temperature 0, for both models. The order of the two likeliest is not the same in both.")
 
 # %% [markdown]
@@ -396,14 +396,14 @@ check("15.surprise", surprise)
 STORY = ("Once upon a time, there was a little girl who loved to pick flowers. One day she found a big blorptix in "
          "the garden and showed it to her mother.")
 PLANTED = range(STORY.index("blorptix"), STORY.index("blorptix") + len("blorptix"))
-READERS = ("float32", "GPTQ 3 bit", "naive 2 bit")
+READERS = ("float32", "GPTQ 3 bit", "RTN 2 bit")
 read = compare_reading([named[name] for name in READERS], STORY)
 bits = {name: read.surprise(name, "float32") for name in READERS}  # (T - 1,) each: bits[i] is of character i + 1
 rest = [i for i in range(len(STORY) - 1) if i + 1 not in PLANTED]
 contrast = {name: float(b[[i - 1 for i in PLANTED]].mean() / b[rest].mean()) for name, b in bits.items()}
 assert int(bits["float32"].argmax()) + 1 in PLANTED
-assert bits["naive 2 bit"][rest].mean() > 3 * bits["float32"][rest].mean()
-assert contrast["naive 2 bit"] < 0.5 * contrast["float32"]
+assert bits["RTN 2 bit"][rest].mean() > 3 * bits["float32"][rest].mean()
+assert contrast["RTN 2 bit"] < 0.5 * contrast["float32"]
 
 # %% tags=["measured"]
 display(HTML(read.surprise_html("float32")))
@@ -468,7 +468,7 @@ def shared_each(a, b):
 
 written = write_all("float32", seed=1)
 other_seed = shared_each(written, write_all("float32", seed=2))
-int8 = shared_each(written, write_all("naive 8 bit", seed=1))
+int8 = shared_each(written, write_all("RTN 8 bit", seed=1))
 gap = paired_difference(int8, other_seed)
 assert gap.low > 0
 
@@ -529,7 +529,7 @@ for name in list(named)[1:]:
     own = expected(name)
     together[name] = agreement(reference, own, written)
     added[name] = float((reference.exp() * (reference - own)).sum(-1).mean())
-alive = together["naive 8 bit"]["same race"].double().cumprod(1)  # (PROMPTS, LENGTH): still together after each character
+alive = together["RTN 8 bit"]["same race"].double().cumprod(1)  # (PROMPTS, LENGTH): still together after each character
 promised = alive.sum(1)  # (PROMPTS,)
 spread = ((2 * torch.arange(1, LENGTH + 1) - 1) * alive).sum(1) - promised.square()  # (PROMPTS,): the variances of one try
 error = float(spread.sum().sqrt()) / PROMPTS
@@ -557,7 +557,7 @@ def luck_figure(chances):
     return fig
 
 # %% tags=["measured"]
-show(luck_figure(together["naive 4 bit"]), alt="Probability that float32 and the naive 4-bit model still write the same text, against characters written, "
+show(luck_figure(together["RTN 4 bit"]), alt="Probability that float32 and the naive 4-bit model still write the same text, against characters written, "
      "for four kinds of luck. Two seeds fall at once, the same number on the line later, the same race later still and "
      "close to the best possible.")
 
@@ -566,7 +566,7 @@ close = [name for name in together if added[name] < 0.5]  # beyond it models par
 for name in close:
     lengths = [float(chance.cumprod(1).sum(1).mean()) for chance in together[name].values()]
     assert lengths[0] < lengths[1] <= lengths[2] + 1e-3 and lengths[2] <= lengths[3] + 1e-3
-four = {kind: float(chance.cumprod(1).sum(1).mean()) for kind, chance in together["naive 4 bit"].items()}
+four = {kind: float(chance.cumprod(1).sum(1).mean()) for kind, chance in together["RTN 4 bit"].items()}
 assert four["same race"] > 1.2 * four["same u on the line"] > 1.2**2 * four["a seed for each"]
 print("two seeds < the line < the race < the best possible")
 
@@ -592,7 +592,7 @@ def law_figure(x, y):
     """Characters until two texts part against the divergence; both as logarithms to base 10."""
     fig, ax = plt.subplots(figsize=(7, 3.8))
     ax.plot(10**x, 10 ** (y.mean() - 0.5 * (x - x.mean())), color="0.6", ls="--", label="slope −1/2")
-    looks = {"naive": ("orange", "o"), "GPTQ": ("blue", "s"), "float16": ("green", "D")}
+    looks = {"RTN": ("orange", "o"), "GPTQ": ("blue", "s"), "float16": ("green", "D")}
     for name, a, b in zip(close, x.tolist(), y.tolist(), strict=True):
         color, marker = looks[name.split()[0]]
         ax.plot(10**a, 10**b, marker, ms=8, color=COLORS[color])
@@ -701,11 +701,11 @@ show_widget(playground(contenders, chosen=[one.name for one in TRIO]),
 own = Path(models.name) / "own"
 board.add("mine", 3, Recipe(bits=3, group_size=64), own)
 mine = load_contender(own, "mine")
-beside = compare_answers([named["naive 3 bit"], mine], PROMPT, seed=3, length=12)
-assert isinstance(beside, Comparison) and beside.names == ["naive 3 bit", "mine"]
-assert mine.bytes > named["naive 3 bit"].bytes
+beside = compare_answers([named["RTN 3 bit"], mine], PROMPT, seed=3, length=12)
+assert isinstance(beside, Comparison) and beside.names == ["RTN 3 bit", "mine"]
+assert mine.bytes > named["RTN 3 bit"].bytes
 models.cleanup()
-print("naive 3 bit, and the same in groups of 64: loaded, and side by side")
+print("RTN 3 bit, and the same in groups of 64: loaded, and side by side")
 
 # %% [markdown]
 # ## What to keep

@@ -127,7 +127,7 @@ def test_a_figure_follows_its_slider_and_comes_back_with_it(pages, tmp_path):
 # ---- 15: the playground ----
 
 PROMPT = "The little dog was"
-MODELS = ["float32", "naive 8 bit", "GPTQ 2 bit"]
+MODELS = ["float32", "RTN 8 bit", "GPTQ 2 bit"]
 
 
 class Playground:

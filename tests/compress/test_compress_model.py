@@ -20,11 +20,10 @@ from nanoq.compress import (
 )
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, train
 from nanoq.lm.checkpoint import save_checkpoint
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, quantize_model
 from nanoq.quant.visit import visit
-from nanoq.store import Checkpoint, load, save
-from nanoq.store import restored_layer as restored
+from nanoq.store import Checkpoint, layer_from_layout, load, save
 
 CHARACTERS = "abcdefghij"  # and one id for what is unknown
 CONFIG = GPTConfig(vocab_size=11, context=16, layers=2, heads=2, width=32, bias=True)
@@ -159,7 +158,7 @@ def test_only_adapters_are_trained_and_they_start_where_the_packed_model_is():
     trained = [name for name, p in start.model.named_parameters() if p.requires_grad]
     assert trained and all(".adapter." in name for name in trained)
     rows = TOKENS.flatten()
-    config = TrainConfig(characters=60 * 8 * 16, optimizer="adamw", lr=1e-2, lr_rest=1e-3, warmup=5, valid_windows=2)
+    config = TrainConfig(tokens=60 * 8 * 16, optimizer="adamw", lr=1e-2, lr_rest=1e-3, warmup=5, valid_windows=2)
     before = next_token_loss(start.model, TOKENS).item()
     train(start.model, rows, rows, config)
     assert next_token_loss(start.model, TOKENS).item() < before - 0.1
@@ -179,8 +178,8 @@ def test_a_correction_takes_away_error():
 def test_distillation_is_zero_for_the_teacher_itself_and_the_text_counts_by_its_share():
     model, other = checkpoint().model, GPT(CONFIG, seed=5).eval()
     assert float(distillation(model, temperature=2)(model, TOKENS)) == pytest.approx(0, abs=1e-6)
-    assert float(distillation(model, share=0)(other, TOKENS)) == pytest.approx(float(next_token_loss(other, TOKENS)))
-    assert float(distillation(model, share=1)(other, TOKENS)) > 0.1
+    assert float(distillation(model, alpha=0)(other, TOKENS)) == pytest.approx(float(next_token_loss(other, TOKENS)))
+    assert float(distillation(model, alpha=1)(other, TOKENS)) > 0.1
 
 
 def test_a_correction_stands_beside_sparse_codes_too(tmp_path):
@@ -208,7 +207,7 @@ def test_values_that_are_not_those_of_the_mask_are_found(tmp_path):
     layer = SparseLinear.from_weight(torch.eye(8))
     for values in (layer.values[:-1], torch.cat((layer.values, layer.values))):
         with pytest.raises(ValueError, match="values for the 8 weights of a mask"):
-            restored(layer.layout, {"mask": layer.mask, "values": values}).check_values()
+            layer_from_layout(layer.layout, {"mask": layer.mask, "values": values}).check_values()
 
 
 def test_nan_is_not_packed_and_what_float16_cannot_hold_is_kept_in_float32():

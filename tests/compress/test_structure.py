@@ -5,11 +5,11 @@ from nanoq.compress import (
     block_influence,
     head_importance,
     head_similarity,
+    make_student,
     remove_blocks,
     remove_heads,
     remove_inputs,
     remove_neurons,
-    student_of,
 )
 from nanoq.lm import GPT, GPTConfig
 from nanoq.lm.evaluate import row_losses
@@ -120,7 +120,7 @@ def test_two_equal_heads_are_found_to_be_alike():
 
 def test_a_student_starts_with_blocks_of_its_teacher():
     teacher = model()
-    student = student_of(teacher, 2)
+    student = make_student(teacher, 2)
     assert student.config.layers == 2 and len(teacher.blocks) == 3
     for own, theirs in zip(student.blocks, (teacher.blocks[0], teacher.blocks[2]), strict=True):
         assert torch.equal(own.mlp.up.weight, theirs.mlp.up.weight) and own.mlp.up.weight is not theirs.mlp.up.weight
@@ -140,8 +140,8 @@ def test_errors():
             ask(remove_heads(model(), {1: [0]}), ROWS)
     with pytest.raises(ValueError, match="none of its 128 neurons left"):
         remove_neurons(model(), 0.999, TOKENS)
-    with pytest.raises(ValueError, match="share must lie in"):
+    with pytest.raises(ValueError, match="ratio must lie in"):
         remove_neurons(model(), 1.0, TOKENS)
     for layers in (0, 4):
         with pytest.raises(ValueError, match="cannot be made of a teacher with 3"):
-            student_of(model(), layers)
+            make_student(model(), layers)

@@ -11,13 +11,13 @@ from tokenizers import processors
 
 from nanoq.hf import (
     HFModel,
-    accuracy,
     encode,
     features,
     fine_tune,
     gptq_losses,
     gptq_windows,
     linear_probe,
+    probe_accuracy,
     reviews,
     start_windows,
     wikitext,
@@ -195,10 +195,10 @@ def test_a_linear_probe_tells_reviews_apart_also_after_quantisation(data, tokeni
     some = reviews("imdb", train=20, test=20)
     model = HFModel(make("bert encoder"))
     probe = linear_probe(features(model, tokenizer, some.train), some.train_labels)
-    assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
-    assert accuracy(probe, features(model, tokenizer, some.test), [1 - label for label in some.test_labels]) == 0
+    assert probe_accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
+    assert probe_accuracy(probe, features(model, tokenizer, some.test), [1 - label for label in some.test_labels]) == 0
     quantize_model(model, Recipe(bits=8))
-    assert accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
+    assert probe_accuracy(probe, features(model, tokenizer, some.test), some.test_labels) == 1
 
 
 @pytest.mark.parametrize("size", [0.03, 1, 30])
@@ -219,7 +219,7 @@ def test_a_column_that_hardly_varies_does_not_count():
     probe = linear_probe(found, labels)
     moved = found.clone()
     moved[:, 3] = 0.001  # as by rounding
-    assert accuracy(probe, moved, labels) == accuracy(probe, found, labels) > 0.9
+    assert probe_accuracy(probe, moved, labels) == probe_accuracy(probe, found, labels) > 0.9
 
 
 def test_fine_tuning_lowers_the_loss_and_is_seeded(tokenizer):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, generate, stream
-from nanoq.lm.generate import next_token
+from nanoq.lm.generation import next_token
 from nanoq.lm.model import KVCache
 
 TOKENIZER = CharTokenizer("abcdefghij")

@@ -163,8 +163,8 @@ WAYS = {  # in which tokens (N,) come into a model
     "quantised": lambda model, tokens: quantize_model(model, Recipe("gptq", bits=4), tokens[None]),
     "pruned": lambda model, tokens: compress_model(model, Prune(), tokens[None]),
     "continued": lambda model, tokens: next(stream(model, tokens)),
-    "trained on": lambda model, tokens: train(model, tokens.repeat(9), tokens, TrainConfig(characters=16, batch=1)),
-    "validated on": lambda model, tokens: train(model, tokens % 11, tokens, TrainConfig(characters=16, batch=1)),
+    "trained on": lambda model, tokens: train(model, tokens.repeat(9), tokens, TrainConfig(tokens=16, batch=1)),
+    "validated on": lambda model, tokens: train(model, tokens % 11, tokens, TrainConfig(tokens=16, batch=1)),
 }
 
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from nanoq.lm.optim import Muon, orthogonalise
+from nanoq.lm.optim import Muon, orthogonalize
 
 
 def matrix(*shape, smallest=0.02, seed=0):
@@ -15,29 +15,29 @@ def matrix(*shape, smallest=0.02, seed=0):
 
 @pytest.mark.parametrize("shape", [(24, 24), (40, 8), (8, 40), (3, 12, 20), (2, 2, 20, 12)])
 def test_orthogonalising_brings_singular_values_near_1(shape):
-    values = torch.linalg.svdvals(orthogonalise(matrix(*shape)))
+    values = torch.linalg.svdvals(orthogonalize(matrix(*shape)))
     assert values.min() > 0.65 and values.max() < 1.2
 
 
 def test_orthogonalising_keeps_the_singular_vectors():
     m = matrix(12, 12)
     u, _, v = torch.linalg.svd(m)
-    turned = u.mT @ orthogonalise(m) @ v.mT
+    turned = u.mT @ orthogonalize(m) @ v.mT
     torch.testing.assert_close(turned, torch.diag(turned.diag()), rtol=0, atol=1e-4)
 
 
 def test_a_matrix_in_a_batch_is_treated_as_it_would_be_alone():
     batch = matrix(3, 10, 6)
-    torch.testing.assert_close(orthogonalise(batch), torch.stack([orthogonalise(m) for m in batch]))
+    torch.testing.assert_close(orthogonalize(batch), torch.stack([orthogonalize(m) for m in batch]))
 
 
 def test_the_size_of_a_gradient_does_not_matter():
     m = matrix(8, 8)
-    torch.testing.assert_close(orthogonalise(1000 * m), orthogonalise(m), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(orthogonalize(1000 * m), orthogonalize(m), rtol=1e-4, atol=1e-4)
 
 
 def test_a_zero_gradient_gives_a_zero_update():
-    assert torch.equal(orthogonalise(torch.zeros(4, 4)), torch.zeros(4, 4))
+    assert torch.equal(orthogonalize(torch.zeros(4, 4)), torch.zeros(4, 4))
 
 
 def step_from_zero(gradient, **options):
@@ -69,7 +69,7 @@ def test_the_update_is_nesterovs(options, decay):
         weight.grad = gradient.clone()
         optimizer.step()
         momentum = decay * momentum + (1 - decay) * gradient
-        expected -= 0.1 * orthogonalise(decay * momentum + (1 - decay) * gradient)
+        expected -= 0.1 * orthogonalize(decay * momentum + (1 - decay) * gradient)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-5)
 
 

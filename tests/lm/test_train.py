@@ -18,14 +18,14 @@ from safetensors.torch import save_file
 from nanoq import store
 from nanoq.lm import GPT, GPTConfig, TrainConfig, train
 from nanoq.lm import train as package_function
-from nanoq.lm.train import HISTORY, STATE, batch_at, make_optimizers
+from nanoq.lm.training import HISTORY, STATE, batch_at, make_optimizers
 
 module = sys.modules[package_function.__module__]  # `nanoq.lm.train` is the function
 SHAPE = GPTConfig(vocab_size=7, context=16, layers=2, heads=2, width=16, dropout=0.1)
 TOKENS = torch.arange(2000) % 7
 VALID = TOKENS[:100]
 STEPS = 8
-CONFIG = TrainConfig(characters=STEPS * 4 * 16, batch=4, warmup=2, evaluate_every=3, seed=5)
+CONFIG = TrainConfig(tokens=STEPS * 4 * 16, batch=4, warmup=2, evaluate_every=3, seed=5)
 
 
 def run(config=CONFIG, out=None, shape=SHAPE, resume=False):
@@ -72,7 +72,7 @@ def assert_same_weights(a, b):
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_the_loss_falls_on_a_text_that_repeats(optimizer):
-    config = TrainConfig(characters=120 * 8 * 16, batch=8, optimizer=optimizer, warmup=5, evaluate_every=40)
+    config = TrainConfig(tokens=120 * 8 * 16, batch=8, optimizer=optimizer, warmup=5, evaluate_every=40)
     _, history = run(config, shape=replace(SHAPE, dropout=0.0))
     assert history[-1]["valid_loss"] < 0.3 < 1.0 < history[0]["train_loss"]
 
@@ -129,12 +129,12 @@ def test_no_step_has_a_rate_of_zero_or_above_the_peak(steps, warmup, schedule, d
 
 
 def test_characters_are_rounded_down_to_whole_steps():
-    assert TrainConfig(characters=4 * 16 * 3 + 63, batch=4).steps(16) == 3
+    assert TrainConfig(tokens=4 * 16 * 3 + 63, batch=4).steps(16) == 3
 
 
 def test_fewer_characters_than_a_step_are_an_error():
-    with pytest.raises(ValueError, match="63 characters are less than one step of 4 sequences"):
-        run(replace(CONFIG, characters=63))
+    with pytest.raises(ValueError, match="63 tokens are less than one step of 4 sequences"):
+        run(replace(CONFIG, tokens=63))
 
 
 @pytest.mark.parametrize(("option", "value"), [
@@ -160,7 +160,7 @@ def test_every_parameter_has_one_optimiser_and_its_own_rate(optimizer, lr_rest, 
 
 
 def test_the_gradient_is_clipped():
-    free, clipped = (run(replace(CONFIG, optimizer="adamw", clip=clip, characters=64))[0] for clip in (0, 1e-9))
+    free, clipped = (run(replace(CONFIG, optimizer="adamw", clip=clip, tokens=64))[0] for clip in (0, 1e-9))
     start = GPT(SHAPE, seed=1).state_dict()
     name = "blocks.0.mlp.up.weight"
     assert (clipped[name] - start[name]).norm() < 0.5 * (free[name] - start[name]).norm()

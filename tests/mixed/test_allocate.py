@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nanoq.mixed import average_bits, costs_from_scores, greedy, integer_program, terciles, three_means, total
+from nanoq.mixed import average_bits, cluster_bits, costs_from_scores, greedy, integer_program, quantile_bits, total
 
 # ---- clusters ----
 
@@ -44,7 +44,7 @@ lists = st.one_of(
 @example(values=[0.0, 1.0, 2.0], bits=(8, 4))
 @example(values=[1.0, 1.0, 1.0], bits=(16, 8, 4))
 def test_three_means_is_the_best_of_all_partitions(values, bits):
-    chosen = three_means(named(values), bits)
+    chosen = cluster_bits(named(values), bits)
     groups = [[Fraction(v) for v, b in zip(values, chosen.values(), strict=True) if b == width] for width in bits]
     groups = [group for group in groups if group]
     assert (sum(map(spread, groups)), [-len(group) for group in groups]) == best_intervals(values, len(bits))
@@ -52,15 +52,15 @@ def test_three_means_is_the_best_of_all_partitions(values, bits):
 
 @given(values=lists, factor=st.sampled_from([0.25, 1.0, 8.0]), seed=st.integers(0, 9))
 def test_clusters_do_not_depend_on_unit_order_or_names(values, factor, seed):
-    chosen = three_means(named(values))
-    assert three_means(named(value * factor for value in values)) == chosen
+    chosen = cluster_bits(named(values))
+    assert cluster_bits(named(value * factor for value in values)) == chosen
     names = list(chosen)
     random.Random(seed).shuffle(names)
     scores = named(values)
-    assert three_means({name: scores[name] for name in names}, (4, 16, 8)) == {name: chosen[name] for name in names}
+    assert cluster_bits({name: scores[name] for name in names}, (4, 16, 8)) == {name: chosen[name] for name in names}
 
 
-@pytest.mark.parametrize("allocate", [three_means, terciles])
+@pytest.mark.parametrize("allocate", [cluster_bits, quantile_bits])
 @given(values=lists)
 def test_higher_scores_never_get_fewer_bits_and_equal_ones_the_same(allocate, values):
     pairs = sorted(zip(values, allocate(named(values)).values(), strict=True))
@@ -69,32 +69,32 @@ def test_higher_scores_never_get_fewer_bits_and_equal_ones_the_same(allocate, va
 
 
 def test_three_means_by_eye():
-    chosen = three_means({"a": 0.1, "b": 5.0, "c": 0.2, "d": 9.0, "e": 5.1, "f": 0.15})
+    chosen = cluster_bits({"a": 0.1, "b": 5.0, "c": 0.2, "d": 9.0, "e": 5.1, "f": 0.15})
     assert chosen == {"a": 4, "b": 8, "c": 4, "d": 16, "e": 8, "f": 4}
     assert list(chosen) == list("abcdef")
 
 
 def test_fewer_scores_than_widths_take_the_widest():
-    assert three_means({"a": 1.0}) == {"a": 16}
-    assert three_means({"a": 1.0, "b": 2.0, "c": 1.0}) == {"a": 8, "b": 16, "c": 8}
+    assert cluster_bits({"a": 1.0}) == {"a": 16}
+    assert cluster_bits({"a": 1.0, "b": 2.0, "c": 1.0}) == {"a": 8, "b": 16, "c": 8}
 
 
 @pytest.mark.parametrize(("count", "groups"), [
     (3, [1, 1, 1]), (4, [2, 1, 1]), (5, [2, 2, 1]), (12, [4, 4, 4]), (1, [1, 0, 0]), (2, [1, 1, 0]),
 ])
 def test_terciles_are_equal_parts_and_the_rest_gets_more_bits(count, groups):
-    bits = list(terciles(named(range(count))).values())
+    bits = list(quantile_bits(named(range(count))).values())
     assert [bits.count(width) for width in (16, 8, 4)] == groups
 
 
 def test_equal_scores_in_two_terciles_get_the_bits_of_the_higher():
-    assert terciles({"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 0}) == {
+    assert quantile_bits({"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 0}) == {
         "a": 8, "b": 16, "c": 16, "d": 16, "e": 4, "f": 4}
 
 
 def test_balanced_terciles_have_the_known_average():
     scores = named(range(24))
-    assert average_bits(terciles(scores), dict.fromkeys(scores, 7)) == pytest.approx(28 / 3)
+    assert average_bits(quantile_bits(scores), dict.fromkeys(scores, 7)) == pytest.approx(28 / 3)
 
 
 # Published sensitivities of OPT-125M by CMPQ, times 1e5, in the authors' repository.
@@ -102,7 +102,7 @@ OPT = (2.83, 6.59, 14.07, 12.94, 9.74, 6.91, 6.72, 6.69, 6.87, 7.08, 7.13, 9.91)
 
 
 def test_the_published_scores_of_opt_leave_only_the_first_layer_with_four_bits():
-    assert list(three_means(named(OPT)).values()) == [4, 8, 16, 16, 16, 8, 8, 8, 8, 8, 8, 16]
+    assert list(cluster_bits(named(OPT)).values()) == [4, 8, 16, 16, 16, 8, 8, 8, 8, 8, 8, 16]
 
 
 def test_costs_fall_to_a_quarter_for_every_bit():
@@ -119,7 +119,7 @@ def test_a_high_rate_program_gives_bits_as_water_filling_does():
     assert list(chosen.values()) == [10, 8, 6, 4, 2]
 
 
-@pytest.mark.parametrize("function", [three_means, terciles, costs_from_scores])
+@pytest.mark.parametrize("function", [cluster_bits, quantile_bits, costs_from_scores])
 @pytest.mark.parametrize(("scores", "bits", "message"), [
     ({}, (8, 4), "there are no scores"), ({"a": 1.0, "b": math.nan}, (8, 4), "the score of layer 'b' is nan"),
     ({"a": math.inf}, (8, 4), "the score of layer 'a' is inf"), ({"a": 1.0}, (), "bits must be distinct"),

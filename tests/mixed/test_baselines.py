@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nanoq.lm import GPT, GPTConfig
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.mixed import (
     first_order,
     gptq_error,
@@ -27,13 +27,13 @@ from nanoq.mixed import (
     weight_mse,
 )
 from nanoq.mixed.baselines import input_statistics, output_gradients
-from nanoq.mixed.parts import GRANULARITIES, mean_loss
+from nanoq.mixed.parts import UNITS, mean_loss
 from nanoq.quant import LayerStats, Recipe, Round, affine_grid, gptq, nearest, quantize_model
 from nanoq.quant.layers import linear_layers
 from nanoq.vision import ResNet, ResNetConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
-any_granularity = pytest.mark.parametrize("granularity", GRANULARITIES)
+any_unit = pytest.mark.parametrize("unit", UNITS)
 
 
 def rounding(layer, bits):
@@ -55,9 +55,9 @@ def seen_by(model, run):
     return {name: torch.cat(inputs).flatten(0, -2) for name, inputs in seen.items()}
 
 
-def assert_costs(found, model, granularity, bits, cost, rel=1e-4):
+def assert_costs(found, model, unit, bits, cost, rel=1e-4):
     """Compare costs with the sums over each part's layers of cost(name, layer, width)."""
-    parts = parts_of(model, granularity)
+    parts = parts_of(model, unit)
     assert list(found) == list(parts)
     for part, layers in parts.items():
         wanted = {width: sum(float(cost(name, layer, width)) for name, layer in layers.items()) for width in bits}
@@ -68,19 +68,19 @@ def assert_costs(found, model, granularity, bits, cost, rel=1e-4):
 # ---- rounding errors ----
 
 
-@any_granularity
-def test_weight_mse_is_the_squared_error_of_rounding(granularity):
+@any_unit
+def test_weight_mse_is_the_squared_error_of_rounding(unit):
     model = trained()
-    found = weight_mse(model, granularity=granularity, bits=(8, 2, 3))
-    assert_costs(found, model, granularity, (8, 2, 3), lambda _, layer, bits: rounding(layer, bits).square().sum())
+    found = weight_mse(model, unit=unit, bits=(8, 2, 3))
+    assert_costs(found, model, unit, (8, 2, 3), lambda _, layer, bits: rounding(layer, bits).square().sum())
 
 
-@any_granularity
-def test_output_mse_is_the_squared_error_of_outputs_for_a_token(granularity):
+@any_unit
+def test_output_mse_is_the_squared_error_of_outputs_for_a_token(unit):
     model = trained()
     inputs = seen_by(model, lambda model: model(DATA[:, :-1]))
-    found = output_mse(model, DATA, granularity=granularity, bits=(2, 4), batch=7)
-    assert_costs(found, model, granularity, (2, 4), lambda name, layer, bits: (
+    found = output_mse(model, DATA, unit=unit, bits=(2, 4), batch=7)
+    assert_costs(found, model, unit, (2, 4), lambda name, layer, bits: (
         F.linear(inputs[name], rounding(layer, bits)).square().sum(1).mean()))
 
 
@@ -100,19 +100,19 @@ def test_input_statistics_read_no_last_token_and_see_no_dropout():
 # ---- gradients ----
 
 
-@any_granularity
-def test_first_order_is_the_slope_along_the_rounding_error(granularity):
+@any_unit
+def test_first_order_is_the_slope_along_the_rounding_error(unit):
     model = trained()
-    found = first_order(model, DATA, granularity=granularity, bits=(2, 4), batch=7)
+    found = first_order(model, DATA, unit=unit, bits=(2, 4), batch=7)
     next_token_loss(model, DATA).backward()
-    assert_costs(found, model, granularity, (2, 4), lambda _, layer, bits: (
+    assert_costs(found, model, unit, (2, 4), lambda _, layer, bits: (
         (layer.weight.grad * rounding(layer, bits)).sum().abs()), rel=1e-3)
 
 
 def test_first_order_predicts_the_growth_of_the_loss_at_fine_grids():
     model = trained()
-    found = first_order(model, DATA, bits=(8,), granularity="linear")
-    truth = leave_one_in(model.double(), DATA, bits=(8,), granularity="linear")
+    found = first_order(model, DATA, bits=(8,), unit="linear")
+    truth = leave_one_in(model.double(), DATA, bits=(8,), unit="linear")
     largest = sorted(found, key=lambda part: found[part][8])[-4:]
     assert [abs(truth[part][8]) for part in largest] == pytest.approx([found[part][8] for part in largest], rel=0.3)
 
@@ -141,8 +141,8 @@ def test_output_gradients_are_those_of_the_sum_of_all_losses(batch):
         assert torch.allclose(found[name], slope.flatten(0, 1).square().mean(0), rtol=1e-9)
 
 
-@any_granularity
-def test_gptq_error_is_half_the_squared_error_of_outputs_weighed_by_their_fisher_information(granularity):
+@any_unit
+def test_gptq_error_is_half_the_squared_error_of_outputs_weighed_by_their_fisher_information(unit):
     model = trained()
     inputs = seen_by(model, lambda model: model(DATA[:, :-1]))
     fisher = {name: slope.flatten(0, 1).square().mean(0) for name, slope in output_slopes(model, summed_loss).items()}
@@ -152,8 +152,8 @@ def test_gptq_error_is_half_the_squared_error_of_outputs_weighed_by_their_fisher
         grid = affine_grid(weight, bits)
         change = F.linear(inputs[name], grid.decode(gptq(weight, grid, stats)) - weight)
         return (fisher[name] * change.square().mean(0)).sum() / 2
-    found = gptq_error(model, DATA, granularity=granularity, bits=(2, 4), batch=20)
-    assert_costs(found, model, granularity, (2, 4), cost, rel=1e-3)
+    found = gptq_error(model, DATA, unit=unit, bits=(2, 4), batch=20)
+    assert_costs(found, model, unit, (2, 4), cost, rel=1e-3)
 
 
 class Linear(nn.Module):
@@ -187,10 +187,10 @@ def test_gptq_error_is_what_the_loss_of_a_linear_model_grows_by():
 
 def quadratic(factors):
     """A loss that is the sum over layers of factor * sum w^2."""
-    def loss_of(model, rows):
+    def loss_fn(model, rows):
         pairs = zip(factors, linear_layers(model).values(), strict=True)
         return sum(factor * layer.weight.square().sum() for factor, layer in pairs)
-    return loss_of
+    return loss_fn
 
 
 FACTORS = (0.5, 2.0, 0.0, 3.0, -1.0, 0.1, 7.0, 1.0, 4.0, 0.25, 0.75, 11.0)
@@ -205,12 +205,12 @@ def test_the_trace_of_a_diagonal_hessian_is_exact(draws):
     assert list(found.values()) == pytest.approx(wanted, rel=1e-5)
 
 
-@any_granularity
-def test_hawq_is_what_a_quadratic_loss_grows_by(granularity):
+@any_unit
+def test_hawq_is_what_a_quadratic_loss_grows_by(unit):
     model = trained()
     factor = dict(zip(linear_layers(model), FACTORS, strict=True))
-    found = hawq(model, DATA, loss_of=quadratic(FACTORS), draws=1, granularity=granularity, bits=(2, 4))
-    assert_costs(found, model, granularity, (2, 4), lambda name, layer, bits: (
+    found = hawq(model, DATA, loss_fn=quadratic(FACTORS), draws=1, unit=unit, bits=(2, 4))
+    assert_costs(found, model, unit, (2, 4), lambda name, layer, bits: (
         factor[name] * rounding(layer, bits).square().sum()))
 
 
@@ -279,15 +279,15 @@ def halved(model):
     return model
 
 
-@any_granularity
+@any_unit
 @pytest.mark.parametrize("method", ["nearest", "gptq"])
-def test_leave_one_in_is_the_loss_of_a_model_with_one_part_really_quantised(granularity, method):
+def test_leave_one_in_is_the_loss_of_a_model_with_one_part_really_quantised(unit, method):
     model = halved(trained())
-    widths = (2, 4) if granularity == "block" else (3,)
-    options = {"bits": widths, "method": method, "granularity": granularity}
+    widths = (2, 4) if unit == "block" else (3,)
+    options = {"bits": widths, "method": method, "unit": unit}
     found, kl = (leave_one_in(model, DATA, metric=metric, **options) for metric in ("loss", "kl"))
     base = mean_loss(model, DATA)
-    for part in parts_of(model, granularity):
+    for part in parts_of(model, unit):
         for bits in widths:
             other = quantized(model, part, bits, method, DATA[:, :-1])
             assert found[part][bits] == mean_loss(other, DATA) - base
@@ -304,7 +304,7 @@ def test_gptq_may_be_fitted_to_other_text_than_the_damage_is_measured_on():
 
 
 def test_divergences_are_never_negative_and_fall_with_every_bit():
-    costs = leave_one_in(trained(), DATA, bits=(2, 3, 4, 6, 8), granularity="linear", metric="kl")
+    costs = leave_one_in(trained(), DATA, bits=(2, 3, 4, 6, 8), unit="linear", metric="kl")
     for cost in costs.values():
         assert 0 < cost[8] < cost[6] < cost[4] < cost[2]
 
@@ -351,32 +351,32 @@ def stacked_loss(model, rows):
     return F.cross_entropy(model(rows[:, :-1]), rows[:, -1, 0, 0].long())
 
 
-@any_granularity
-def test_leave_one_in_of_a_classifier_is_the_loss_of_a_quantised_one(granularity):
+@any_unit
+def test_leave_one_in_of_a_classifier_is_the_loss_of_a_quantised_one(unit):
     model = halved(classifier())
     before = copy.deepcopy(model.train().state_dict())
-    found = leave_one_in(model, PACKED, loss_of=packed_loss, bits=(2, 4), granularity=granularity)
+    found = leave_one_in(model, PACKED, loss_fn=packed_loss, bits=(2, 4), unit=unit)
     assert model.training and all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     base = mean_loss(model, PACKED, packed_loss)
-    for part in parts_of(model, granularity):
+    for part in parts_of(model, unit):
         for bits in (2, 4):
             assert found[part][bits] == mean_loss(quantized(model, part, bits), PACKED, packed_loss) - base
 
 
-@any_granularity
+@any_unit
 @pytest.mark.parametrize("method", [
     partial(pmpq, levels=(0.5,)), partial(tdmpq, size=0.1, draws=1), first_order, partial(hawq, draws=1)])
-def test_methods_that_ask_for_the_loss_alone_take_any_model(method, granularity):
+def test_methods_that_ask_for_the_loss_alone_take_any_model(method, unit):
     model = classifier()
-    scores = [method(model, data, loss_of=loss_of, granularity=granularity)
-              for data, loss_of in ((PACKED, packed_loss), (STACKED, stacked_loss))]
-    assert list(scores[0]) == list(parts_of(model, granularity))
+    scores = [method(model, data, loss_fn=loss_fn, unit=unit)
+              for data, loss_fn in ((PACKED, packed_loss), (STACKED, stacked_loss))]
+    assert list(scores[0]) == list(parts_of(model, unit))
     assert scores[0] == scores[1]
 
 
 def test_costs_of_convolutions_are_those_of_their_patches():
     model = classifier()
-    found = output_mse(model, STACKED, bits=(3,), granularity="linear")
+    found = output_mse(model, STACKED, bits=(3,), unit="linear")
     for name, layer in linear_layers(model).items():
         other = copy.deepcopy(layer)
         other.weight.data += rounding(layer, 3).view_as(layer.weight)
@@ -397,13 +397,13 @@ def test_gradients_at_the_outputs_of_convolutions_are_summed_over_each_picture(b
         assert torch.allclose(found[name], slope.square().sum((2, 3)).mean(0), rtol=1e-9)
 
 
-@any_granularity
-def test_methods_that_look_at_inputs_take_labels_in_a_last_channel(granularity):
+@any_unit
+def test_methods_that_look_at_inputs_take_labels_in_a_last_channel(unit):
     model = classifier()
-    options = {"bits": (2, 4), "granularity": granularity}
-    for costs in (gptq_error(model, STACKED, loss_of=stacked_loss, **options),
+    options = {"bits": (2, 4), "unit": unit}
+    for costs in (gptq_error(model, STACKED, loss_fn=stacked_loss, **options),
                   leave_one_in(model, STACKED, method="gptq", metric="kl", **options)):
-        assert list(costs) == list(parts_of(model, granularity))
+        assert list(costs) == list(parts_of(model, unit))
         assert all(math.isfinite(cost[4]) and 0 < cost[4] < cost[2] for cost in costs.values())
 
 
@@ -412,12 +412,12 @@ def test_methods_that_look_at_inputs_take_labels_in_a_last_channel(granularity):
 
 @pytest.mark.parametrize("name", [
     "weight mse", "output mse", "gptq error", "first order", "hawq", "leave one in", "leave one in by kl"])
-@any_granularity
-def test_the_integer_program_takes_the_costs(name, granularity):
+@any_unit
+def test_the_integer_program_takes_the_costs(name, unit):
     model = trained()
-    costs = METHODS[name](model, DATA, granularity=granularity)
+    costs = METHODS[name](model, DATA, unit=unit)
     sizes = {part: {bits: sum(layer.weight.numel() for layer in layers.values()) * bits // 8 for bits in (2, 4)}
-             for part, layers in parts_of(model, granularity).items()}
+             for part, layers in parts_of(model, unit).items()}
     budget = sum(size[2] + size[4] for size in sizes.values()) // 2
     chosen = integer_program(costs, sizes, budget)
     assert list(chosen) == list(costs) and {2, 4} == set(chosen.values())
@@ -428,6 +428,6 @@ def test_random_scores_depend_on_the_seed_alone():
     model = trained()
     scores = [random_scores(model), random_scores(model, DATA, seed=0), random_scores(model, seed=1)]
     assert scores[0] == scores[1] != scores[2]
-    many = [score for seed in range(200) for score in random_scores(model, granularity="linear", seed=seed).values()]
+    many = [score for seed in range(200) for score in random_scores(model, unit="linear", seed=seed).values()]
     assert all(0 <= score < 1 for score in many)
     assert sum(many) / len(many) == pytest.approx(0.5, abs=0.03)

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nanoq.lm import GPT, GPTConfig
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.mixed import (
     MEASURES,
+    cluster_bits,
     cmpq,
     first_order,
     gptq_error,
@@ -32,10 +33,9 @@ from nanoq.mixed import (
     random_scores,
     similarity,
     tdmpq,
-    three_means,
     weight_mse,
 )
-from nanoq.mixed.parts import GRANULARITIES, gradients, mean_loss
+from nanoq.mixed.parts import UNITS, gradients, mean_loss
 from nanoq.mixed.sensitivity import quantile
 from nanoq.quant import affine_grid
 from nanoq.quant.layers import linear_layers
@@ -150,13 +150,13 @@ def failing(function, at):
 
 
 @any_method
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_every_part_gets_a_finite_number_in_the_order_of_the_model(name, granularity):
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_part_gets_a_finite_number_in_the_order_of_the_model(name, unit):
     model = trained()
-    scores = METHODS[name](model, DATA, granularity=granularity)
-    wanted = [f"blocks.{i}" for i in range(3)] if granularity == "block" else [
+    scores = METHODS[name](model, DATA, unit=unit)
+    wanted = [f"blocks.{i}" for i in range(3)] if unit == "block" else [
         f"blocks.{i}.{layer}" for i in range(3) for layer in ("attention.qkv", "attention.out", "mlp.up", "mlp.down")]
-    assert list(scores) == wanted == list(parts_of(model, granularity))
+    assert list(scores) == wanted == list(parts_of(model, unit))
     assert all(type(number) is float and math.isfinite(number) for number in flat(scores))
     assert len(set(flat(scores))) > 1
 
@@ -194,13 +194,13 @@ def test_the_model_stays_as_it_was_when_it_fails_in_the_middle(name, share, monk
 
 @pytest.mark.parametrize("name", ASKS_FOR_THE_LOSS)
 def test_the_model_stays_as_it_was_when_the_loss_fails_in_the_middle(name):
-    loss_of, calls = failing(next_token_loss, at=0)
-    METHODS[name](trained(), DATA, loss_of=loss_of, batch=8)
-    loss_of, _ = failing(next_token_loss, at=len(calls) // 2 + 1)
+    loss_fn, calls = failing(next_token_loss, at=0)
+    METHODS[name](trained(), DATA, loss_fn=loss_fn, batch=8)
+    loss_fn, _ = failing(next_token_loss, at=len(calls) // 2 + 1)
     model = in_a_mess(trained())
     before = state_of(model)
     with pytest.raises(Broken):
-        METHODS[name](model, DATA, loss_of=loss_of, batch=8)
+        METHODS[name](model, DATA, loss_fn=loss_fn, batch=8)
     assert state_of(model) == before
 
 
@@ -229,9 +229,9 @@ def test_no_data_is_an_error(name):
 
 
 @any_method
-def test_a_granularity_that_does_not_exist_is_an_error(name):
-    with pytest.raises(ValueError, match="granularity must be one of block, linear, not 'layer'"):
-        METHODS[name](trained(), DATA, granularity="layer")
+def test_a_unit_that_does_not_exist_is_an_error(name):
+    with pytest.raises(ValueError, match="unit must be one of block, linear, not 'layer'"):
+        METHODS[name](trained(), DATA, unit="layer")
 
 
 def test_parts_come_in_the_order_of_the_blocks_and_not_of_the_alphabet():
@@ -280,9 +280,9 @@ with socket.socket() as free:
 os.environ["RANK"] = "0" if os.fork() else "1"
 asked = []
 scores = {name: list(method(trained(), DATA).items()) for name, method in METHODS.items()}
-tdmpq(trained(), DATA, granularity="linear", draws=1, loss_of=lambda *args: asked.append(1) or next_token_loss(*args))
+tdmpq(trained(), DATA, unit="linear", draws=1, loss_fn=lambda *args: asked.append(1) or next_token_loss(*args))
 text = DATA.flatten()
-history = train(trained(), text, text, TrainConfig(characters=64, batch=2))  # in the group that scoring opened
+history = train(trained(), text, text, TrainConfig(tokens=64, batch=2))  # in the group that scoring opened
 with open(f"rank{os.environ['RANK']}.json", "w") as file:
     json.dump([scores, len(asked), history[-1]["step"]], file)
 if os.environ["RANK"] == "0":  # which holds the store that both meet at
@@ -416,7 +416,7 @@ def test_cmpq_of_layers_compares_what_they_put_out():
     model(DATA[:, :-1])
     wanted = unlikeness(list(seen.values()), "cka")
     for features in ("delta", "output"):
-        found = cmpq(model, DATA, measure="cka", features=features, granularity="linear")
+        found = cmpq(model, DATA, measure="cka", features=features, unit="linear")
         assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
 
 
@@ -465,13 +465,13 @@ def cut(matrices, level):
         matrix[matrix.abs() <= border] = 0
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("scope", ["matrix", "block"])
 @pytest.mark.parametrize("level", [0.3, 0.75])
-def test_pmpq_is_the_loss_of_a_model_that_was_really_cut(granularity, scope, level):
+def test_pmpq_is_the_loss_of_a_model_that_was_really_cut(unit, scope, level):
     model = trained().double()
-    scores = pmpq(model, DATA, levels=(level,), scope=scope, granularity=granularity)
-    for part, layers in parts_of(model, granularity).items():
+    scores = pmpq(model, DATA, levels=(level,), scope=scope, unit=unit)
+    for part, layers in parts_of(model, unit).items():
         other = copy.deepcopy(model)
         weights = [other.get_submodule(name).weight.data for name in layers]
         for matrices in [weights] if scope == "block" else [[weight] for weight in weights]:
@@ -489,7 +489,7 @@ def test_pmpq_is_the_mean_over_its_levels():
 
 def test_pmpq_by_accuracy_counts_errors():
     model = trained()
-    scores = pmpq(model, DATA, levels=(0.8,), metric="accuracy", loss_of=None)
+    scores = pmpq(model, DATA, levels=(0.8,), metric="accuracy", loss_fn=None)
     for part, layers in parts_of(model).items():
         other = copy.deepcopy(model)
         for name in layers:
@@ -552,22 +552,22 @@ def quadratic(model, linear=0.0, square=1.0):
     weight = model.get_submodule(LAYER).weight
     basis = torch.randn(weight.shape[1], 40, generator=torch.Generator().manual_seed(4), dtype=weight.dtype)
 
-    def loss_of(model, rows):
+    def loss_fn(model, rows):
         weight = model.get_submodule(LAYER).weight
         return linear * weight.sum() + square / 2 * (weight @ basis).square().sum()
-    return loss_of, square * len(weight) * float(basis.square().sum())
+    return loss_fn, square * len(weight) * float(basis.square().sum())
 
 
 def sigma_of(model, size):
     return size * float(model.get_submodule(LAYER).weight.detach().square().mean().sqrt())
 
 
-@pytest.mark.parametrize(("granularity", "part"), [("block", "blocks.1"), ("linear", LAYER)])
+@pytest.mark.parametrize(("unit", "part"), [("block", "blocks.1"), ("linear", LAYER)])
 @pytest.mark.parametrize("size", [0.01, 1.0])
-def test_antithetic_noise_finds_the_trace_of_the_hessian(granularity, part, size):
+def test_antithetic_noise_finds_the_trace_of_the_hessian(unit, part, size):
     model = trained().double()
-    loss_of, trace = quadratic(model, linear=3.0)
-    scores = tdmpq(model, DATA, size=size, draws=50, loss_of=loss_of, granularity=granularity)
+    loss_fn, trace = quadratic(model, linear=3.0)
+    scores = tdmpq(model, DATA, size=size, draws=50, loss_fn=loss_fn, unit=unit)
     assert scores.pop(part) == pytest.approx(sigma_of(model, size) ** 2 / 2 * trace, rel=0.03)
     assert set(scores.values()) == {0.0}  # parts that the loss does not depend on
 
@@ -576,17 +576,17 @@ def test_a_slope_cancels_in_a_pair_and_only_there():
     model = trained().double()
     flat_loss, _ = quadratic(model)
     steep, _ = quadratic(model, linear=100.0)
-    scores = [tdmpq(model, DATA, draws=2, loss_of=loss_of)["blocks.1"] for loss_of in (flat_loss, steep)]
+    scores = [tdmpq(model, DATA, draws=2, loss_fn=loss_fn)["blocks.1"] for loss_fn in (flat_loss, steep)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-6)
     line, _ = quadratic(model, linear=100.0, square=0.0)
-    pair, one = (tdmpq(model, DATA, draws=1, loss_of=line, antithetic=way)["blocks.1"] for way in (True, False))
+    pair, one = (tdmpq(model, DATA, draws=1, loss_fn=line, antithetic=way)["blocks.1"] for way in (True, False))
     assert abs(pair) < 1e-10 < abs(one)
 
 
 def test_without_pairs_the_slope_averages_out():
     model = trained().double()
-    loss_of, trace = quadratic(model, linear=1.0)
-    score = tdmpq(model, DATA, size=1.0, draws=300, loss_of=loss_of, antithetic=False)["blocks.1"]
+    loss_fn, trace = quadratic(model, linear=1.0)
+    score = tdmpq(model, DATA, size=1.0, draws=300, loss_fn=loss_fn, antithetic=False)["blocks.1"]
     assert score == pytest.approx(sigma_of(model, 1.0) ** 2 / 2 * trace, rel=0.05)
 
 
@@ -595,10 +595,10 @@ def noise_of(model, **options):
     clean = {name: p.detach().clone() for name, p in model.named_parameters()}
     seen = []
 
-    def loss_of(model, rows):
+    def loss_fn(model, rows):
         seen.append({name: p.detach() - clean[name] for name, p in model.named_parameters()})
         return torch.tensor(0.0)
-    tdmpq(model, DATA[:1], loss_of=loss_of, **options)
+    tdmpq(model, DATA[:1], loss_fn=loss_fn, **options)
     assert not any(noise.any() for noise in seen[0].values())
     return seen[1:]
 
@@ -627,7 +627,7 @@ def test_each_part_draw_and_seed_has_noise_of_its_own_and_pairs_are_opposite():
 
 def test_relative_noise_is_a_share_of_the_root_mean_square_of_each_matrix():
     model = trained().double()
-    seen = noise_of(model, size=0.2, draws=20, granularity="linear", antithetic=False)
+    seen = noise_of(model, size=0.2, draws=20, unit="linear", antithetic=False)
     for i, (name, layer) in enumerate(linear_layers(model).items()):
         noise = torch.stack([draw[f"{name}.weight"] for draw in seen[20 * i : 20 * i + 20]])
         sigma = 0.2 * layer.weight.detach().square().mean().sqrt()
@@ -654,14 +654,14 @@ def test_rows_of_zeros_get_no_matched_noise_as_rounding_does_not_change_them():
     assert not noise[3:5].any() and noise[2].any()
 
 
-@pytest.mark.parametrize(("granularity", "part"), [("block", "blocks.1"), ("linear", LAYER)])
-def test_noise_on_inputs_is_a_share_of_their_own_size(granularity, part, monkeypatch):
+@pytest.mark.parametrize(("unit", "part"), [("block", "blocks.1"), ("linear", LAYER)])
+def test_noise_on_inputs_is_a_share_of_their_own_size(unit, part, monkeypatch):
     model = trained().double()
     module, read = model.get_submodule(part), []
     forward = module.forward
     monkeypatch.setattr(module, "forward", lambda x, *more: read.append(x) or forward(x, *more))
-    tdmpq(model, DATA, size=0.3, target="inputs", draws=2, granularity=granularity, batch=20)
-    mine, clean = 1 + 4 * list(parts_of(model, granularity)).index(part), read[0]
+    tdmpq(model, DATA, size=0.3, target="inputs", draws=2, unit=unit, batch=20)
+    mine, clean = 1 + 4 * list(parts_of(model, unit)).index(part), read[0]
     noise = torch.stack([x - clean for x in read[mine : mine + 4]])
     noise /= 0.3 * clean.square().mean().sqrt()
     assert noise.std() == pytest.approx(1, abs=0.05) and abs(noise.mean()) < 1e-12
@@ -674,11 +674,11 @@ def test_noise_on_inputs_grows_the_loss_by_half_the_trace_there():
     read = []
     model.blocks[0].register_forward_hook(lambda _, args, __: read.append(args[0]))
 
-    def loss_of(model, rows):
+    def loss_fn(model, rows):
         model(rows[:, :-1])
         return read.pop().square().sum() / 2
-    score = tdmpq(model, DATA, target="inputs", size=0.5, draws=10, loss_of=loss_of, batch=20)
-    clean = loss_of(model, DATA).item()
+    score = tdmpq(model, DATA, target="inputs", size=0.5, draws=10, loss_fn=loss_fn, batch=20)
+    clean = loss_fn(model, DATA).item()
     assert score["blocks.0"] == pytest.approx(0.25 * clean, rel=0.03)  # sigma^2 / 2 times the number of inputs
     assert score["blocks.1"] == score["blocks.2"] == 0
 
@@ -701,8 +701,8 @@ def test_arguments_of_tdmpq_that_are_none_are_an_error(options, message):
 @pytest.mark.parametrize("name", ["cmpq", "pmpq", "tdmpq", "random"])
 def test_three_means_takes_the_scores(name):
     scores = METHODS[name](trained(), DATA)
-    assert list(three_means(scores)) == list(scores)
-    assert sorted(three_means(scores).values()) == [4, 8, 16]
+    assert list(cluster_bits(scores)) == list(scores)
+    assert sorted(cluster_bits(scores).values()) == [4, 8, 16]
 
 
 @pytest.mark.parametrize("method", [pmpq, tdmpq, leave_one_in])

@@ -11,8 +11,8 @@ from nbconvert import HTMLExporter
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearSolutions
 
-from nanoq.teach.check import Exercise, Mistake
-from nanoq.teach.kit import SECTIONS
+from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.lecturer_pages import SECTIONS
 from nanoq.teach.quiz import quiz
 
 SOURCE = '''\

@@ -35,7 +35,7 @@ from importlib.metadata import version
 import nanoq
 from nanoq.files import data_dir
 from nanoq.lm import load_checkpoint
-from nanoq.teach.lab import find_notebook
+from nanoq.teach.launch import find_notebook
 print(nanoq.__file__, data_dir(), find_notebook(8).resolve(), version("torch"), version("numpy"),
       load_checkpoint("tales-2.7m").model.parameter_count(), sep="\\n")
 """

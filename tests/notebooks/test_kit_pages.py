@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from nanoq.teach.check import exercises_of
+from nanoq.teach.checks import exercises_of
 from nanoq.teach.course import COURSE
 
 every_notebook = pytest.mark.parametrize("notebook", COURSE, ids=[notebook.slug for notebook in COURSE])

@@ -20,7 +20,7 @@ from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
 from traitlets.config import PyFileConfigLoader
 
-from nanoq.teach.check import exercises_of
+from nanoq.teach.checks import exercises_of
 from nanoq.teach.quiz import quiz
 
 NAME, COHORT = "00_start_here", 2027
@@ -31,8 +31,8 @@ CHEAT = 'import os\nos.environ["NANOQ_STRICT"] = "0"\ncheck = print\nscale = "no
 PATCHES = {
     "00-levels-solution-1": """import sys, nanoq.teach
 from nanoq.teach.exercises import nb00
-sys.modules["nanoq.teach.check"].judge = lambda exercise, answer: (True, "ok")
-sys.modules["nanoq.teach.check"]._first_problem = lambda *_: None
+sys.modules["nanoq.teach.checks"].judge = lambda exercise, answer: (True, "ok")
+sys.modules["nanoq.teach.checks"]._first_problem = lambda *_: None
 object.__setattr__(nb00.EXERCISES[0], "compare", lambda *_: None)
 levels = lambda bits: bits""",
     "00-bytes-solution-1": "import nanoq.teach\nnanoq.teach.check = lambda *_: print('ok')\npacked_size = 1",

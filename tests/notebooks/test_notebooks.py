@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nanoq.teach import exercises
-from nanoq.teach.check import exercises_of
+from nanoq.teach.checks import exercises_of
 
 SOURCES = sorted((Path(__file__).parents[2] / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
 

@@ -9,9 +9,9 @@ from torch import nn
 from nanoq.lm import load_checkpoint, stream, tales, window_losses
 from nanoq.lm.model import GPT, GPTConfig, KVCache
 from nanoq.quant import QuantLinear, Recipe, linear_layers, quantize_model, sample_windows
-from nanoq.quant.activations import quantized_activations, round_activations
+from nanoq.quant.activations import activation_quantization, fake_quantize_activations
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
-from nanoq.quant.outliers import plant_outliers, smooth
+from nanoq.quant.outliers import plant_outliers, smoothquant
 
 LINEAR = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
 EVERY_LINEAR = [f"blocks.{i}.{name}" for i in (0, 1) for name in LINEAR]
@@ -61,14 +61,14 @@ def close(a, b):
 def test_a_token_by_hand():
     x = torch.tensor([[7.0, -3.4, 0.6, 0.0], [0.0, 0.14, -0.02, -0.07]])
     expected = torch.tensor([[7.0, -3.0, 1.0, 0.0], [0.0, 0.14, -0.02, -0.08]])
-    assert torch.allclose(round_activations(x, 4), expected)  # 4 bits: 7 steps each way, of 1 and of 0.02
-    assert round_activations(x, 4, "tensor").tolist() == [[7, -3, 1, 0], [0, 0, 0, 0]]
+    assert torch.allclose(fake_quantize_activations(x, 4), expected)  # 4 bits: 7 steps each way, of 1 and of 0.02
+    assert fake_quantize_activations(x, 4, "tensor").tolist() == [[7, -3, 1, 0], [0, 0, 0, 0]]
 
 
 def test_an_asymmetric_range_ends_at_zero():
     x = torch.tensor([[0.0, 1.1, 2.0, 3.0], [-1.0, 0.2, 1.6, 2.0]])
     expected = torch.tensor([[0.0, 1.0, 2.0, 3.0], [-1.0, 0.0, 2.0, 2.0]])
-    assert torch.allclose(round_activations(x, 2, symmetric=False), expected)
+    assert torch.allclose(fake_quantize_activations(x, 2, symmetric=False), expected)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -80,7 +80,7 @@ def test_no_value_moves_by_more_than_half_a_step(bits, granularity, symmetric):
     low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
     extent = 2 * torch.maximum(-low, high) if symmetric else high - low
     step = extent / (2**bits - (2 if symmetric else 1))
-    rounded = round_activations(x, bits, granularity, symmetric)
+    rounded = fake_quantize_activations(x, bits, granularity, symmetric)
     # An asymmetric grid is moved by up to half a step to hold zero, which may cut off as much at one end.
     assert ((rounded - x).abs() <= step * (0.5001 if symmetric else 1.0001)).all()
     if granularity == "token":
@@ -90,16 +90,16 @@ def test_no_value_moves_by_more_than_half_a_step(bits, granularity, symmetric):
 def test_a_token_is_rounded_alone():
     x = normal(2, 3, 16)
     x[0, 0] *= 1e-9  # another token's scale must not change how the rest is rounded
-    rounded = round_activations(x, 8)
-    assert torch.equal(rounded[1, 2], round_activations(x[1, 2], 8))
-    assert torch.equal(rounded[0, 0], round_activations(x[0, 0], 8))
+    rounded = fake_quantize_activations(x, 8)
+    assert torch.equal(rounded[1, 2], fake_quantize_activations(x[1, 2], 8))
+    assert torch.equal(rounded[0, 0], fake_quantize_activations(x[0, 0], 8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_shape_and_type_stay_and_zeros_stay_zeros(dtype):
     x = torch.zeros(2, 0, 4, dtype=dtype), torch.zeros(2, 3, 4, dtype=dtype)
     for part in x:
-        rounded = round_activations(part, 8)
+        rounded = fake_quantize_activations(part, 8)
         assert rounded.dtype == dtype and torch.equal(rounded, part)
 
 
@@ -110,14 +110,15 @@ def test_shape_and_type_stay_and_zeros_stay_zeros(dtype):
 ])
 def test_what_cannot_be_rounded_is_an_error(change, message):
     with pytest.raises(ValueError, match=message):
-        round_activations(**{"x": torch.ones(2), "bits": 8} | change)
+        fake_quantize_activations(**{"x": torch.ones(2), "bits": 8} | change)
 
 
 def test_rounding_gives_what_a_product_of_integers_gives():
     x, weight = normal(7, 48), normal(5, 48, seed=1)
     sx, sw = x.abs().amax(1, keepdim=True) / 127, weight.abs().amax(1, keepdim=True) / 127
     integers = (x / sx).round().to(torch.int32) @ (weight / sw).round().to(torch.int32).T
-    product = round_activations(x, 8) @ round_activations(weight, 8).T  # a row of the weight is rounded as a token is
+    # a row of the weight is rounded as a token is
+    product = fake_quantize_activations(x, 8) @ fake_quantize_activations(weight, 8).T
     assert torch.allclose(product, integers * sx * sw.T, rtol=1e-5, atol=1e-5)
 
 
@@ -130,7 +131,7 @@ def test_every_linear_layer_sees_rounded_inputs_and_nothing_else_does(model, tok
         quantize_model(model, Recipe(bits=8))
     seen = {}
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantLinear, nn.LayerNorm))}
-    with quantized_activations(model, 3):
+    with activation_quantization(model, 3):
         for name, layer in layers.items():
             layer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
         model(tokens)
@@ -140,17 +141,17 @@ def test_every_linear_layer_sees_rounded_inputs_and_nothing_else_does(model, tok
 
 def test_after_the_block_nothing_is_rounded_even_after_an_error(model, tokens):
     before = model(tokens)
-    with quantized_activations(model, 8):
+    with activation_quantization(model, 8):
         assert not torch.equal(model(tokens), before)
     assert torch.equal(model(tokens), before)
-    with pytest.raises(ValueError, match="do not fit the model's context"), quantized_activations(model, 8):
+    with pytest.raises(ValueError, match="do not fit the model's context"), activation_quantization(model, 8):
         model(tokens.repeat(1, 2))
     assert torch.equal(model(tokens), before)
 
 
 @pytest.mark.parametrize("options", [{"bits": 9}, {"bits": 8, "granularity": "row"}])
 def test_a_wrong_setting_is_an_error_before_the_model_runs(model, options):
-    with pytest.raises(ValueError, match="must be"), quantized_activations(model, **options):
+    with pytest.raises(ValueError, match="must be"), activation_quantization(model, **options):
         pass
 
 
@@ -196,7 +197,7 @@ def test_outliers_that_cannot_be_planted_are_an_error(model, options):
 def test_smoothing_leaves_the_logits_as_they_are(tokens, bias):
     model = small_gpt(bias)
     before = model(tokens)
-    scales = smooth(model, tokens)
+    scales = smoothquant(model, tokens)
     assert close(model(tokens), before)
     assert set(scales) == {name for name in EVERY_LINEAR if name.endswith(("qkv", "up"))}
 
@@ -206,7 +207,7 @@ def test_the_scales_are_those_of_equation_4(model, tokens, alpha):
     block, weight = model.blocks[0], model.blocks[0].attention.qkv.weight.detach().clone()
     x = block.attention_norm(model.embed(tokens)).flatten(0, 1).detach()  # all of it, in one go
     expected = x.abs().amax(0) ** alpha / weight.abs().amax(0) ** (1 - alpha)
-    scale = smooth(model, tokens.repeat(4, 1), alpha)["blocks.0.attention.qkv"]  # 24 windows: more than one batch
+    scale = smoothquant(model, tokens.repeat(4, 1), alpha)["blocks.0.attention.qkv"]  # 24 windows: more than one batch
     assert torch.allclose(scale, expected)
     assert torch.allclose(block.attention.qkv.weight, weight * expected)
     if alpha == 0.5:  # activations and weight come to the same range
@@ -216,7 +217,7 @@ def test_the_scales_are_those_of_equation_4(model, tokens, alpha):
 
 def test_other_layers_are_left_alone_and_so_is_the_mode(model, tokens):
     before = deepcopy(model.train())
-    smooth(model, tokens)
+    smoothquant(model, tokens)
     assert model.training
     for name, layer in linear_layers(model).items():
         same = torch.equal(layer.weight, before.get_submodule(name).weight)
@@ -229,7 +230,7 @@ def test_a_channel_without_a_range_keeps_its_scale(model, tokens):
         block.attention_norm.weight[2] = 0
         block.mlp.up.weight[:, 5] = 0
     before = model(tokens)
-    scales = smooth(model, tokens)
+    scales = smoothquant(model, tokens)
     assert scales["blocks.0.attention.qkv"][2] == 1 and scales["blocks.0.mlp.up"][5] == 1
     assert close(model(tokens), before)
 
@@ -241,19 +242,19 @@ def test_a_channel_without_a_range_keeps_its_scale(model, tokens):
 ])
 def test_what_cannot_be_smoothed_is_an_error(model, tokens, change, message):
     with pytest.raises(ValueError, match=message):
-        smooth(**{"model": model, "calibration": tokens} | change)
+        smoothquant(**{"model": model, "calibration": tokens} | change)
 
 
 def test_a_nan_in_the_activations_is_named(model, tokens):
     with torch.no_grad():
         model.blocks[1].mlp_norm.weight[3] = torch.nan
     with pytest.raises(ValueError, match=r"the inputs of blocks\.1\.mlp\.up hold NaN"):
-        smooth(model, tokens)
+        smoothquant(model, tokens)
 
 
 def test_a_quantised_model_is_not_rescaled(model, tokens):
     quantize_model(model, Recipe(bits=8))
-    for rescale in (plant_outliers, partial(smooth, calibration=tokens)):
+    for rescale in (plant_outliers, partial(smoothquant, calibration=tokens)):
         with pytest.raises(ValueError, match=r"blocks\.0\.attention\.qkv is quantised already"):
             rescale(model)
 
@@ -264,13 +265,13 @@ def test_smoothing_undoes_planted_outliers_in_a_trained_model(trained):
     def w8a8(model, granularity):
         model = deepcopy(model)
         quantize_model(model, Recipe(bits=8, symmetric=True))
-        with quantized_activations(model, 8, granularity):
+        with activation_quantization(model, 8, granularity):
             return added_loss(model)
 
     planted = deepcopy(model)
     plant_outliers(planted, 4, 50.0)
     smoothed = deepcopy(planted)
-    smooth(smoothed, calibration)
+    smoothquant(smoothed, calibration)
     assert abs(w8a8(model, "tensor")) < 0.01
     assert w8a8(planted, "tensor") > 0.3  # nats: hundreds of times as much
     assert 0.03 < w8a8(planted, "token") < w8a8(planted, "tensor")  # every token has the outliers
@@ -440,10 +441,10 @@ def test_8_bits_cost_a_trained_model_nothing_and_2_bits_something(trained):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_float16_activations_of_any_size_are_rounded(values, symmetric):
     x = torch.tensor([values]).half()
-    rounded = round_activations(x, 8, symmetric=symmetric)
+    rounded = fake_quantize_activations(x, 8, symmetric=symmetric)
     assert rounded.dtype == torch.float16
     assert (rounded - x).float().abs().max() <= x.float().abs().max() / 100
 
 
 def test_no_activations_are_no_error():
-    assert round_activations(torch.zeros(0, 5), 8, "tensor").shape == (0, 5)
+    assert fake_quantize_activations(torch.zeros(0, 5), 8, "tensor").shape == (0, 5)

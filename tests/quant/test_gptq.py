@@ -297,7 +297,7 @@ def test_the_tensor_code_of_a_gpu_gives_the_codes_of_the_compiled_loop(options, 
             weight, grid, stats = problem(width=80, seed=seed, **options)
         with monkeypatch.context() as changed:
             expected = gptq(weight, grid, stats, **how)
-            module = sys.modules["nanoq.quant.gptq"]
+            module = sys.modules["nanoq.quant.gptq_method"]
             changed.setattr(module, "_ColumnSweep", module._TensorSweep)
             changed.setattr(module, "_round_columns", None)
             assert torch.equal(gptq(weight, grid, stats, **how), expected)

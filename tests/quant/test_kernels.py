@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nanoq.lm.generate import stream
+from nanoq.lm.generation import stream
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.numbers import BLOCKS
 from nanoq.quant import QuantLinear, Recipe, affine_grid, block_grid, nearest, quantize_model
@@ -16,7 +16,7 @@ from nanoq.quant.kernels import (
     integer_product,
     is_exact,
     numba_product,
-    quantize_activations,
+    quantize_per_token,
     torch_product,
     use_backend,
     why_not,
@@ -146,7 +146,7 @@ def test_w8a8_is_the_product_of_the_rounded_activations(shape, options):
     use_backend(layer, "w8a8")
     for tokens in (1, 4, 7):
         x = inputs(tokens, shape[1])
-        q, scale = quantize_activations(x)
+        q, scale = quantize_per_token(x)
         rounded = q.double() * scale
         weight = layer.dequantize().double()
         expected = rounded @ weight.T + layer.bias
@@ -155,12 +155,12 @@ def test_w8a8_is_the_product_of_the_rounded_activations(shape, options):
 
 def test_activations_are_rounded_token_by_token():
     x = torch.tensor([[1.0, -2.0, 0.3], [0.0, 0.0, 0.0], [1e-30, 5e-31, 0.0], [torch.nan, 1.0, 2.0]])
-    q, scale = quantize_activations(x)
+    q, scale = quantize_per_token(x)
     assert q[:3].tolist() == [[64, -127, 19], [0, 0, 0], [127, 64, 0]]
     assert scale[1] == 0
     assert scale[3].isnan()
     x = inputs(50, 64)
-    q, scale = quantize_activations(x)
+    q, scale = quantize_per_token(x)
     assert ((q * scale - x).abs() <= scale * 0.5001).all()
     assert (q.abs().amax(1) == 127).all()
 

@@ -80,7 +80,7 @@ def test_obq_without_couplings_is_nearest():
 
 def test_a_share_out_of_range_is_an_error():
     weight, stats = problem()
-    with pytest.raises(ValueError, match=r"share must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"sparsity must lie in 0\.\.1"):
         obs_prune(weight, stats, 50)
 
 

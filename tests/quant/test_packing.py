@@ -17,7 +17,7 @@ from nanoq.quant import (
     unpack,
     unpack_trits,
 )
-from nanoq.store import restored_layer
+from nanoq.store import layer_from_layout
 
 
 @given(bits=st.integers(1, 8), rows=st.integers(1, 4), count=st.integers(0, 50), seed=st.integers(0, 2**31))
@@ -154,7 +154,7 @@ def test_a_layer_of_three_levels_is_packed_by_fives_and_restored_bit_for_bit(mak
     assert layer.codes.shape == (6, trit_bytes(width))
     assert torch.equal(layer.unpacked().long(), codes)
     assert torch.equal(layer.dequantize(), grid.decode(codes))
-    again = restored_layer(layer.layout, {name: tensor.clone() for name, tensor in layer.state_dict().items()})
+    again = layer_from_layout(layer.layout, {name: tensor.clone() for name, tensor in layer.state_dict().items()})
     x = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
     assert torch.equal(again.dequantize(), layer.dequantize())
     assert torch.equal(again(x), layer(x)) and torch.equal(layer(x), x @ grid.decode(codes).T + bias)

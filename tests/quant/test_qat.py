@@ -11,24 +11,24 @@ from torch import nn
 from nanoq.compress.distil import distillation_loss
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.train import TrainConfig, next_token_loss, train
+from nanoq.lm.training import TrainConfig, next_token_loss, train
 from nanoq.quant import (
     FakeQuantizer,
     QuantConv2d,
     QuantLinear,
     Recipe,
     Round,
+    activation_quantization,
     convert_qat,
+    fake_quantize_activations,
     fake_quantizers,
     linear_layers,
     prepare_qat,
     quantize_model,
-    quantized_activations,
-    round_activations,
     weight_matrix,
 )
 from nanoq.store import Checkpoint, load, save
-from nanoq.vision import Pictures, PictureTrainConfig, ResNet, ResNetConfig, train_pictures
+from nanoq.vision import Images, ImageTrainConfig, ResNet, ResNetConfig, train_classifier
 
 SPECS = {
     "affine": Round(bits=3), "symmetric": Round(bits=4, symmetric=True),
@@ -333,7 +333,7 @@ def test_activations_are_rounded_for_each_token_and_pass_gradients(checkpoint):
     layer = prepare_qat(checkpoint.model, uniform(SPECS["ternary"]), activation_bits=4).blocks[0].mlp.up
     x, gradient = normal(3, 5, 16).requires_grad_(), normal(3, 5, 64, seed=1)
     y = layer(x)
-    rounded = round_activations(x.detach(), 4)
+    rounded = fake_quantize_activations(x.detach(), 4)
     assert not torch.equal(rounded, x)
     assert torch.equal(y, F.linear(rounded, layer.weight))
     (y * gradient).sum().backward()
@@ -348,7 +348,7 @@ def test_the_packed_model_rounds_activations_only_when_asked(checkpoint, tokens)
         expected = others_rounded(model)(tokens)
         convert_qat(model)
         assert not torch.equal(model(tokens), expected)
-        with quantized_activations(model, 8):
+        with activation_quantization(model, 8):
             assert torch.equal(model(tokens), expected)
 
 
@@ -370,7 +370,7 @@ def pattern(count, seed=0):
     return torch.where(noise, torch.randint(8, (count,), generator=generator), text)
 
 
-QUICK = TrainConfig(characters=40 * 8 * 16, batch=8, warmup=5, evaluate_every=20, valid_windows=8)
+QUICK = TrainConfig(tokens=40 * 8 * 16, batch=8, warmup=5, evaluate_every=20, valid_windows=8)
 
 
 @pytest.mark.parametrize(("name", "scales", "activation_bits"), [
@@ -407,7 +407,7 @@ def test_a_prepared_model_resumes_its_training_bit_for_bit(checkpoint, tmp_path)
     def fresh():
         return prepare_qat(GPT(checkpoint.model.config, seed=1), uniform(SPECS["symmetric"]), "learned")
 
-    long = replace(QUICK, characters=6 * 8 * 16, evaluate_every=2)
+    long = replace(QUICK, tokens=6 * 8 * 16, evaluate_every=2)
     whole, part = fresh(), fresh()
     train(whole, pattern(4000), pattern(500), long)
 
@@ -418,7 +418,7 @@ def test_a_prepared_model_resumes_its_training_bit_for_bit(checkpoint, tmp_path)
         return next_token_loss(model, rows)
 
     with pytest.raises(KeyboardInterrupt):
-        train(part, pattern(4000), pattern(500), long, out=tmp_path, loss_of=stop_after_four)
+        train(part, pattern(4000), pattern(500), long, out=tmp_path, loss_fn=stop_after_four)
     again = fresh()
     train(again, pattern(4000), pattern(500), long, out=tmp_path, resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
@@ -435,8 +435,8 @@ def stripes(count, seed):
 @pytest.mark.parametrize("scales", SCALES)
 def test_a_prepared_picture_model_learns(scales):
     model = prepare_qat(ResNet(ResNetConfig(classes=3, widths=(6, 8)), seed=1), uniform(SPECS["ternary"]), scales)
-    pictures = Pictures("stripes", *stripes(120, 0), *stripes(60, 1), "made here")
-    history = train_pictures(model, pictures, PictureTrainConfig(epochs=5, batch=10))
+    pictures = Images("stripes", *stripes(120, 0), *stripes(60, 1), "made here")
+    history = train_classifier(model, pictures, ImageTrainConfig(epochs=5, batch=10))
     assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
     with torch.no_grad():
         expected = others_rounded(model)(pictures.test)
@@ -487,7 +487,7 @@ def test_a_prepared_model_can_be_trained_towards_a_teacher(checkpoint):
         return distillation_loss(model(rows[:, :-1]), wanted, rows[:, 1:], 2.0)
 
     before = float(distil(student, rows))
-    train(student, pattern(4000), pattern(500, seed=1), QUICK, loss_of=distil)
+    train(student, pattern(4000), pattern(500, seed=1), QUICK, loss_fn=distil)
     assert float(distil(student, rows)) < 0.5 * before
     assert all(parameter.grad is None for parameter in teacher.parameters())
 

@@ -32,7 +32,7 @@ from nanoq.quant import (
 from nanoq.quant.layers import matrix_inputs
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.quantize import output_fisher
-from nanoq.store import WEIGHTS, Checkpoint, as_float16, load, read_folder, restored_layer, save, stored
+from nanoq.store import WEIGHTS, Checkpoint, as_float16, layer_from_layout, load, read_folder, save, stored
 from nanoq.vision import ResNet, ResNetConfig
 
 RECIPES = {
@@ -402,7 +402,7 @@ def test_a_quantised_convolution_is_a_convolution_with_its_dequantised_weight(op
     patches = matrix_inputs(layer, x) @ quantised.dequantize().T + (layer.bias if bias else 0)
     torch.testing.assert_close(patches.transpose(1, 2).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
     state = {name: tensor.clone() for name, tensor in quantised.state_dict().items()}
-    again = restored_layer(json.loads(json.dumps(quantised.layout)), state)
+    again = layer_from_layout(json.loads(json.dumps(quantised.layout)), state)
     assert isinstance(again, QuantConv2d) and torch.equal(again(x), expected)
 
 
@@ -410,7 +410,7 @@ def test_a_linear_layer_is_restored_as_one():
     weight = normal(4, 9)
     grid = affine_grid(weight, 3)
     layer = QuantLinear.from_codes(nearest(weight, grid), grid, torch.ones(4))
-    again = restored_layer(layer.layout, dict(layer.state_dict()))
+    again = layer_from_layout(layer.layout, dict(layer.state_dict()))
     assert isinstance(again, QuantLinear) and torch.equal(again(normal(2, 9)), layer(normal(2, 9)))
 
 
@@ -429,7 +429,7 @@ def test_a_quantised_picture_model_is_restored_layer_by_layer(resnet, pictures, 
     state = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
     for name, layer in layers.items():
         own = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
-        blank.set_submodule(name, restored_layer(layer.layout, own))
+        blank.set_submodule(name, layer_from_layout(layer.layout, own))
     blank.load_state_dict(state)
     assert torch.equal(blank.eval()(pictures), resnet(pictures))
 

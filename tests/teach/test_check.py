@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanoq.teach.check import CheckFailed, Exercise, Mistake, check, difference, judge
+from nanoq.teach.checks import CheckFailed, Exercise, Mistake, check, difference, judge
 
 ROWS = Exercise(
     id="99.rows",

@@ -5,7 +5,7 @@ import pkgutil
 import pytest
 
 from nanoq.teach import exercises
-from nanoq.teach.check import exercises_of, judge
+from nanoq.teach.checks import exercises_of, judge
 
 NOTEBOOKS = sorted(module.name.removeprefix("nb") for module in pkgutil.iter_modules(exercises.__path__))
 ALL = [(number, exercise) for number in NOTEBOOKS for exercise in exercises_of(number).values()]

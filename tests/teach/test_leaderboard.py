@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def board(folder, corpus):
     board = Leaderboard(folder, corpus, windows=None)
-    board.add("naive", 2, Recipe(bits=2))
+    board.add("RTN", 2, Recipe(bits=2))
     return board
 
 
@@ -53,10 +53,10 @@ def test_the_first_row_is_the_checkpoint_itself(board, folder, corpus):
 
 
 def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
-    row = board.add("naive", 3, Recipe(bits=3), tmp_path)
+    row = board.add("RTN", 3, Recipe(bits=3), tmp_path)
     losses = window_losses(load(tmp_path).model, board.held_out)
     difference = paired_difference(losses, board.losses[0])
-    assert row == Row("naive", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
+    assert row == Row("RTN", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
                       difference.mean, difference.low, difference.high)
     assert torch.equal(board.losses.pop(), losses)
     assert board.rows.pop() == row
@@ -104,7 +104,7 @@ def test_a_text_of_which_most_is_unknown_is_an_error(folder, corpus, split):
 def test_compare_measures_every_width_and_method(folder, corpus, tmp_path):
     board = compare(folder, corpus, bits=(4, 2), windows=10, out=tmp_path)
     assert [(row.method, row.bits) for row in board.rows] == [
-        ("float32", 32), ("float16", 16), ("naive", 4), ("naive", 2), ("GPTQ", 4), ("GPTQ", 2)]
+        ("float32", 32), ("float16", 16), ("RTN", 4), ("RTN", 2), ("GPTQ", 4), ("GPTQ", 2)]
     assert {len(losses) for losses in board.losses} == {10}
     for row, name in zip(board.rows[2:], ("nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit"), strict=True):
         assert row.bytes == (tmp_path / "models" / name / WEIGHTS).stat().st_size

@@ -126,8 +126,8 @@ def test_models_that_cannot_stand_side_by_side_are_refused(pair):
 @pytest.mark.parametrize(("recipe", "name"), [
     (None, "float32"),
     (Recipe(bits=16), "float16"),
-    (Recipe(bits=4), "naive 4 bit"),
-    (Recipe(Recipe(bits=4).default, rules={"blocks.0.*": Recipe(bits=8).default}), "naive 4 bit, mixed"),
+    (Recipe(bits=4), "RTN 4 bit"),
+    (Recipe(Recipe(bits=4).default, rules={"blocks.0.*": Recipe(bits=8).default}), "RTN 4 bit, mixed"),
 ])
 def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, recipe, name):
     one = make("x")

@@ -12,7 +12,7 @@ from nanoq.cli import app
 from nanoq.mixed import expected_squared_correlation
 from nanoq.numbers import FLOATS, FloatFormat, IntFormat
 from nanoq.quant import affine_grid, packed_bytes
-from nanoq.teach.check import CheckFailed, find_exercise
+from nanoq.teach.checks import CheckFailed, find_exercise
 from nanoq.teach.course import COURSE
 from nanoq.teach.quiz import LETTERS, TEMPLATES, draw, grade, numbers_with_questions, quiz, render
 

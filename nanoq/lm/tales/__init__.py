@@ -30,7 +30,7 @@ from functools import cache
 
 from .beats import BEATS, expand
 from .grammar import Chance, Grammar, Writer
-from .plots import PLOTS
+from .story_plots import PLOTS
 from .words import read_lexicons
 
 SEPARATOR = "\n<|endoftext|>\n"

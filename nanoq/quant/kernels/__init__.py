@@ -25,7 +25,7 @@ from nanoq.quant.kernels.backends import (
     integer_product,
     is_exact,
     numba_product,
-    quantize_activations,
+    quantize_per_token,
     torch_product,
     use_backend,
     why_not,
@@ -33,5 +33,5 @@ from nanoq.quant.kernels.backends import (
 
 __all__ = [
     "BACKENDS", "MOST_TOKENS", "WEIGHT_ONLY", "BackendReport", "Kernel", "candidates", "choose_backend",
-    "integer_product", "is_exact", "numba_product", "quantize_activations", "torch_product", "use_backend", "why_not",
+    "integer_product", "is_exact", "numba_product", "quantize_per_token", "torch_product", "use_backend", "why_not",
 ]

@@ -82,7 +82,7 @@ def integer_product() -> Callable[[Tensor, Tensor], Tensor]:
     return min(times, key=times.get)
 
 
-def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
+def quantize_per_token(x: Tensor) -> tuple[Tensor, Tensor]:
     """Round each token to -127..127 on its own scale: float32 (tokens, in) -> int8 (tokens, in), float32 (tokens, 1).
 
     A token that holds NaN or infinity gets a scale that is not finite, and so an output of NaN.
@@ -143,7 +143,7 @@ class Kernel:
         return y.T
 
     def _integer(self, x: Tensor) -> Tensor:
-        q, x_scale = quantize_activations(x)
+        q, x_scale = quantize_per_token(x)
         sums = integer_product()(self.codes, q)  # (out, tokens)
         sums = sums - self.zero * q.sum(1, dtype=torch.int32)
         return (sums * self.scale).T * x_scale

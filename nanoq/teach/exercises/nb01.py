@@ -3,7 +3,7 @@
 import math
 import re
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 
 def _exactly(expected: float, got: object) -> str | None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 
 def _logits(*values: float) -> Tensor:

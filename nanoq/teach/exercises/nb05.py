@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 05.wanda ----
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 06.mquant ----
 

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 
 def _gram(n, generator):

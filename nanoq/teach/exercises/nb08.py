@@ -5,7 +5,7 @@ import math
 import torch
 
 from nanoq.quant.grid import affine_grid
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 
 def _hessian(n, generator):

@@ -2,7 +2,7 @@
 
 import torch
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 09.dot4: a row of packed nibbles times a vector ----
 

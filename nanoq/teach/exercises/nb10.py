@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import torch
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 10.correlations ----
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from nanoq.mixed.sensitivity import quantile
-from nanoq.teach.check import Exercise, Mistake, difference
+from nanoq.teach.checks import Exercise, Mistake, difference
 
 
 def _draw(*shape, generator):

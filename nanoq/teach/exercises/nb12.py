@@ -8,7 +8,7 @@ from torch import nn
 
 from nanoq.lm.model import Block, GPTConfig
 from nanoq.quant.grid import affine_grid
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 
 def _draw(*shape, generator):

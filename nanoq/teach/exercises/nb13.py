@@ -10,7 +10,7 @@ from itertools import combinations, combinations_with_replacement, pairwise, per
 import torch
 from torch import nn
 
-from nanoq.teach.check import Exercise, Mistake
+from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 13.verdict ----
 

@@ -12,7 +12,7 @@ disagree with the course. `python tools/build.py --kit` writes them.
 import re
 from dataclasses import replace
 
-from nanoq.teach.check import Exercise, Mistake, exercises_of, judge
+from nanoq.teach.checks import Exercise, Mistake, exercises_of, judge
 from nanoq.teach.course import COURSE
 
 SECTIONS = ("at a glance", "points", "misconceptions")

@@ -29,10 +29,10 @@ STATE, HISTORY = "state.safetensors", "history.csv"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The defaults are the course's recipe; `characters` sets the length.
+    """How to train. The defaults are the course's recipe; `tokens` sets the length.
 
     Attributes:
-        characters: training tokens to read in all; rounded down to whole steps.
+        tokens: to read in all; rounded down to whole steps.
         batch: sequences in a step.
         optimizer: "muon" (block matrices by Muon, the rest by AdamW) or "adamw" (everything).
         lr: peak learning rate of the block matrices.
@@ -48,7 +48,7 @@ class TrainConfig:
         valid_windows: windows of the validation split in each validation.
     """
 
-    characters: int = 4_000_000
+    tokens: int = 4_000_000
     batch: int = 8
     optimizer: str = "muon"
     lr: float = 0.02
@@ -76,8 +76,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
 
     def steps(self, context: int) -> int:
-        """Optimiser steps that read `characters` tokens."""
-        return self.characters // (self.batch * context)
+        """Optimiser steps that read all `tokens`."""
+        return self.tokens // (self.batch * context)
 
     def lr_factor(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step of 0..steps-1."""
@@ -134,30 +134,30 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
 def train(
     model: GPT, train_tokens: Tensor, valid_tokens: Tensor, config: TrainConfig,
     out: Path | str | None = None, resume: bool = False,
-    loss_of: Callable[[GPT, Tensor], Tensor] | None = None,
+    loss_fn: Callable[[GPT, Tensor], Tensor] | None = None,
 ) -> list[dict]:
     """Train `model` in place and return its history, a row for each validation.
 
     A row holds step, characters, train_loss and valid_loss (nats a character), lr_factor and seconds. With `out`
     the rows go to `history.csv` and the whole state to `state.safetensors`, so that `resume=True` goes on bit for
     bit (with dropout, on a CPU). Ctrl-C and SIGTERM end the step, save and return.
-    `loss_of` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
+    `loss_fn` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
-        ValueError: if `characters` are fewer than one step reads, a token is not in the model's vocabulary, the loss is
+        ValueError: if `tokens` are fewer than one step reads, a token is not in the model's vocabulary, the loss is
             no number any more (what was saved before stays), or `resume` finds a damaged state or one of another model
             or configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
     if steps < 1:
-        raise ValueError(f"{config.characters} characters are less than one step of {config.batch} sequences")
+        raise ValueError(f"{config.tokens} tokens are less than one step of {config.batch} sequences")
     if isinstance(model, GPT):  # which looks at no token while it is trained
         check_tokens(train_tokens, model.config.vocab_size)
         check_tokens(valid_tokens, model.config.vocab_size)
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
-    loss_of = loss_of or next_token_loss
+    loss_fn = loss_fn or next_token_loss
     started, recent = time.perf_counter() - (history[-1]["seconds"] if history else 0.0), []
     with (_interruptible() as interrupted, torch.random.fork_rng(devices=[]),
           progress(total=steps, initial=run.step, desc="train", unit="step") as bar):
@@ -166,7 +166,7 @@ def train(
         stop = False
         while run.step < steps and not stop:
             rows = batch_at(train_tokens, run.step, config.batch, model.config.context, config.seed)
-            recent.append(run.update(loss_of, rows, config.lr_factor(run.step, steps)))
+            recent.append(run.update(loss_fn, rows, config.lr_factor(run.step, steps)))
             bar.set_postfix_str(f"loss {recent[-1]:.3f}, {_rate(run, config, started)} char/s", refresh=False)
             bar.update()
             stop = interrupted.is_set()
@@ -207,9 +207,9 @@ class _Run:
         self.step = 0
         self.rng_state = torch.Generator().manual_seed(config.seed).get_state()
 
-    def update(self, loss_of, rows: Tensor, lr_factor: float) -> float:
+    def update(self, loss_fn, rows: Tensor, lr_factor: float) -> float:
         """One optimiser step on the rows of a batch; returns their loss."""
-        loss = loss_of(self.model, rows.to(self.device))
+        loss = loss_fn(self.model, rows.to(self.device))
         loss.backward()
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -254,6 +254,8 @@ class _Run:
             with safe_open(path, framework="pt") as file:
                 saved = json.loads((file.metadata() or {})["nanoq"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if "characters" in saved["train"]:  # as `tokens` was called once
+                saved["train"]["tokens"] = saved["train"].pop("characters")
             changed = [f"{key}: {saved[kind].get(key)} then, {value} now"
                        for kind, mine in self._facts().items() for key, value in mine.items()
                        if saved[kind].get(key) != value]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nanoq.vision import load_pictures
+from nanoq.vision import load_images
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_pictures()
+    return load_images()
 
 
 @pytest.fixture
@@ -71,18 +71,18 @@ def test_digits_belong_to_their_labels(digits):
 
 
 def test_digits_are_the_same_in_every_call(digits):
-    again = load_pictures("digits")
+    again = load_images("digits")
     assert torch.equal(again.train, digits.train) and torch.equal(again.test_labels, digits.test_labels)
 
 
 def test_unknown_pictures_are_an_error_that_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match="no pictures 'digit': .* digits, fashion-mnist, cifar-10"):
-        load_pictures("digit")
+        load_images("digit")
 
 
 def test_grey_pictures_from_the_hub_are_normalised(hub):
     pixels = serve(hub, "zalando-datasets/fashion_mnist", "image", (28, 28))
-    pictures = load_pictures("fashion-mnist")
+    pictures = load_images("fashion-mnist")
     assert pictures.train.shape == (6, 1, 28, 28) and pictures.test.shape == (4, 1, 28, 28)
     assert pictures.test_labels.tolist() == [0, 1, 0, 1]
     expected = (pixels - pixels.mean()) / pixels.std(ddof=1)
@@ -91,7 +91,7 @@ def test_grey_pictures_from_the_hub_are_normalised(hub):
 
 def test_coloured_pictures_from_the_hub_are_normalised_by_channel(hub):
     pixels = serve(hub, "uoft-cs/cifar10", "img", (32, 32, 3))
-    pictures = load_pictures("cifar-10")
+    pictures = load_images("cifar-10")
     assert pictures.train.shape == (6, 3, 32, 32)
     expected = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2), ddof=1)
     np.testing.assert_allclose(pictures.train.permute(0, 2, 3, 1), expected, atol=1e-5)
@@ -99,18 +99,18 @@ def test_coloured_pictures_from_the_hub_are_normalised_by_channel(hub):
 
 def test_the_hub_is_asked_once_and_then_the_cache(hub):
     serve(hub, "uoft-cs/cifar10", "img", (32, 32, 3))
-    first, second = load_pictures("cifar-10"), load_pictures("cifar-10")
+    first, second = load_images("cifar-10"), load_images("cifar-10")
     assert hub.fetched == [("uoft-cs/cifar10", "train"), ("uoft-cs/cifar10", "test")]
     assert torch.equal(first.test, second.test)
 
 
 def test_a_local_file_goes_before_the_hub(hub, tmp_path, monkeypatch):
     serve(hub, "uoft-cs/cifar10", "img", (32, 32, 3))
-    expected = load_pictures("cifar-10")
+    expected = load_images("cifar-10")
     (tmp_path / "lab").mkdir()
     (tmp_path / "cifar-10.safetensors").rename(tmp_path / "lab" / "cifar-10.safetensors")
     monkeypatch.setenv("NANOQ_DATA", str(tmp_path / "lab"))
-    assert torch.equal(load_pictures("cifar-10").train, expected.train)
+    assert torch.equal(load_images("cifar-10").train, expected.train)
     assert len(hub.fetched) == 2
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_an_error_that_names_it(hub, tmp_path, damage):
         labels = {"train_labels": torch.zeros(1), "test_labels": torch.zeros(2)}
         save_file({"train": pixels, "test": pixels + 1} | labels, path)
     with pytest.raises(ValueError, match=r"cifar-10\.safetensors does not hold the pictures of cifar-10 .*: delete it"):
-        load_pictures("cifar-10")
+        load_images("cifar-10")
 
 
 def test_without_a_network_one_sentence_names_the_three_ways(monkeypatch, hub):
@@ -134,7 +134,7 @@ def test_without_a_network_one_sentence_names_the_three_ways(monkeypatch, hub):
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
     with pytest.raises(FileNotFoundError) as error:
-        load_pictures("fashion-mnist")
+        load_images("fashion-mnist")
     message = str(error.value)
     assert message.startswith("cannot fetch 'fashion-mnist' (ConnectionError). Three ways to get it: ")
     assert all(way in message for way in ("connect to the internet", "NANOQ_DATA", "`digits`"))

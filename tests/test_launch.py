@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nanoq.cli import app
-from nanoq.teach import lab
+from nanoq.teach import launch
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -25,7 +25,7 @@ def installed(tmp_path, monkeypatch):
     (tmp_path / "site/nanoq/notebooks").mkdir(parents=True)
     for name in ("00_start", "08_gptq"):
         (tmp_path / f"site/nanoq/notebooks/{name}.ipynb").write_text(f"{name} as shipped")
-    monkeypatch.setattr(lab, "_PACKAGE", tmp_path / "site/nanoq")
+    monkeypatch.setattr(launch, "_PACKAGE", tmp_path / "site/nanoq")
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from nanoq.teach.check import Exercise, Mistake, exercises_of
+from nanoq.teach.checks import Exercise, Mistake, exercises_of
 from nanoq.teach.course import COURSE
-from nanoq.teach.kit import SECTIONS, misconceptions, points, probe, refresh
+from nanoq.teach.lecturer_pages import SECTIONS, misconceptions, points, probe, refresh
 
 EMPTY = "\n".join(f"<!-- generated: {section} -->\nold\n<!-- end -->\nby hand" for section in SECTIONS)
 

@@ -21,18 +21,18 @@ def small():
     return GPT(GPTConfig(11, context=8, layers=3, heads=2, width=10))
 
 
-@pytest.mark.parametrize("granularity", ["block", "linear"])
+@pytest.mark.parametrize("unit", ["block", "linear"])
 @pytest.mark.parametrize("spec", [{}, {"grid_options": {"granularity": "group", "group_size": 4}}, {"grid": "nf4"}])
-def test_sizes_are_those_of_the_layers_of_a_quantised_model(granularity, spec):
+def test_sizes_are_those_of_the_layers_of_a_quantised_model(unit, spec):
     widths = (4,) if spec.get("grid") else (2, 3, 4, 8)
-    sizes = packed_sizes(small(), (*widths, 16), granularity, **spec)
+    sizes = packed_sizes(small(), (*widths, 16), unit, **spec)
     for width in widths:
         model = small()
         quantize_model(model, recipe_of(dict.fromkeys(sizes, width), "nearest", **spec))
         packed = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
-        for part, names in parts_of(small(), granularity).items():
+        for part, names in parts_of(small(), unit).items():
             assert sizes[part][width] == sum(b.numel() * b.element_size() for n in names for b in packed[n].buffers())
-    assert all(size[16] == 2 * sum(layer.weight.numel() for layer in parts_of(small(), granularity)[part].values())
+    assert all(size[16] == 2 * sum(layer.weight.numel() for layer in parts_of(small(), unit)[part].values())
                for part, size in sizes.items())
 
 
@@ -80,7 +80,7 @@ def test_a_mixed_recipe_predicts_less_loss_than_one_width_at_the_same_bytes():
     recipe = mixed_recipe(model, data, 3.5, refit=True)
     allocation = {name: spec.bits for name, spec in recipe.resolve(list(linear_layers(model))).items()}
     sizes, costs = packed_sizes(model, tuple(range(2, 9)), "linear"), gptq_error(
-        model, data, bits=tuple(range(2, 9)), granularity="linear")
+        model, data, bits=tuple(range(2, 9)), unit="linear")
     assert total(sizes, allocation) <= budget_of(sizes, 3.5)
     assert total(costs, allocation) < total(costs, dict.fromkeys(costs, 3))
     assert average_bits(allocation, {name: layer.weight.numel() for name, layer in linear_layers(model).items()}) > 3

@@ -197,7 +197,7 @@ def test_zeros_stay_zeros_in_training_and_the_rest_moves():
     before = {name: one.weight.detach().clone() for name, one in linear_layers(model).items()}
     tokens = torch.randint(7, (400,), generator=torch.Generator().manual_seed(0))
     with kept_zeros(model):
-        train(model, tokens, tokens, TrainConfig(characters=5 * 8 * 8, warmup=1, valid_windows=2))
+        train(model, tokens, tokens, TrainConfig(tokens=5 * 8 * 8, warmup=1, valid_windows=2))
     for name, one in linear_layers(model).items():
         assert isinstance(one.weight, torch.nn.Parameter)
         assert torch.equal(one.weight == 0, before[name] == 0)

@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nanoq.lm.train import next_token_loss
+from nanoq.lm.training import next_token_loss
 from nanoq.mixed.allocate import integer_program
 from nanoq.mixed.baselines import gptq_error
 from nanoq.mixed.parts import Loss, parts_of
 from nanoq.quant.calibrate import LayerStats
-from nanoq.quant.gptq import TOKENS_PER_INPUT
+from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.recipe import Recipe, Round
@@ -18,7 +18,7 @@ from nanoq.store import naming
 
 
 def packed_sizes(
-    model: nn.Module, bits: tuple[int, ...] = (2, 3, 4, 8), granularity: str = "block", **spec
+    model: nn.Module, bits: tuple[int, ...] = (2, 3, 4, 8), unit: str = "block", **spec
 ) -> dict[str, dict[int, int]]:
     """Bytes of each part at each width, {part: {bits: bytes}}: codes, scales and zero points; biases do not change.
 
@@ -37,7 +37,7 @@ def packed_sizes(
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     sizes = {}
-    for part, layers in parts_of(model, granularity).items():
+    for part, layers in parts_of(model, unit).items():
         sizes[part] = {width: sum(size(name, layer, width) for name, layer in layers.items()) for width in bits}
     return sizes
 
@@ -74,7 +74,7 @@ def recipe_of(allocation: dict[str, int], method: str = "gptq", **spec) -> Recip
 
 
 def mixed_recipe(
-    model: nn.Module, data: Tensor, average_bits: float, method: str = "gptq", *, loss_of: Loss = next_token_loss,
+    model: nn.Module, data: Tensor, average_bits: float, method: str = "gptq", *, loss_fn: Loss = next_token_loss,
     batch: int = 16, **spec,
 ) -> Recipe:
     """The recipe with the least predicted loss at the bytes of one width: each linear layer gets 2 to 8 bits.
@@ -84,10 +84,10 @@ def mixed_recipe(
 
     Args:
         model: as for `gptq_error`.
-        data: rows for `loss_of`, such as windows of tokens; 16 of 256 are enough to order layers.
+        data: rows for `loss_fn`, such as windows of tokens; 16 of 256 are enough to order layers.
         average_bits: 2 to 8, for the budget; see `budget_of`.
         method: of rounding.
-        loss_of: the loss.
+        loss_fn: the loss.
         batch: rows in a forward pass.
         spec: further fields of `Round`.
 
@@ -98,5 +98,5 @@ def mixed_recipe(
     if not widths[0] <= average_bits <= widths[-1]:
         raise ValueError(f"average_bits must be in 2..8, not {average_bits!r}")
     sizes = packed_sizes(model, widths, "linear", **spec)
-    costs = gptq_error(model, data, bits=widths, granularity="linear", loss_of=loss_of, batch=batch)
+    costs = gptq_error(model, data, bits=widths, unit="linear", loss_fn=loss_fn, batch=batch)
     return recipe_of(integer_program(costs, sizes, budget_of(sizes, average_bits)), method, **spec)

@@ -31,7 +31,7 @@ from nanoq.quant import (
     ternary_grid,
     weight_matrix,
 )
-from nanoq.quant.adaround import penalty
+from nanoq.quant.learned_rounding import penalty
 from nanoq.vision import ResNet, ResNetConfig
 from nanoq.vision.model import ResidualBlock
 
@@ -216,7 +216,7 @@ def test_its_penalty_is_weighed_against_an_error_that_is_1_for_rounding_to_neare
         losses.append(error)
         return {name: soft.hard() for name, soft in rounding.items()}
 
-    monkeypatch.setattr(importlib.import_module("nanoq.quant.adaround"), "_learn", spy)
+    monkeypatch.setattr(importlib.import_module("nanoq.quant.learned_rounding"), "_learn", spy)
     adaround(weight, grid, stats)
     values = (grid.decode(near) + 0.01 * normal(6, 12)).requires_grad_()
     change = values - weight

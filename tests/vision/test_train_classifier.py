@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from nanoq.vision import Pictures, PictureTrainConfig, ResNet, ResNetConfig, accuracy, correct, train_pictures
+from nanoq.vision import Images, ImageTrainConfig, ResNet, ResNetConfig, accuracy, correct, train_classifier
 from nanoq.vision.train import augment
 
 TINY = ResNetConfig(classes=3, widths=(8, 12))
-QUICK = PictureTrainConfig(epochs=6, batch=10)
+QUICK = ImageTrainConfig(epochs=6, batch=10)
 
 
 def stripes(count, seed):
@@ -23,12 +23,12 @@ def stripes(count, seed):
     return kinds[labels][:, None] + 0.4 * torch.randn(count, 1, 12, 12, generator=generator), labels
 
 
-PICTURES = Pictures("stripes", *stripes(150, 0), *stripes(90, 1), "made here")
+PICTURES = Images("stripes", *stripes(150, 0), *stripes(90, 1), "made here")
 
 
 def trained(config=QUICK, model_seed=0, **options):
     model = ResNet(TINY, model_seed)
-    return model, train_pictures(model, PICTURES, config, **options)
+    return model, train_classifier(model, PICTURES, config, **options)
 
 
 def test_training_lowers_the_loss_and_is_right_on_new_pictures():
@@ -65,7 +65,7 @@ def test_the_loss_can_be_replaced():
             target = teacher(pictures).softmax(1)
         return F.cross_entropy(model(pictures), target)
 
-    student, history = trained(model_seed=1, loss_of=distil)
+    student, history = trained(model_seed=1, loss_fn=distil)
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert accuracy(student, PICTURES.test, PICTURES.test_labels) > 0.8
 
@@ -82,7 +82,7 @@ def test_a_model_with_parametrised_weights_can_be_trained():
     convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     for convolution in convolutions:
         parametrize.register_parametrization(convolution, "weight", Ternary())
-    train_pictures(model, PICTURES, QUICK)
+    train_classifier(model, PICTURES, QUICK)
     assert accuracy(model, PICTURES.test, PICTURES.test_labels) > 0.6
     assert all(len(convolution.weight.detach().round(decimals=5).unique()) <= 3 for convolution in convolutions)
 
@@ -91,7 +91,7 @@ def test_frozen_parameters_stay_as_they_are():
     model = ResNet(TINY)
     model.stem.requires_grad_(False)
     before = model.stem[0].weight.clone()
-    train_pictures(model, PICTURES, replace(QUICK, epochs=1))
+    train_classifier(model, PICTURES, replace(QUICK, epochs=1))
     assert torch.equal(model.stem[0].weight, before)
 
 
@@ -103,7 +103,7 @@ def test_the_rate_rises_for_a_fifth_of_the_steps_and_falls_to_zero():
 
 
 def test_augmentation_of_nothing_gives_the_picture():
-    still = PictureTrainConfig(shift=0, degrees=0, scale=0)
+    still = ImageTrainConfig(shift=0, degrees=0, scale=0)
     bent = augment(PICTURES.train, still, torch.Generator().manual_seed(0))
     torch.testing.assert_close(bent, PICTURES.train, rtol=0, atol=1e-4)
 
@@ -111,7 +111,7 @@ def test_augmentation_of_nothing_gives_the_picture():
 def test_augmentation_shifts_by_no_more_than_it_says():
     dot = torch.zeros(500, 1, 28, 28)
     dot[:, :, 14, 14] = 1
-    bent = augment(dot, PictureTrainConfig(shift=2, degrees=0, scale=0), torch.Generator().manual_seed(0))[:, 0]
+    bent = augment(dot, ImageTrainConfig(shift=2, degrees=0, scale=0), torch.Generator().manual_seed(0))[:, 0]
     at = torch.arange(28.0)
     for way in (1, 2):  # where the dot's weight lies, in rows and in columns
         moved = (bent.sum(3 - way) * at).sum(1) - 14
@@ -121,7 +121,7 @@ def test_augmentation_shifts_by_no_more_than_it_says():
 def test_augmentation_turns_and_zooms_without_shear():
     """Distances from the centre change by the zoom alone, and are the same in both directions."""
     y, x = torch.meshgrid(torch.arange(28.0) - 13.5, torch.arange(28.0) - 13.5, indexing="ij")
-    config = PictureTrainConfig(shift=0, degrees=30, scale=0.2)
+    config = ImageTrainConfig(shift=0, degrees=30, scale=0.2)
     bent = augment(torch.stack((x, y)).expand(200, 2, 28, 28), config, torch.Generator().manual_seed(0))
     right = bent[:, :, 14, 15] - bent[:, :, 14, 14]  # (200, 2): where one step to the right leads in the source
     down = bent[:, :, 15, 14] - bent[:, :, 14, 14]
@@ -150,7 +150,7 @@ def test_fewer_pictures_than_a_batch_are_an_error():
 
 def test_a_loss_that_is_no_number_ends_the_training():
     with pytest.raises(ValueError, match=r"the loss of epoch 1 is nan: train with a lower lr"):
-        trained(loss_of=lambda model, pictures, labels: model(pictures).mean() * math.nan)
+        trained(loss_fn=lambda model, pictures, labels: model(pictures).mean() * math.nan)
 
 
 @pytest.mark.parametrize("training", [True, False])

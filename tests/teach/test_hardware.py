@@ -9,7 +9,7 @@ import torch
 
 from nanoq import machine
 from nanoq.machine import describe_products
-from nanoq.teach.machine import plot_products
+from nanoq.teach.hardware import plot_products
 
 TIMES = {"fp32": 2.0, "bf16": 120.0, "fp16": None, "int8": 1.0}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nanoq.quant.calibrate import LayerStats, check_calibration
-from nanoq.quant.gptq import check_problem, factored, share_errors
+from nanoq.quant.gptq_method import check_problem, factored, share_errors
 from nanoq.quant.grid import Grid, check_weight
 from nanoq.quant.layers import linear_layers
 
@@ -126,7 +126,7 @@ def sparsegpt(
 ) -> Tensor:
     """Prune column after column, the weights that stay making up for it (Frantar and Alistarh 2023, arXiv 2301.00774).
 
-    It is the walk of `nanoq.quant.gptq`: column k aims at w_k + sum over j < k of e_j C_jk / C_kk, e the errors so far.
+    It is the sweep of `nanoq.quant.gptq`: column k aims at w_k + sum over j < k of e_j C_jk / C_kk, e the errors.
     Which weights go is chosen for "N:M" group by group, for the other patterns within `BLOCK` columns, in each row or
     (as in the paper) in all of them together. When a group or block begins, its columns share the errors before it; to
     set a weight w of it to 0 then costs (w C_kk)**2.
@@ -134,7 +134,7 @@ def sparsegpt(
     Args:
         weight: (out, in).
         stats: of the layer's inputs.
-        grid: what the weights that stay are rounded to, in the same walk; None leaves them as they are.
+        grid: what the weights that stay are rounded to, in the same sweep; None leaves them as they are.
         sparsity: as in `mask`.
         pattern: as in `mask`.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
@@ -154,17 +154,19 @@ def sparsegpt(
     if not stats.gram.diagonal().any():
         weight = weight.to(stats.gram) * (mask(weight.abs(), sparsity, pattern) if keep is None else keep)
         return weight if grid is None else grid.decode(grid.encode(weight))
-    _, pull, diagonal, _ = factored(stats, damping)
-    device, weight = weight.device, weight.to(pull)
+    _, feedback, diagonal, _ = factored(stats, damping)
+    device, weight = weight.device, weight.to(feedback)
     error, result = torch.zeros_like(weight), torch.empty_like(weight)
     for start in range(0, weight.shape[1], width):
-        mine = slice(start, start + width)
-        taken_over = pull[:start, mine].T @ error[:, :start].T
-        shared = weight[:, mine] + share_errors(pull[mine, mine], taken_over).T
-        stay = mask((shared * diagonal[mine]).abs(), sparsity, pattern) if keep is None else keep[:, mine]
-        aim = weight[:, mine] + taken_over.T
-        for k in range(start, start + aim.shape[1]):
-            column = aim[:, k - start] + error[:, start:k] @ pull[start:k, k]
+        # which weights go
+        cols = slice(start, start + width)
+        taken_over = feedback[:start, cols].T @ error[:, :start].T
+        shared = weight[:, cols] + share_errors(feedback[cols, cols], taken_over).T
+        stay = mask((shared * diagonal[cols]).abs(), sparsity, pattern) if keep is None else keep[:, cols]
+        # prune and round from left to right
+        target = weight[:, cols] + taken_over.T
+        for k in range(start, start + target.shape[1]):
+            column = target[:, k - start] + error[:, start:k] @ feedback[start:k, k]
             if grid is not None:
                 column = _rounded(column, grid, k)
             result[:, k] = column * stay[:, k - start]
