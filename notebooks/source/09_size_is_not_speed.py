@@ -1163,7 +1163,7 @@ if gguf:
 # ## Open challenge
 #
 # **Beat the package's kernel.** Write an int4 product for groups of 32, one token, on a layer that does not fit your
-# cache. <!-- claim: CELL "granularity": "group", "group_size": 32; MATH 2**4 --> Ideas: decode through a table of 16 values; read four bytes at once; keep the scales in float16. It counts if
+# cache. <!-- claim: CELL symmetric=True, group_size=32; MATH 2**4 --> Ideas: decode through a table of 16 values; read four bytes at once; keep the scales in float16. It counts if
 # the result agrees with `layer.dequantize()`, and if `measure`, which lets both take turns, says so three times.
 #
 # ## What next
