@@ -1,4 +1,4 @@
-"""Hugging Face models for the same driver: OPT, GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa; and tasks for them.
+"""Models of transformers for the same driver, of any class whose blocks lie in lists; and tasks for them.
 
 `import nanoq.hf.quantizer` lets `from_pretrained` of transformers give what was quantised.
 """
