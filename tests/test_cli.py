@@ -367,7 +367,7 @@ def test_an_unknown_corpus_is_one_line(command, model, tmp_path):
     ("generate {model} --top-k 0", "top_k must be at least 1"),
     ("train {text} --out {out} --heads 5", "width 192 is not divisible by 5 heads"),
     ("train {text} --out {out} --optimizer sgd", "optimizer must be 'muon' or 'adamw'"),
-    ("train {text} --out {out} --characters 10", "10 characters are less than one step"),
+    ("train {text} --out {out} --characters 10", "10 tokens are less than one step"),
     ("train {text} --out {out} --resume", "nothing to resume"),
     ("train {text} --out {out} --lr nan", "lr must be a finite number of at least 0, not nan"),
     ("train {text} --out {out} --warmup -1", "warmup must be a finite number"),

@@ -90,6 +90,11 @@ class Leaderboard:
         return self.task.corpus
 
     @property
+    def windows(self) -> int | None:
+        """How many held-out windows; None for all."""
+        return self.task.windows
+
+    @property
     def held_out(self) -> Tensor:
         """Tokens of the test split: int64 (N,)."""
         return self.task.held_out

@@ -271,7 +271,7 @@ check("00.scale", scale)
 
 # %%
 recipe = Recipe(
-    default=Round("gptq", bits=4),
+    Round("gptq", bits=4),
     rules={"blocks.0.*": Round(bits=8), "blocks.5.*": Round(bits=8), "*.mlp.down": Round("gptq", bits=3)},
 )
 specs = recipe.resolve(list(layers))  # {layer name: Round}

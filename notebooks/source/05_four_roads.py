@@ -401,10 +401,10 @@ assert 1 + (1 - 0.25) * 4 == 4 and 1 + (1 - 0.5) * 4 == 3
 # magnitude, by SparseGPT; and at the bytes of 3 bits: SparseGPT with half zeros and 4-bit values against GPTQ with 3 bits.
 
 # %% tags=["measured"]
-def pruned_by(*arguments, bits=16):
+def pruned_by(*arguments, bits=16, **options):
     """A change of the model: prune all its layers, and round what stays."""
     calibration = None if arguments[0] == "magnitude" else board.calibration
-    steps = [Prune(*arguments)] if bits == 16 else [Prune(*arguments), Round("gptq", bits=bits)]
+    steps = [Prune(*arguments, **options)] + ([] if bits == 16 else [Round("gptq", bits=bits)])
     return lambda model: compress_model(model, steps, calibration)
 
 

@@ -273,7 +273,7 @@ def test_an_error_while_a_state_is_written_keeps_the_one_before(tmp_path, monkey
     assert_same_weights(run(out=tmp_path, resume=True)[0], run()[0])
 
 
-@pytest.mark.parametrize("change", [{"batch": 2}, {"seed": 6}, {"lr": 0.5}, {"characters": 6400}])
+@pytest.mark.parametrize("change", [{"batch": 2}, {"seed": 6}, {"lr": 0.5}, {"tokens": 6400}])
 def test_resuming_with_another_recipe_is_an_error_that_names_the_change(finished, change):
     (name, value), = change.items()
     with pytest.raises(ValueError, match=f"{name}: {getattr(CONFIG, name)} then, {value} now"):
