@@ -245,8 +245,6 @@ def train(
                              schedule=schedule, warmup=warmup, evaluate_every=evaluate_every, seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
         history = run_training(model, *splits, recipe, out, resume)
-        if int(os.environ.get("RANK", 0)):
-            return
         step = history[-1]["step"] if history else 0
         if step < recipe.steps(context):
             print(f"stopped at step {step}; go on with --resume")

@@ -1,7 +1,9 @@
-"""What an error says when memory has run out, whoever raises it."""
+"""What an error says, whoever raises it: when memory has run out, and otherwise."""
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,3 +28,22 @@ def out_of_memory(error: BaseException, purpose: str = "") -> MemoryError | None
         return None
     amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
     return MemoryError("; ".join(filter(None, [f"not enough memory: {amount}", purpose, _REMEDY])))
+
+
+@contextmanager
+def in_one_sentence(what: str, *passed: type[Exception]) -> Iterator[None]:
+    """Turn whatever goes wrong in the block of code, foreign code too, into a ValueError of one sentence.
+
+    Args:
+        what: is wrong, which the sentence begins with; the reason follows.
+        passed: kinds of errors that are left as they are. Those that say that memory has run out become MemoryErrors.
+    """
+    try:
+        yield
+    except passed:
+        raise
+    except Exception as error:
+        if shortage := out_of_memory(error):
+            raise shortage from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{what}: {reason}") from None

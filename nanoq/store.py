@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from nanoq import __version__
 from nanoq.files import atomic_path, data_dir, sha256, write_text
-from nanoq.memory import out_of_memory
+from nanoq.memory import in_one_sentence
 
 __all__ = ["CARD", "FAMILIES", "INDEX", "LAYERS", "WEIGHTS", "Checkpoint", "Family", "inspect", "load", "read_folder",
            "save"]
@@ -290,18 +290,9 @@ def load(name_or_path: str | Path) -> Checkpoint:
     return Checkpoint(model.eval(), family.tokenizer(card, folder), card)
 
 
-@contextmanager
-def _fitting(folder: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a folder's contents, in foreign code too, into one sentence that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        if shortage := out_of_memory(error):
-            raise shortage from None
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"the weights of '{folder}' do not fit its card: {reason}") from None
+def _fitting(folder: Path):
+    """Turn whatever goes wrong with a folder's contents into a sentence that names it."""
+    return in_one_sentence(f"the weights of '{folder}' do not fit its card", FileNotFoundError)
 
 
 def _family_name(card: dict) -> str:

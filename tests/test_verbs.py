@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
 from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round
 from nanoq.store import Checkpoint
-from nanoq.tasks import task_for
+from nanoq.tasks import ReviewProbe, task_for
 
 TEXT = "".join(f"The {color} {animal} sat on a {color} mat. " for color in ("red", "blue", "black", "green")
                for animal in ("cat", "dog", "hen", "fox", "cow", "pig"))
@@ -142,6 +143,19 @@ def test_of_a_long_text_only_what_is_used_is_encoded(opt, text):
     one, same, other = (sample_text(Counting(), corpus, 8, 4, seed) for seed in (0, 0, 1))
     assert one.shape == (4, 8) and torch.equal(one, same) and not torch.equal(one, other)
     assert sum(seen) < len(corpus) / 10
+
+
+def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(monkeypatch):
+    labels = [0, 1] * 4
+    task = ReviewProbe(Checkpoint(torch.nn.Identity(), None, {}), windows=8, context=8)
+    task.reviews = SimpleNamespace(name="some", train=["a"] * 4, train_labels=[0, 1] * 2, test=["a"] * 8,
+                                   test_labels=labels)
+    chances = {right: torch.tensor([[0.9, 0.1] if (label == 0) == (n < right) else [0.1, 0.9]
+                                    for n, label in enumerate(labels)]).double() for right in (6, 3)}
+    monkeypatch.setattr(ReviewProbe, "_probe", lambda self, right: (
+        SimpleNamespace(predict_log_proba=lambda _: chances[right].log().numpy()), torch.zeros(8, 1)))
+    for right, against in ((6, 3), (3, 6), (6, None)):
+        assert task.evaluate(right, against).more["accuracy"].startswith(f"{right / 8:.4f}, ")
 
 
 def test_data_of_another_kind_of_model_is_named(gpt):

@@ -37,14 +37,14 @@ def find_blocks(model: nn.Module, run: Callable[[], object] | None = None) -> li
         ValueError: if there are none.
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
-             and any(map(_size, module)) and not any(isinstance(member, nn.Linear) for member in module)}
+             and any(map(weights_in, module)) and not any(isinstance(member, nn.Linear) for member in module)}
     if not lists:
         raise ValueError(f"{type(model).__name__} has no list of blocks with linear layers: it is not supported")
     if run is None:
-        best = max(lists, key=lambda name: _size(lists[name]))  # the first of equals, which is the outermost
+        best = max(lists, key=lambda name: weights_in(lists[name]))  # the first of equals, which is the outermost
         return [f"{best}.{index}" for index in range(len(lists[best]))]
     names = {id(member): f"{name}.{index}" for name, members in lists.items() for index, member in enumerate(members)
-             if _size(member)}
+             if weights_in(member)}
     called = [names[key] for key in _called(model, names.keys(), run)]
     found = [name for name in called if not any(name.startswith(f"{other}.") for other in called)]
     if not found:
@@ -52,8 +52,8 @@ def find_blocks(model: nn.Module, run: Callable[[], object] | None = None) -> li
     return list(dict.fromkeys(found))
 
 
-def _size(module: nn.Module) -> int:
-    """How many weights its linear layers have."""
+def weights_in(module: nn.Module) -> int:
+    """How many weights its linear layers have, packed or not."""
     return sum(prod(weight_shape(layer)) for layer in module.modules()
                if is_linear(layer) or hasattr(layer, "weight_shape"))
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from nanoq.files import data_dir, write_text
 from nanoq.hf.blocks import find_blocks
 from nanoq.hf.inputs import FLOATS
-from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove, weights_in
+from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.hub import find_hub, local_file
-from nanoq.memory import out_of_memory
+from nanoq.memory import in_one_sentence, out_of_memory
+from nanoq.quant.layers import linear_layers
 from nanoq.store import (
     CARD,
     FAMILIES,
@@ -103,7 +104,7 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
 
 def _warn_of_the_rest(model: HFModel) -> None:
     """Say which of a model's matrices will not be quantised, if they are many."""
-    rest, size = left_out(model), weights_in(model.blocks)
+    rest, size = left_out(model), sum(layer.weight.numel() for layer in linear_layers(model).values())
     if rest and (share := sum(rest.values()) / (sum(rest.values()) + size)) > 0.05:
         warnings.warn(f"{share:.0%} of the matrices of {type(model.model).__name__} are in no linear layer of its "
                       f"blocks, and stay in float16: {some(rest)}", stacklevel=3)
@@ -372,15 +373,9 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def _about(name: str | Path) -> Iterator[None]:
+def _about(name: str | Path):
     """Turn whatever goes wrong with a model that was read into a sentence that names it."""
-    try:
-        yield
-    except Exception as error:
-        if shortage := out_of_memory(error):
-            raise shortage from None
-        raise ValueError(f"'{name}' cannot be taken: {' '.join(str(error).split())[:300]}") from None
+    return in_one_sentence(f"'{name}' cannot be taken")
 
 
 def _memory_needed(folder: Path) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from nanoq.hf.experts import split_experts
 from nanoq.hf.inputs import FLOATS, inputs, sample, vocabulary
 from nanoq.lm.model import check_tokens
 from nanoq.quant.layers import is_plain, linear_layers
-from nanoq.store import weight_shape
 
 KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
          "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -312,12 +310,6 @@ def left_out(model: HFModel) -> dict[str, int]:
     known = {id(layer.weight) for layer in layers} | {id(tensor) for tensor in (head.parameters() if head else ())}
     return {name: parameter.numel() for name, parameter in model.model.named_parameters()
             if parameter.dim() > 1 and id(parameter) not in known}
-
-
-def weights_in(blocks: nn.Module) -> int:
-    """Number of weights in the linear layers of blocks, packed or not."""
-    return sum(prod(weight_shape(layer)) for layer in blocks.modules()
-               if isinstance(layer, (nn.Linear, nn.Conv2d)) or hasattr(layer, "weight_shape"))
 
 
 def _enters(inside: list, *_) -> None:

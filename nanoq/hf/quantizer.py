@@ -10,8 +10,6 @@ Without it transformers refuses such a folder: its `config.json` names a file of
 name says what to do.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from nanoq.hf.checkpoint import QUANT_METHOD
 from nanoq.hf.model import HFModel
-from nanoq.memory import out_of_memory
+from nanoq.memory import in_one_sentence
 from nanoq.store import FAMILIES, check_values, fit, shapes_of
 
 
@@ -101,13 +99,6 @@ def _tie(model: nn.Module) -> None:
         setattr(model.get_submodule(place), name, model.get_parameter_or_buffer(source))
 
 
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn whatever does not fit, in foreign code too, into one sentence that names the folder."""
-    try:
-        yield
-    except Exception as error:
-        if shortage := out_of_memory(error):
-            raise shortage from None
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"from_pretrained cannot give the model in '{name}': {reason}") from None
+def _refusing(name: str):
+    """Turn whatever does not fit into a sentence that names the folder."""
+    return in_one_sentence(f"from_pretrained cannot give the model in '{name}'")

@@ -86,6 +86,12 @@ class LayerStats:
         return error and error / float(self.error_terms(weight).sum())
 
 
+def check_inputs(weight: Tensor, stats: LayerStats) -> None:
+    """Raise a ValueError unless a weight (out, in) has as many inputs as the statistics."""
+    if stats.gram.shape != (weight.shape[1], weight.shape[1]):
+        raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {tuple(weight.shape)}")
+
+
 def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:
     """Look whether a weight (out, in) can be rounded, and whether these can be the statistics of its inputs.
 
@@ -96,9 +102,7 @@ def check_calibration(weight: Tensor, stats: LayerStats | None) -> None:
     check_weight(weight)
     if stats is None or stats.tokens == 0:
         raise ValueError("the layer saw no calibration input")
-    shape = tuple(weight.shape)
-    if stats.gram.shape != (shape[1], shape[1]):
-        raise ValueError(f"statistics of {len(stats.gram)} inputs do not fit a weight of shape {shape}")
+    check_inputs(weight, stats)
     diagonal = stats.gram.diagonal()  # where every input that is not finite leaves its mark
     if not diagonal.double().sum() < torch.finfo(diagonal.dtype).max / 16:  # sums of it have to be finite, too
         raise ValueError("the calibration statistics hold NaN or infinity, or inputs whose squares leave the range of "

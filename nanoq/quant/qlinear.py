@@ -177,7 +177,13 @@ class QuantConv2d(QuantLayer):
 
 
 def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
-    """What takes the place of a linear layer or a convolution: its weight matrix as codes (out, in) on a grid."""
+    """What takes the place of a linear layer or a convolution: its weight matrix as codes (out, in) on a grid.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        raise ValueError(f"a {type(layer).__name__} is not rounded: linear layers and convolutions are")
     kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     return kind.from_codes(codes, grid, layer.bias, **geometry(layer))
 

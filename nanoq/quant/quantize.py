@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.quant.calibrate import LayerStats, check_calibration
+from nanoq.quant.calibrate import LayerStats, check_calibration, check_inputs
 from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
@@ -177,6 +177,8 @@ def quantize_layer(
         warnings.simplefilter("always")
         with naming(name):
             weight = weight_matrix(layer)
+            if stats:
+                check_inputs(weight, stats)
             if stats and stats.cross is not None:
                 weight = stats.target(weight)
                 layer = _with_weight(layer, weight)

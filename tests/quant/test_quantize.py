@@ -31,7 +31,7 @@ from nanoq.quant import (
 )
 from nanoq.quant.layers import matrix_inputs
 from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.quantize import output_fisher
+from nanoq.quant.quantize import output_fisher, quantize_layer
 from nanoq.store import WEIGHTS, Checkpoint, as_float16, layer_from_layout, load, read_folder, save, stored
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -600,3 +600,14 @@ def test_the_fisher_information_is_the_squared_gradient_of_the_last_layer(resnet
     assert (spread < 1.01).all()
     factor = share.mean(2).gather(1, drawn[:, None])  # the same for all pictures: one over the mean
     torch.testing.assert_close(factor, factor.mean().expand_as(factor), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+def test_what_does_not_fit_a_step_is_one_error_by_the_layers_name(method):
+    inputs = normal(200, 16)
+    with pytest.raises(ValueError, match=r"L: statistics of 8 inputs do not fit a weight of shape \(4, 16\)"):
+        quantize_layer("L", nn.Linear(16, 4), Round(method, bits=4), LayerStats.of(inputs[:, :8]))
+    with pytest.raises(ValueError, match="L: a Embedding is not rounded: linear layers and convolutions are"):
+        quantize_layer("L", nn.Embedding(4, 16), Round(method, bits=4), LayerStats.of(inputs))
+    layer, report = quantize_layer("L", nn.Linear(16, 1), Round(method, bits=4), LayerStats.of(inputs))
+    assert layer.weight_shape == (1, 16) and 0 < report.output_error < 0.1
