@@ -1,9 +1,11 @@
 """Eight verbs for every model there is: our GPT, image classifiers and models of transformers, quantised or not.
 
-checkpoint = nanoq.load("tales-2.7m")
-small = nanoq.quantize(checkpoint, "gptq", bits=3)
-print(nanoq.evaluate(small, against=checkpoint))
-nanoq.save("my-3-bit-model", small)
+For example::
+
+    checkpoint = nanoq.load("tales-2.7m")
+    small = nanoq.quantize(checkpoint, "gptq", bits=3)
+    print(nanoq.evaluate(small, against=checkpoint))
+    nanoq.save("my-3-bit-model", small)
 """
 
 from copy import deepcopy
