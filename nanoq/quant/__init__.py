@@ -2,9 +2,11 @@
 
 from nanoq.quant.activations import activation_quantization, fake_quantize_activations
 from nanoq.quant.awq_format import import_awq
+from nanoq.quant.bound import bits_at_bound, rate_bound
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors
 from nanoq.quant.embeddings import QuantEmbedding
+from nanoq.quant.entropy_grid import entropy_coded_grid
 from nanoq.quant.export import check_export, export_model
 from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq_format import export_gptq, import_gptq
@@ -19,7 +21,7 @@ from nanoq.quant.obs import obq, obs_prune
 from nanoq.quant.outliers import plant_outliers, smoothquant
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
-from nanoq.quant.qlinear import QuantConv2d, QuantLayer, QuantLinear
+from nanoq.quant.qlinear import CodedConv2d, CodedLinear, QuantConv2d, QuantLayer, QuantLinear, entropy_coded
 from nanoq.quant.quantize import (
     LayerReport,
     quantize_layer,
@@ -30,13 +32,14 @@ from nanoq.quant.rounding import nearest, refit_scale
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
-    "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "FakeQuantizer", "Grid",
-    "LayerReport", "LayerStats", "QuantConv2d", "QuantEmbedding", "QuantLayer", "QuantLinear", "QuantizedKVCache",
-    "Recipe", "Round", "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid",
-    "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "export_compressed_tensors",
-    "export_gguf", "export_gptq", "export_model", "fake_quantize_activations", "fake_quantizers", "gptq", "import_awq",
-    "import_gptq", "linear_layers", "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes",
-    "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model",
-    "refit_scale", "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unpack", "unpack_trits",
-    "use_backend", "weight_matrix",
+    "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "CodedConv2d",
+    "CodedLinear", "FakeQuantizer", "Grid", "LayerReport", "LayerStats", "QuantConv2d", "QuantEmbedding",
+    "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe", "Round", "SoftRounding", "StepwiseModel",
+    "activation_quantization", "adaround", "affine_grid", "bits_at_bound", "block_grid", "brecq", "check_export",
+    "choose_backend", "convert_qat", "dynamic_grid", "entropy_coded", "entropy_coded_grid",
+    "export_compressed_tensors", "export_gguf", "export_gptq", "export_model", "fake_quantize_activations",
+    "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune",
+    "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid",
+    "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "sample_windows", "smoothquant",
+    "ternary_grid", "trit_bytes", "unpack", "unpack_trits", "use_backend", "weight_matrix",
 ]

@@ -33,6 +33,7 @@ class Grid:
         packed_scale: what `scale` was decoded from, where the file keeps it in 8 bits.
         threshold: of a ternary grid, in the shape of `scale`: `encode` makes 0 of what is no larger. None where that is
             half a scale, which is to say that `encode` goes to the nearest value.
+        coded: whether a file keeps the codes entropy-coded.
     """
 
     bits: int
@@ -43,6 +44,7 @@ class Grid:
     codebook: Tensor | None = None
     packed_scale: PackedScales | None = None
     threshold: Tensor | None = None
+    coded: bool = False
 
     def encode(self, values: Tensor) -> Tensor:
         """Codes of the nearest grid values: float (rows, columns) -> whole numbers of the same type and shape."""

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from nanoq.numbers.blocks import CODEBOOKS, SCALES_PER_COARSE, PackedScales
 from nanoq.numbers.floats import FLOATS
+from nanoq.quant import entropy_coding
 from nanoq.quant.grid import Grid
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.store import GEOMETRY, LAYERS, PACKED, geometry
 
-TENSORS = ("codes", "scale", "scale_coarse", "scale_offset", "zero_point", "codebook", "order")
+GRID_TENSORS = ("scale", "scale_coarse", "scale_offset", "zero_point", "codebook", "order")
 
 
 class PackedLayer(nn.Module):
@@ -39,10 +40,12 @@ class QuantLayer(PackedLayer):
     what is needed beside them. The bias stays a parameter like those of the layers that are not quantised.
     """
 
+    kept = ("codes", *GRID_TENSORS)
+
     def __init__(self, layout: dict, tensors: dict[str, Tensor | None]):
         super().__init__()
         self.layout = layout
-        for name in TENSORS:
+        for name in self.kept:
             self.register_buffer(name, tensors.get(name))
         bias = tensors.get("bias")
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
@@ -57,7 +60,7 @@ class QuantLayer(PackedLayer):
         """
         layout = {"in_features": codes.shape[1], "bits": grid.bits, "levels": grid.levels,
                   "group_size": grid.group_size} | more
-        tensors = {"codes": pack_trits(codes) if grid.levels == 3 else pack(codes, grid.bits), "bias": bias,
+        tensors = {"codes": _pack(codes, grid.bits, grid.levels), "bias": bias,
                    "order": None if order is None else order.int()}
         if grid.packed_scale is not None:
             packed = grid.packed_scale
@@ -89,7 +92,7 @@ class QuantLayer(PackedLayer):
         if "codebook" in self.layout:
             codebook = CODEBOOKS[self.layout["codebook"]].to(scale.device)
         return Grid(self.layout["bits"], self.layout["levels"], scale, self.layout["group_size"],
-                    zero_point, codebook, packed)
+                    zero_point, codebook, packed, coded="coding" in self.layout)
 
     def unpacked(self) -> Tensor:
         """The codes as uint8 (out, in), their columns as they are kept: with an `order`, not as the inputs come."""
@@ -117,7 +120,8 @@ class QuantLayer(PackedLayer):
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""
-        return ", ".join(f"{key}={value}" for key, value in ({"out_features": len(self.scale)} | self.layout).items())
+        shown = {"out_features": self.weight_shape[0]} | self.layout
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
 class QuantLinear(QuantLayer):
@@ -152,9 +156,9 @@ class QuantLinear(QuantLayer):
         return f"{super().extra_repr()}, backend={self.backend}"
 
     def _apply(self, fn, recurse=True) -> Self:
-        device = self.codes.device
+        device = self.scale.device
         super()._apply(fn, recurse)
-        if self.codes.device != device:
+        if self.scale.device != device:
             self.kernel = None  # it has the old buffers
         return self
 
@@ -176,6 +180,70 @@ class QuantConv2d(QuantLayer):
         return F.conv2d(x, weight, bias, *(self.layout[name] for name in GEOMETRY[1:]))
 
 
+class _EntropyCoded:
+    """Keeps a stream of `nanoq.quant.entropy_coding` in the place of the codes, which are decoded at their first use.
+
+    In memory the codes then lie beside the stream, packed as the layer without it would have them.
+    """
+
+    kept = ("stream", *GRID_TENSORS)
+    _decoded: Tensor | None = None
+
+    @property
+    def codes(self) -> Tensor:
+        """The packed codes, uint8 (out, bytes)."""
+        if self._decoded is None:
+            symbols = entropy_coding.decode(self.stream, self.weight_shape).to(self.stream.device)
+            codes = symbols.add_(_zero_codes(self.grid, symbols))
+            if codes.min() < 0 or codes.max() >= self.layout["levels"]:
+                raise ValueError(f"the stream of its codes holds others than those of {self.layout['levels']} values")
+            self._decoded = _pack(codes, self.layout["bits"], self.layout["levels"])
+        return self._decoded
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer."""
+        return self.layout["out_features"], self.layout["in_features"]
+
+    def _apply(self, fn, recurse=True) -> Self:
+        self._decoded = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._decoded = None
+
+
+class CodedLinear(_EntropyCoded, QuantLinear):
+    """A `QuantLinear` whose codes are entropy-coded in its file."""
+
+
+class CodedConv2d(_EntropyCoded, QuantConv2d):
+    """A `QuantConv2d` whose codes are entropy-coded in its file."""
+
+
+def entropy_coded(layer: QuantLayer) -> QuantLayer:
+    """The same layer, bit for bit, with its codes as a stream of `nanoq.quant.entropy_coding`, if that is smaller."""
+    if isinstance(layer, _EntropyCoded):
+        return layer
+    codes = layer.unpacked().to(torch.int16)
+    stream = entropy_coding.encode(codes - _zero_codes(layer.grid, codes))
+    if len(stream) >= layer.codes.numel():
+        return layer
+    tensors = {name: getattr(layer, name) for name in GRID_TENSORS} | {"stream": stream, "bias": layer.bias}
+    kind = CodedConv2d if isinstance(layer, QuantConv2d) else CodedLinear
+    return kind(layer.layout | {"coding": "rans", "out_features": len(codes)}, tensors)
+
+
+def _zero_codes(grid: Grid, codes: Tensor) -> Tensor:
+    """The code of the value 0 for each code, in the type of these: (rows, columns), or what stretches to it."""
+    return grid.over_columns(grid.zero_codes, codes).to(codes.dtype)
+
+
+def _pack(codes: Tensor, bits: int, levels: int) -> Tensor:
+    return pack_trits(codes) if levels == 3 else pack(codes, bits)
+
+
 def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
     """What takes the place of a linear layer or a convolution: its weight matrix as codes (out, in) on a grid.
 
@@ -185,7 +253,8 @@ def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
     if not isinstance(layer, (nn.Linear, nn.Conv2d)):
         raise ValueError(f"a {type(layer).__name__} is not rounded: linear layers and convolutions are")
     kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-    return kind.from_codes(codes, grid, layer.bias, **geometry(layer))
+    packed = kind.from_codes(codes, grid, layer.bias, **geometry(layer))
+    return entropy_coded(packed) if grid.coded else packed
 
 
 def packed_layouts(model: nn.Module) -> dict[str, dict]:
@@ -202,15 +271,20 @@ def restored_packed(layout: dict, tensors: dict[str, Tensor]) -> QuantLayer:
     Raises:
         ValueError: if they do not fit together.
     """
-    out = rows_of(tensors, "codes")
     n, levels, bits = entry(layout, "in_features"), entry(layout, "levels", 256), entry(layout, "bits", 8)
-    codes = (out, trit_bytes(n) if levels == 3 else packed_bytes(n, bits))
-    kind = QuantConv2d if "kernel_size" in layout else QuantLinear
-    own = {"codes": (torch.uint8, codes)}
-    if "order" in tensors and kind is QuantLinear:
+    kinds, picture = (QuantLinear, QuantConv2d), "kernel_size" in layout
+    if "coding" in layout:
+        if layout["coding"] != "rans":
+            raise ValueError(f"there is no coding {layout['coding']!r:.40}: was it written by a newer nanoq?")
+        kinds, out = (CodedLinear, CodedConv2d), entry(layout, "out_features")
+        own = {"stream": (torch.uint8, (tensors["stream"].numel() if "stream" in tensors else 0,))}
+    else:
+        out = rows_of(tensors, "codes")
+        own = {"codes": (torch.uint8, (out, trit_bytes(n) if levels == 3 else packed_bytes(n, bits)))}
+    if "order" in tensors and not picture:
         own["order"] = (torch.int32, (n,))
     check_tensors(tensors, grid_tensors(layout, tensors, out) | own)
-    return kind(layout, tensors)
+    return kinds[picture](layout, tensors)
 
 
 LAYERS[PACKED] = restored_packed

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.quant.bound import bits_above_bound, weight_bits
 from nanoq.quant.calibrate import LayerStats, check_calibration, check_inputs
 from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
@@ -28,12 +29,17 @@ class LayerReport:
         layer: its name in the model.
         step: what was done.
         output_error: mean squared error of its outputs over their mean square, on the calibration text; None without.
+        bits: per weight that a file takes for it, with scales.
+        bits_above_bound: how many of them a Gaussian model of the layer could do without at the same error
+            (`nanoq.quant.bound`); None without calibration, and where that is not worked out.
         warnings: what the method had to work around.
     """
 
     layer: str
     step: Step
     output_error: float | None
+    bits: float
+    bits_above_bound: float | None
     warnings: list[str]
 
 
@@ -149,9 +155,8 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
                 if spec.refit:
                     grid = refit_scale(weights[name], codes[name], grid, stats.get(name))
                 layer = packed_layer(layers[name], codes[name], grid)
-                error = stats[name].output_error(weights[name], dense_weight(layer)) if name in stats else None
+                reports.append(_report(prefix + name, spec, layer, weights[name], stats.get(name), []))
             block.set_submodule(name, layer)
-            reports.append(LayerReport(prefix + name, spec, error, []))
     return reports
 
 
@@ -183,11 +188,20 @@ def quantize_layer(
                 weight = stats.target(weight)
                 layer = _with_weight(layer, weight)
             changed = step(layer, stats)
-            error = stats.output_error(weight, dense_weight(changed)) if stats else None
     messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
-    return changed, LayerReport(name, step, error, messages)
+    return changed, _report(name, step, changed, weight, stats, messages)
+
+
+def _report(name: str, step: Step, layer: nn.Module, weight: Tensor, stats: LayerStats | None, messages: list[str]
+            ) -> LayerReport:
+    """What became of a weight (out, in)."""
+    error = above = None
+    if stats:
+        error = stats.output_error(weight, dense_weight(layer))
+        above = bits_above_bound(layer, weight, stats, error)
+    return LayerReport(name, step, error, weight_bits(layer), above, messages)
 
 
 def _with_weight(layer: nn.Module, weight: Tensor) -> nn.Module:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.embeddings import WIDTHS
+from nanoq.quant.entropy_grid import BITS as CODED_BITS
+from nanoq.quant.entropy_grid import entropy_coded_grid
 from nanoq.quant.gptq_method import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.layers import weight_matrix
@@ -34,7 +36,7 @@ from nanoq.quant.ternary import CODE_BITS, ternary_grid
 # are called as method(block, grids, data, **method_options).
 GRIDS: dict[str, Callable[..., Grid]] = {
     "affine": affine_grid, "affine-dynamic": dynamic_grid, "ternary": ternary_grid,
-    "power-of-two": power_of_two_grid, "power-law": power_law_grid,
+    "power-of-two": power_of_two_grid, "power-law": power_law_grid, "entropy-coded": entropy_coded_grid,
 } | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
 BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"brecq": brecq}
@@ -113,12 +115,12 @@ class Round:
         self._check_walk()
 
     def _check_walk(self) -> None:
-        """Raise a ValueError for groups that gptq would round along another walk than they are fitted along."""
-        if self.grid == "affine-dynamic" and self.method == "gptq":
+        """Raise a ValueError for a grid that is fitted along another walk than gptq would round along."""
+        if self.grid in ("affine-dynamic", "entropy-coded") and self.method == "gptq":
             walks = [options.get("damping", 0.01) for options in (self.grid_options, self.method_options)]
             if self.method_options.get("act_order") or walks[0] != walks[1]:
-                raise ValueError("dynamic groups are fitted along one walk: gptq has to have the same damping as the "
-                                 "grid 'affine-dynamic', and no act_order")
+                raise ValueError(f"the grid '{self.grid}' is fitted along one walk: gptq has to have the same damping, "
+                                 "and no act_order")
 
     def make_grid(self, weight: Tensor, stats: LayerStats | None) -> Grid:
         """The grid of a weight (out, in)."""
@@ -160,6 +162,8 @@ class Round:
         """A short name for a table, as "gptq 4 bit" or "gptq nf4"."""
         if self.bits == 16:
             return "float16"
+        if self.grid == "entropy-coded":
+            return f"{self.method} {self.grid_options['rate']:g} bit entropy-coded"
         return f"{self.method} {self.bits} bit" if self.grid == "affine" else f"{self.method} {self.grid}"
 
 
@@ -276,7 +280,8 @@ def _needs_stats(function: Callable) -> bool:
 
 def own_bits(grid: str) -> int | None:
     """The width of a grid that has one of its own, as nf4 and ternary ones; None for others."""
-    return CODE_BITS if grid == "ternary" else BLOCKS[grid].bits if grid in BLOCKS else None
+    own = {"ternary": CODE_BITS, "entropy-coded": CODED_BITS}
+    return own.get(grid) or (BLOCKS[grid].bits if grid in BLOCKS else None)
 
 
 def is_idle(step: Step) -> bool:
