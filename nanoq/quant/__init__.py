@@ -28,7 +28,7 @@ from nanoq.quant.quantize import (
     quantize_model,
 )
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, Recipe, Round
-from nanoq.quant.rounding import nearest, refit_scale
+from nanoq.quant.rounding import nearest, refit_scale, unit_gain
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
@@ -41,5 +41,5 @@ __all__ = [
     "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune",
     "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid",
     "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "sample_windows", "smoothquant",
-    "ternary_grid", "trit_bytes", "unpack", "unpack_trits", "use_backend", "weight_matrix",
+    "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
 ]

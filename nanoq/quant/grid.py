@@ -117,7 +117,8 @@ def affine_grid(
         granularity: "tensor", "channel" (a scale for each row) or "group" (one for each `group_size` columns of a row).
         group_size: columns in a group; for granularity "group" only.
         search: "minmax" covers every weight; "mse" shrinks the range by the 0 to 80 % that gives the least squared
-            error, and clips what then lies outside.
+            error, and clips what then lies outside. That has less error in the layer, and with GPTQ at 2 and 3 bits
+            more in the model, as outputs shrink layer after layer: see `nanoq.quant.rounding.unit_gain`.
 
     Raises:
         ValueError: if an argument is out of its range or the weight holds NaN or infinity.

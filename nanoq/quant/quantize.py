@@ -16,7 +16,6 @@ from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.learned_rounding import BlockData
 from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_blockwise, is_idle
-from nanoq.quant.rounding import refit_scale
 from nanoq.quant.visit import Stage, each_layer, stages
 from nanoq.store import naming, stored
 
@@ -151,9 +150,7 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
         for name, spec in chosen.items():
             del waiting[name]
             with naming(prefix + name):
-                grid = grids[name]
-                if spec.refit:
-                    grid = refit_scale(weights[name], codes[name], grid, stats.get(name))
+                grid = spec.refitted(weights[name], codes[name], grids[name], stats.get(name))
                 layer = packed_layer(layers[name], codes[name], grid)
                 reports.append(_report(prefix + name, spec, layer, weights[name], stats.get(name), []))
             block.set_submodule(name, layer)

@@ -6,6 +6,7 @@ A *step* says what is done to one layer: `layer = step(layer, stats)`. `Round` i
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -27,7 +28,7 @@ from nanoq.quant.layers import weight_matrix
 from nanoq.quant.learned_rounding import adaround, brecq
 from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
 from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.rounding import nearest, refit_scale
+from nanoq.quant.rounding import nearest, refit_scale, unit_gain
 from nanoq.quant.ternary import CODE_BITS, ternary_grid
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
@@ -72,7 +73,8 @@ class Round:
         grid_options: keyword arguments of the grid, such as {"granularity": "group", "group_size": 64}.
         method: a name in `METHODS` or `BLOCK_METHODS`.
         method_options: keyword arguments of the method, such as {"act_order": True}.
-        refit: whether the scales are fitted once more to the codes that were chosen, by `refit_scale`.
+        refit: how the scales are fitted once more to the codes that were chosen: True by least squares
+            (`refit_scale`), "gain" so that no output shrinks (`unit_gain`), False not at all.
     """
 
     bits: int
@@ -80,10 +82,11 @@ class Round:
     grid_options: dict
     method: str
     method_options: dict
-    refit: bool
+    refit: bool | str
     packs = True
 
-    def __init__(self, method: str = "nearest", bits: int | None = None, grid: str = "affine", refit: bool = False,
+    def __init__(self, method: str = "nearest", bits: int | None = None, grid: str = "affine",
+                 refit: bool | str = False,
                  grid_options: dict | None = None, method_options: dict | None = None, **options):
         """As in `Round("gptq", bits=4, group_size=64, act_order=True)`.
 
@@ -104,8 +107,8 @@ class Round:
             raise ValueError(f"the grid '{grid}' needs bits: 2 to 8, or 16 to leave the layer in float16")
         if type(bits) is not int or (bits != 16 and bits not in range(2, 9)):
             raise ValueError(f"bits must be 16 or in 2..8, not {bits!r}")
-        if not isinstance(refit, bool):
-            raise ValueError(f"refit must be true or false, not {_shown(refit)}")
+        if refit not in (True, False, "gain") or isinstance(refit, int) != isinstance(refit, bool):
+            raise ValueError(f"refit must be true, false or 'gain', not {_shown(refit)}")
         owners = {f"grid '{grid}'": GRIDS[grid], f"method '{method}'": (METHODS | BLOCK_METHODS)[method]}
         grid_options, method_options = _share_out(options, owners, (grid_options, method_options))
         fields = {"bits": bits, "grid": grid, "grid_options": grid_options, "method": method,
@@ -140,7 +143,17 @@ class Round:
         weight = weight_matrix(layer)
         grid = self.make_grid(weight, stats)
         codes = self.round(weight, grid, stats)
-        return packed_layer(layer, codes, refit_scale(weight, codes, grid, stats) if self.refit else grid)
+        return packed_layer(layer, codes, self.refitted(weight, codes, grid, stats))
+
+    def refitted(self, weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | None) -> Grid:
+        """The grid of a weight (out, in) once its codes are chosen."""
+        clipped = self.method == "gptq" and self.bits < 4 and self.grid_options.get("search") == "mse"
+        if self.refit == "gain":
+            return unit_gain(weight, codes, grid, stats)
+        if clipped:
+            warnings.warn("search='mse' with gptq below 4 bits lowers the layer's error and raises the model's loss, "
+                          "because outputs shrink: refit='gain' corrects that, search='minmax' avoids it", stacklevel=3)
+        return refit_scale(weight, codes, grid, stats) if self.refit else grid
 
     def uncalibrated(self) -> "Round":
         """The same grid, rounded to nearest."""

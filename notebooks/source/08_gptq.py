@@ -1510,8 +1510,9 @@ assert (eight - base).std() < 0.1 * base.std()
 #
 # ## Open challenge
 #
-# **The best 2-bit file that is no larger than with static groups of 64.** Combine act-order, descent, static groups, clipping (`"search": "mse"`) and mixed
-# widths. The next cell prints what those groups reach. Nobody checks it but the leaderboard.
+# **The best 2-bit file that is no larger than with static groups of 64.** Combine act-order, descent, static groups and
+# mixed widths. Clipping (`search="mse"`) is a trap here: each layer's error falls and the model's loss rises, because
+# outputs shrink layer after layer. `refit="gain"` corrects that; find out whether it is then worth its while. The next cell prints what those groups reach. Nobody checks it but the leaderboard.
 # <!-- claim: CELL GROUPS = {"granularity": "group" -->
 
 # %% tags=["measured"]

@@ -16,6 +16,7 @@ from nanoq.quant import (
     nearest,
     refit_scale,
     ternary_grid,
+    unit_gain,
 )
 
 
@@ -430,3 +431,27 @@ def test_what_cannot_be_refitted_is_an_error():
 def test_a_weight_of_whole_numbers_is_an_error(make):
     with pytest.raises(ValueError, match=r"floating-point numbers is needed, not of torch\.int64"):
         make(torch.ones(2, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("options", [{}, {"granularity": "group", "group_size": 16}, {"granularity": "tensor"}],
+                         ids=str)
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_unit_gain_leaves_outputs_as_large_as_they_were(options, calibrated):
+    weight, inputs = random_weight(out=24, width=64), torch.randn(500, 64) * torch.linspace(0.1, 3, 64)
+    stats = LayerStats.of(inputs) if calibrated else None
+    grid = affine_grid(weight, 2, search="mse", **options)
+    codes = nearest(weight, grid)
+    gram = torch.eye(64) if stats is None else stats.gram
+
+    def gain(grid):
+        shared, energy = (((values @ gram) * weight).sum(1) for values in (grid.decode(codes), weight))
+        return shared.sum() / energy.sum() if len(grid.scale) == 1 else shared / energy
+
+    assert (gain(grid) < 0.99).any()
+    assert torch.allclose(gain(unit_gain(weight, codes, grid, stats)), torch.ones(()), atol=2e-3)
+
+
+def test_unit_gain_leaves_rows_of_zeros_alone():
+    weight = torch.zeros(3, 8)
+    grid = affine_grid(weight, 2)
+    assert torch.equal(unit_gain(weight, nearest(weight, grid), grid).scale, grid.scale)

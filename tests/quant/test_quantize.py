@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 from copy import deepcopy
 from dataclasses import asdict
 
@@ -611,3 +612,11 @@ def test_what_does_not_fit_a_step_is_one_error_by_the_layers_name(method):
         quantize_layer("L", nn.Embedding(4, 16), Round(method, bits=4), LayerStats.of(inputs))
     layer, report = quantize_layer("L", nn.Linear(16, 1), Round(method, bits=4), LayerStats.of(inputs))
     assert layer.weight_shape == (1, 16) and 0 < report.output_error < 0.1
+
+
+def test_clipping_below_4_bits_with_gptq_warns_unless_the_gain_is_corrected(checkpoint, windows):
+    with pytest.warns(UserWarning, match="refit='gain' corrects that"):
+        quantize_model(deepcopy(checkpoint.model), Recipe("gptq", bits=2, search="mse"), windows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantize_model(deepcopy(checkpoint.model), Recipe("gptq", bits=2, search="mse", refit="gain"), windows)

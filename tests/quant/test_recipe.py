@@ -61,7 +61,7 @@ def test_a_spec_that_cannot_be_carried_out_is_an_error_at_once(spec, message):
     ({"grid_options": {"granularity": {"a": list(range(99))}}}, "a name for 'granularity', not .{60}…$"),
     ({"grid_options": [1]}, r"the options of the grid 'affine' must be options and their values, not \[1\]"),
     ({"grid": ["affine"]}, r"no grid \['affine'\]: there are affine"), ({"method": None}, "no method None"),
-    ({"refit": "x"}, "refit must be true or false, not 'x'"),
+    ({"refit": "x"}, "refit must be true, false or 'gain', not 'x'"), ({"refit": 1}, "refit must be true, false"),
 ])
 def test_a_value_of_another_type_is_an_error_at_once(spec, message):
     with pytest.raises(ValueError, match=message):
@@ -169,14 +169,17 @@ def test_a_ternary_spec_of_other_bits_says_so_when_it_meets_a_weight():
         Round(bits=3, grid="ternary").make_grid(torch.ones(2, 2), None)
 
 
-BITS = {"ternary": 2, "mxfp8": 8}
+BITS = {"ternary": 2, "mxfp8": 8, "entropy-coded": 8}
 LAYER = torch.nn.Linear(16, 8)
 STATS = LayerStats.of(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
 
 
+OPTIONS = {"affine-dynamic": {"group_size": 8}, "entropy-coded": {"rate": 2.0}}
+
+
 def spec_of(grid, method="nearest"):
     return Round(method, bits=BITS.get(grid, 4), grid=grid,
-        grid_options={"group_size": 8} if grid == "affine-dynamic" else {})
+        grid_options=OPTIONS.get(grid, {}))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
