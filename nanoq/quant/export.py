@@ -75,7 +75,7 @@ FORMATS = {
         export_gptq, WEIGHTS, _gptq_model_problem, gptq_problem,
         "`pip install gptqmodel`, then\n\n```python\nfrom gptqmodel import GPTQModel\n\n"
         'model = GPTQModel.load("FOLDER")\n```\n\n'
-        "nanoq reads the folder with `nanoq.quant.import_gptq`.\n"),
+        "`nanoq.load` reads the folder, too.\n"),
     "gguf": Format(
         lambda folder, checkpoint: export_gguf(folder / GGUF_FILE, checkpoint), GGUF_FILE, gguf_model_problem,
         _gguf_problem,

@@ -104,13 +104,18 @@ def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher:
     return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher)
 
 
-def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
-    """The step of each layer that `quantize_model` would change, when it can; no weight is read."""
+def check_unchanged(model: nn.Module) -> None:
+    """Raise a ValueError if a layer of a model was quantised or compressed already."""
     for name, module in model.named_modules():
         if hasattr(module, "layout"):
             what = "quantised" if isinstance(module, QuantLayer) else "compressed"
             raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
                              "checkpoint that it was made from")
+
+
+def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
+    """The step of each layer that `quantize_model` would change, when it can; no weight is read."""
+    check_unchanged(model)
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
@@ -160,6 +165,7 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
     return reports
 
 
+@torch.no_grad()
 def round_others(model: nn.Module, layers: set[str]) -> None:
     """Round every parameter but the weights of the named layers to what a file keeps of it."""
     for name, parameter in model.named_parameters():
