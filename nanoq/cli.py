@@ -26,7 +26,6 @@ from nanoq import __version__, hf
 from nanoq.compress import SCORES
 from nanoq.files import check_file, check_folder, data_dir, write_text
 from nanoq.hf.checkpoint import CONFIG
-from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
@@ -250,11 +249,11 @@ def train(
             print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
         losses = window_losses(model, splits[1])
-        save_checkpoint(
-            out, model, tokenizer, corpus=corpus, source=text.source, licence=text.licence,
-            parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
-            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=_command(),
-        )
+        card = {"corpus": corpus, "source": text.source, "licence": text.licence,
+                "parameters": model.parameter_count(), "characters_seen": history[-1]["characters"],
+                "seconds": history[-1]["seconds"], "validation_perplexity": round(perplexity(losses), 4),
+                "command": _command()}
+        nanoq.save(out, Checkpoint(model, tokenizer, card))
     print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
 
 

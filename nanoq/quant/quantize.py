@@ -79,12 +79,21 @@ def quantize_model(
         round_others(model, set(steps))
     batches = [] if calibration is None else list(calibration.split(batch))
     blockwise = [step for step in steps.values() if is_blockwise(step)]
+    if blockwise:
+        _let_blocks_run_alone(model, batches[0][:1])
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in blockwise) else None
     reports = []
     for index, stage in enumerate(stages(model, batches, recipe.match_original or bool(blockwise))):
         reports += quantize_block(stage, steps, recipe, fisher and fisher[index])
     model.recipe = recipe.to_json()
     return reports
+
+
+def _let_blocks_run_alone(model: nn.Module, rows: Tensor) -> None:
+    """Have the blocks of a model of transformers take hidden states alone, of rows as long as these."""
+    if hasattr(model, "enter"):
+        model.enter(rows)  # which proves that they can be run one after the other
+    model.embed(rows)
 
 
 def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher: list[Tensor] | None = None
@@ -146,7 +155,8 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
                   if (spec.method, spec.method_options) == (first.method, first.method_options)}
         layers = {name: block.get_submodule(name) for name in chosen}
         stats = stage.statistics(layers)
-        data = BlockData([call.args[0] for call in stage.calls], stage.targets, fisher)
+        targets = [given[0] if isinstance(given, tuple) else given for given in stage.targets]
+        data = BlockData([call.hidden for call in stage.calls], targets, fisher)
         weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
         for name, spec in chosen.items():
             with naming(prefix + name):

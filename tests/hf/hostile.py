@@ -29,10 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq.cli import app
 from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_heads
 from nanoq.files import sha256
-from nanoq.hf import HFCheckpoint, HFModel, load_hf
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
 from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_awq, import_gptq, quantize_model
 from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
@@ -125,10 +126,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     models["resnet 4 bits"] = deepcopy(models["resnet"])
     quantize_model(models["resnet 4 bits"].model, Recipe(bits=4))
     for family in ("opt", "llama, tied"):
-        models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        models[family] = Checkpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(models[family].model, Recipe(bits=4))
     for family, bits in (("opt", 8), ("llama", 4)):
-        made = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        made = Checkpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(made.model, Recipe(bits=4, embeddings=bits))
         models[f"{family}, embeddings"] = made
     for name, checkpoint in models.items():
@@ -313,7 +314,7 @@ def read(kind: str, folder: Path) -> nn.Module:
     """Load a folder as its kind is loaded."""
     if kind in IMPORTS:
         return IMPORTS[kind](folder, small_gpt())
-    return (load_hf if kind == "plain" else load)(folder).model
+    return (nanoq.load if kind == "plain" else load)(folder).model
 
 
 def from_python(kind: str, folder: Path, whole: Path | None = None) -> str:

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from nanoq.cli import app
 from nanoq.compress import Prune, compress_model
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, check_export, export_model, quantize_model
 from nanoq.quant.export import FORMATS
 from nanoq.quant.gguf_format import block_type
 from nanoq.quant.qlinear import packed_layouts
+from nanoq.store import Checkpoint
 
 GROUP = {"granularity": "group", "group_size": 32, "symmetric": True}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -40,7 +41,7 @@ HOLDS = {"compressed-tensors": {"symmetric", "3 bits", "5 bits", "groups of 16"}
 
 
 def llama(**changes):
-    return HFCheckpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
+    return Checkpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
@@ -166,7 +167,7 @@ def test_the_command_refuses_in_one_line(folder, tmp_path):
 
 
 def test_a_source_without_a_licence_gets_none(tmp_path):
-    checkpoint = HFCheckpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
+    checkpoint = Checkpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
     quantize_model(checkpoint.model, Recipe(bits=3, grid_options=GROUP))
     export_model(tmp_path / "out", checkpoint, "compressed-tensors")
     card = (tmp_path / "out/README.md").read_text()
