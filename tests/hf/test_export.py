@@ -10,6 +10,7 @@ from tiny import make, make_tokenizer
 from tiny_tokenizers import VOCABULARY, byte_level
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq.cli import app
 from nanoq.compress import Prune, compress_model
 from nanoq.hf import HFModel
@@ -139,6 +140,54 @@ def test_the_command_writes_a_folder_that_says_what_it_holds(format, folder, tmp
     again = run("export", folder, "--format", format, "--out", out)
     assert again.exit_code == 2 and "already" in again.stderr and "--force" in again.stderr
     assert run("export", folder, "--format", format, "--out", out, "--force").exit_code == 0
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A tiny Llama with a tokeniser, as transformers saves it."""
+    make("llama", vocab_size=VOCABULARY).save_pretrained(tmp_path / "plain")
+    byte_level().save_pretrained(tmp_path / "plain")
+    return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_quantize_checks_the_recipe_before_the_work_and_writes_the_export_beside(format, plain, tmp_path):
+    pytest.importorskip("gguf")
+    command = ("quantize", plain, "--method", "nearest", "--export", format, "--out", tmp_path / "q")
+    fitting = ("--bits", 4, "--symmetric", "--group-size", 32)
+    result = run(*command, *fitting)
+    assert result.exit_code == 0, result.stderr
+    beside = tmp_path / f"q-{format}"
+    assert f"wrote {beside / FORMATS[format].file}: " in result.stdout
+    made = nanoq.load(tmp_path / "q").model
+    assert run("export", tmp_path / "q", "--format", format, "--out", tmp_path / "apart").exit_code == 0
+    found, expected = ((folder / FORMATS[format].file).read_bytes() for folder in (beside, tmp_path / "apart"))
+    assert found == expected
+    if format != "gguf":
+        # Embeddings of 8 bits are in float16 there.
+        assert torch.allclose(nanoq.load(beside).model(TOKENS), made(TOKENS), atol=1e-2)
+    assert "--force" in run(*command, *fitting).stderr
+    assert run(*command, *fitting, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (("--bits", 4, "--group-size", 24, "--export", "gptq"), "14 quantised layers do not fit gptq: .*groups of 24"),
+    (("--bits", 4, "--export", "compressed-tensors"), "do not fit compressed-tensors: .*has zero points"),
+    (("--bits", 4, "--grid", "nf4", "--export", "gguf"), "do not fit gguf: .*quantise it evenly"),
+    (("--average-bits", 4, "--symmetric", "--export", "gptq"), "4 of 14 .* do not fit gptq: .*of 3 bits do not fill"),
+    (("--recipe", "recipe.json", "--export", "gptq"), "do not fit gptq: blocks.1.mlp.down_proj: it .*groups of 24"),
+    (("--bits", 4, "--export", "onnx"), "no format 'onnx': there are compressed-tensors, gptq, gguf"),
+    (("--bits", 4, "--stream", "--export", "gptq"), "--stream takes neither .* nor --export, .*`nanoq export`"),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None)
+def test_a_recipe_that_the_export_does_not_take_is_refused_before_calibration(options, message, plain, tmp_path,
+                                                                              monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nanoq.tasks.TokenText.calibration", lambda *_: pytest.fail("the work has begun"))
+    rules = {"model.layers.1.mlp.down_proj": {"bits": 3, "grid_options": {"granularity": "group", "group_size": 24}}}
+    (tmp_path / "recipe.json").write_text(json.dumps({"default": {"bits": 16}, "rules": rules}))
+    result = run("quantize", plain, "--out", "q", *options)
+    assert result.exit_code == 2 and re.search(message, result.stderr), result.stderr or result.exception
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "recipe.json"]
 
 
 @pytest.mark.parametrize("format", ["compressed-tensors", "gguf"])
