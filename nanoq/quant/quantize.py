@@ -49,11 +49,11 @@ def quantize_model(
 ) -> list[LayerReport]:
     """Carry out a recipe in place, block by block, each calibrated on the outputs of the changed ones before it.
 
-    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear`, and so on. Embedding tables
-    and the head are packed if `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what they give. Where
-    anything is packed, everything else is rounded to float16, as it is stored, and goes on computing in its own type.
-    The model is left in evaluation mode; `model.recipe` has the recipe as plain
-    data, which files keep.
+    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear` or `SparseConv2d`, and so on.
+    Embedding tables and the head are packed if `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what
+    they give. Where anything is packed, everything else is rounded to float16, as it is stored, and goes on computing
+    in its own type. The model is left in evaluation mode; `model.recipe` has the recipe as plain data, which files
+    keep.
 
     Args:
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens or
