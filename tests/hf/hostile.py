@@ -35,7 +35,16 @@ from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_
 from nanoq.files import sha256
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_awq, import_gptq, quantize_model
+from nanoq.quant import (
+    QuantLinear,
+    Recipe,
+    Round,
+    export_compressed_tensors,
+    export_gptq,
+    import_awq,
+    import_gptq,
+    quantize_model,
+)
 from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -98,7 +107,9 @@ def small_gpt():
     return GPT(GPTConfig(11, 16, layers=2, heads=2, width=32))
 
 
-IMPORTS = {"gptq": import_gptq, "gptq, sorted": import_gptq, "awq": import_awq}  # formats of others
+IMPORTS = {"gptq": import_gptq, "gptq, sorted": import_gptq, "awq": import_awq}  # formats of others, of a GPT
+EXPORTS = {"gptq of a llama": export_gptq, "compressed-tensors": export_compressed_tensors}
+FOREIGN = ("plain", *EXPORTS)  # without a card
 
 
 def write_plain(folder):
@@ -141,6 +152,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     export_gptq(root / "gptq", quantized)
     export_gptq(root / "gptq, sorted", gpt(sort_columns).model)
     write_awq(root / "awq")
+    for name, export in EXPORTS.items():
+        model = HFModel(tiny.make("llama")).eval()
+        quantize_model(model, Recipe(bits=4, symmetric=True, group_size=16))
+        export(root / name, Checkpoint(model, tiny.make_tokenizer(), {}))
     return {path.name: path for path in sorted(root.iterdir())}
 
 
@@ -314,7 +329,7 @@ def read(kind: str, folder: Path) -> nn.Module:
     """Load a folder as its kind is loaded."""
     if kind in IMPORTS:
         return IMPORTS[kind](folder, small_gpt())
-    return (nanoq.load if kind == "plain" else load)(folder).model
+    return (nanoq.load if kind in FOREIGN else load)(folder).model
 
 
 def from_python(kind: str, folder: Path, whole: Path | None = None) -> str:
@@ -378,7 +393,7 @@ def main() -> None:
                 damage(folder, rng)
             started = time.perf_counter()
             signal.alarm(SECONDS)
-            sealed = damage in (flip, truncate) and kind not in ("plain", *IMPORTS)  # formats without a digest
+            sealed = damage in (flip, truncate) and kind not in (*FOREIGN, *IMPORTS)  # formats without a digest
             found = {"python": from_python(kind, folder, sound[kind] if sealed else None)}
             if kind not in IMPORTS:
                 command = rng.choice(["evaluate", "info"])
