@@ -19,8 +19,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+import nanoq
 from nanoq.files import data_dir, write_csv
-from nanoq.lm import GPT, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
+from nanoq.lm import GPT, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.model import KVCache
 from nanoq.quant import Recipe, quantize_model, sample_windows
 from nanoq.quant.activations import activation_quantization
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=32)
     windows = parser.parse_args().windows
-    checkpoint, corpus = load_checkpoint("tales-2.7m"), load_corpus("tales")
+    checkpoint, corpus = nanoq.load("tales-2.7m"), load_corpus("tales")
     model, train = checkpoint.model, checkpoint.tokenizer.encode(corpus.train)
     test = checkpoint.tokenizer.encode(corpus.test)
     calibration = sample_windows(train, model.config.context, 32)

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import nanoq
 from nanoq.files import data_dir, write_csv
-from nanoq.hf.checkpoint import HFCheckpoint, load_hf
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
 from nanoq.lm.evaluate import evenly_spread, paired_difference
@@ -31,7 +31,7 @@ from nanoq.lm.training import TrainConfig, next_token_loss, train
 from nanoq.mixed import cluster_bits, cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
 from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import WEIGHTS, save
+from nanoq.store import WEIGHTS, Checkpoint, save
 from nanoq.timing import measure
 
 MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
@@ -111,7 +111,7 @@ def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effo
     effort = effort or Effort()
     for name in models:
         try:
-            original = load_hf(name)
+            original = nanoq.load(name)
         except (FileNotFoundError, ValueError) as error:
             yield from (_skipped(name, task, _first_sentence(error)) for task in tasks)
             continue
@@ -142,7 +142,7 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _measured(
-    checkpoint: HFCheckpoint, task: Task, method: str, base: Tensor, sizes: dict[str, dict[int, int]]
+    checkpoint: Checkpoint, task: Task, method: str, base: Tensor, sizes: dict[str, dict[int, int]]
 ) -> dict:
     """Quantise a copy, write it, and measure it."""
     widths = allocation(checkpoint.model, task, method)
@@ -219,7 +219,7 @@ def _cells(row: dict | None) -> list[str]:
 # ---- the two tasks ----
 
 
-def _imdb(checkpoint: HFCheckpoint, effort: Effort) -> Task:
+def _imdb(checkpoint: Checkpoint, effort: Effort) -> Task:
     """Accuracy of a linear probe, fitted once, on the mean of the hidden states."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     data, length = reviews("imdb", effort.reviews, effort.reviews), min(effort.length, model.config.context)
@@ -243,7 +243,7 @@ def _imdb(checkpoint: HFCheckpoint, effort: Effort) -> Task:
     return Task("imdb", rows, loss_fn, right, float)
 
 
-def _wikitext(checkpoint: HFCheckpoint, effort: Effort) -> Task:
+def _wikitext(checkpoint: Checkpoint, effort: Effort) -> Task:
     """Perplexity."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     if model.kind != "causal-lm":

@@ -32,9 +32,10 @@ from tiny_tokenizers import VOCABULARY, byte_level, sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.lm import load_corpus
 from nanoq.quant import QuantLinear, Recipe, export_gguf, quantize_model, sample_windows
+from nanoq.store import Checkpoint
 
 GROUP = {"granularity": "group", "group_size": 32}
 RECIPES = {"F16": None, "Q8_0": Recipe(bits=8, grid_options=GROUP | {"symmetric": True}),
@@ -92,7 +93,7 @@ def compare_families(folder: Path) -> None:
             kind = family.removesuffix(", scaled positions")
             model = HFModel(tiny.make(kind, vocab_size=VOCABULARY, **changes)).eval()
             quantize_model(model, recipe or Recipe(bits=16))
-            path = export_gguf(folder / "model.gguf", HFCheckpoint(model, byte_level(), {}))
+            path = export_gguf(folder / "model.gguf", Checkpoint(model, byte_level(), {}))
             found = logits_of(reader(path), tokens[0].tolist())
             for kept, context in ((errors, contextlib.nullcontext()), (left, rounded_inputs(model))):
                 with context:
@@ -110,13 +111,13 @@ def compare_tokenizers(folder: Path) -> None:
     kinds["sentencepiece"] = sentencepiece()
     for name, tokenizer in kinds.items():
         model = HFModel(tiny.make("llama", vocab_size=VOCABULARY)).eval()
-        llama = reader(export_gguf(folder / "model.gguf", HFCheckpoint(model, tokenizer, {})))
+        llama = reader(export_gguf(folder / "model.gguf", Checkpoint(model, tokenizer, {})))
         same = [llama.tokenize(text.encode(), add_bos=False, special=False)
                 == tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         print(f"tokens of {name:<14} {sum(same)} of {len(texts)} texts alike", flush=True)
 
 
-def train(steps: int) -> HFCheckpoint:
+def train(steps: int) -> Checkpoint:
     """A Llama of three blocks on the generated tales, with a byte-level BPE of 512 tokens."""
     text = load_corpus("tales").train[:3_000_000]
     core = Tokenizer(models.BPE())
@@ -142,7 +143,7 @@ def train(steps: int) -> HFCheckpoint:
         loss.backward()
         optimizer.step()
     print(f"trained for {steps} steps to a loss of {loss.item():.3f}", flush=True)
-    return HFCheckpoint(HFModel(model.eval()), tokenizer, {"source": "tales-llama"})
+    return Checkpoint(HFModel(model.eval()), tokenizer, {"source": "tales-llama"})
 
 
 @torch.no_grad()
@@ -171,7 +172,7 @@ def alike(first: list[int], second: list[int]) -> int:
 
 
 @torch.no_grad()
-def compare_text(folder: Path, checkpoint: HFCheckpoint) -> None:
+def compare_text(folder: Path, checkpoint: Checkpoint) -> None:
     """Greedy text and the loss on held-out text, of the model and of llama.cpp."""
     state = {name: tensor.clone() for name, tensor in checkpoint.model.model.state_dict().items()}
     tokenizer, corpus = checkpoint.tokenizer, load_corpus("tales")
@@ -184,7 +185,7 @@ def compare_text(folder: Path, checkpoint: HFCheckpoint) -> None:
         model = HFModel(inner.eval())
         plan = Recipe("gptq", bits=recipe.default.bits, grid_options=recipe.default.grid_options) if recipe else None
         quantize_model(model, plan or Recipe(bits=16), calibration)
-        llama = reader(export_gguf(folder / "model.gguf", HFCheckpoint(model, tokenizer, {})))
+        llama = reader(export_gguf(folder / "model.gguf", Checkpoint(model, tokenizer, {})))
         starts = [tokenizer(prompt).input_ids for prompt in PROMPTS]
         theirs, target, counts = [greedy_there(llama, start) for start in starts], torch.tensor(held_out[1:]), []
         losses = []

@@ -18,10 +18,10 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from nanoq.files import data_dir, write_csv
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.mixed import compression_ratio
 from nanoq.quant import Recipe, Round, quantize_model
-from nanoq.store import WEIGHTS, load, save
+from nanoq.store import WEIGHTS, Checkpoint, load, save
 
 SHAPE = {"vocab_size": 50272, "hidden_size": 2048, "word_embed_proj_dim": 2048, "num_hidden_layers": 24,
          "num_attention_heads": 32, "ffn_dim": 8192, "max_position_embeddings": 2048}
@@ -49,7 +49,7 @@ def main() -> None:
     reports = quantize_model(model, recipe, tokens, batch=1)
     started = clock("quantise_minutes", started)
     with tempfile.TemporaryDirectory() as folder:
-        size = (save(folder, HFCheckpoint(model, None, {})) / WEIGHTS).stat().st_size
+        size = (save(folder, Checkpoint(model, None, {})) / WEIGHTS).stat().st_size
         started = clock("save_minutes", started)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         loaded = load(Path(folder)).model

@@ -51,8 +51,9 @@ import torch.nn.functional as F
 from gptq import official
 from torch import Tensor, nn
 
+import nanoq
 from nanoq.files import data_dir, write_csv
-from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
+from nanoq.lm import load_corpus, paired_difference, perplexity, window_losses
 from nanoq.quant import METHODS, Grid, LayerStats, Recipe, linear_layers, quantize_model, sample_windows
 
 RESULTS = data_dir() / "results" / "peers.csv"
@@ -101,7 +102,7 @@ class Bench:
     """The task, the same for all: model, calibration windows, held-out windows, and what fp32 says about these."""
 
     def __init__(self):
-        checkpoint, corpus = load_checkpoint("tales-2.7m"), load_corpus("tales")
+        checkpoint, corpus = nanoq.load("tales-2.7m"), load_corpus("tales")
         self.model = checkpoint.model.eval()
         self.context = self.model.config.context
         self.calibration = sample_windows(checkpoint.tokenizer.encode(corpus.train), self.context, 128, seed=0)

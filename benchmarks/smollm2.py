@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import nanoq
 from nanoq import hf
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import paired_difference, perplexity
@@ -48,7 +49,7 @@ class Measured:
     """The model, the text, and what every other model is compared with."""
 
     def __init__(self):
-        self.original = hf.load_smollm2()
+        self.original = nanoq.load("smollm2")
         text, held_out = (hf.wikitext(self.original.tokenizer, *what) for what in ((128, "train"), (256, "test")))
         self.calibration = text[evenly_spread(len(text), 128)]
         self.held_out = held_out[evenly_spread(len(held_out), WINDOWS)]

@@ -27,17 +27,9 @@ from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
+from nanoq.store import Checkpoint, save
 from nanoq.teach.leaderboard import Leaderboard, Row
-from nanoq.vision import (
-    Images,
-    ImageTrainConfig,
-    ResNet,
-    ResNetConfig,
-    accuracy,
-    load_images,
-    save_classifier,
-    train_classifier,
-)
+from nanoq.vision import Images, ImageTrainConfig, ResNet, ResNetConfig, accuracy, load_images, train_classifier
 
 DATA = data_dir()
 OPERATORS = ("naive", "tquant", "mquant", "lloyd")
@@ -77,8 +69,9 @@ def digits(arguments: argparse.Namespace) -> None:
         train_classifier(model, pictures, ImageTrainConfig(seed=seed))
         note("float32", "", model, started)
         if seed == 0:
-            save_classifier(DATA / "checkpoints" / "digits-resnet", model, corpus=pictures.name, source=pictures.source,
-                            command="python benchmarks/ternary.py digits", test_accuracy=rows[-1]["accuracy"])
+            card = {"parameters": model.parameter_count(), "corpus": pictures.name, "source": pictures.source,
+                    "command": "python benchmarks/ternary.py digits", "test_accuracy": rows[-1]["accuracy"]}
+            save(DATA / "checkpoints" / "digits-resnet", Checkpoint(model, None, card))
         for operator in OPERATORS:
             for name, (method, options, match, refit) in METHODS.items():
                 started, copy = time.perf_counter(), deepcopy(model)

@@ -26,7 +26,6 @@ from nanoq import __version__, hf
 from nanoq.compress import SCORES
 from nanoq.files import check_file, check_folder, data_dir, write_text
 from nanoq.hf.checkpoint import CONFIG
-from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
@@ -35,7 +34,15 @@ from nanoq.lm.training import STATE, TrainConfig
 from nanoq.lm.training import train as run_training
 from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
-from nanoq.quant.export import FORMATS, GGUF_FILE, count_parameters, export_model, export_notes
+from nanoq.quant.export import (
+    FORMATS,
+    GGUF_FILE,
+    check_export,
+    count_parameters,
+    export_model,
+    export_notes,
+    format_named,
+)
 from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card, weight_files
 from nanoq.tasks import task_for
 from nanoq.verbs import continuation, recipe_for
@@ -77,6 +84,7 @@ console = Console()
 
 ModelArgument = Annotated[str, typer.Argument(
     help="A shipped model's name (see `nanoq info`), a folder, or a model of the Hugging Face hub, as gpt2.")]
+ResultOption = Annotated[Path, typer.Option(help="Folder for the smaller model.")]
 ContextOption = Annotated[int | None, typer.Option(
     min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048.")]
 CorpusOption = Annotated[str | None, typer.Option(
@@ -250,11 +258,11 @@ def train(
             print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
         losses = window_losses(model, splits[1])
-        save_checkpoint(
-            out, model, tokenizer, corpus=corpus, source=text.source, licence=text.licence,
-            parameters=model.parameter_count(), characters_seen=history[-1]["characters"],
-            seconds=history[-1]["seconds"], validation_perplexity=round(perplexity(losses), 4), command=_command(),
-        )
+        card = {"corpus": corpus, "source": text.source, "licence": text.licence,
+                "parameters": model.parameter_count(), "characters_seen": history[-1]["characters"],
+                "seconds": history[-1]["seconds"], "validation_perplexity": round(perplexity(losses), 4),
+                "command": _command()}
+        nanoq.save(out, Checkpoint(model, tokenizer, card))
     print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
 
 
@@ -272,7 +280,7 @@ def _untrained(config: GPTConfig, seed: int, device: torch.device) -> GPT:
 @app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
 def quantize(
     checkpoint: ModelArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the quantised model.")],
+    out: ResultOption,
     bits: Annotated[int | None, typer.Option(help="2 to 8; by default 4, or what the grid has.")] = None,
     average_bits: Annotated[float | None, typer.Option(
         help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
@@ -297,6 +305,9 @@ def quantize(
     stream: Annotated[bool, typer.Option(
         "--stream", help="For a model of transformers that is larger than memory: one block in memory at a time, "
                          "embeddings in float16. The same command goes on where it was stopped.")] = False,
+    export: Annotated[str | None, typer.Option(
+        help=f"Also write {', '.join(FORMATS)}, to the folder OUT-EXPORT beside OUT. Whether the format takes the "
+             "quantised layers is looked at before the work.")] = None,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
     context: ContextOption = None,
@@ -321,20 +332,36 @@ def quantize(
             options |= {"true_sequential": true_sequential, "match_original": match_original}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
+        beside = _check_beside(out, checkpoint, export, force)
         if stream:
-            if average_bits is not None or kind is not None:
-                raise ValueError("--stream takes neither --average-bits nor --kind")
+            if average_bits is not None or kind is not None or export:
+                raise ValueError("--stream takes neither --average-bits nor --kind, nor --export, which reads a whole "
+                                 "model: run `nanoq export` on the folder")
             plan = plan if recipe else recipe_for(method, bits, **{"embeddings": 16} | options)
             _stream(checkpoint, out, plan, corpus, windows, context, batch, seed, _device(device))
             return
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
+        for width in [] if export is None else [bits] if average_bits is None else range(2, 9):
+            check_export(plan if recipe else recipe_for(method, width, **options), loaded, export)
         made = nanoq.quantize(loaded, plan, bits, average_bits=average_bits, data=corpus, windows=windows,
                               context=context, batch=batch, seed=seed, in_place=True, **options)
         _write(out, made, parameters)
+        if export:
+            _export(beside, made, export)
     if errors := {report.layer: report.output_error for report in made.reports if report.output_error is not None}:
         worst = max(errors, key=errors.get)
         print(f"largest output error: {errors[worst]:.4f} of the signal, in {worst}")
+
+
+def _check_beside(out: Path, source: str, format: str | None, force: bool) -> Path | None:
+    """The folder that an export goes to, if there is to be one, when it may be written there."""
+    if format is None:
+        return None
+    format_named(format)
+    beside = out.with_name(f"{out.name}-{format}")
+    _check_export_out(beside, source, force)
+    return beside
 
 
 def _stream(source: str, out: Path, recipe: Recipe, corpus: str | None, windows: int, context: int | None, batch: int,
@@ -364,7 +391,7 @@ def _write(out: Path, made: Checkpoint, parameters: int) -> None:
 @app.command(epilog="Example: nanoq prune tales-2.7m --sparsity 0.5 --bits 4 --out runs/sparse4")
 def prune(
     checkpoint: ModelArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the pruned model.")],
+    out: ResultOption,
     method: Annotated[str, typer.Option(help=f"{', '.join(SCORES)} or sparsegpt.")] = "sparsegpt",
     sparsity: Annotated[float, typer.Option(help="Share of the weights that becomes 0.")] = 0.5,
     pattern: Annotated[str, typer.Option(help="row, matrix, or 2:4 and its like, which has a sparsity of its own.")] =
@@ -549,14 +576,23 @@ def export(
 ) -> None:
     """Write a quantised Hugging Face model as a file that transformers, vLLM or llama.cpp runs."""
     with _one_line_errors():
-        if (out / CARD).exists():
-            raise ValueError(f"--out {out} holds a model of nanoq, whose {CARD} would stay: name another folder")
-        if (out / GGUF_FILE).exists() and not force:
-            raise ValueError(f"--out {out} holds {GGUF_FILE} already: name another folder, or replace it with --force")
-        _check_out(out, checkpoint, force)
-        loaded = _load(checkpoint)
-        file = export_model(out, loaded, format)
-        size = file.stat().st_size
-    print(f"wrote {file}: {size:,} bytes, {8 * size / count_parameters(loaded.model):.2f} bits a parameter")
-    for note in export_notes(loaded, format):
+        _check_export_out(out, checkpoint, force)
+        _export(out, _load(checkpoint), format)
+
+
+def _check_export_out(out: Path, source: str, force: bool) -> None:
+    """Look, before the work, whether an export may be written to a folder: as `_check_out`."""
+    if (out / CARD).exists():
+        raise ValueError(f"--out {out} holds a model of nanoq, whose {CARD} would stay: name another folder")
+    if (out / GGUF_FILE).exists() and not force:
+        raise ValueError(f"--out {out} holds {GGUF_FILE} already: name another folder, or replace it with --force")
+    _check_out(out, source, force)
+
+
+def _export(out: Path, checkpoint: Checkpoint, format: str) -> None:
+    """Write a quantised model for other programs, and say what there is to know of the file."""
+    file = export_model(out, checkpoint, format)
+    size = file.stat().st_size
+    print(f"wrote {file}: {size:,} bytes, {8 * size / count_parameters(checkpoint.model):.2f} bits a parameter")
+    for note in export_notes(checkpoint, format):
         print(note)

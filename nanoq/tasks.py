@@ -88,15 +88,23 @@ class Task:
         """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
         raise NotImplementedError
 
+    def outputs(self, model: nn.Module) -> Tensor:
+        """What is measured of a model: the losses of the held-out windows, or what `loss_of` makes them of."""
+        raise NotImplementedError
+
+    def loss_of(self, outputs: Tensor) -> Tensor:
+        """Nats per unit of each held-out window: float64 (N,)."""
+        return outputs
+
     def losses(self, model: nn.Module) -> Tensor:
         """Nats per unit of each held-out window: float64 (N,)."""
-        raise NotImplementedError
+        return self.loss_of(self.outputs(model))
 
     def caption(self, count: int) -> str:
         """What was measured on, in one line."""
         raise NotImplementedError
 
-    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+    def more(self, outputs: Tensor) -> dict[str, str]:
         """Further figures, by name."""
         return {}
 
@@ -108,10 +116,11 @@ class Task:
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
         started = time.perf_counter()
-        losses = self.losses(model)
-        speed = len(losses) * self.predictions / (time.perf_counter() - started)
+        outputs = self.outputs(model)
+        speed = len(outputs) * self.predictions / (time.perf_counter() - started)
+        losses = self.loss_of(outputs)
         delta = None if against is None else paired_difference(losses, self.losses(against))
-        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(model, losses), speed, delta)
+        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(outputs), speed, delta)
 
 
 class CharacterText(Task):
@@ -132,8 +141,8 @@ class CharacterText(Task):
         tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
         return sample_windows(tokens, self.context, count, seed)
 
-    def losses(self, model: nn.Module) -> Tensor:
-        """Of each window."""
+    def outputs(self, model: nn.Module) -> Tensor:
+        """The loss of each window."""
         return row_losses(model, cut(self.held_out, self.context, self.windows))
 
     def caption(self, count: int) -> str:
@@ -143,10 +152,10 @@ class CharacterText(Task):
         note = f"; {unknown:,} of {len(self.held_out):,} characters are unknown to the checkpoint" if unknown else ""
         return f"{self.corpus.name}{generated}: {count:,} held-out windows of {self.context}{note}"
 
-    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+    def more(self, outputs: Tensor) -> dict[str, str]:
         """Bits per character, and what of the text the model does not know."""
         unknown, floor = self.checkpoint.tokenizer.unknown(self.corpus.test), self.corpus.floor
-        return {"bits per character": f"{bits_per_char(losses):.4f}" + (f"; floor {floor:.4f}" if floor else ""),
+        return {"bits per character": f"{bits_per_char(outputs):.4f}" + (f"; floor {floor:.4f}" if floor else ""),
                 "unknown characters": f"{sum(unknown.values())} of {len(self.corpus.test):,}" + _most(unknown)}
 
 
@@ -185,8 +194,8 @@ class TokenText(Task):
             rows = start_windows(self.checkpoint.tokenizer, rows)
         return rows[evenly_spread(len(rows), self.windows)]
 
-    def losses(self, model: nn.Module) -> Tensor:
-        """Of each window, but for its first token."""
+    def outputs(self, model: nn.Module) -> Tensor:
+        """The loss of each window, but for its first token."""
         from nanoq.hf.tasks import gptq_losses
 
         return gptq_losses(model, self.rows)
@@ -195,11 +204,11 @@ class TokenText(Task):
         """As "wikitext-2: 128 held-out windows of 2048 tokens"."""
         return f"{self.name}: {count:,} held-out windows of {self.context} tokens"
 
-    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+    def more(self, outputs: Tensor) -> dict[str, str]:
         """Bits per byte of the text, which models with other tokenisers can be compared by."""
         text = self.checkpoint.tokenizer.batch_decode(self.rows[:, 1:])
         size = sum(len(part.encode()) for part in text)
-        nats = float(losses.sum()) * (self.rows.shape[1] - 1)
+        nats = float(outputs.sum()) * (self.rows.shape[1] - 1)
         return {"bits per byte": f"{nats / math.log(2) / size:.4f}"}
 
 
@@ -221,22 +230,23 @@ class Images(Task):
         return self.images.test[chosen], self.images.test_labels[chosen]
 
     @torch.inference_mode()
-    def _logits(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module) -> Tensor:
+        """The logits of each image (N, classes)."""
         device = next(model.parameters()).device
         return torch.cat([model.eval()(part.to(device)).cpu() for part in self.held_out[0].split(256)])
 
-    def losses(self, model: nn.Module) -> Tensor:
+    def loss_of(self, outputs: Tensor) -> Tensor:
         """The cross-entropy of each image."""
-        return F.cross_entropy(self._logits(model).double(), self.held_out[1], reduction="none")
+        return F.cross_entropy(outputs.double(), self.held_out[1], reduction="none")
 
     def caption(self, count: int) -> str:
         """As "digits: 1,000 held-out images"."""
         return f"{self.images.name}: {count:,} held-out images"
 
-    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+    def more(self, outputs: Tensor) -> dict[str, str]:
         """How many are told right."""
-        return {"accuracy": _share(float((self._logits(model).argmax(1) == self.held_out[1]).double().mean()),
-                                   len(losses))}
+        right = outputs.argmax(1) == self.held_out[1]
+        return {"accuracy": _share(float(right.double().mean()), len(right))}
 
 
 class ReviewProbe(Task):
@@ -267,7 +277,7 @@ class ReviewProbe(Task):
                        for texts in (self.reviews.train, self.reviews.test))
         return linear_probe(train, self.reviews.train_labels), test
 
-    def losses(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module) -> Tensor:
         """The cross-entropy of each review under the probe."""
         probe, test = self._probe(model)
         chances = torch.from_numpy(probe.predict_log_proba(test.cpu().numpy()))
@@ -278,9 +288,9 @@ class ReviewProbe(Task):
         return (f"{self.reviews.name}: {count:,} held-out reviews, by a linear probe on "
                 f"{len(self.reviews.train):,} others")
 
-    def more(self, model: nn.Module, losses: Tensor) -> dict[str, str]:
+    def more(self, outputs: Tensor) -> dict[str, str]:
         """How many are told right: those that are given more than half of the probability."""
-        return {"accuracy": _share(float((losses < math.log(2)).double().mean()), len(losses))}
+        return {"accuracy": _share(float((outputs < math.log(2)).double().mean()), len(outputs))}
 
 
 def _share(share: float, count: int) -> str:

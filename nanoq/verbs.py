@@ -16,14 +16,14 @@ from torch import Tensor
 
 from nanoq import store
 from nanoq.compress.steps import Prune
-from nanoq.hf.checkpoint import is_hugging_face, is_quantized, load_hf
+from nanoq.hf.checkpoint import from_transformers, is_hugging_face, is_quantized
 from nanoq.lm.corpus import Corpus
 from nanoq.lm.generation import stream
 from nanoq.lm.model import GPT
 from nanoq.mixed import mixed_recipe
 from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
-from nanoq.quant.quantize import quantize_model
+from nanoq.quant.quantize import check_unchanged, quantize_model
 from nanoq.quant.recipe import OF_ALL, Recipe, Round, own_bits
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
@@ -34,16 +34,20 @@ __all__ = ["compare", "evaluate", "export", "generate", "load", "prune", "quanti
 def load(name_or_path: str | Path, kind: str | None = None) -> Checkpoint:
     """Load a model: a shipped name, a folder of nanoq or of transformers, or a name on the Hugging Face hub.
 
+    Models that GPTQ, AWQ or compressed-tensors (`pack-quantized`) have quantised keep the quantised weights of their
+    files, bit for bit.
+
     Args:
         name_or_path: as "tales-2.7m", "digits-resnet", "gpt2", "facebook/opt-125m", or a path.
         kind: of a model of transformers, a key of `nanoq.hf.KINDS`; by default what its configuration says.
 
     Raises:
         FileNotFoundError: if there is no such model; the message says how to get it.
-        ValueError: if it is damaged, or nanoq cannot go through it block by block.
+        ValueError: if it is damaged, quantised in a way that nanoq does not read, or nanoq cannot go through it block
+            by block.
     """
     if is_hugging_face(name_or_path) and not is_quantized(name_or_path):
-        return load_hf(name_or_path, kind)
+        return from_transformers(name_or_path, kind)
     if kind is not None:
         raise ValueError(f"'{name_or_path}' is what its card says: a kind is chosen when the original is loaded")
     return store.load(name_or_path)
@@ -76,6 +80,7 @@ def quantize(
     """
     if average_bits is not None and (isinstance(method, Recipe) or bits is not None):
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
+    check_unchanged(checkpoint.model)  # before a corpus is fetched
     recipe = method
     if not isinstance(method, Recipe):
         options = {"embeddings": usual_width(checkpoint.model)} | options

@@ -17,21 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq import __version__
 from nanoq.cli import app
 from nanoq.compress import SparseQuantLinear
-from nanoq.lm import (
-    GPT,
-    CharTokenizer,
-    GPTConfig,
-    generate,
-    load_checkpoint,
-    load_corpus,
-    perplexity,
-    save_checkpoint,
-    window_losses,
-)
-from nanoq.store import CARD, WEIGHTS, load, write_folder
+from nanoq.lm import GPT, CharTokenizer, GPTConfig, generate, load_corpus, perplexity, window_losses
+from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save, write_folder
 
 NANOQ = Path(sys.executable).with_name("nanoq")
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
@@ -110,12 +101,12 @@ def test_without_a_command_the_commands_are_listed():
 
 
 def test_train_writes_a_checkpoint_whose_card_says_how(model, text):
-    card = load_checkpoint(model).card
+    card = nanoq.load(model).card
     assert card["characters_seen"] == 40 * 4 * 16
     assert card["corpus"] == card["source"] == str(text)
     assert card["parameters"] == sum(t.numel() for t in load_file(model / WEIGHTS).values())
-    tokens = load_checkpoint(model).tokenizer.encode(load_corpus(text).valid)
-    expected = perplexity(window_losses(load_checkpoint(model).model, tokens))
+    tokens = nanoq.load(model).tokenizer.encode(load_corpus(text).valid)
+    expected = perplexity(window_losses(nanoq.load(model).model, tokens))
     assert card["validation_perplexity"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -145,7 +136,7 @@ def test_a_window_has_2048_tokens_at_most_unless_more_are_asked_for(text, tmp_pa
     long.write_text(20 * text.read_text(encoding="utf-8"), encoding="utf-8")
     tokenizer = CharTokenizer("\n abcdefghijklmnopqrstuvwxyz.")
     model = GPT(GPTConfig(tokenizer.vocab_size, context=4096, layers=1, heads=1, width=4))
-    save_checkpoint(tmp_path / "model", model, tokenizer)
+    save(tmp_path / "model", Checkpoint(model, tokenizer, {}))
     length = len(load_corpus(long).test)
     for options, context in (([], 2048), (["--context", 4096], 4096)):
         shown = ok("evaluate", tmp_path / "model", "--corpus", long, "--full", *options)
@@ -193,7 +184,7 @@ def test_a_corpus_without_a_name_is_one_line(model, command, tmp_path):
 def test_quantize_writes_a_smaller_model_and_reports_its_size(model, quantized, tmp_path):
     assert size(quantized) < size(model) / 2
     shown = ok("quantize", model, "--bits", 3, "--group-size", 8, "--out", tmp_path / "again")
-    parameters = load_checkpoint(model).model.parameter_count()
+    parameters = nanoq.load(model).model.parameter_count()
     assert f"{size(quantized):,} bytes, {8 * size(quantized) / parameters:.2f} bits a parameter" in shown
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (quantized / WEIGHTS).read_bytes()
 
@@ -291,7 +282,7 @@ def test_compare_counts_the_bytes_of_the_files_that_it_saved(compared, model):
     out, _ = compared
     reference, *rows = json.loads((out / "leaderboard.json").read_text())
     assert reference["bytes"] == size(model)
-    parameters = load_checkpoint(model).model.parameter_count()
+    parameters = nanoq.load(model).model.parameter_count()
     for row in rows:
         assert row["bytes"] == size(out / "models" / FOLDERS[row["method"]].format(row["bits"]))
         assert row["average_bits"] == 8 * row["bytes"] / parameters
@@ -449,7 +440,7 @@ def test_a_model_is_replaced_on_demand_only(damaged, model, text, command, lacki
     ok(*command, "--out", damaged, "--force")
     assert (damaged / WEIGHTS).read_bytes() != before.get(WEIGHTS)
     told = json.loads((damaged / CARD).read_text(encoding="utf-8"))["command"]
-    assert told.endswith(command[-1]) if "train" in command else told == load_checkpoint(model).card["command"]
+    assert told.endswith(command[-1]) if "train" in command else told == nanoq.load(model).card["command"]
 
 
 def test_a_training_that_was_stopped_is_not_started_anew_by_mistake(damaged, text):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoq.lm.checkpoint import load_checkpoint
+import nanoq
 from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
 from nanoq.teach.showdown import GROUPS, Correlation, Measured, by_budget, read_rows
@@ -100,7 +100,7 @@ def test_the_checkpoint_is_the_one_that_was_measured(corpus):
     first = leaderboard(corpus)[0]
     folder = ROOT / "data" / "checkpoints" / f"{corpus}-2.7m"
     assert first.bytes == (folder / "model.safetensors").stat().st_size
-    card = load_checkpoint(folder).card
+    card = nanoq.load(folder).card
     assert card["corpus"] == corpus
     # Validation and test are different stories of the same kind.
     assert card["validation_perplexity"] == pytest.approx(first.perplexity, rel=0.05)

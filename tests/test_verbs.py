@@ -63,6 +63,14 @@ def test_a_model_of_any_kind_is_quantised_measured_saved_and_loaded_again_bit_fo
     assert f"per {found[0].unit} on" in str(found[0]) and "added loss" in str(found[0])
 
 
+def test_every_image_goes_through_a_classifier_once(resnet):
+    seen = []
+    handle = resnet.model.register_forward_pre_hook(lambda _, rows: seen.append(len(rows[0])))
+    found = nanoq.evaluate(resnet, windows=40)
+    handle.remove()
+    assert sum(seen) == 40 and "accuracy" in found.more
+
+
 @pytest.mark.parametrize("name", ["gpt", "opt"])
 @pytest.mark.parametrize(("bits", "kind"), [(16, SparseLinear), (4, SparseQuantLinear)])
 def test_a_language_model_of_any_kind_is_pruned_saved_and_loaded_again(name, bits, kind, request, tmp_path):

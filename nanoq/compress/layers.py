@@ -1,4 +1,4 @@
-"""The layers that replace linear ones in a compressed model, and what a file keeps of them.
+"""The layers that replace linear ones and convolutions in a compressed model, and what a file keeps of them.
 
 Each layer has a `layout`, plain data that a card keeps, and tensors in its state; what `LAYERS` has for its kind makes
 it of both.
@@ -7,7 +7,6 @@ it of both.
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.compress.lowrank import check_rank, low_rank
@@ -20,17 +19,18 @@ from nanoq.quant.qlinear import (
     PackedLayer,
     QuantLayer,
     QuantLinear,
+    apply_packed,
     check_tensors,
     entry,
     grid_tensors,
     rows_of,
 )
 from nanoq.quant.recipe import Round
-from nanoq.store import LAYERS, layer_from_layout, stored
+from nanoq.store import GEOMETRY, LAYERS, layer_from_layout, stored
 
 
-class SparseLinear(PackedLayer):
-    """A linear layer whose file holds a bit for each weight, and the weights that are not 0 in float16.
+class SparseLayer(PackedLayer):
+    """A layer whose file holds a bit for each number of its weight matrix, and those that are not 0 in float16.
 
     Attributes:
         mask: uint8 (out, bytes), the packed bits of what is not 0.
@@ -46,15 +46,15 @@ class SparseLinear(PackedLayer):
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
 
     @classmethod
-    def from_weight(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        """The layer of a weight (out, in) with zeros, and a bias (out,).
+    def from_weight(cls, weight: Tensor, bias: Tensor | None = None, **more) -> Self:
+        """The layer of a weight matrix (out, in) with zeros, and a bias (out,); `more` goes into the layout.
 
         Raises:
             ValueError: if the weight is not finite.
         """
         half = stored("the weight", weight)
         kept = half != 0
-        layout = {"kind": "sparse", "in_features": weight.shape[1]}
+        layout = {"kind": "sparse", "in_features": weight.shape[1]} | more
         return cls(layout, {"mask": pack(kept.long(), 1), "values": half[kept], "bias": bias})
 
     @property
@@ -73,26 +73,35 @@ class SparseLinear(PackedLayer):
         kept = unpack(self.mask, 1, self.layout["in_features"]).bool()
         return torch.zeros(kept.shape, device=kept.device).masked_scatter_(kept, self.values.float())
 
-    def rounded(self, step: Round, stats: LayerStats | None) -> "SparseQuantLinear":
+    def rounded(self, step: Round, stats: LayerStats | None) -> "SparseQuantLayer":
         """This layer with what is left rounded by a step, nearest or GPTQ; what is 0 stays 0."""
         if step.method not in ("nearest", "gptq") or step.refit or step.method_options.keys() - {"damping"}:
             raise ValueError("a sparse layer is rounded by nearest or gptq, with no option but damping and no refit")
         weight = self.dequantize()
-        grid = step.make_grid(weight, stats)
+        grid, how = step.make_grid(weight, stats), {key: self.layout[key] for key in GEOMETRY if key in self.layout}
         if step.method == "gptq":
-            return SparseQuantLinear.from_weight(
-                sparsegpt(weight, stats, grid, keep=weight != 0, **step.method_options), grid, self.bias)
-        return SparseQuantLinear.from_weight(grid.decode(grid.encode(weight)) * (weight != 0), grid, self.bias)
+            weight = sparsegpt(weight, stats, grid, keep=weight != 0, **step.method_options)
+        else:
+            weight = grid.decode(grid.encode(weight)) * (weight != 0)
+        return sparse_quant_layer(weight, grid, self.bias, how)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out), in the type of x; the zeros are multiplied, too."""
-        return _linear(self, x)
+        """As the layer that it stands for, in the type of x; the zeros are multiplied, too."""
+        return apply_packed(self, x)
 
 
-class SparseQuantLinear(QuantLayer):
+class SparseLinear(SparseLayer):
+    """Of a linear layer: (..., in) -> (..., out)."""
+
+
+class SparseConv2d(SparseLayer):
+    """Of a convolution: (N, channels, height, width) -> (N, out, height', width'); see `QuantConv2d`."""
+
+
+class SparseQuantLayer(QuantLayer):
     """A quantised layer whose file holds a bit for each weight, and codes of those alone that are not 0.
 
-    Its buffers are those of a `QuantLinear`, with the codes in one packed stream, row after row, and `mask`
+    Its buffers are those of a `QuantLayer`, with the codes in one packed stream, row after row, and `mask`
     uint8 (out, bytes). No kernel takes it.
     """
 
@@ -101,10 +110,10 @@ class SparseQuantLinear(QuantLayer):
         self.register_buffer("mask", tensors["mask"])
 
     @classmethod
-    def from_weight(cls, weight: Tensor, grid: Grid, bias: Tensor | None = None) -> Self:
-        """The layer of a weight (out, in) that lies on a grid and has zeros there."""
+    def from_weight(cls, weight: Tensor, grid: Grid, bias: Tensor | None = None, **more) -> Self:
+        """The layer of a weight matrix (out, in) that lies on a grid and has zeros there; `more` is for the layout."""
         kept, codes = weight != 0, grid.encode(weight).long()
-        like = QuantLinear.from_codes(codes, grid, bias)
+        like = QuantLinear.from_codes(codes, grid, bias, **more)
         tensors = dict(like.named_buffers()) | {
             "codes": pack(codes[kept], grid.bits), "mask": pack(kept.long(), 1), "bias": bias}
         return cls(like.layout | {"kind": "sparse-quant"}, tensors)
@@ -123,14 +132,26 @@ class SparseQuantLinear(QuantLayer):
         return zero.expand(kept.shape).clone().masked_scatter_(kept, codes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out), in the type of x."""
-        return _linear(self, x)
+        """As the layer that it stands for, in the type of x."""
+        return apply_packed(self, x)
 
 
-def _linear(layer: SparseLinear | SparseQuantLinear, x: Tensor) -> Tensor:
-    """What a packed layer gives for (..., in), in the type of x."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return F.linear(x, layer.dequantize().to(x.dtype), bias)
+class SparseQuantLinear(SparseQuantLayer):
+    """Of a linear layer: (..., in) -> (..., out)."""
+
+
+class SparseQuantConv2d(SparseQuantLayer):
+    """Of a convolution: (N, channels, height, width) -> (N, out, height', width'); see `QuantConv2d`."""
+
+
+def sparse_layer(weight: Tensor, bias: Tensor | None, how: dict[str, list[int]]) -> SparseLayer:
+    """The layer of a weight matrix with zeros; `how` a convolution goes over an image, empty for a linear layer."""
+    return (SparseConv2d if how else SparseLinear).from_weight(weight, bias, **how)
+
+
+def sparse_quant_layer(weight: Tensor, grid: Grid, bias: Tensor | None, how: dict[str, list[int]]) -> SparseQuantLayer:
+    """The same of a weight matrix that lies on a grid."""
+    return (SparseQuantConv2d if how else SparseQuantLinear).from_weight(weight, grid, bias, **how)
 
 
 class LowRankLinear(nn.Module):
@@ -211,20 +232,20 @@ class AdapterLinear(nn.Module):
 # ---- from a file: each makes the layer of a layout and its tensors, and raises a ValueError if they do not fit ----
 
 
-def _sparse(layout: dict, tensors: dict[str, Tensor]) -> SparseLinear:
+def _sparse(layout: dict, tensors: dict[str, Tensor]) -> SparseLayer:
     out = rows_of(tensors, "mask")
     expected = {"mask": (torch.uint8, (out, packed_bytes(entry(layout, "in_features"), 1))),
                 "values": (FLOATS_IN_FILES, tuple(tensors["values"].shape[:1]) if "values" in tensors else (0,))}
     check_tensors(tensors, expected | _bias(tensors, out))
-    return SparseLinear(layout, tensors)
+    return (SparseConv2d if "kernel_size" in layout else SparseLinear)(layout, tensors)
 
 
-def _sparse_quant(layout: dict, tensors: dict[str, Tensor]) -> SparseQuantLinear:
+def _sparse_quant(layout: dict, tensors: dict[str, Tensor]) -> SparseQuantLayer:
     out = rows_of(tensors, "mask")
     expected = {"mask": (torch.uint8, (out, packed_bytes(entry(layout, "in_features"), 1))),
                 "codes": (torch.uint8, tuple(tensors["codes"].shape[:1]) if "codes" in tensors else (0,))}
     check_tensors(tensors, expected | grid_tensors(layout, tensors, out))
-    return SparseQuantLinear(layout, tensors)
+    return (SparseQuantConv2d if "kernel_size" in layout else SparseQuantLinear)(layout, tensors)
 
 
 def _low_rank(layout: dict, tensors: dict[str, Tensor]) -> LowRankLinear:

@@ -7,27 +7,37 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nanoq.compress.layers import AdapterLinear, LowRankLinear, SparseLinear, SparseQuantLinear
+from nanoq.compress.layers import (
+    AdapterLinear,
+    LowRankLinear,
+    SparseQuantLayer,
+    sparse_layer,
+    sparse_quant_layer,
+)
 from nanoq.compress.lowrank import low_rank, rank_for
 from nanoq.compress.sparsity import check_method, check_pattern, prune, sparsegpt
 from nanoq.quant.calibrate import LayerStats
+from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.quantize import quantize_model
 from nanoq.quant.recipe import STEPS, Recipe, Round, Step
 from nanoq.quant.visit import visit
-from nanoq.store import naming, stored
+from nanoq.store import geometry, naming, stored
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Set weights to 0, by `prune`. With a `Round` after it, what stays is rounded: by SparseGPT in the same walk.
+    """Set weights of a linear layer or a convolution, seen as a matrix (out, in), to 0, by `prune`.
+
+    A convolution's matrix has a column for each channel and place of the kernel (`weight_matrix`). With a `Round` after
+    it, what stays is rounded: by SparseGPT in the same walk.
 
     Attributes:
         method: a name in `SCORES`, or "sparsegpt".
         sparsity: as in `mask`.
         pattern: as in `mask`.
-        pack: whether layers become sparse ones; otherwise they stay `nn.Linear` with zeros, to be trained or pruned on.
-            With a sparsity of 0, what is 0 already is packed.
+        pack: whether layers become sparse ones; otherwise they stay what they are, with zeros, to be trained or pruned
+            on. With a sparsity of 0, what is 0 already is packed.
     """
 
     method: str = "sparsegpt"
@@ -41,12 +51,12 @@ class Prune:
 
     def __call__(self, layer: nn.Module, stats: LayerStats | None = None) -> nn.Module:
         """The layer with zeros."""
-        weight = _weight(layer)
+        weight = _matrix(layer)
         pruned = prune(weight, stats, method=self.method, sparsity=self.sparsity, pattern=self.pattern)
         if self.pack:
-            return SparseLinear.from_weight(pruned, layer.bias)
+            return sparse_layer(pruned, layer.bias, geometry(layer))
         with torch.no_grad():
-            layer.weight.copy_(pruned)
+            layer.weight.copy_(pruned.view_as(layer.weight))
         return layer
 
     def joined(self, step: object) -> "_PruneAndRound | None":
@@ -82,12 +92,12 @@ class _PruneAndRound:
     prune: Prune
     round: Round
 
-    def __call__(self, layer: nn.Module, stats: LayerStats | None) -> SparseQuantLinear:
-        weight = _weight(layer)
+    def __call__(self, layer: nn.Module, stats: LayerStats | None) -> SparseQuantLayer:
+        weight = _matrix(layer)
         grid = self.round.make_grid(weight, stats)
         how = {"sparsity": self.prune.sparsity, "pattern": self.prune.pattern}
         pruned = sparsegpt(weight, stats, grid, **how, damping=self.round.method_options.get("damping", 0.01))
-        return SparseQuantLinear.from_weight(pruned, grid, layer.bias)
+        return sparse_quant_layer(pruned, grid, layer.bias, geometry(layer))
 
 
 @dataclass(frozen=True)
@@ -131,11 +141,18 @@ class LowRank:
 STEPS.update({"prune": Prune, "low-rank": LowRank})
 
 
+def _matrix(layer: nn.Module) -> Tensor:
+    """The weight matrix (out, in) of a linear layer or a convolution in float32."""
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        raise ValueError(f"a {type(layer).__name__} is not pruned: linear layers and convolutions are, before they are "
+                         "rounded")
+    return weight_matrix(layer)
+
+
 def _weight(layer: nn.Module) -> Tensor:
     """The weight (out, in) of a linear layer in float32."""
     if not isinstance(layer, nn.Linear):
-        raise ValueError(f"a {type(layer).__name__} is neither pruned nor given a low rank: linear layers are, before "
-                         "they are rounded")
+        raise ValueError(f"a {type(layer).__name__} is given no low rank: linear layers are, before they are rounded")
     return layer.weight.detach().float()
 
 

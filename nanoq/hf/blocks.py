@@ -90,11 +90,6 @@ class BlockCall(Call):
         return block.forward(*self.args, **self.kwargs)
 
     @property
-    def hidden(self) -> Tensor:
-        """The hidden states (B, T, width) among it."""
-        return self.args[0] if self.args else self.kwargs["hidden_states"]
-
-    @property
     def beside(self) -> tuple[tuple, dict]:
         """The rest."""
         return self.args[1:], {name: value for name, value in self.kwargs.items() if name != "hidden_states"}

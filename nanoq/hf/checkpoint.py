@@ -6,7 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -20,7 +20,9 @@ from nanoq.hf.inputs import FLOATS
 from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.hub import find_hub, local_file
 from nanoq.memory import in_one_sentence, out_of_memory
+from nanoq.quant.imports import CODES, IMPORTS, quant_method
 from nanoq.quant.layers import linear_layers
+from nanoq.quant.quantize import round_others
 from nanoq.store import (
     CARD,
     FAMILIES,
@@ -38,22 +40,20 @@ from nanoq.store import (
 CONFIG = "config.json"
 KINDS = {"causal-lm": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM", "masked-lm": "AutoModelForMaskedLM",
          "encoder": "AutoModel"}
+_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a model on the hub
 QUANT_METHOD = "nanoq"
 # As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
 UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
-class HFCheckpoint(Checkpoint):
-    """A model of transformers, its tokeniser if there is one, and a card that says where it came from."""
+def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Checkpoint:
+    """A model that transformers or a program beside it wrote, in float32 where it is not quantised: for `nanoq.load`.
 
-
-def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
-    """Load a model of transformers in float32: a folder, "opt-tales", which is shipped, or a name on the hub.
-
-    "minilm" and "smollm2" are real models that come in pip packages: see `load_minilm` and `load_smollm2`. Any other
-    name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names, as
-    `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub.
+    That is a folder, "opt-tales", which is shipped, or a name on the hub. "minilm" and "smollm2" are real models that
+    come in pip packages. Any other name, as "facebook/opt-125m", is looked for in the folder that `NANOQ_DATA` names,
+    as `NANOQ_DATA/facebook/opt-125m`, then in the hub's cache on this machine, then on the hub. Layers that GPTQ, AWQ
+    or compressed-tensors quantised keep their codes; what lies beside them is rounded to float16, as `save` writes it.
 
     Args:
         name_or_path: of the model.
@@ -63,16 +63,14 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     Raises:
         FileNotFoundError: if there is no such folder and the hub does not give it, or transformers is not installed;
             the message says what to do.
-        ValueError: if the folder holds no model, or one that nanoq cannot go through block by block, or the files lack
-            weights that a model of that kind needs.
+        ValueError: if the folder holds no model, or one that nanoq cannot go through block by block, or that is
+            quantised in a way it does not read; or the files lack weights that a model of that kind needs.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind '{kind}': there are {', '.join(KINDS)}")
     if _is_packaged(name_or_path):
         return PACKAGED[name_or_path]()
     transformers, folder = _transformers(), _folder(name_or_path)
-    if is_quantized(name_or_path):
-        raise ValueError(f"'{name_or_path}' is quantised: load it with nanoq.load")
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         config = _fetch(transformers.AutoConfig, place)
@@ -80,7 +78,12 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
             _check_layers(config, sum(len(shapes_of(file)) for file in files))
     name = (config.architectures or ["a model whose configuration names no class"])[0]
     with _about(name_or_path):
+        method = _method_of(getattr(config, "quantization_config", None), folder)
+        if method and kind:
+            raise ValueError("it is quantised: a kind is chosen when the original is loaded")
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
+    if method:
+        return _imported(name_or_path, folder or fetched(name_or_path), cls, config, method)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
         silent = folder is None and model.main_input_name in FLOATS  # of pictures or sound, on the hub
@@ -99,7 +102,46 @@ def load_hf(name_or_path: str | Path, kind: str | None = None) -> HFCheckpoint:
     if extra:
         warnings.warn(f"the files of '{name_or_path}' hold what {type(model.model).__name__} has no place for by its "
                       f"configuration, and what is left out: {some(extra)}", stacklevel=2)
-    return HFCheckpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
+    return Checkpoint(model, tokenizer, {"source": str(name_or_path)} | card_of(name_or_path))
+
+
+def _method_of(block: object, folder: Path | None) -> str | None:
+    """How another program than nanoq quantised a model, as `quant_method`; None if none did."""
+    own = isinstance(block, dict) and block.get("quant_method") == QUANT_METHOD  # which `from_pretrained` reads
+    return None if own else quant_method(block, folder)
+
+
+def _imported(name: str | Path, folder: Path, cls: type[nn.Module], config, method: str) -> Checkpoint:
+    """A model that another program quantised."""
+    transformers = _transformers()
+    with _about(name):
+        vars(config).pop("quantization_config", None)  # of the file, not of what is read from it
+        model = HFModel(_without_values(transformers, cls, config).eval())
+        IMPORTS[method](folder, model)
+        round_others(model, set())
+        prove(model)
+    with _quiet(transformers), _one_sentence(name, folder):
+        tokenizer = _tokenizer(transformers, str(folder), folder)
+    return Checkpoint(model, tokenizer, {"source": str(name)})
+
+
+def fetched(name_or_path: str | Path) -> Path:
+    """The folder of a model of transformers, after it has come from the hub if it is not here.
+
+    Raises:
+        FileNotFoundError: if there is no such model; the message says how to get it.
+    """
+    if folder := _folder(name_or_path):
+        return folder
+    with _one_sentence(name_or_path, None):
+        from huggingface_hub import snapshot_download  # which comes with transformers
+
+        with suppress(OSError):
+            here = Path(snapshot_download(str(name_or_path), allow_patterns=_FILES, local_files_only=True))
+            if any(here.glob("*.safetensors")):  # and not its configuration alone
+                return here
+        find_hub()
+        return Path(snapshot_download(str(name_or_path), allow_patterns=_FILES))
 
 
 def _warn_of_the_rest(model: HFModel) -> None:
@@ -110,13 +152,13 @@ def _warn_of_the_rest(model: HFModel) -> None:
                       f"blocks, and stay in float16: {some(rest)}", stacklevel=3)
 
 
-def load_minilm() -> HFCheckpoint:
+def _load_minilm() -> Checkpoint:
     """Load all-MiniLM-L6-v2, a small real BERT that comes in a pip package: an encoder of 22.6 M parameters.
 
     Raises:
         FileNotFoundError: if the package is not installed; the message says how to get it.
     """
-    return load_hf(_minilm_folder(), "encoder")
+    return from_transformers(_minilm_folder(), "encoder")
 
 
 def _minilm_folder() -> Path:
@@ -132,7 +174,7 @@ SMOLLM2_CARD = {"source": "HuggingFaceTB/SmolLM2-135M-Instruct", "licence": "apa
                 "model": "SmolLM2-135M-Instruct from a GGUF file: blocks of 4 bits (Q4_1), embeddings of 8 (Q8_0)"}
 
 
-def load_smollm2() -> HFCheckpoint:
+def _load_smollm2() -> Checkpoint:
     """Load SmolLM2-135M-Instruct, a real language model that comes in a pip package: a Llama of 134.5 M parameters.
 
     The package holds it as llama.cpp quantised it: every weight of the blocks is one of 16 evenly spaced values between
@@ -155,7 +197,7 @@ def load_smollm2() -> HFCheckpoint:
     del model.config.quantization_config  # of the file, whose values are floats now
     model = HFModel(model).eval()
     prove(model)
-    return HFCheckpoint(model, tokenizer, dict(SMOLLM2_CARD))
+    return Checkpoint(model, tokenizer, dict(SMOLLM2_CARD))
 
 
 def _smollm2_file() -> Path:
@@ -166,7 +208,7 @@ def _smollm2_file() -> Path:
     return Path(package.origin).with_name(SMOLLM2)
 
 
-PACKAGED = {"minilm": load_minilm, "smollm2": load_smollm2}
+PACKAGED = {"minilm": _load_minilm, "smollm2": _load_smollm2}
 """Models that come in pip packages, by the names that stand for them."""
 
 
@@ -196,11 +238,16 @@ def _empty(card: dict, tensors: int) -> HFModel:
     cls = _class_of(transformers, card["config"]["architectures"][0])
     config = cls.config_class.from_dict(_with_floats(card["config"]))
     _check_layers(config, tensors)
-    # Random weights would take minutes for a large model, and all of them are read.
+    model = _without_values(transformers, cls, config)
+    return HFModel(model, card.get("blocks") or find_blocks(model))
+
+
+def _without_values(transformers, cls: type[nn.Module], config) -> nn.Module:
+    """A model whose parameters are all to be read: random ones would take minutes for a large model."""
     with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
         model = cls(config)
     model.tie_weights()  # which belongs to what was left out
-    return HFModel(model, card.get("blocks") or find_blocks(model))
+    return model
 
 
 def _with_floats(entry: object) -> object:
@@ -301,6 +348,8 @@ def card_of(name_or_path: str | Path) -> dict:
 def describe(name_or_path: str | Path) -> dict:
     """What a model of transformers that is here is, without reading it: its class, type, parameters and bytes.
 
+    Of one that another program quantised, the layers instead of the parameters, of which the files hold codes.
+
     Raises:
         FileNotFoundError: if it is not here.
         ValueError: if its configuration or the header of a file is damaged.
@@ -314,12 +363,19 @@ def describe(name_or_path: str | Path) -> dict:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         facts = {"class": (config.get("architectures") or ["unknown"])[0], "type": config.get("model_type")}
+        block = config.get("quantization_config")
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} is damaged ({error}): copy or fetch it again") from None
     files = weight_files(folder)
-    shapes = [shape for file in files for shape in shapes_of(file).values()]
-    return card_of(name_or_path) | facts | {
-        "parameters": sum(shape.numel() for shape in shapes), "bytes": sum(file.stat().st_size for file in files)}
+    shapes = {name: shape for file in files for name, shape in shapes_of(file).items()}
+    codes = [name for name in shapes if name.endswith(CODES)]
+    if codes:
+        with _about(name_or_path):
+            method = _method_of(block, folder)
+        facts["layers"] = {name.rpartition(".")[0]: {"kind": method or "quantised"} for name in codes}
+    else:
+        facts["parameters"] = sum(shape.numel() for shape in shapes.values())
+    return card_of(name_or_path) | facts | {"bytes": sum(file.stat().st_size for file in files)}
 
 
 def weights_file(name_or_path: str | Path) -> Path:

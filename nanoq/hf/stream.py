@@ -33,7 +33,6 @@ from nanoq.files import check_folder, sha256, write_text
 from nanoq.hf import checkpoint as hf
 from nanoq.hf.experts import split_experts
 from nanoq.hf.model import HFModel, _make_linear, prove
-from nanoq.hub import find_hub
 from nanoq.quant.processes import processes, share_statistics
 from nanoq.quant.qlinear import QuantLayer, packed_layouts
 from nanoq.quant.quantize import LayerReport, plan, quantize_block, round_others
@@ -53,7 +52,6 @@ from nanoq.store import (
 
 INDEX, STATE, BETWEEN = f"{WEIGHTS}.index.json", "streaming.json", "streaming"
 IN_MEMORY = 2**30  # bytes of what the blocks give each other
-_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a model on the hub
 
 
 @torch.no_grad()
@@ -67,7 +65,7 @@ def quantize_folder(
     each process runs its share of the batches, and the first one writes.
 
     Args:
-        source: a folder of safetensors, or a model's name as in `load_hf`.
+        source: a folder of safetensors, or a model's name as in `nanoq.load`.
         out: a folder, in which there must be no model yet. It gets shards, an index, the card and the configuration.
         recipe: as in `quantize_model`; with `match_original` the unquantised model is streamed beside the other.
         calibration: tokens (windows, T), as in `quantize_model`.
@@ -77,9 +75,9 @@ def quantize_folder(
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: as `load_hf` and `quantize_model`; if a method rounds whole blocks, or embeddings are to be packed;
-            if the files lack a tensor by its name in the model, which some classes make of several; if `out` holds
-            something else.
+        ValueError: as `nanoq.load` and `quantize_model`; if a method rounds whole blocks, or embeddings are to be
+            packed; if the files lack a tensor by its name in the model, which some classes make of several; if `out`
+            holds something else.
     """
     out, device = Path(out), torch.device(device)
     check_folder(out)
@@ -105,14 +103,14 @@ def quantize_folder(
     return porter.finish(checkpoint, recipe, steps)
 
 
-def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple[hf.HFCheckpoint, "_Weights"]:
+def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple[Checkpoint, "_Weights"]:
     """A model of transformers whose blocks are empty, its tokeniser and its card; and the weights in its files.
 
     Raises:
         FileNotFoundError: if there is no such model.
         ValueError: if it is quantised, or its files are not those that its configuration asks for.
     """
-    transformers, folder = hf._transformers(), _fetched(source)
+    transformers, folder = hf._transformers(), hf.fetched(source)
     with hf._quiet(transformers), hf._one_sentence(source, folder):
         config = hf._fetch(transformers.AutoConfig, str(folder))
     if hf.is_quantized(folder) or getattr(config, "quantization_config", None):
@@ -128,20 +126,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         weights = _Weights(folder, files, plain, model, torch.device(device))
     with hf._quiet(transformers), hf._one_sentence(source, folder):
         tokenizer = hf._tokenizer(transformers, str(folder), folder)
-    return hf.HFCheckpoint(model, tokenizer, {"source": str(source)} | hf.card_of(source)), weights
-
-
-def _fetched(source: str | Path) -> Path:
-    """The folder of a model, after it has come from the hub if it is not here."""
-    if folder := hf._folder(source):
-        return folder
-    with hf._one_sentence(source, None):
-        from huggingface_hub import snapshot_download  # which comes with transformers
-        try:
-            return Path(snapshot_download(str(source), allow_patterns=_FILES, local_files_only=True))
-        except OSError:
-            find_hub()
-            return Path(snapshot_download(str(source), allow_patterns=_FILES))
+    return Checkpoint(model, tokenizer, {"source": str(source)} | hf.card_of(source)), weights
 
 
 def _files(folder: Path) -> dict[str, tuple[Path, Tensor]]:

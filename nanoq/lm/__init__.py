@@ -1,6 +1,5 @@
-"""The language model: corpora, tokeniser, GPT, training, checkpoints, evaluation. Knows nothing of quantisation."""
+"""The language model: corpora, tokeniser, GPT, training, evaluation. Knows nothing of quantisation."""
 
-from nanoq.lm.checkpoint import load_checkpoint, save_checkpoint
 from nanoq.lm.corpus import Corpus, load_corpus
 from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses
 from nanoq.lm.generation import generate, stream
@@ -11,6 +10,5 @@ from nanoq.store import Checkpoint
 
 __all__ = [
     "GPT", "CharTokenizer", "Checkpoint", "Corpus", "GPTConfig", "TrainConfig", "bits_per_char", "generate",
-    "load_checkpoint", "load_corpus", "next_token_loss", "paired_difference", "perplexity", "save_checkpoint", "stream",
-    "train", "window_losses",
+    "load_corpus", "next_token_loss", "paired_difference", "perplexity", "stream", "train", "window_losses",
 ]

@@ -1,4 +1,4 @@
-"""The GPT as a family of `nanoq.store`, and its checkpoints."""
+"""The GPT as a family of `nanoq.store`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.store import FAMILIES, Checkpoint, Family, load, save
+from nanoq.store import FAMILIES, Checkpoint, Family
 
 
 def _describe(checkpoint: Checkpoint) -> dict:
@@ -35,20 +35,3 @@ def _probe(model: GPT) -> Tensor:
 
 
 FAMILIES["gpt"] = Family(GPT, _describe, _empty, _tokenizer, _probe)
-
-
-def save_checkpoint(folder: Path | str, model: GPT, tokenizer: CharTokenizer, **facts) -> Path:
-    """Write a model in its own precision, with its vocabulary; `facts` join the card (corpus, command, …)."""
-    return save(folder, Checkpoint(model, tokenizer, {}), **facts)
-
-
-def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Load a GPT: a shipped checkpoint by name, or any by folder, quantised and pruned ones among them.
-
-    Raises:
-        FileNotFoundError, ValueError: as `nanoq.store.load`, and if it is a model of another family.
-    """
-    checkpoint = load(name_or_path)
-    if not isinstance(checkpoint.model, GPT):
-        raise ValueError(f"'{name_or_path}' is not a GPT of nanoq, but a {type(checkpoint.model).__name__}")
-    return checkpoint

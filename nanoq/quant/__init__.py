@@ -4,7 +4,7 @@ from nanoq.quant.activations import activation_quantization, fake_quantize_activ
 from nanoq.quant.awq_format import import_awq
 from nanoq.quant.bound import bits_at_bound, rate_bound
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
-from nanoq.quant.compressed_tensors_format import export_compressed_tensors
+from nanoq.quant.compressed_tensors_format import export_compressed_tensors, import_compressed_tensors
 from nanoq.quant.embeddings import QuantEmbedding
 from nanoq.quant.entropy_grid import entropy_coded_grid
 from nanoq.quant.export import check_export, export_model
@@ -38,8 +38,9 @@ __all__ = [
     "activation_quantization", "adaround", "affine_grid", "bits_at_bound", "block_grid", "brecq", "check_export",
     "choose_backend", "convert_qat", "dynamic_grid", "entropy_coded", "entropy_coded_grid",
     "export_compressed_tensors", "export_gguf", "export_gptq", "export_model", "fake_quantize_activations",
-    "fake_quantizers", "gptq", "import_awq", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune",
-    "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid",
-    "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "sample_windows", "smoothquant",
-    "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
+    "fake_quantizers", "gptq", "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest",
+    "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
+    "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale",
+    "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits",
+    "use_backend", "weight_matrix",
 ]

@@ -1,4 +1,4 @@
-"""Export to compressed-tensors, `pack-quantized`: what vLLM serves, and transformers loads with one pip package.
+"""compressed-tensors, `pack-quantized`, export and import: what vLLM serves, and transformers loads with one package.
 
 A layer NAME with a weight (out, in) of B bits becomes three tensors, and NAME.bias if it has one:
 
@@ -7,16 +7,21 @@ A layer NAME with a weight (out, in) of B bits becomes three tensors, and NAME.b
     NAME.weight_shape   int64 (2,)                      out and in
     weight[o, i] = weight_scale[o, i // group_size] * (code[o, i] - 2**(B - 1))
 
-`config.json` says in `config_groups` which layers have which bits and group size. That is a symmetric grid. Zero points
-have a place in the format, too, but release 0.20.1 loads a file with them only with
-`quantization_config=CompressedTensorsConfig(dequantize=True)`: asymmetric grids are refused here, and written as GPTQ
-files. 4 and 8 bits are read by every release; others, where codes lie across the border of a word, are packed in this
-dense way since release 0.18 alone (pull request 732), and 0.16 and older know 4 and 8 bits only. vLLM's kernels take 4
-and 8 bits, and want one scheme for q, k and v, and for gate and up.
+`config.json` says in `config_groups` which layers have which bits and group size. That is a symmetric grid. Two more
+tensors are read, and not written:
+
+    NAME.weight_zero_point  int32 (ceil(out * B / 32), groups)  zero points; a column is a stream of bits, as the codes
+    NAME.weight_g_idx       int32 (in,)                         the group of each input, where they are no neighbours
+
+Release 0.20.1 loads a file with zero points only with `quantization_config=CompressedTensorsConfig(dequantize=True)`:
+asymmetric grids are written as GPTQ files instead. 4 and 8 bits are read by every release; others, where codes lie
+across the border of a word, are packed in this dense way since release 0.18 alone (pull request 732), and 0.16 and
+older know 4 and 8 bits only. vLLM's kernels take 4 and 8 bits, and want one scheme for q, k and v, and for gate and up.
 
 Source: compressed-tensors 0.20.1, `compressors/pack_quantized` and `quantization/quant_config.py`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,20 +31,26 @@ from torch import Tensor, nn
 from nanoq.quant.embeddings import HEADS
 from nanoq.quant.foreign import (
     as_transformers,
+    checked_bias,
+    fill,
     grid_problem,
     plain_tensors,
     quantised_layers,
+    read_json,
+    read_tensors,
     sketch_of,
     source_of,
     transposed_names,
     write_beside,
 )
-from nanoq.quant.gptq_format import is_symmetric, stored_zero_points
-from nanoq.quant.packing import pack
+from nanoq.quant.gptq_format import checked_groups, is_symmetric, stored_grid, stored_zero_points
+from nanoq.quant.packing import pack, packed_bytes, unpack
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.store import WEIGHTS, Checkpoint, save_tensors, some
 
 EVERY_RELEASE = (4, 8)  # bits that all releases read
+METHOD, FORMAT = "compressed-tensors", "pack-quantized"
+FIELDS = ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx")
 
 
 def export_compressed_tensors(folder: Path | str, model: Checkpoint | nn.Module) -> Path:
@@ -132,7 +143,121 @@ def _quantization_config(model: nn.Module, layers: dict[str, QuantLinear]) -> di
         for index, ((bits, group_size), names) in enumerate(schemes.items())
     }
     return {
-        "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
+        "quant_method": METHOD, "format": FORMAT, "quantization_status": "compressed",
         "config_groups": groups, "kv_cache_scheme": None, "global_compression_ratio": None,
         "ignore": [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, *HEADS))],
     }
+
+
+# ---- import ----
+
+
+def import_compressed_tensors(folder: Path | str, model: Checkpoint | nn.Module) -> Checkpoint | nn.Module:
+    """Load a `pack-quantized` checkpoint into a model: its quantised layers become `QuantLinear`, in place.
+
+    The weights are those of the file, bit for bit in float32.
+
+    Args:
+        folder: has a `config.json` with a `quantization_config`, and safetensors files.
+        model: not quantised, of the structure that was exported.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or of another format of compressed-tensors, activations are to be quantised,
+            too, or a tensor does not fit the model. After an error the model may have some of the file's values: make
+            it again.
+    """
+    folder = Path(folder)
+    decode = partial(_decode_layer, widths=_widths(folder))
+    fill(source_of(model).model, folder, read_tensors(folder, f"a {METHOD}"), FIELDS, decode)
+    return model
+
+
+def _widths(folder: Path) -> dict[int, bool]:
+    """The widths of the quantised layers, and whether those of a width are all symmetric."""
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    block = config.get("quantization_config") if isinstance(config, dict) else None
+    if not isinstance(block, dict):
+        raise FileNotFoundError(f"no config.json with a quantization_config in {folder}: give the folder of a {METHOD} "
+                                "checkpoint")
+    try:
+        groups = [group | {"format": group.get("format") or block.get("format")}
+                  for group in block["config_groups"].values()]
+        found = sorted({str(group["format"]) for group in groups} | {str(group["weights"]["type"]) for group in groups})
+        dynamic = any(group.get(part) for group in groups for part in ("input_activations", "output_activations"))
+        widths: dict[int, bool] = {}
+        for group in groups:
+            bits, symmetric = group["weights"]["num_bits"], group["weights"].get("symmetric", True)
+            widths[bits] = widths.get(bits, True) and bool(symmetric)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"the quantization_config in {folder} is damaged ({error!r:.80}): copy it again") from None
+    if block.get("quant_method", METHOD) != METHOD or found != ["int", FORMAT]:
+        raise ValueError(f"{folder} is a checkpoint of method '{block.get('quant_method')!s:.40}' with {some(found)}, "
+                         f"not of {METHOD} with int, {FORMAT}: nanoq reads whole numbers of 2 to 8 bits")
+    if dynamic or block.get("kv_cache_scheme"):
+        raise ValueError(f"{folder} quantises activations or the cache, too, which nanoq would leave in float: take a "
+                         "checkpoint whose weights alone are quantised")
+    if not all(type(bits) is int and 2 <= bits <= 8 for bits in widths):
+        raise ValueError(f"{folder} has weights of {some(map(str, widths))} bits: nanoq reads 2 to 8")
+    return widths
+
+
+def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, widths: dict[int, bool]) -> QuantLinear:
+    """The layer that the tensors of one layer stand for."""
+    (out, n), scale = linear.weight.shape, _checked_scale(own["weight_scale"])
+    bits, groups = _checked_bits(own, out, n, widths), scale.shape[1]
+    if scale.shape[0] not in (1, out) or n % groups:
+        raise ValueError(f"scales of the shape {tuple(scale.shape)} do not fit a weight of {out} x {n}: the checkpoint "
+                         "belongs to another model, or is damaged")
+    size, order = n // groups, None
+    if own["weight_g_idx"] is not None:
+        if own["weight_g_idx"].shape != (n,):
+            raise ValueError(f"'weight_g_idx' has the shape {tuple(own['weight_g_idx'].shape)}, not ({n},)")
+        size, order = checked_groups(own["weight_g_idx"], scale.T)
+    codes, zero = _unpacked(own["weight_packed"], bits, n), torch.full_like(scale, 2 ** (bits - 1))
+    if own["weight_zero_point"] is not None:
+        zero = _checked_zero_points(own["weight_zero_point"], bits, (out, groups))
+    elif not widths[bits]:
+        raise ValueError("'weight_zero_point' is missing, and the configuration has an asymmetric grid of this width")
+    grid, shift = stored_grid(bits, scale, size, zero, codes)
+    codes = codes - shift if order is None else codes[:, order] - shift
+    return QuantLinear.from_codes(codes, grid, checked_bias(own["bias"], linear), order)
+
+
+def _checked_scale(scale: Tensor | None) -> Tensor:
+    """The scales as float32 (rows, groups); a single one may have any shape."""
+    if scale is None or not scale.is_floating_point() or not scale.isfinite().all():
+        raise ValueError("'weight_scale' is missing, no float, or holds NaN or infinity: the checkpoint is damaged")
+    scale = scale.view(1, 1) if scale.numel() == 1 else scale
+    if scale.dim() != 2 or not scale.numel():
+        raise ValueError(f"'weight_scale' has the shape {tuple(scale.shape)}, and should be (out, groups)")
+    return scale.float().contiguous()
+
+
+def _checked_bits(own: dict[str, Tensor | None], out: int, n: int, widths: dict[int, bool]) -> int:
+    """The bits of a layer with `out` outputs and `n` inputs: of the configuration's widths the one that fits."""
+    packed, shape = own["weight_packed"], own["weight_shape"]
+    found = None if shape is None else tuple(shape.flatten().tolist())
+    fitting = [bits for bits in widths if tuple(packed.shape) == (out, -(-n * bits // 32))]
+    if packed.dtype != torch.int32 or found != (out, n) or len(fitting) != 1:
+        raise ValueError(f"'weight_packed' is {str(packed.dtype).removeprefix('torch.')} of {tuple(packed.shape)} for "
+                         f"a 'weight_shape' of {found}, which is no weight of {out} x {n} in {some(map(str, widths))} "
+                         "bits: the checkpoint belongs to another model, or is damaged")
+    return fitting[0]
+
+
+def _checked_zero_points(words: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
+    """Zero points float32 (out, groups) of their words, which are packed along the outputs."""
+    if words.dtype != torch.int32 or tuple(words.shape) != (-(-shape[0] * bits // 32), shape[1]):
+        raise ValueError(f"'weight_zero_point' is {str(words.dtype).removeprefix('torch.')} of {tuple(words.shape)}, "
+                         f"which are no {bits}-bit zero points of {shape[0]} x {shape[1]}: the checkpoint is damaged")
+    return _unpacked(words.T, bits, shape[0]).T.float().contiguous()
+
+
+def _unpacked(words: Tensor, bits: int, count: int) -> Tensor:
+    """Words int32 (rows, ceil(count * bits / 32)) -> uint8 codes (rows, count)."""
+    stream = words.contiguous().view(torch.uint8)
+    return unpack(stream[:, : packed_bytes(count, bits)].contiguous(), bits, count)

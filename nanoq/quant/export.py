@@ -29,6 +29,7 @@ from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.quant.grid import Grid
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.quantize import other_names
 from nanoq.quant.recipe import Recipe, Round, is_idle
 from nanoq.store import PACKED, WEIGHTS, Checkpoint, some, weight_shape
 
@@ -75,7 +76,7 @@ FORMATS = {
         export_gptq, WEIGHTS, _gptq_model_problem, gptq_problem,
         "`pip install gptqmodel`, then\n\n```python\nfrom gptqmodel import GPTQModel\n\n"
         'model = GPTQModel.load("FOLDER")\n```\n\n'
-        "nanoq reads the folder with `nanoq.quant.import_gptq`.\n"),
+        "`nanoq.load` reads the folder, too.\n"),
     "gguf": Format(
         lambda folder, checkpoint: export_gguf(folder / GGUF_FILE, checkpoint), GGUF_FILE, gguf_model_problem,
         _gguf_problem,
@@ -94,7 +95,7 @@ def export_model(folder: Path | str, checkpoint: Checkpoint, format: str) -> Pat
     Raises:
         ValueError: if the format does not take the model, or one of its layers.
     """
-    folder, kind, source = Path(folder), _format(format), source_of(checkpoint)
+    folder, kind, source = Path(folder), format_named(format), source_of(checkpoint)
     _check_model(source.model, format)
     kind.export(folder, checkpoint)
     write_text(folder / "README.md", model_card(source, format, folder))
@@ -114,7 +115,7 @@ def check_export(plan: Recipe | dict[str, dict] | None, model: Checkpoint | nn.M
         ValueError: if it will not, in one sentence that names the layers and the remedy. GGUF does take layers that are
             named here, but in 16 bits.
     """
-    kind = _format(format)
+    kind = format_named(format)
     _check_model(source_of(model).model, format)
     reasons: dict[str, list[str]] = {}
     layers = 0
@@ -129,7 +130,12 @@ def check_export(plan: Recipe | dict[str, dict] | None, model: Checkpoint | nn.M
         raise ValueError(f"{sum(map(len, reasons.values()))} of {layers} quantised layers do not fit {format}: {shown}")
 
 
-def _format(name: str) -> Format:
+def format_named(name: str) -> Format:
+    """A format of `FORMATS`.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
     if name not in FORMATS:
         raise ValueError(f"no format '{name}': there are {', '.join(FORMATS)}")
     return FORMATS[name]
@@ -148,7 +154,7 @@ def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator
         layers = linear_layers(model)
         if not layers:
             raise ValueError("the model has no linear layer to quantise: of a quantised one give None for the recipe")
-        for name, spec in plan.resolve(list(layers)).items():
+        for name, spec in plan.resolve(list(layers), other_names(model)).items():
             if not isinstance(spec, Round):
                 raise ValueError(f"{name}: {spec.label} gives a layer that no file of another program holds")
             if not is_idle(spec):

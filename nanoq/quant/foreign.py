@@ -228,13 +228,13 @@ def fill(
     model: nn.Module, folder: Path, tensors: dict[str, Tensor], fields: tuple[str, ...],
     decode: Callable[[dict[str, Tensor | None], nn.Linear], QuantLinear],
 ) -> nn.Module:
-    """Give a model the tensors of a checkpoint, in place: linear layers with a `qweight` become what `decode` says.
+    """Give a model the tensors of a checkpoint, in place: linear layers with codes become what `decode` says.
 
     Args:
         model: not quantised, of the structure that was exported.
         folder: of the checkpoint, for messages.
         tensors: of the checkpoint.
-        fields: names of the tensors of a quantised layer.
+        fields: names of the tensors of a quantised layer, the one of its codes first.
         decode: makes a layer of its tensors by these names and "bias", None where one is missing, and of the linear
             layer that stands in its place.
 
@@ -244,9 +244,9 @@ def fill(
     Raises:
         ValueError: if a tensor does not fit the model; then it may have some of the values.
     """
-    names = [key.removesuffix(".qweight") for key in tensors if key.endswith(".qweight")]
+    names = [key.removesuffix(f".{fields[0]}") for key in tensors if key.endswith(f".{fields[0]}")]
     if not names:
-        raise ValueError(f"no layer in {folder} is quantised: there is no tensor named *.qweight")
+        raise ValueError(f"no layer in {folder} is quantised: there is no tensor named *.{fields[0]}")
     layers, modules = {}, dict(model.named_modules())
     for name in names:
         linear = modules.get(name)

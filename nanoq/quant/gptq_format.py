@@ -239,7 +239,7 @@ def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict)
     """The layer that the tensors of one layer stand for."""
     out, n = linear.weight.shape
     bits = _checked_bits(own, out, n)
-    group_size, order = _checked_groups(own["g_idx"], own["scales"])
+    group_size, order = checked_groups(own["g_idx"], own["scales"])
     zero = _codes(own["qzeros"], bits).T.float()  # (out, groups)
     if block["checkpoint_format"] == V1:
         if (zero == 2**bits - 1).any():
@@ -254,13 +254,24 @@ def _decode_layer(own: dict[str, Tensor | None], linear: nn.Linear, block: dict)
         raise ValueError(f"it is said to be symmetric, but has zero points other than {2 ** (bits - 1)}: correct 'sym' "
                          "or 'checkpoint_format' in the configuration")
     codes, scale = _codes(own["qweight"].T, bits), own["scales"].T.float().contiguous()
-    if symmetric and codes.min() > 0:
-        grid, codes = Grid(bits, 2**bits - 1, scale, group_size), codes - 1
-    else:
-        grid = Grid(bits, 2**bits, scale, group_size, zero)
-    if order is not None:
-        codes = codes[:, order]
+    grid, shift = stored_grid(bits, scale, group_size, zero, codes)
+    codes = codes - shift if order is None else codes[:, order] - shift
     return QuantLinear.from_codes(codes, grid, checked_bias(own["bias"], linear), order)
+
+
+def stored_grid(bits: int, scale: Tensor, group_size: int, zero: Tensor, codes: Tensor) -> tuple[Grid, int]:
+    """Our grid for codes and zero points as a file has them, and by how much its codes are higher than ours.
+
+    Args:
+        bits: of a code.
+        scale: float32 (rows, groups).
+        group_size: columns in a group.
+        zero: zero points, float32 (rows, groups).
+        codes: uint8 (out, in).
+    """
+    if (zero == 2 ** (bits - 1)).all() and codes.min() > 0:
+        return Grid(bits, 2**bits - 1, scale, group_size), 1
+    return Grid(bits, 2**bits, scale, group_size, zero), 0
 
 
 def _checked_bits(own: dict[str, Tensor | None], out: int, n: int) -> int:
@@ -282,7 +293,7 @@ def _checked_bits(own: dict[str, Tensor | None], out: int, n: int) -> int:
     return bits
 
 
-def _checked_groups(g_idx: Tensor, scales: Tensor) -> tuple[int, Tensor | None]:
+def checked_groups(g_idx: Tensor, scales: Tensor) -> tuple[int, Tensor | None]:
     """Columns in a group, and the order (in,) that makes neighbours of a group's columns, None where they are."""
     size = max(int((g_idx == 0).sum()), 1)
     order = g_idx.argsort(stable=True)

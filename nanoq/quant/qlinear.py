@@ -175,9 +175,16 @@ class QuantConv2d(QuantLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, height, width) -> (N, out, height', width'), in the type of x."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        weight = self.dequantize().to(x.dtype).unflatten(1, (-1, *self.layout["kernel_size"]))
-        return F.conv2d(x, weight, bias, *(self.layout[name] for name in GEOMETRY[1:]))
+        return apply_packed(self, x)
+
+
+def apply_packed(layer: PackedLayer, x: Tensor) -> Tensor:
+    """What a packed layer gives, in the type of x: a convolution if its layout says how it goes over an image."""
+    weight, bias = layer.dequantize().to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype)
+    if "kernel_size" not in layer.layout:
+        return F.linear(x, weight, bias)
+    weight = weight.unflatten(1, (-1, *layer.layout["kernel_size"]))
+    return F.conv2d(x, weight, bias, *(layer.layout[name] for name in GEOMETRY[1:]))
 
 
 class _EntropyCoded:

@@ -48,11 +48,11 @@ def quantize_model(
 ) -> list[LayerReport]:
     """Carry out a recipe in place, block by block, each calibrated on the outputs of the changed ones before it.
 
-    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear`, and so on. Embedding tables
-    and the head are packed if `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what they give. Where
-    anything is packed, everything else is rounded to float16, as it is stored, and goes on computing in its own type.
-    The model is left in evaluation mode; `model.recipe` has the recipe as plain
-    data, which files keep.
+    What is rounded becomes `QuantLinear` or `QuantConv2d`, what is pruned `SparseLinear` or `SparseConv2d`, and so on.
+    Embedding tables and the head are packed if `recipe.embeddings` is 8 or 4; the blocks are then calibrated on what
+    they give. Where anything is packed, everything else is rounded to float16, as it is stored, and goes on computing
+    in its own type. The model is left in evaluation mode; `model.recipe` has the recipe as plain data, which files
+    keep.
 
     Args:
         model: has `blocks`, each a module that maps hidden states to hidden states, and `embed`, which maps tokens or
@@ -78,12 +78,21 @@ def quantize_model(
         round_others(model, set(steps))
     batches = [] if calibration is None else list(calibration.split(batch))
     blockwise = [step for step in steps.values() if is_blockwise(step)]
+    if blockwise:
+        _let_blocks_run_alone(model, batches[0][:1])
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in blockwise) else None
     reports = []
     for index, stage in enumerate(stages(model, batches, recipe.match_original or bool(blockwise))):
         reports += quantize_block(stage, steps, recipe, fisher and fisher[index])
     model.recipe = recipe.to_json()
     return reports
+
+
+def _let_blocks_run_alone(model: nn.Module, rows: Tensor) -> None:
+    """Have the blocks of a model of transformers take hidden states alone, of rows as long as these."""
+    if hasattr(model, "enter"):
+        model.enter(rows)  # which proves that they can be run one after the other
+    model.embed(rows)
 
 
 def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher: list[Tensor] | None = None
@@ -103,13 +112,18 @@ def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher:
     return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher)
 
 
-def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
-    """The step of each layer that `quantize_model` would change, when it can; no weight is read."""
+def check_unchanged(model: nn.Module) -> None:
+    """Raise a ValueError if a layer of a model was quantised or compressed already."""
     for name, module in model.named_modules():
         if hasattr(module, "layout"):
             what = "quantised" if isinstance(module, QuantLayer) else "compressed"
             raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
                              "checkpoint that it was made from")
+
+
+def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[str, Step]:
+    """The step of each layer that `quantize_model` would change, when it can; no weight is read."""
+    check_unchanged(model)
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
@@ -140,7 +154,8 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
                   if (spec.method, spec.method_options) == (first.method, first.method_options)}
         layers = {name: block.get_submodule(name) for name in chosen}
         stats = stage.statistics(layers)
-        data = BlockData([call.args[0] for call in stage.calls], stage.targets, fisher)
+        targets = [given[0] if isinstance(given, tuple) else given for given in stage.targets]
+        data = BlockData([call.hidden for call in stage.calls], targets, fisher)
         weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
         for name, spec in chosen.items():
             with naming(prefix + name):
@@ -157,6 +172,7 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
     return reports
 
 
+@torch.no_grad()
 def round_others(model: nn.Module, layers: set[str]) -> None:
     """Round every parameter but the weights of the named layers to what a file keeps of it."""
     for name, parameter in model.named_parameters():

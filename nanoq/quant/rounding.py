@@ -66,7 +66,7 @@ def refit_scale(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | N
 def unit_gain(weight: Tensor, codes: Tensor, grid: Grid, stats: LayerStats | None = None) -> Grid:
     """The grid with the scales of each row times what gives the row's output a gain of 1 towards the original's.
 
-    The gain of a row q in the place of w is (q G w) / (w G w), G the Gram matrix of the inputs: below 1, outputs shrink,
+    The gain of a row q in the place of w is (q G w) / (w G w), G the Gram matrix of the inputs. Below 1 outputs shrink,
     and what shrinks in each layer adds up over the model. Clipping and least squares (`refit_scale`) shrink outputs,
     and have the least error of the layer nevertheless. A row whose gain is less than a tenth keeps its scales.
 

@@ -40,6 +40,11 @@ class Call:
         """Run the block."""
         return block(*self.args, **self.kwargs)
 
+    @property
+    def hidden(self) -> Tensor:
+        """The hidden states (B, T, width) among it."""
+        return self.args[0] if self.args else self.kwargs["hidden_states"]
+
 
 @dataclass
 class Stage:

@@ -1,12 +1,11 @@
-"""Picture models in files: the same folder of weights and card as a language model's."""
+"""The image classifier as a family of `nanoq.store`."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nanoq.store import FAMILIES, Checkpoint, Family, load, save
+from nanoq.store import FAMILIES, Checkpoint, Family
 from nanoq.vision.model import ResNet, ResNetConfig
 
 
@@ -26,21 +25,3 @@ def _probe(model: ResNet) -> Tensor:
 
 
 FAMILIES["resnet"] = Family(ResNet, _describe, _empty, lambda card, folder: None, _probe)
-
-
-def save_classifier(folder: Path | str, model: ResNet, **facts) -> Path:
-    """Write a model, packed or in its own precision; `facts` join the card (data, command, ...)."""
-    return save(folder, Checkpoint(model, None, {"parameters": model.parameter_count()}), **facts)
-
-
-def load_classifier(name_or_path: str | Path) -> ResNet:
-    """Load a shipped picture model by name, or any by folder, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged, its weights do not fit its configuration, or it is no picture model.
-    """
-    model = load(name_or_path).model
-    if not isinstance(model, ResNet):
-        raise ValueError(f"'{name_or_path}' is not a picture model, but a {type(model).__name__}")
-    return model

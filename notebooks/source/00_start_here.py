@@ -27,8 +27,9 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import HTML, Markdown
 
+import nanoq
 from nanoq.doctor import doctor
-from nanoq.lm import generate, load_checkpoint, load_corpus
+from nanoq.lm import generate, load_corpus
 from nanoq.quant import LayerStats, Recipe, Round, affine_grid, gptq, linear_layers, nearest, pack, quantize_model
 from nanoq.teach import check, pick, profile, show, use_style
 from nanoq.teach.checks import find_exercise, judge
@@ -83,7 +84,7 @@ Markdown(course_table())
 
 # %% tags=["measured"]
 NAME = "tales-2.7m"  # or "tinystories-2.7m", the one that has read real TinyStories
-trained, rounded = load_checkpoint(NAME), load_checkpoint(NAME)
+trained, rounded = nanoq.load(NAME), nanoq.load(NAME)
 quantize_model(rounded.model, Recipe(bits=2))  # in place: every weight to the nearest of four values in its row
 
 for title, checkpoint in (("fp32", trained), ("2 bits, naive", rounded)):

@@ -26,7 +26,7 @@ from fractions import Fraction
 import matplotlib.pyplot as plt
 import torch
 
-from nanoq.lm import load_checkpoint
+import nanoq
 from nanoq.numbers import BLOCKS, CODEBOOKS, FLOATS, FloatFormat, IntFormat
 from nanoq.quant import linear_layers, pack
 from nanoq.teach import check, show, use_style
@@ -658,7 +658,7 @@ assert 1.84 < quantile(1 - edge) < 1.85 and (top > 1.85).float().mean() > 0.9
 # course's model, in **MXFP4**: blocks of 32, elements in e2m1, scale a power of two.
 
 # %%
-matrix = linear_layers(load_checkpoint("tales-2.7m").model)["blocks.2.mlp.up"].weight.detach()  # (768, 192)
+matrix = linear_layers(nanoq.load("tales-2.7m").model)["blocks.2.mlp.up"].weight.detach()  # (768, 192)
 assert (matrix.abs() < 0.5).float().mean() > 0.9
 row = matrix[:1, :96]  # (1, 96)
 mx = BLOCKS["mxfp4"]

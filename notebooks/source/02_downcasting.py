@@ -38,8 +38,9 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm import GPT, GPTConfig, load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
+from nanoq.lm import GPT, GPTConfig, load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.training import batch_at
 from nanoq.numbers import BLOCKS, FLOATS, PRECISIONS, LossScale, dot, downcast_report, emulate, matmul, train_mixed
 from nanoq.quant import Recipe, linear_layers, quantize_model
@@ -794,7 +795,7 @@ check("02.largest_batch", largest_batch)
 # perplexities of this section: they compare formats, and say nothing about English.
 
 # %%
-checkpoint = load_checkpoint("tales-2.7m")
+checkpoint = nanoq.load("tales-2.7m")
 corpus = load_corpus(checkpoint.card["corpus"])
 held_out = checkpoint.tokenizer.encode(corpus.test)
 count = pick(ci=4, lab=32, full=256)  # windows of 256 predictions

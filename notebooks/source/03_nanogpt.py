@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nanoq.lm.checkpoint import load_checkpoint
+import nanoq
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import bits_per_char, paired_difference, perplexity, window_losses, windows
 from nanoq.lm.generation import generate, next_token, stream
@@ -304,7 +304,7 @@ assert lines["floor"] < lines["bigram"] / 2 < lines["uniform"] / 2
 # with the course into the parts that you see here, and demand the same numbers.
 
 # %%
-shipped = load_checkpoint("tales-2.7m")
+shipped = nanoq.load("tales-2.7m")
 model, config = shipped.model, shipped.model.config
 print(config)
 print("children:", [name for name, _ in model.named_children()])

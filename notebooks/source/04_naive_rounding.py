@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from nanoq.lm.checkpoint import load_checkpoint
+import nanoq
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
 from nanoq.lm.generation import generate
@@ -53,7 +53,7 @@ use_style()
 
 # %%
 NAME = "tales-2.7m"
-checkpoint = load_checkpoint(NAME)
+checkpoint = nanoq.load(NAME)
 corpus = load_corpus(checkpoint.card["corpus"])
 layers = linear_layers(checkpoint.model)
 weights = {name: layer.weight.detach() for name, layer in layers.items()}  # each (out, in)

@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+import nanoq
 from nanoq.files import data_dir
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference, window_losses
@@ -41,7 +42,7 @@ from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
 from nanoq.teach.widgets import live_figure, show_widget
-from nanoq.vision import accuracy, load_classifier, load_images
+from nanoq.vision import accuracy, load_images
 
 use_style()
 
@@ -57,7 +58,7 @@ use_style()
 windows = pick(ci=6, lab=16, full=128)
 shown = pick(ci=200, lab=500, full=1000)
 board = Leaderboard("tales-2.7m", load_corpus("tales"), windows=windows)
-gpt, classifier, pictures = board.reference.model, load_classifier("digits-resnet"), load_images("digits")
+gpt, classifier, pictures = board.reference.model, nanoq.load("digits-resnet").model, load_images("digits")
 matrices = {name: [weight_matrix(layer) for layer in linear_layers(model).values()]  # each (out, in)
             for name, model in (("GPT", gpt), ("digits", classifier))}
 for name, mine in matrices.items():

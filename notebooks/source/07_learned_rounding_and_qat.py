@@ -34,8 +34,9 @@ import torch.nn.functional as F
 from torch.func import functional_call, jvp
 
 # %%
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm import load_checkpoint, load_corpus, window_losses
+from nanoq.lm import load_corpus, window_losses
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.gptq_method import gptq
 from nanoq.quant.grid import Grid, affine_grid
@@ -48,7 +49,7 @@ from nanoq.quant.rounding import nearest, refit_scale
 from nanoq.quant.ternary import ternary_grid
 from nanoq.teach import check, pick, show, use_style
 from nanoq.teach.plots import COLORS
-from nanoq.vision import accuracy, load_classifier, load_images
+from nanoq.vision import accuracy, load_images
 
 use_style()
 
@@ -64,7 +65,7 @@ use_style()
 
 # %%
 pictures = load_images()
-model = load_classifier("digits-resnet")
+model = nanoq.load("digits-resnet").model
 layers = linear_layers(model)
 weights = {name: weight_matrix(layer) for name, layer in layers.items()}  # each (out, in)
 few = pick(ci=256, lab=256, full=1024)
@@ -1443,7 +1444,7 @@ assert added["qat", "lloyd"] == min(v for (method, o), v in added.items() if met
 # **Before you run it:** where is the lowest point of each, left or right of Lloyd?
 
 # %%
-gpt = load_checkpoint("tales-2.7m")
+gpt = nanoq.load("tales-2.7m")
 text = load_corpus(gpt.card["corpus"])
 held = gpt.tokenizer.encode(text.test)
 tokens = sample_windows(gpt.tokenizer.encode(text.train), 256, pick(ci=24, lab=24, full=128))

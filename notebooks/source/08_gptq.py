@@ -32,8 +32,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import torch
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference
 from nanoq.quant import METHODS, LayerStats, Recipe, affine_grid, dynamic_grid, gptq, nearest
@@ -56,7 +56,7 @@ use_style()
 
 # %%
 NAME = "tales-2.7m"
-checkpoint = load_checkpoint(NAME)
+checkpoint = nanoq.load(NAME)
 corpus = load_corpus(checkpoint.card["corpus"])
 layers = linear_layers(checkpoint.model)
 weights = {name: layer.weight.detach() for name, layer in layers.items()}  # each (out, in)

@@ -39,8 +39,9 @@ from numba import njit
 from safetensors.torch import load_file
 
 # %%
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm import GPT, GPTConfig, load_checkpoint, load_corpus, paired_difference, window_losses
+from nanoq.lm import GPT, GPTConfig, load_corpus, paired_difference, window_losses
 from nanoq.lm.evaluate import windows
 from nanoq.lm.generation import stream
 from nanoq.lm.model import KVCache
@@ -75,7 +76,7 @@ print(machine_report())
 # equally fast, or slower?
 
 # %%
-checkpoint, corpus = load_checkpoint("tales-2.7m"), load_corpus("tales")
+checkpoint, corpus = nanoq.load("tales-2.7m"), load_corpus("tales")
 model, tokenizer = checkpoint.model, checkpoint.tokenizer
 prompt = tokenizer.encode("Once upon a time")
 

@@ -34,8 +34,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference, windows
 from nanoq.mixed.baselines import rounded
@@ -75,7 +75,7 @@ from nanoq.mixed import (
 
 # %%
 NAME = "tales-2.7m"
-checkpoint = load_checkpoint(NAME)
+checkpoint = nanoq.load(NAME)
 corpus, model = load_corpus(checkpoint.card["corpus"]), checkpoint.model
 train, test = (checkpoint.tokenizer.encode(text) for text in (corpus.train, corpus.test))
 calibration = sample_windows(train, 256, pick(ci=13, lab=16, full=64), seed=0)  # (16, 256)

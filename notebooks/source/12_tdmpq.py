@@ -30,8 +30,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.lm.checkpoint import load_checkpoint
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import paired_difference, windows
 from nanoq.quant import affine_grid, linear_layers, nearest, sample_windows
@@ -70,7 +70,7 @@ from nanoq.mixed.parts import gradients, mean_loss, restoring_weights
 # of the test split.
 
 # %%
-checkpoint = load_checkpoint("tales-2.7m")
+checkpoint = nanoq.load("tales-2.7m")
 corpus = load_corpus(checkpoint.card["corpus"])
 model = checkpoint.model
 data = sample_windows(checkpoint.tokenizer.encode(corpus.train), 256, pick(ci=2, lab=4, full=16), seed=0)

@@ -42,11 +42,12 @@ import transformers
 from matplotlib.patches import Rectangle
 
 # %%
+import nanoq
 from nanoq import hf
 from nanoq.files import data_dir
-from nanoq.hf import HFModel, encode, gptq_losses, gptq_windows, load_hf
+from nanoq.hf import HFModel, encode, gptq_losses, gptq_windows
 from nanoq.hub import local_file
-from nanoq.lm import load_checkpoint, load_corpus, paired_difference, perplexity, window_losses
+from nanoq.lm import load_corpus, paired_difference, perplexity, window_losses
 from nanoq.lm.corpus import STORY_END
 from nanoq.lm.tales.words import read_lexicons
 from nanoq.mixed import packed_sizes
@@ -269,7 +270,7 @@ check("14.channel_scales", channel_scales)
 # </details>
 
 # %%
-tales_opt = load_hf("opt-tales")
+tales_opt = nanoq.load("opt-tales")
 corpus = load_corpus("tales")
 tales_train = encode(tales_opt.tokenizer, corpus.train[: pick(ci=100_000, lab=300_000, full=9_000_000)])  # (N,)
 tales_test = encode(tales_opt.tokenizer, corpus.test)
@@ -470,7 +471,7 @@ show_widget(live_figure(ratio_figure, **menus),
 
 # %%
 MODEL = os.environ.get("NANOQ_MODEL", "opt-tales")  # or "facebook/opt-125m", or a folder
-chosen = load_hf(MODEL)
+chosen = nanoq.load(MODEL)
 CONTEXT = min(2048, chosen.model.config.context)
 if MODEL == "opt-tales":
     held_out, calibration_text = gptq_windows(tales_test, CONTEXT), tales_train  # (W, context), (N,)
@@ -667,7 +668,7 @@ def bits_per_character(nats, tokens, characters):
 check("14.bits_per_character", bits_per_character)
 
 # %%
-gpt = load_checkpoint("tales-2.7m")
+gpt = nanoq.load("tales-2.7m")
 gpt_nats = float(window_losses(gpt.model, gpt.tokenizer.encode(text)).mean())  # for a character; windows of 256
 per_token, per_character = len(text) / len(piece), len(piece) / len(text) / math.log(2)
 short = round(256 / per_token)  # tokens that are as long as the GPT's window
@@ -877,7 +878,7 @@ print("drift rises from 8 to 4 to 2 bits here, too")
 
 # %% tags=["measured"]
 try:
-    minilm = hf.load_minilm()
+    minilm = nanoq.load("minilm")
 except FileNotFoundError as missing:
     minilm = None
     print(missing)
@@ -1074,7 +1075,7 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 # ## What next
 #
 # - **15 · The playground**: the models side by side, in your browser.
-# - Your own model: `load_hf` takes any class of transformers whose blocks lie in one list, and says so if it cannot.
+# - Your own model: `nanoq.load` takes any class of transformers whose blocks lie in one list, and says so if it cannot.
 #
 # ## Further reading
 #

@@ -29,12 +29,22 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq.cli import app
 from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_heads
 from nanoq.files import sha256
-from nanoq.hf import HFCheckpoint, HFModel, load_hf
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_awq, import_gptq, quantize_model
+from nanoq.quant import (
+    QuantLinear,
+    Recipe,
+    Round,
+    export_compressed_tensors,
+    export_gptq,
+    import_awq,
+    import_gptq,
+    quantize_model,
+)
 from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -97,7 +107,9 @@ def small_gpt():
     return GPT(GPTConfig(11, 16, layers=2, heads=2, width=32))
 
 
-IMPORTS = {"gptq": import_gptq, "gptq, sorted": import_gptq, "awq": import_awq}  # formats of others
+IMPORTS = {"gptq": import_gptq, "gptq, sorted": import_gptq, "awq": import_awq}  # formats of others, of a GPT
+EXPORTS = {"gptq of a llama": export_gptq, "compressed-tensors": export_compressed_tensors}
+FOREIGN = ("plain", *EXPORTS)  # without a card
 
 
 def write_plain(folder):
@@ -125,10 +137,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     models["resnet 4 bits"] = deepcopy(models["resnet"])
     quantize_model(models["resnet 4 bits"].model, Recipe(bits=4))
     for family in ("opt", "llama, tied"):
-        models[family] = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        models[family] = Checkpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(models[family].model, Recipe(bits=4))
     for family, bits in (("opt", 8), ("llama", 4)):
-        made = HFCheckpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
+        made = Checkpoint(HFModel(tiny.make(family)).eval(), tiny.make_tokenizer(), {})
         quantize_model(made.model, Recipe(bits=4, embeddings=bits))
         models[f"{family}, embeddings"] = made
     for name, checkpoint in models.items():
@@ -140,6 +152,10 @@ def sound_folders(root: Path) -> dict[str, Path]:
     export_gptq(root / "gptq", quantized)
     export_gptq(root / "gptq, sorted", gpt(sort_columns).model)
     write_awq(root / "awq")
+    for name, export in EXPORTS.items():
+        model = HFModel(tiny.make("llama")).eval()
+        quantize_model(model, Recipe(bits=4, symmetric=True, group_size=16))
+        export(root / name, Checkpoint(model, tiny.make_tokenizer(), {}))
     return {path.name: path for path in sorted(root.iterdir())}
 
 
@@ -313,7 +329,7 @@ def read(kind: str, folder: Path) -> nn.Module:
     """Load a folder as its kind is loaded."""
     if kind in IMPORTS:
         return IMPORTS[kind](folder, small_gpt())
-    return (load_hf if kind == "plain" else load)(folder).model
+    return (nanoq.load if kind in FOREIGN else load)(folder).model
 
 
 def from_python(kind: str, folder: Path, whole: Path | None = None) -> str:
@@ -377,7 +393,7 @@ def main() -> None:
                 damage(folder, rng)
             started = time.perf_counter()
             signal.alarm(SECONDS)
-            sealed = damage in (flip, truncate) and kind not in ("plain", *IMPORTS)  # formats without a digest
+            sealed = damage in (flip, truncate) and kind not in (*FOREIGN, *IMPORTS)  # formats without a digest
             found = {"python": from_python(kind, folder, sound[kind] if sealed else None)}
             if kind not in IMPORTS:
                 command = rng.choice(["evaluate", "info"])

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from tiny import make, make_tokenizer
 from torch import nn
 
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, export_compressed_tensors, quantize_model
+from nanoq.store import Checkpoint
 
 ROW, GROUP = {"symmetric": True}, {"symmetric": True, "granularity": "group", "group_size": 16}
 FALCON = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 97}
@@ -21,7 +22,7 @@ TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1)
 def quantised(family, recipe, **changes):
     model = HFModel(make(family, **changes)).eval()
     quantize_model(model, recipe)
-    return HFCheckpoint(model, make_tokenizer(), {})
+    return Checkpoint(model, make_tokenizer(), {})
 
 
 def logits_of(folder):

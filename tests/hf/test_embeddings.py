@@ -11,8 +11,9 @@ from tiny import FAMILIES, LLAMA, make
 from tiny_tokenizers import VOCABULARY, byte_level
 from torch import nn
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.hf import HFCheckpoint, HFModel, encode, load_hf
+from nanoq.hf import HFModel, encode
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_corpus, paired_difference, window_losses
 from nanoq.quant import (
     Recipe,
@@ -48,11 +49,11 @@ def gemma():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**config)).eval()
-    return HFCheckpoint(HFModel(model).eval(), None, {})
+    return Checkpoint(HFModel(model).eval(), None, {})
 
 
 def of_family(family):
-    return gpt() if family == "gpt" else gemma() if family == "gemma3" else HFCheckpoint(
+    return gpt() if family == "gpt" else gemma() if family == "gemma3" else Checkpoint(
         HFModel(make(family)).eval(), None, {})
 
 
@@ -240,7 +241,7 @@ GROUPS = {"group_size": 32, "symmetric": True}
 
 def exported(family, bits, format, folder, **changes):
     pytest.importorskip("gguf")
-    checkpoint = HFCheckpoint(HFModel(make(family, vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
+    checkpoint = Checkpoint(HFModel(make(family, vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
     recipe = Recipe(bits=4, embeddings=bits, **GROUPS)
     check_export(recipe, checkpoint, format)
     quantize_model(checkpoint.model, recipe)
@@ -290,11 +291,11 @@ def test_other_formats_have_tables_in_float16_and_say_so(format, family, tmp_pat
 
 def test_8_bits_add_less_than_a_thousandth_of_a_nat_and_4_bits_more():
     assert (data_dir() / "checkpoints/opt-tales").is_dir()
-    original = load_hf("opt-tales")
+    original = nanoq.load("opt-tales")
     tokens = encode(original.tokenizer, load_corpus("tales").test[:120_000])
     base, added = window_losses(original.model, tokens, limit=24), {}
     for bits in (8, 4):
-        model = load_hf("opt-tales").model
+        model = nanoq.load("opt-tales").model
         quantize_model(model, Recipe(bits=16, embeddings=bits))
         added[bits] = paired_difference(window_losses(model, tokens, limit=24), base)
     assert abs(added[8].mean) < 0.001 < added[4].low and added[4].mean < 0.05

@@ -10,14 +10,16 @@ from tiny import make, make_tokenizer
 from tiny_tokenizers import VOCABULARY, byte_level
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq.cli import app
 from nanoq.compress import Prune, compress_model
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, check_export, export_model, quantize_model
 from nanoq.quant.export import FORMATS
 from nanoq.quant.gguf_format import block_type
 from nanoq.quant.qlinear import packed_layouts
+from nanoq.store import Checkpoint
 
 GROUP = {"granularity": "group", "group_size": 32, "symmetric": True}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -40,7 +42,7 @@ HOLDS = {"compressed-tensors": {"symmetric", "3 bits", "5 bits", "groups of 16"}
 
 
 def llama(**changes):
-    return HFCheckpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
+    return Checkpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
@@ -140,6 +142,54 @@ def test_the_command_writes_a_folder_that_says_what_it_holds(format, folder, tmp
     assert run("export", folder, "--format", format, "--out", out, "--force").exit_code == 0
 
 
+@pytest.fixture
+def plain(tmp_path):
+    """A tiny Llama with a tokeniser, as transformers saves it."""
+    make("llama", vocab_size=VOCABULARY).save_pretrained(tmp_path / "plain")
+    byte_level().save_pretrained(tmp_path / "plain")
+    return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_quantize_checks_the_recipe_before_the_work_and_writes_the_export_beside(format, plain, tmp_path):
+    pytest.importorskip("gguf")
+    command = ("quantize", plain, "--method", "nearest", "--export", format, "--out", tmp_path / "q")
+    fitting = ("--bits", 4, "--symmetric", "--group-size", 32)
+    result = run(*command, *fitting)
+    assert result.exit_code == 0, result.stderr
+    beside = tmp_path / f"q-{format}"
+    assert f"wrote {beside / FORMATS[format].file}: " in result.stdout
+    made = nanoq.load(tmp_path / "q").model
+    assert run("export", tmp_path / "q", "--format", format, "--out", tmp_path / "apart").exit_code == 0
+    found, expected = ((folder / FORMATS[format].file).read_bytes() for folder in (beside, tmp_path / "apart"))
+    assert found == expected
+    if format != "gguf":
+        # Embeddings of 8 bits are in float16 there.
+        assert torch.allclose(nanoq.load(beside).model(TOKENS), made(TOKENS), atol=1e-2)
+    assert "--force" in run(*command, *fitting).stderr
+    assert run(*command, *fitting, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (("--bits", 4, "--group-size", 24, "--export", "gptq"), "14 quantised layers do not fit gptq: .*groups of 24"),
+    (("--bits", 4, "--export", "compressed-tensors"), "do not fit compressed-tensors: .*has zero points"),
+    (("--bits", 4, "--grid", "nf4", "--export", "gguf"), "do not fit gguf: .*quantise it evenly"),
+    (("--average-bits", 4, "--symmetric", "--export", "gptq"), "4 of 14 .* do not fit gptq: .*of 3 bits do not fill"),
+    (("--recipe", "recipe.json", "--export", "gptq"), "do not fit gptq: blocks.1.mlp.down_proj: it .*groups of 24"),
+    (("--bits", 4, "--export", "onnx"), "no format 'onnx': there are compressed-tensors, gptq, gguf"),
+    (("--bits", 4, "--stream", "--export", "gptq"), "--stream takes neither .* nor --export, .*`nanoq export`"),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None)
+def test_a_recipe_that_the_export_does_not_take_is_refused_before_calibration(options, message, plain, tmp_path,
+                                                                              monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nanoq.tasks.TokenText.calibration", lambda *_: pytest.fail("the work has begun"))
+    rules = {"model.layers.1.mlp.down_proj": {"bits": 3, "grid_options": {"granularity": "group", "group_size": 24}}}
+    (tmp_path / "recipe.json").write_text(json.dumps({"default": {"bits": 16}, "rules": rules}))
+    result = run("quantize", plain, "--out", "q", *options)
+    assert result.exit_code == 2 and re.search(message, result.stderr), result.stderr or result.exception
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "recipe.json"]
+
+
 @pytest.mark.parametrize("format", ["compressed-tensors", "gguf"])
 def test_the_lines_of_the_card_load_the_model(format, folder, tmp_path, monkeypatch):
     pytest.importorskip("compressed_tensors" if format == "compressed-tensors" else "accelerate")
@@ -166,7 +216,7 @@ def test_the_command_refuses_in_one_line(folder, tmp_path):
 
 
 def test_a_source_without_a_licence_gets_none(tmp_path):
-    checkpoint = HFCheckpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
+    checkpoint = Checkpoint(HFModel(make("llama")).eval(), make_tokenizer(), {"source": "owner/name", "recipe": 3})
     quantize_model(checkpoint.model, Recipe(bits=3, grid_options=GROUP))
     export_model(tmp_path / "out", checkpoint, "compressed-tensors")
     card = (tmp_path / "out/README.md").read_text()

@@ -8,13 +8,15 @@ from tiny_tokenizers import VOCABULARY, byte_level, sentencepiece
 from tokenizers import Regex, normalizers, pre_tokenizers
 from torch import nn
 
+import nanoq
 from nanoq.files import data_dir
-from nanoq.hf import HFCheckpoint, HFModel, load_hf
+from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, export_gguf, quantize_model
 from nanoq.quant.export import export_notes
 from nanoq.quant.gguf_model import gguf_model_problem
 from nanoq.quant.gguf_tokenizer import vocabulary_of
+from nanoq.store import Checkpoint
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")
@@ -30,7 +32,7 @@ TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1)
 def quantised(family, recipe, tokenizer=None, **changes):
     model = HFModel(make(family, **FAMILIES[family] | {"vocab_size": VOCABULARY} | changes)).eval()
     quantize_model(model, recipe)
-    return HFCheckpoint(model, tokenizer, {})
+    return Checkpoint(model, tokenizer, {})
 
 
 def loaded(path):
@@ -62,7 +64,7 @@ def test_a_model_that_was_not_quantised_is_written_in_float16(family, tmp_path):
         for parameter in model.parameters():
             parameter.copy_(parameter.half())
         expected = model(TOKENS).logits
-    path = export_gguf(tmp_path / "model.gguf", HFCheckpoint(model, byte_level(), {}))  # and no HFModel was made of it
+    path = export_gguf(tmp_path / "model.gguf", Checkpoint(model, byte_level(), {}))  # and no HFModel was made of it
     assert set(types_of(path).values()) == {"F16", "F32"}
     assert torch.equal(loaded(path), expected)
 
@@ -144,7 +146,7 @@ def test_transformers_finds_the_same_tokens_of_sentencepiece(tmp_path):
 
 def test_the_tokeniser_that_ships_has_a_vocabulary():
     assert (data_dir() / "checkpoints/opt-tales/tokenizer.json").is_file()
-    tokenizer = load_hf("opt-tales").tokenizer
+    tokenizer = nanoq.load("opt-tales").tokenizer
     vocabulary = vocabulary_of(tokenizer, 1024)
     assert len(vocabulary.tokens) == len(set(vocabulary.tokens)) == 1024 and vocabulary.pre == "gpt-2"
 

@@ -9,8 +9,9 @@ from tiny import make, make_tokenizer
 from torch import nn
 
 from nanoq.compress import Prune, compress_model
-from nanoq.hf import HFCheckpoint, HFModel
+from nanoq.hf import HFModel
 from nanoq.quant import QuantLinear, Recipe, Round, export_gptq, import_gptq, quantize_model
+from nanoq.store import Checkpoint
 
 GROUPS = {"grid_options": {"granularity": "group", "group_size": 16}}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -19,7 +20,7 @@ TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1)
 def quantised(family, recipe=None):
     model = HFModel(make(family)).eval()
     quantize_model(model, recipe or Recipe(bits=4, **GROUPS))
-    return HFCheckpoint(model, make_tokenizer(), {})
+    return Checkpoint(model, make_tokenizer(), {})
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt2", "llama", "llama, tied", "qwen2", "bert"])
@@ -34,7 +35,7 @@ def test_a_checkpoint_is_written_under_the_names_of_transformers(family, tmp_pat
     assert config["architectures"] == [type(checkpoint.model.model).__name__]
     assert config["quantization_config"] == json.loads((tmp_path / "model/quantize_config.json").read_text())
     assert (tmp_path / "checkpoint/tokenizer.json").is_file() and not (tmp_path / "model/tokenizer.json").exists()
-    loaded = import_gptq(tmp_path / "checkpoint", HFCheckpoint(HFModel(make(family, initializer_range=0.3)), None, {}))
+    loaded = import_gptq(tmp_path / "checkpoint", Checkpoint(HFModel(make(family, initializer_range=0.3)), None, {}))
     assert torch.equal(loaded.model(TOKENS), checkpoint.model(TOKENS))
 
 

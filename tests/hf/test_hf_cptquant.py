@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import make, make_tokenizer
 
+import nanoq
 from nanoq import hf
 from nanoq.lm.evaluate import paired_difference
 from nanoq.mixed import recipe_of
@@ -49,11 +50,11 @@ def test_every_number_of_the_grid_is_that_of_a_model_from_its_file(tmp_path):
     rows = [row for row in cptquant.table_rows(["facebook/opt-1.3b"], effort=EFFORT) if not row["skipped"]]
     wanted = [(task, method) for task in ("imdb", "wikitext-2") for method in cptquant.METHODS]
     assert [(row["task"], row["method"]) for row in rows] == wanted
-    original = hf.load_hf("facebook/opt-1.3b")
+    original = nanoq.load("facebook/opt-1.3b")
     windows = hf.wikitext(original.tokenizer, 16)
     before = hf.gptq_losses(original.model, windows, 8)
     for row in rows[len(cptquant.METHODS):]:
-        checkpoint = hf.load_hf("facebook/opt-1.3b")
+        checkpoint = nanoq.load("facebook/opt-1.3b")
         recipe = recipe_of({f"blocks.{i}": int(bits) for i, bits in enumerate(row["widths"].split())}, "nearest")
         quantize_model(checkpoint.model, recipe)
         path = save(tmp_path / row["method"], checkpoint)
@@ -98,7 +99,7 @@ def test_training_on_the_task_first_makes_the_base_better():
 
 
 def test_sensitivities_leave_the_model_as_it_was():
-    checkpoint = hf.load_hf("bert")
+    checkpoint = nanoq.load("bert")
     before = {name: p.clone() for name, p in checkpoint.model.named_parameters()}
     task = cptquant._TASKS["imdb"](checkpoint, EFFORT)
     assert task.rows[:, -1].unique().tolist() == [0, 1]
@@ -108,7 +109,7 @@ def test_sensitivities_leave_the_model_as_it_was():
 
 
 def test_speed_counts_float16_layers_as_float32_ones():
-    model = hf.load_hf("bert").model
+    model = nanoq.load("bert").model
     assert cptquant.speed(model) == 1
     quantize_model(model, recipe_of({"blocks.0": 8}, "nearest"))
     assert 0 < cptquant.speed(model) < 20

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import MIXTURES, make
 
-from nanoq.hf import HFModel, load_hf
+import nanoq
+from nanoq.hf import HFModel
 from nanoq.hf.model import left_out, outputs, prove
 from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.visit import stages
@@ -78,5 +79,5 @@ def test_files_with_fused_experts_are_read_without_a_warning_of_what_is_left_out
     original.save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = load_hf(tmp_path).model
+        model = nanoq.load(tmp_path).model
     torch.testing.assert_close(model(tokens), expected, rtol=1e-4, atol=1e-4)

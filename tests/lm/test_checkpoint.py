@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_checkpoint, save_checkpoint
-from nanoq.store import CARD, WEIGHTS, write_folder
+from nanoq.lm import GPT, CharTokenizer, GPTConfig
+from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save, write_folder
 
 TOKENIZER = CharTokenizer("\n !\"abcdefghijé…")
 CONFIG = GPTConfig(TOKENIZER.vocab_size, context=16, layers=2, heads=2, width=16)
@@ -22,7 +22,7 @@ def saved(tmp_path_factory):
     """A sound checkpoint: copy it before damaging it."""
     folder = tmp_path_factory.mktemp("sound") / "model"
     facts = {"corpus": "tales", "command": "nanoq train tales --out model", "validation_perplexity": 2.5}
-    return save_checkpoint(folder, GPT(CONFIG, seed=1), TOKENIZER, **facts)
+    return save(folder, Checkpoint(GPT(CONFIG, seed=1), TOKENIZER, {}), **facts)
 
 
 def edit_card(folder, **changes):
@@ -72,7 +72,7 @@ def wrong_vocabulary(folder, rng):
 
 
 def swapped_card(folder, rng):
-    other = save_checkpoint(folder.parent / "other", GPT(CONFIG, seed=rng.randrange(2, 100)), TOKENIZER)
+    other = save(folder.parent / "other", Checkpoint(GPT(CONFIG, seed=rng.randrange(2, 100)), TOKENIZER, {}))
     shutil.copy(other / CARD, folder / CARD)
 
 
@@ -125,16 +125,16 @@ def test_a_damaged_checkpoint_is_one_clear_error(saved, tmp_path, damage, times)
         folder = shutil.copytree(saved, tmp_path / str(number) / "model")
         damage(folder, random.Random(number))
         with pytest.raises((ValueError, FileNotFoundError), match=re.escape(str(folder))):
-            load_checkpoint(folder)
+            load(folder)
 
 
 def test_a_flipped_bit_of_a_card_is_an_error_or_changes_nothing_that_a_model_is_made_of(saved, tmp_path):
-    sound, loaded = load_checkpoint(saved), 0
+    sound, loaded = load(saved), 0
     for number in range(60):
         folder = shutil.copytree(saved, tmp_path / str(number))
         flip(folder, random.Random(number), CARD)
         try:
-            found = load_checkpoint(folder)
+            found = load(folder)
         except ValueError:
             continue
         loaded += 1
@@ -148,7 +148,7 @@ def test_a_card_of_a_model_larger_than_any_memory_is_an_error(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "model")
     edit_card(folder, config=asdict(CONFIG) | {"width": 2 * 10**12})
     with pytest.raises(ValueError, match="do not fit its card: Storage size"):
-        load_checkpoint(folder)
+        load(folder)
 
 
 def test_there_are_a_hundred_damages():
@@ -158,7 +158,7 @@ def test_there_are_a_hundred_damages():
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, bias):
     model = GPT(GPTConfig(TOKENIZER.vocab_size, context=8, layers=1, heads=1, width=8, bias=bias), seed=3)
-    found = load_checkpoint(save_checkpoint(tmp_path, model, TOKENIZER, corpus="tales", note="ä"))
+    found = load(save(tmp_path, Checkpoint(model, TOKENIZER, {}), corpus="tales", note="ä"))
     assert found.model.config == model.config and found.tokenizer.characters == TOKENIZER.characters
     assert found.model.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(t, found.model.state_dict()[name]) for name, t in model.state_dict().items())
@@ -166,7 +166,7 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, bias):
 
 
 def test_a_loaded_model_is_ready_for_evaluation(saved):
-    assert not load_checkpoint(saved).model.training
+    assert not load(saved).model.training
 
 
 def test_a_model_is_saved_in_its_own_precision(tmp_path):
@@ -179,8 +179,8 @@ def test_a_model_is_saved_in_its_own_precision(tmp_path):
 def test_saving_again_replaces_the_old_checkpoint(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "model")
     model = GPT(CONFIG, seed=9)
-    save_checkpoint(folder, model, TOKENIZER)
-    assert torch.equal(load_checkpoint(folder).model.token_embedding.weight, model.token_embedding.weight)
+    save(folder, Checkpoint(model, TOKENIZER, {}))
+    assert torch.equal(load(folder).model.token_embedding.weight, model.token_embedding.weight)
     assert sorted(path.name for path in folder.iterdir()) == sorted([CARD, WEIGHTS])
 
 
@@ -194,17 +194,17 @@ def test_the_card_says_what_wrote_it(saved):
 def test_a_card_from_before_there_was_a_digest_of_it_still_loads(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "model")
     edit_card(folder)
-    assert load_checkpoint(folder).model.config == CONFIG
+    assert load(folder).model.config == CONFIG
 
 
 def test_a_shipped_checkpoint_is_found_by_its_name(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("nanoq.store.data_dir", lambda: tmp_path)
     shutil.copytree(saved, tmp_path / "checkpoints" / "small-one")
-    assert load_checkpoint("small-one").model.config == CONFIG
+    assert load("small-one").model.config == CONFIG
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_shipped_ones(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("nanoq.store.data_dir", lambda: tmp_path)
     shutil.copytree(saved, tmp_path / "checkpoints" / "small-one")
     with pytest.raises(FileNotFoundError, match=r"no model at 'big-one': .* \(small-one\)"):
-        load_checkpoint("big-one")
+        load("big-one")

@@ -34,10 +34,9 @@ REPORT = """
 from importlib.metadata import version
 import nanoq
 from nanoq.files import data_dir
-from nanoq.lm import load_checkpoint
 from nanoq.teach.launch import find_notebook
 print(nanoq.__file__, data_dir(), find_notebook(8).resolve(), version("torch"), version("numpy"),
-      load_checkpoint("tales-2.7m").model.parameter_count(), sep="\\n")
+      nanoq.load("tales-2.7m").model.parameter_count(), sep="\\n")
 """
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nanoq.lm import load_checkpoint, stream, tales, window_losses
+import nanoq
+from nanoq.lm import stream, tales, window_losses
 from nanoq.lm.model import GPT, GPTConfig, KVCache
 from nanoq.quant import QuantLinear, Recipe, linear_layers, quantize_model, sample_windows
 from nanoq.quant.activations import activation_quantization, fake_quantize_activations
@@ -43,7 +44,7 @@ def tokens():
 @pytest.fixture(scope="module")
 def trained():
     """The shipped model, windows to calibrate on, and the nats that another model loses to it on held-out text."""
-    checkpoint, corpus = load_checkpoint("tales-2.7m"), tales.build_corpus(100_000)
+    checkpoint, corpus = nanoq.load("tales-2.7m"), tales.build_corpus(100_000)
     test = checkpoint.tokenizer.encode(corpus.test)
     reference = window_losses(checkpoint.model, test, limit=4)
     calibration = sample_windows(checkpoint.tokenizer.encode(corpus.train), 256, 8)

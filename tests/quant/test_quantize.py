@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nanoq.lm import paired_difference
-from nanoq.lm.checkpoint import save_checkpoint
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.numbers import BLOCKS
@@ -300,7 +299,7 @@ def test_a_layer_computes_what_its_dequantised_weight_gives():
 
 
 def test_an_unquantised_checkpoint_loads_too(checkpoint, tokens, tmp_path):
-    save_checkpoint(tmp_path, checkpoint.model, checkpoint.tokenizer)
+    save(tmp_path, Checkpoint(checkpoint.model, checkpoint.tokenizer, {}))
     assert torch.equal(load(tmp_path).model(tokens), checkpoint.model(tokens))
 
 

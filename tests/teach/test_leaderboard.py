@@ -6,13 +6,13 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from nanoq.lm.checkpoint import load_checkpoint, save_checkpoint
+import nanoq
 from nanoq.lm.corpus import Corpus
 from nanoq.lm.evaluate import paired_difference, perplexity, window_losses
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe
-from nanoq.store import WEIGHTS, load
+from nanoq.store import WEIGHTS, Checkpoint, load, save
 from nanoq.teach.leaderboard import Leaderboard, Row, compare
 
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)
-    save_checkpoint(path, model, tokenizer, corpus="letters")
+    save(path, Checkpoint(model, tokenizer, {}), corpus="letters")
     return path
 
 
@@ -43,7 +43,7 @@ def board(folder, corpus):
 
 
 def test_the_first_row_is_the_checkpoint_itself(board, folder, corpus):
-    row, model = board.rows[0], load_checkpoint(folder).model
+    row, model = board.rows[0], nanoq.load(folder).model
     losses = window_losses(model, board.held_out)
     assert len(losses) == (len(corpus.test) - 1) // 16
     assert (row.bits, row.delta_nats, row.ci_low, row.ci_high) == (32, 0, 0, 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nanoq.compress import Prune, SparseLinear, compress_model
-from nanoq.lm import GPT, CharTokenizer, Checkpoint, GPTConfig, generate, save_checkpoint, stream
+from nanoq.lm import GPT, CharTokenizer, Checkpoint, GPTConfig, generate, stream
 from nanoq.quant import Recipe, quantize_model
 from nanoq.store import save
 from nanoq.teach import playground as module
@@ -132,7 +132,7 @@ def test_models_that_cannot_stand_side_by_side_are_refused(pair):
 def test_a_contender_from_a_folder_is_called_as_on_the_leaderboard(tmp_path, recipe, name):
     one = make("x")
     if recipe is None:
-        save_checkpoint(tmp_path, one.model, TOKENIZER)
+        save(tmp_path, Checkpoint(one.model, TOKENIZER, {}))
     else:
         quantize_model(one.model, recipe)
         card = {"config": vars(one.model.config), "characters": "".join(TOKENIZER.characters)}
