@@ -14,7 +14,11 @@ from nanoq.store import FAMILIES, Checkpoint, Family, load, save
 def _describe(checkpoint: Checkpoint) -> dict:
     if checkpoint.tokenizer is None:
         raise ValueError("a GPT is saved with its tokeniser, and this checkpoint has none")
-    return {"config": asdict(checkpoint.model.config), "characters": "".join(checkpoint.tokenizer.characters)}
+    # What rotated models alone have is left out of other cards, which earlier versions of nanoq then read.
+    later = {"norm": "layer", "tied": True}
+    config = {key: value for key, value in asdict(checkpoint.model.config).items()
+              if key not in later or value != later[key]}
+    return {"config": config, "characters": "".join(checkpoint.tokenizer.characters)}
 
 
 def _empty(card: dict, tensors: int) -> GPT:
