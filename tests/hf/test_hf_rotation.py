@@ -74,8 +74,9 @@ def test_a_rotated_llama_is_saved_and_loaded_bit_for_bit(name, recipe, online, t
 
 @torch.no_grad()
 def test_from_pretrained_gives_a_rotated_and_quantised_llama_with_online_transforms(tmp_path):
-    import nanoq.hf.quantizer  # noqa: F401 (which registers)
     from transformers import AutoModelForCausalLM
+
+    import nanoq.hf.quantizer  # noqa: F401 (which registers)
 
     model = make("llama, tied")
     rotate(model, online=True)
