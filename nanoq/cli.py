@@ -293,6 +293,9 @@ def quantize(
     embeddings: Annotated[int | None, typer.Option(
         help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
              "transformers, and 16 for others.")] = None,
+    rotate: Annotated[bool, typer.Option(
+        "--rotate", help="Turn the model by a random Hadamard matrix first, which leaves what it computes alone: a GPT "
+                         "of nanoq, or a model of transformers with the blocks of Llama.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     stream: Annotated[bool, typer.Option(
         "--stream", help="For a model of transformers that is larger than memory: one block in memory at a time, "
@@ -322,15 +325,15 @@ def quantize(
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         if stream:
-            if average_bits is not None or kind is not None:
-                raise ValueError("--stream takes neither --average-bits nor --kind")
+            if average_bits is not None or kind is not None or rotate:
+                raise ValueError("--stream takes none of --average-bits, --kind and --rotate")
             plan = plan if recipe else recipe_for(method, bits, **{"embeddings": 16} | options)
             _stream(checkpoint, out, plan, corpus, windows, context, batch, seed, _device(device))
             return
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
         made = nanoq.quantize(loaded, plan, bits, average_bits=average_bits, data=corpus, windows=windows,
-                              context=context, batch=batch, seed=seed, in_place=True, **options)
+                              context=context, batch=batch, seed=seed, in_place=True, rotate=rotate, **options)
         _write(out, made, parameters)
     if errors := {report.layer: report.output_error for report in made.reports if report.output_error is not None}:
         worst = max(errors, key=errors.get)
