@@ -75,7 +75,7 @@ def rotate(model: nn.Module, seed: int = 0, online: bool = False) -> None:
 
     Raises:
         ValueError: if the model is of another kind, quantised or rotated already, or there is no Hadamard matrix of a
-            width. Nothing is changed then.
+            width. Nothing is changed then. Or a model of transformers has given other outputs afterwards.
     """
     if any(hasattr(module, "layout") for module in model.modules()):
         raise ValueError("the model is quantised, compressed or rotated already: rotate the one that it was made from")
@@ -94,8 +94,8 @@ def rotate(model: nn.Module, seed: int = 0, online: bool = False) -> None:
     stream.reads.append((model.model.base_model.norm, [_own_head_of_llama(model.model)]))
     _turn(stream, seed, online, centred=False)
     if not torch.allclose(model(model.sample()), before, rtol=0, atol=0.01 * float(before.abs().max())):
-        raise RuntimeError(f"a rotated {type(model.model).__name__} computes something else: please report this, and "
-                           "load the model again")
+        raise ValueError(f"a rotated {type(model.model).__name__} computes something else, so its blocks do more than "
+                         "their layers show: it cannot be rotated; load it again")
 
 
 def _check_sizes(stream: Stream, online: bool) -> None:

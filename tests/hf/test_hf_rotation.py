@@ -115,6 +115,13 @@ def test_a_parameter_that_nobody_knows_of_is_a_reason_to_refuse():
         rotate(model)
 
 
+def test_a_model_that_computes_something_else_when_it_is_rotated_is_named():
+    model = make("llama")
+    model.blocks[0].register_forward_hook(lambda *arguments: arguments[-1].clamp(-0.1, 0.1))
+    with pytest.raises(ValueError, match="a rotated LlamaForCausalLM computes something else"):
+        rotate(model)
+
+
 def test_a_rotated_llama_has_weights_of_one_in_its_norms_and_no_tied_head():
     model = make("llama, tied")
     rotate(model)

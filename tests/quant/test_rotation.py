@@ -1,6 +1,7 @@
 """Hadamard matrices, models rotated by them, and Hadamard transforms that a model carries out while it runs."""
 
 import math
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 
@@ -37,7 +38,7 @@ from nanoq.quant import (
     smoothquant,
 )
 from nanoq.quant.hadamard import RandomHadamard, core_size, hadamard_matrix, hadamard_transform
-from nanoq.store import WEIGHTS, Checkpoint, load, read_folder, save, write_folder
+from nanoq.store import WEIGHTS, Checkpoint, layer_from_layout, load, read_folder, save, write_folder
 
 KNOWN = [1, 2, 4, 8, 12, 16, 20, 24, 28, 36, 44, 52, 60, 100, 192, 244, 344, 576, 768]  # 52, 100: of fields of 25, 49
 UNKNOWN = [0, -4, 3, 6, 10, 18, 92, 172, 13696]
@@ -318,6 +319,14 @@ def test_signs_that_are_missing_or_too_few_are_refused(tmp_path):
         write_folder(tmp_path, changed, card)
         with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.down: its 'signs'"):
             load(tmp_path)
+
+
+def test_a_turned_layer_of_a_file_has_inputs_that_a_hadamard_matrix_fits():
+    for inputs, fits in ((24, True), (18, False)):
+        tensors = {"base.weight": torch.empty(4, inputs, device="meta"),
+                   "signs": torch.empty(3, dtype=torch.uint8, device="meta")}
+        with nullcontext() if fits else pytest.raises(ValueError, match="18 rows"):
+            layer_from_layout({"kind": "hadamard", "base": {"kind": "dense"}}, tensors)
 
 
 # ---- the cache ----
