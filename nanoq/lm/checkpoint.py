@@ -1,6 +1,5 @@
 """The GPT as a family of `nanoq.store`, and its checkpoints."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,11 +13,7 @@ from nanoq.store import FAMILIES, Checkpoint, Family, load, save
 def _describe(checkpoint: Checkpoint) -> dict:
     if checkpoint.tokenizer is None:
         raise ValueError("a GPT is saved with its tokeniser, and this checkpoint has none")
-    # What rotated models alone have is left out of other cards, which earlier versions of nanoq then read.
-    later = {"norm": "layer", "tied": True}
-    config = {key: value for key, value in asdict(checkpoint.model.config).items()
-              if key not in later or value != later[key]}
-    return {"config": config, "characters": "".join(checkpoint.tokenizer.characters)}
+    return {"config": checkpoint.model.config.entries(), "characters": "".join(checkpoint.tokenizer.characters)}
 
 
 def _empty(card: dict, tensors: int) -> GPT:

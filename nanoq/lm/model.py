@@ -1,6 +1,6 @@
 """The course's language model: a small pre-norm GPT that is read from top to bottom."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,11 @@ class GPTConfig:
             raise ValueError(f"norm must be layer or rms, not {self.norm!r:.40}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
+
+    def entries(self) -> dict:
+        """What files keep: what only rotated models have is left out of others, as it was before there were any."""
+        usual = {"norm": "layer", "tied": True}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 def check_tokens(tokens: Tensor, vocabulary: int) -> None:
