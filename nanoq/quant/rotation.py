@@ -20,6 +20,9 @@ from nanoq.quant.hadamard import RandomHadamard, core_size
 from nanoq.quant.online import HadamardLinear
 from nanoq.store import naming, some
 
+LLAMA_BLOCK = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+HEAD_NORMS = ("q_norm", "k_norm")  # of each head's queries and keys: after their layers, so they do not see the stream
+
 
 @dataclass
 class Values:
@@ -197,9 +200,9 @@ def _stream_of_llama(model: nn.Module) -> Stream:
     Raises:
         ValueError: if it is of another kind.
     """
-    inner, refusal = getattr(model, "model", None), (
-        f"a {type(getattr(model, 'model', model)).__name__} cannot be rotated exactly: only a GPT of nanoq can, and a "
-        "causal language model with the blocks of Llama (RMSNorm, then q, k, v and o; RMSNorm, then gate, up and down)")
+    inner = getattr(model, "model", model)
+    refusal = (f"a {type(inner).__name__} cannot be rotated exactly: only a GPT of nanoq can, and a causal language "
+               "model with the blocks of Llama (RMSNorm, then q, k, v and o; RMSNorm, then gate, up and down)")
     if getattr(model, "kind", None) != "causal-lm":
         raise ValueError(refusal)
     table, head = inner.get_input_embeddings(), inner.get_output_embeddings()
@@ -221,16 +224,11 @@ def _stream_of_llama(model: nn.Module) -> Stream:
         stream.writes += o, down
         stream.values.append(Values(v, v.out_features, o, attention.head_dim))
         stream.downs.append((mlp, "down_proj"))
-        # Norms of each head's queries and keys stand after their layers, and do not see the stream.
         known += [*layers, *norms, *(getattr(attention, name) for name in HEAD_NORMS if hasattr(attention, name))]
     parameters = {id(parameter) for module in known for parameter in module.parameters()}
     if rest := [name for name, parameter in inner.named_parameters() if id(parameter) not in parameters]:
         raise ValueError(f"{refusal}; here {some(rest)} would be left over")
     return stream
-
-
-LLAMA_BLOCK = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-HEAD_NORMS = ("q_norm", "k_norm")
 
 
 def _own_head_of_llama(inner: nn.Module) -> nn.Linear:
