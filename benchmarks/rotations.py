@@ -8,7 +8,9 @@ paired difference. Where signs or calibration text are drawn, three seeds were, 
 mean; `spread` is the largest less the smallest of the three added losses.
 
 - activations: inputs of all linear layers of the blocks, symmetric, a scale for each token; weights are not rounded.
-  "planted": four channels of every norm's output fifty times as large, put there before a rotation or SmoothQuant.
+  "planted": four channels of every norm's output fifty times as large. They lie in the norms' weights, which a
+  rotation folds away, so that a rotated model has never had them; "every input" leaves the norms as they are and turns
+  what each layer reads.
 - cache: groups of 32 tokens, all of them rounded. "plain" has a range for the 32 numbers of each token of a head, for
   keys and values; "KIVI" has one for 32 tokens of each channel of the keys.
 - weights: GPTQ, a scale for each row, 128 windows of training text; each file was loaded again before it was measured.
@@ -30,10 +32,13 @@ from torch import Tensor
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, load_checkpoint, load_corpus, paired_difference, window_losses
 from nanoq.quant import (
+    HadamardLinear,
     QuantizedKVCache,
+    RandomHadamard,
     Recipe,
     StepwiseModel,
     activation_quantization,
+    linear_layers,
     plant_outliers,
     quantize_model,
     rotate,
@@ -89,8 +94,11 @@ def activations(model: GPT, train: Tensor, measure: Callable) -> Rows:
     for name, start in (("as trained", model), ("planted", planted)):
         smooth = deepcopy(start)
         smoothquant(smooth, sample_windows(train, model.config.context, 32))
-        variants = {"plain": [start], "rotated": [rotated(start, seed, False) for seed in SEEDS],
-                    "online": [rotated(start, seed, True) for seed in SEEDS], "SmoothQuant": [smooth]}
+        variants = {"plain": [start]}
+        if start is model:  # planted or not, a rotated model is the same: the norms' weights are gone
+            variants |= {"rotated": [rotated(start, seed, False) for seed in SEEDS],
+                         "online": [rotated(start, seed, True) for seed in SEEDS]}
+        variants |= {"every input": [turned(start, seed) for seed in SEEDS], "SmoothQuant": [smooth]}
         for bits in (8, 6, 4, 3):
             for variant, models in variants.items():
                 losses = []
@@ -98,6 +106,14 @@ def activations(model: GPT, train: Tensor, measure: Callable) -> Rows:
                     with activation_quantization(one, bits):
                         losses.append(measure(one))
                 yield "activations", f"{name}, {variant}", bits, losses, ""
+
+
+def turned(model: GPT, seed: int) -> GPT:
+    """A copy whose layers each turn their own inputs."""
+    model, generator = deepcopy(model), torch.Generator().manual_seed(seed)
+    for name, layer in linear_layers(model).items():
+        model.set_submodule(name, HadamardLinear.turned(layer, RandomHadamard.draw(layer.in_features, generator)))
+    return model
 
 
 def caches(model: GPT, measure: Callable) -> Rows:

@@ -164,6 +164,14 @@ def test_rotation_changes_the_stream_and_takes_outliers_out_of_what_layers_read(
     assert not torch.allclose(model.blocks[0].mlp.down.weight, turned.blocks[0].mlp.down.weight, atol=0.1)
 
 
+def test_outliers_in_the_weights_of_norms_leave_no_trace_in_a_rotated_model():
+    plain, planted = gpt(torch.float64), gpt(torch.float64)
+    plant_outliers(planted)
+    assert not torch.allclose(plain.blocks[0].attention.qkv.weight, planted.blocks[0].attention.qkv.weight)
+    for one, other in zip(rotated(plain).parameters(), rotated(planted).parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_what_a_rotation_costs_is_the_head_less_the_weights_of_the_norms():
     model = gpt()
     assert rotated(model).parameter_count() - model.parameter_count() == 11 * 24 - 5 * 24
