@@ -301,6 +301,9 @@ def quantize(
     embeddings: Annotated[int | None, typer.Option(
         help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
              "transformers, and 16 for others.")] = None,
+    rotate: Annotated[bool, typer.Option(
+        "--rotate", help="Turn the model by a random Hadamard matrix first, which leaves what it computes alone: a GPT "
+                         "of nanoq, or a model of transformers with the blocks of Llama.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     stream: Annotated[bool, typer.Option(
         "--stream", help="For a model of transformers that is larger than memory: one block in memory at a time, "
@@ -334,9 +337,9 @@ def quantize(
         _check_out(out, checkpoint, force)
         beside = _check_beside(out, checkpoint, export, force)
         if stream:
-            if average_bits is not None or kind is not None or export:
-                raise ValueError("--stream takes neither --average-bits nor --kind, nor --export, which reads a whole "
-                                 "model: run `nanoq export` on the folder")
+            if average_bits is not None or kind is not None or export or rotate:
+                raise ValueError("--stream takes none of --average-bits, --kind, --rotate and --export, which reads a "
+                                 "whole model: run `nanoq export` on the folder")
             plan = plan if recipe else recipe_for(method, bits, **{"embeddings": 16} | options)
             _stream(checkpoint, out, plan, corpus, windows, context, batch, seed, _device(device))
             return
@@ -345,7 +348,7 @@ def quantize(
         for width in [] if export is None else [bits] if average_bits is None else range(2, 9):
             check_export(plan if recipe else recipe_for(method, width, **options), loaded, export)
         made = nanoq.quantize(loaded, plan, bits, average_bits=average_bits, data=corpus, windows=windows,
-                              context=context, batch=batch, seed=seed, in_place=True, **options)
+                              context=context, batch=batch, seed=seed, in_place=True, rotate=rotate, **options)
         _write(out, made, parameters)
         if export:
             _export(beside, made, export)

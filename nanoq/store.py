@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {}
 # together is a ValueError.
 LAYERS: dict[str, Callable[[dict, dict[str, Tensor]], nn.Module]] = {}
 _HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "quant.embeddings",
-          "compress.layers")  # that register
+          "quant.online", "compress.layers")  # that register
 PACKED = "packed"  # the kind of a layout that names none
 
 
@@ -115,7 +115,8 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
         folder: is made if it is not there.
         checkpoint: its card is kept, but for what was measured of the unquantised model.
         half: whether parameters are kept in float16, and in float32 where float16 would lose them; by default where a
-            recipe was carried out, or a layer is not the family's own. Otherwise they are kept as they are.
+            recipe was carried out, or a layer is not the family's own and no turned one in floats. Otherwise they are
+            kept as they are.
         facts: join the card.
 
     Raises:
@@ -127,7 +128,8 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
     entries = {"family": name} | family.describe(checkpoint)
     layouts = _layouts(model, family, entries)
     recipe = {"recipe": model.recipe} if hasattr(model, "recipe") else {}  # what `quantize_model` has carried out
-    half = bool(layouts or recipe) if half is None else half
+    changed = recipe or any(layout.get("base") != {"kind": "dense"} for layout in layouts.values())
+    half = bool(changed) if half is None else half
 
     parameters, state = dict(model.named_parameters()), model.state_dict()  # tied ones by their first name
     kept = [key for key in (*parameters, *dict(model.named_buffers())) if key in state]
@@ -138,6 +140,7 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
     card = checkpoint.card | entries | recipe
     if half:
         card = {key: value for key, value in card.items() if key != "validation_perplexity"}
+    if half or layouts:
         card["layers"] = {renamed(key, names): layout for key, layout in layouts.items()}
     _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})
     path = write_folder(folder, tensors, card | facts)
@@ -156,10 +159,10 @@ def _family_of(model: nn.Module) -> tuple[str, Family]:
 def _layouts(model: nn.Module, family: Family, entries: dict) -> dict[str, dict]:
     """The layout of every layer that is not the family's own, by name."""
     own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
-    for name in [name for name in own if any(name.startswith(f"{other}.") for other in own)]:
-        if own[name.rpartition(".")[0]]["kind"] != "adapter":
+    for name in (within := [name for name in own if any(name.startswith(f"{other}.") for other in own)]):
+        if "base" not in own[name.rpartition(".")[0]]:
             raise ValueError(f"{name} is a packed layer within a thin one, which a file has no room for")
-        del own[name]  # the adapter's layout has those of its parts
+    own = {name: layout for name, layout in own.items() if name not in within}  # the outer layout has the inner one
     with torch.device("meta"):
         whole = dict(family.empty(entries, len(model.state_dict())).named_modules())
     dense = {name: {"kind": "dense"} for name, layer in model.named_modules()
@@ -382,7 +385,7 @@ def _parts(layers: Iterable[str], tensors: dict[str, Tensor]) -> dict[str, dict[
     """The tensors of each layer, by their names in it."""
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in layers}
     for key, tensor in tensors.items():
-        for name in (key.rsplit(".", cut)[0] for cut in (1, 2, 3)):  # NAME.codes, NAME.up.weight, NAME.base.up.weight
+        for name in (key.rsplit(".", cut)[0] for cut in (1, 2, 3, 4)):  # NAME.codes to NAME.base.adapter.up.weight
             if name in parts:
                 parts[name][key.removeprefix(f"{name}.")] = tensor
                 break

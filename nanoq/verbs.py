@@ -25,6 +25,7 @@ from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
 from nanoq.quant.quantize import check_unchanged, quantize_model
 from nanoq.quant.recipe import OF_ALL, Recipe, Round, own_bits
+from nanoq.quant.rotation import rotate as rotate_model
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
 
@@ -56,7 +57,7 @@ def load(name_or_path: str | Path, kind: str | None = None) -> Checkpoint:
 def quantize(
     checkpoint: Checkpoint, method: str | Recipe = "gptq", bits: int | None = None, *,
     average_bits: float | None = None, data: str | Path | Corpus | Tensor | None = None, windows: int = 128,
-    context: int | None = None, batch: int = 16, seed: int = 0, in_place: bool = False, **options,
+    context: int | None = None, batch: int = 16, seed: int = 0, in_place: bool = False, rotate: bool = False, **options,
 ) -> Checkpoint:
     """A quantised copy of a model, calibrated on text or images of its own kind; its card keeps the recipe.
 
@@ -70,13 +71,15 @@ def quantize(
         windows: how many windows of text, or images, to calibrate on.
         context: tokens in a window.
         batch: windows that go through a block at once.
-        seed: of the choice of windows.
+        seed: of the choice of windows, and of a rotation.
         in_place: whether to change the checkpoint itself, which takes half the memory.
+        rotate: whether the model is first turned by a random Hadamard matrix (`nanoq.quant.rotate`), which leaves what
+            it computes alone: a GPT, or a model of Llama's kind.
         options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True. Embedding tables and
             heads of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
 
     Raises:
-        ValueError: as `nanoq.quant.quantize_model`.
+        ValueError: as `nanoq.quant.quantize_model` and `nanoq.quant.rotate`.
     """
     if average_bits is not None and (isinstance(method, Recipe) or bits is not None):
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
@@ -89,6 +92,9 @@ def quantize(
     if calibration is None and (recipe.needs_calibration or average_bits is not None):
         calibration = task_for(checkpoint, data, context=context).calibration(windows, seed)
     new = checkpoint if in_place else Checkpoint(deepcopy(checkpoint.model), checkpoint.tokenizer, checkpoint.card)
+    if rotate:
+        rotate_model(new.model, seed)
+        new.card = new.card | {"rotation": {"seed": seed}}
     device = next(new.model.parameters()).device
     calibration = None if calibration is None else calibration.to(device)
     if average_bits is not None:

@@ -206,6 +206,16 @@ def test_quantize_takes_groups_that_are_fitted_on_the_way(model, tmp_path, more)
     assert_one_line(run("quantize", model, "--grid", "affine-dynamic", "--out", tmp_path / "no"), "needs the option")
 
 
+def test_quantize_rotates_a_model_first_and_says_so_in_the_card(model, tmp_path):
+    ok("quantize", model, "--bits", 4, "--rotate", "--seed", 3, "--out", tmp_path / "rotated")
+    loaded = load(tmp_path / "rotated")
+    assert loaded.card["rotation"] == {"seed": 3} and loaded.model.config.norm == "rms"
+    assert_one_line(run("quantize", "digits-resnet", "--rotate", "--out", tmp_path / "no"),
+                    "a ResNet cannot be rotated exactly")
+    assert_one_line(run("quantize", "opt-tales", "--rotate", "--stream", "--out", tmp_path / "no"),
+                    "--stream takes none of --average-bits, --kind and --rotate")
+
+
 def test_quantize_follows_a_recipe_file(model, tmp_path):
     recipe = {"default": {"bits": 16}, "rules": {"blocks.1.mlp.*": {"bits": 4}}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8-sig")  # as Windows' editors write it

@@ -150,6 +150,40 @@ def test_all_ternary_models_are_measured_alike():
     assert all(float(row["average_bits"]) < 2.1 for row in rows)
 
 
+# ---- rotations: benchmarks/rotations.py ----
+
+ROTATIONS = {"activations": (8, 6, 4, 3), "cache": (4, 3, 2), "weights": (4, 3, 2)}
+
+
+def rotations(part):
+    """Of each setting and width of a part its row, numbers as numbers."""
+    with open(RESULTS / "tinystories" / "rotations.csv", newline="") as file:
+        rows = [{key: value if key in ("part", "setting") else float(value or "nan") for key, value in row.items()}
+                for row in csv.DictReader(file)]
+    return {(row["setting"], row["bits"]): row for row in rows if row["part"] == part}
+
+
+@pytest.mark.parametrize("part", ROTATIONS)
+def test_the_tables_of_rotations_in_the_readme_are_the_file(part):
+    readme, rows = (RESULTS / "README.md").read_text(encoding="utf-8"), rotations(part)
+    for setting in dict.fromkeys(setting for setting, _ in rows):
+        cells = [f"+{row['delta_nats']:.4f} ± {(row['ci_high'] - row['ci_low']) / 2:.4f}"
+                 for row in (rows[setting, bits] for bits in ROTATIONS[part])]
+        assert f"| {setting} | {' | '.join(cells)} |" in readme
+
+
+def test_what_is_said_of_rotations_holds_within_the_intervals():
+    rows = rotations("activations") | rotations("cache") | rotations("weights")
+
+    def better(one, other, *widths):
+        return all(rows[one, bits]["ci_high"] < rows[other, bits]["ci_low"] for bits in widths)
+
+    assert better("planted, online", "planted, plain", 8, 6, 4)
+    assert better("planted, SmoothQuant", "planted, online", 8, 6, 4, 3)
+    assert better("KIVI, plain", "token, Hadamard", 4, 3, 2)
+    assert all(rows[f"{rule}, Hadamard", bits]["over_high"] > 0 for rule in ("token", "KIVI") for bits in (4, 3, 2))
+
+
 # ---- mixed precision: benchmarks/showdown.py ----
 
 SHOWDOWNS = [corpus for corpus in CORPORA if (RESULTS / corpus / "showdown.png").is_file()]  # written last

@@ -47,6 +47,16 @@ def opt(text):
 CASES = {"gpt": (QuantLinear, 16), "resnet": (QuantConv2d, None), "opt": (QuantLinear, 32)}
 
 
+def test_quantize_rotates_a_copy(gpt):
+    before = deepcopy(gpt.model.state_dict())
+    small = nanoq.quantize(gpt, "gptq", bits=8, windows=16, context=16, rotate=True)
+    assert gpt.model.config.norm == "layer" and "rotation" not in gpt.card
+    assert all(torch.equal(before[key], value) for key, value in gpt.model.state_dict().items())
+    tokens = torch.randint(5, (2, 16), generator=torch.Generator().manual_seed(0))
+    assert small.model.config.norm == "rms" and small.card["rotation"] == {"seed": 0}
+    torch.testing.assert_close(small.model(tokens), gpt.model(tokens), rtol=0.05, atol=0.02)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_of_any_kind_is_quantised_measured_saved_and_loaded_again_bit_for_bit(name, request, tmp_path):
     checkpoint, (kind, context) = request.getfixturevalue(name), CASES[name]

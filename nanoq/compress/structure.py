@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nanoq.lm.evaluate import row_losses
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import LayerStats, observe
+from nanoq.quant.online import HadamardLinear
 
 
 @torch.no_grad()
@@ -106,10 +107,13 @@ def remove_neurons(model: GPT, ratio: float, tokens: Tensor) -> GPT:
     Those go whose output, times the norm of the weights that read it, is smallest; the rest is fitted anew.
 
     Raises:
-        ValueError: if the ratio is not in [0, 1), or leaves a block without neurons.
+        ValueError: if the ratio is not in [0, 1), or leaves a block without neurons; or a transform stands between
+            neurons and the weights that read them.
     """
     if not 0 <= ratio < 1:
         raise ValueError(f"ratio must lie in [0, 1), not {ratio!r}")
+    if any(isinstance(block.mlp.down, HadamardLinear) for block in model.blocks):
+        raise ValueError("a Hadamard transform mixes the neurons before they are read: remove some before `rotate`")
     for number, block in enumerate(model.blocks):
         mlp = block.mlp
         stats = _seen(model, f"blocks.{number}.mlp.down", tokens)

@@ -1,6 +1,5 @@
 """The GPT as a family of `nanoq.store`."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from nanoq.store import FAMILIES, Checkpoint, Family
 def _describe(checkpoint: Checkpoint) -> dict:
     if checkpoint.tokenizer is None:
         raise ValueError("a GPT is saved with its tokeniser, and this checkpoint has none")
-    return {"config": asdict(checkpoint.model.config), "characters": "".join(checkpoint.tokenizer.characters)}
+    return {"config": checkpoint.model.config.entries(), "characters": "".join(checkpoint.tokenizer.characters)}
 
 
 def _empty(card: dict, tensors: int) -> GPT:

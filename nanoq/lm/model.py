@@ -1,6 +1,6 @@
 """The course's language model: a small pre-norm GPT that is read from top to bottom."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ class GPTConfig:
         width: size of the residual stream.
         bias: whether linear layers and norms have a bias.
         dropout: probability of dropping an activation while training.
+        norm: "layer" (LayerNorm), or "rms": a division by the root mean square, without weights, which is what
+            `nanoq.quant.rotate` leaves.
+        tied: whether the head is the token embedding; otherwise it has a weight of its own.
     """
 
     vocab_size: int
@@ -28,6 +31,8 @@ class GPTConfig:
     width: int = 192
     bias: bool = False
     dropout: float = 0.0
+    norm: str = "layer"
+    tied: bool = True
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "layers", "heads", "width"):
@@ -36,10 +41,18 @@ class GPTConfig:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
-        if not isinstance(self.bias, bool):
-            raise ValueError(f"bias must be true or false, not {self.bias!r}")
+        for name in ("bias", "tied"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.norm not in ("layer", "rms"):
+            raise ValueError(f"norm must be layer or rms, not {self.norm!r:.40}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
+
+    def entries(self) -> dict:
+        """What files keep: what only rotated models have is left out of others, as it was before there were any."""
+        usual = {"norm": "layer", "tied": True}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 def check_tokens(tokens: Tensor, vocabulary: int) -> None:
@@ -117,14 +130,21 @@ class MLP(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+def make_norm(config: GPTConfig) -> nn.LayerNorm | nn.RMSNorm:
+    """The norm of a stream of `config.width` numbers."""
+    if config.norm == "rms":
+        return nn.RMSNorm(config.width, eps=1e-5, elementwise_affine=False)
+    return nn.LayerNorm(config.width, bias=config.bias)
+
+
 class Block(nn.Module):
     """A pre-norm Transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: GPTConfig, layer: int):
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.width, bias=config.bias)
+        self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
-        self.mlp_norm = nn.LayerNorm(config.width, bias=config.bias)
+        self.mlp_norm = make_norm(config)
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
@@ -135,7 +155,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Token and position embeddings, blocks, a final norm, and a head tied to the token embedding.
+    """Token and position embeddings, blocks, a final norm, and a head, which is usually the token embedding.
 
     Args:
         config: the shape.
@@ -151,7 +171,9 @@ class GPT(nn.Module):
             self.position_embedding = nn.Embedding(config.context, config.width)
             self.drop = nn.Dropout(config.dropout)
             self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-            self.final_norm = nn.LayerNorm(config.width, bias=config.bias)
+            self.final_norm = make_norm(config)
+            if not config.tied:
+                self.unembedding = nn.Linear(config.width, config.vocab_size, bias=config.bias)
         if seed is not None:
             self._initialize(torch.Generator().manual_seed(seed))
 
@@ -187,7 +209,8 @@ class GPT(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """The last block's output (B, T, width) -> logits (B, T, vocab_size)."""
-        return F.linear(self.final_norm(x), self.token_embedding.weight)
+        x = self.final_norm(x)
+        return F.linear(x, self.token_embedding.weight) if self.config.tied else self.unembedding(x)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Tokens (B, T) -> logits (B, T, vocab_size) of each next token.

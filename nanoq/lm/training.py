@@ -235,7 +235,7 @@ class _Run:
                 yield names[id(p)], optimizer.state[p]
 
     def _facts(self) -> dict:
-        return {"train": asdict(self.config), "model": asdict(self.model.config), "data": self.data}
+        return {"train": asdict(self.config), "model": self.model.config.entries(), "data": self.data}
 
     def save(self, history: list[dict]) -> None:
         """Write the state and the history, each atomically."""

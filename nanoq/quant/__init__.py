@@ -12,12 +12,14 @@ from nanoq.quant.gguf_model import export_gguf
 from nanoq.quant.gptq_format import export_gptq, import_gptq
 from nanoq.quant.gptq_method import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
+from nanoq.quant.hadamard import RandomHadamard, hadamard_matrix, hadamard_transform
 from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_backend
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.learned_rounding import BlockData, SoftRounding, adaround, brecq
 from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
 from nanoq.quant.obs import obq, obs_prune
+from nanoq.quant.online import HadamardLinear
 from nanoq.quant.outliers import plant_outliers, smoothquant
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
@@ -33,14 +35,14 @@ from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
     "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "CodedConv2d",
-    "CodedLinear", "FakeQuantizer", "Grid", "LayerReport", "LayerStats", "QuantConv2d", "QuantEmbedding",
-    "QuantLayer", "QuantLinear", "QuantizedKVCache", "Recipe", "Round", "SoftRounding", "StepwiseModel",
-    "activation_quantization", "adaround", "affine_grid", "bits_at_bound", "block_grid", "brecq", "check_export",
-    "choose_backend", "convert_qat", "dynamic_grid", "entropy_coded", "entropy_coded_grid",
-    "export_compressed_tensors", "export_gguf", "export_gptq", "export_model", "fake_quantize_activations",
-    "fake_quantizers", "gptq", "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest",
-    "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
-    "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale",
-    "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits",
-    "use_backend", "weight_matrix",
+    "CodedLinear", "FakeQuantizer", "Grid", "HadamardLinear", "LayerReport", "LayerStats", "QuantConv2d",
+    "QuantEmbedding", "QuantLayer", "QuantLinear", "QuantizedKVCache", "RandomHadamard", "Recipe", "Round",
+    "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid", "bits_at_bound",
+    "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_coded",
+    "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq", "export_model",
+    "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform", "import_awq",
+    "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune", "observe", "pack",
+    "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat",
+    "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate", "sample_windows", "smoothquant",
+    "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
 ]

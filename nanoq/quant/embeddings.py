@@ -130,7 +130,8 @@ def factor_of(table: nn.Embedding) -> float | None:
 def untied_head(model: nn.Module) -> tuple[str, nn.Linear] | None:
     """The name and the layer of a head with a weight of its own, where a model has one outside its blocks."""
     inner = getattr(model, "model", model)
-    head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    own = getattr(model, "unembedding", None)  # of a GPT
+    head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else own
     tied = isinstance(head, nn.Linear) and any(head.weight is table.weight for table in model.modules()
                                                if isinstance(table, nn.Embedding))
     if not isinstance(head, nn.Linear) or tied or len(head.weight) < FEWEST_ROWS or head in set(model.blocks.modules()):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nanoq.lm.model import GPT, GPTConfig, KVCache
 from nanoq.quant.activations import check_rounding
+from nanoq.quant.hadamard import RandomHadamard
 from nanoq.quant.packing import pack, unpack
 
 
@@ -26,7 +27,7 @@ class QuantizedKVCache(KVCache):
 
     def __init__(
         self, layers: int, bits: int, group: int = 32, residual: int = 32,
-        key_granularity: str = "channel", value_granularity: str = "token",
+        key_granularity: str = "channel", value_granularity: str = "token", hadamard: bool = False,
     ):
         """Make an empty cache.
 
@@ -37,6 +38,9 @@ class QuantizedKVCache(KVCache):
             residual: newest tokens that always stay in floating point.
             key_granularity: "channel" or "token".
             value_granularity: "channel" or "token".
+            hadamard: whether a head's keys and values are turned by a random Hadamard matrix before they are rounded
+                (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456), after whatever depends on positions. They are turned
+                back when they are read, which gives what turned queries would.
 
         Raises:
             ValueError: if an argument is out of its range.
@@ -45,7 +49,7 @@ class QuantizedKVCache(KVCache):
         for name, count, least in (("group", group, 1), ("residual", residual, 0)):
             if not isinstance(count, int) or count < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {count!r}")
-        self.group, self.residual = group, residual
+        self.group, self.residual, self.hadamard = group, residual, hadamard
         self._packed_keys = [_PackedTokens(bits, key_granularity, group) for _ in range(layers)]
         self._packed_values = [_PackedTokens(bits, value_granularity, group) for _ in range(layers)]
 
@@ -65,8 +69,15 @@ class QuantizedKVCache(KVCache):
         """Append one block's new keys and values (B, heads, T, head width); return all, the old ones dequantised.
 
         Raises:
-            ValueError: if a scale or a minimum does not fit float16.
+            ValueError: if a scale or a minimum does not fit float16, or there is no Hadamard matrix of a head's width.
         """
+        if not self.hadamard:
+            return self._extended(layer, k, v)
+        turn = RandomHadamard.draw(k.shape[-1], torch.Generator().manual_seed(0))
+        k, v = self._extended(layer, turn(k), turn(v))
+        return turn.inverse(k), turn.inverse(v)
+
+    def _extended(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return (self._extend(layer, self._packed_keys, self.keys, k),
                 self._extend(layer, self._packed_values, self.values, v))
 

@@ -30,7 +30,8 @@ def plant_outliers(model: GPT, channels: int = 4, factor: float = 50.0, seed: in
         The channels, int64 (channels,).
 
     Raises:
-        ValueError: if there are not that many channels, the factor is not positive, or the model is quantised.
+        ValueError: if there are not that many channels, the factor is not positive, or the model is quantised or
+            rotated.
     """
     width = model.config.width
     if channels not in range(width + 1):
@@ -64,7 +65,7 @@ def smoothquant(model: GPT, calibration: Tensor, alpha: float = 0.5) -> dict[str
         The scales s (width,) of each layer that was smoothed, by its name in the model.
 
     Raises:
-        ValueError: if alpha is out of its range, there is no calibration text, or the model is quantised.
+        ValueError: if alpha is out of its range, there is no calibration text, or the model is quantised or rotated.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, not {alpha!r}")
@@ -88,6 +89,8 @@ def _layers_after_norms(model: GPT) -> dict[str, tuple[nn.LayerNorm, nn.Linear]]
     for i, block in enumerate(model.blocks):
         pairs[f"blocks.{i}.attention.qkv"] = block.attention_norm, block.attention.qkv
         pairs[f"blocks.{i}.mlp.up"] = block.mlp_norm, block.mlp.up
+    if model.config.norm != "layer":
+        raise ValueError("the norms of a rotated model have no weight to hide a scale in: rescale before `rotate`")
     for name, (_, layer) in pairs.items():
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"{name} is quantised already: rescale the model before its weights are rounded")

@@ -14,6 +14,7 @@ from nanoq.quant.embeddings import pack_tables
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.learned_rounding import BlockData
+from nanoq.quant.online import HadamardLinear
 from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_blockwise, is_idle
 from nanoq.quant.visit import Stage, each_layer, stages
@@ -115,7 +116,7 @@ def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher:
 def check_unchanged(model: nn.Module) -> None:
     """Raise a ValueError if a layer of a model was quantised or compressed already."""
     for name, module in model.named_modules():
-        if hasattr(module, "layout"):
+        if hasattr(module, "layout") and not isinstance(module, HadamardLinear):  # what that turns for is quantised
             what = "quantised" if isinstance(module, QuantLayer) else "compressed"
             raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
                              "checkpoint that it was made from")
@@ -136,11 +137,18 @@ def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[s
 
 
 def other_names(model: nn.Module) -> dict[str, list[str]]:
-    """What the layers of the blocks are called in the model of another package that this one is made of."""
+    """What the layers of the blocks are called otherwise.
+
+    That is in the model of another package that this one is made of; and where a transform stands before them, without
+    what says so.
+    """
     inner = getattr(model, "model", None)
     names: dict[nn.Module, list[str]] = {}
     for name, module in inner.named_modules(remove_duplicate=False) if isinstance(inner, nn.Module) else ():
         names.setdefault(module, []).append(name)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, HadamardLinear):
+            names.setdefault(module.base, []).append(name)
     return {name: names.get(layer, []) for name, layer in linear_layers(model).items()}
 
 

@@ -44,6 +44,7 @@ from nanoq.quant import (
     import_awq,
     import_gptq,
     quantize_model,
+    rotate,
 )
 from nanoq.store import CARD, INDEX, WEIGHTS, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
@@ -74,6 +75,11 @@ def sort_columns(model):
         if isinstance(layer, QuantLinear):
             order = torch.randperm(layer.layout["in_features"], generator=torch.Generator().manual_seed(3))
             model.set_submodule(name, QuantLinear.from_codes(layer.unpacked(), layer.grid, layer.bias, order))
+
+
+def rotated(model):
+    rotate(model, online=True)
+    quantize_model(model, Recipe(bits=4))
 
 
 def write_shards(folder, count=3):
@@ -132,6 +138,8 @@ def sound_folders(root: Path) -> dict[str, Path]:
         "adapter": gpt(adapters),
         "sorted": gpt(sort_columns),
         "heads": gpt(lambda m: remove_heads(m, {0: [1]})),
+        "rotated": gpt(lambda m: rotate(m, online=True)),
+        "rotated 4 bits": gpt(rotated),
         "resnet": Checkpoint(ResNet(ResNetConfig(widths=(4, 6))).eval(), None, {}),
     }
     models["resnet 4 bits"] = deepcopy(models["resnet"])

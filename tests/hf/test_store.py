@@ -13,7 +13,7 @@ from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_
 from nanoq.files import sha256
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantLinear, Recipe, Round, quantize_model
+from nanoq.quant import QuantLinear, Recipe, Round, quantize_model, rotate
 from nanoq.quant.qat import prepare_qat
 from nanoq.quant.visit import visit
 from nanoq.store import (
@@ -65,6 +65,11 @@ def sort_columns(model, data):
             model.set_submodule(name, QuantLinear.from_codes(layer.unpacked(), layer.grid, layer.bias, order))
 
 
+def rotate_and_round(model, data):
+    rotate(model, online=True)
+    quantize_model(model, Recipe("gptq", bits=3), data)
+
+
 ROUNDED = {
     "4 bits": lambda m, x: quantize_model(m, Recipe("gptq", bits=4), x),
     "ternary": lambda m, x: quantize_model(m, Recipe(bits=2, grid="ternary")),
@@ -82,6 +87,8 @@ CHANGED = {
 GPT_ONLY = {
     "heads": lambda m, x: remove_heads(m, {0: [1]}),
     "blocks": lambda m, x: remove_blocks(m, [0]),
+    "rotated": lambda m, x: rotate(m, online=True),
+    "rotated, 3 bits": rotate_and_round,
     "neurons, 3 bits": lambda m, x: quantize_model(remove_neurons(m, 0.25, x), Recipe(bits=3)),
 }
 CASES = [(family, name, change) for family in MODELS for name, change in ROUNDED.items() if change]
