@@ -10,6 +10,7 @@ from importlib import import_module
 from nanoq.hf.checkpoint import (
     KINDS,
     HFCheckpoint,
+    beyond_memory,
     card_of,
     describe,
     is_hugging_face,
@@ -35,9 +36,9 @@ from nanoq.hf.tasks import (
 )
 
 __all__ = [
-    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "card_of", "describe", "encode", "features", "fine_tune",
-    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf", "load_minilm",
-    "load_smollm2", "probe_accuracy", "reviews", "start_windows", "weights_file", "wikitext",
+    "KINDS", "HFCheckpoint", "HFModel", "Reviews", "beyond_memory", "card_of", "describe", "encode", "features",
+    "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "load_hf",
+    "load_minilm", "load_smollm2", "probe_accuracy", "reviews", "start_windows", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

@@ -15,7 +15,8 @@ dense way since release 0.18 alone (pull request 732), and 0.16 and older know 4
 and 8 bits, and want one scheme for q, k and v, and for gate and up.
 
 Some classes of transformers, T5 and Mamba among them, ask for `weight` of their layers while they are loaded, which
-packed layers lack. `config.json` then says `"dequantize": true`, and transformers decodes the weights first, to float16.
+packed layers lack. `config.json` then says `"dequantize": true`, and transformers first decodes the weights, to
+float16.
 
 Source: compressed-tensors 0.20.1, `compressors/pack_quantized` and `quantization/quant_config.py`.
 """
