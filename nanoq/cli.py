@@ -296,7 +296,7 @@ def quantize(
              "transformers, and 16 for others.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
     stream: Annotated[bool | None, typer.Option(
-        "--stream/--no-stream", help="For a model of transformers: one block in memory at a time, with the same result. "
+        "--stream/--no-stream", help="For a model of transformers: one block in memory at a time, to the same result. "
                                      "The same command goes on where it was stopped. By default where free memory does "
                                      "not hold the model.")] = None,
     corpus: CalibrationOption = None,

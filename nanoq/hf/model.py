@@ -236,8 +236,8 @@ def outputs(model: nn.Module) -> Tensor:
         what = FLOATS.get(str(model.main_input_name), "tokens (B, T)")  # a list of names in OneFormer
         raise ValueError(f"{type(model).__name__} is not supported: it does not run on {what} alone "
                          f"({type(error).__name__}: {' '.join(str(error).split())[:150]})") from None
-    if found.isnan().any():
-        raise ValueError(f"{type(model).__name__} is not supported: it gives NaN for noise")
+    if not isinstance(found, Tensor) or found.isnan().any():
+        raise ValueError(f"{type(model).__name__} is not supported: what it gives first is no tensor, or holds NaN")
     return found
 
 
