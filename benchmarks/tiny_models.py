@@ -51,6 +51,7 @@ ODD = {
     "NeoMMEConfig": {"head_dim": 16},
     "NemotronHConfig": {"n_groups": 1, "layers_block_type": ["linear_attention", "full_attention", "moe"],
                         "num_hidden_layers": 3},
+    "PaddleOCRTextConfig": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},
     "ReformerConfig": {"is_decoder": True, "axial_pos_embds": False, "attn_layers": ["local", "local"],
                        "attention_head_size": 8, "feed_forward_size": 64, "local_attn_chunk_length": 4},
     "SqueezeBertConfig": {"embedding_size": 32},
@@ -85,6 +86,11 @@ def settings(cls: type, small: dict[str, int] | None = None) -> dict:
             changes[name] = settings(type(part)) | {"model_type": part.model_type}
     if "qk_rope_head_dim" in changes:  # the latent attention of DeepSeek
         changes |= {key: size for key, size in (("head_dim", 4), ("qk_head_dim", 12)) if key in changes}
+    if "mrope_section" in (getattr(cls, "ignore_keys_at_rope_validation", None) or ()):
+        rope = default.rope_parameters or {}
+        head = changes.get("head_dim") or changes["hidden_size"] // changes["num_attention_heads"]
+        half = int(head * rope.get("partial_rotary_factor", 1)) // 2  # of what is turned, in three parts
+        changes["rope_parameters"] = rope | {"mrope_section": [half - 2 * (half // 3), half // 3, half // 3]}
     if "vocab_size" in changes:
         changes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
         starts = ("decoder_start_token_id", "forced_eos_token_id")
@@ -102,4 +108,7 @@ def tiny(name: str) -> nn.Module:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
+        for table in model.modules():  # training leaves the row of padding at 0, and some classes write 0 there at load
+            if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+                table.weight[table.padding_idx].zero_()
     return model

@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from nanoq.lm.training import STATE, TrainConfig
 from nanoq.lm.training import train as run_training
 from nanoq.memory import out_of_memory
 from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
+from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import (
     FORMATS,
     GGUF_FILE,
@@ -305,9 +306,10 @@ def quantize(
         "--rotate", help="Turn the model by a random Hadamard matrix first, which leaves what it computes alone: a GPT "
                          "of nanoq, or a model of transformers with the blocks of Llama.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with default and rules, for all the above.")] = None,
-    stream: Annotated[bool, typer.Option(
-        "--stream", help="For a model of transformers that is larger than memory: one block in memory at a time, "
-                         "embeddings in float16. The same command goes on where it was stopped.")] = False,
+    stream: Annotated[bool | None, typer.Option(
+        "--stream/--no-stream", help="For a model of transformers: one block in memory at a time, to the same result. "
+                                     "The same command goes on where it was stopped. By default where free memory does "
+                                     "not hold the model.")] = None,
     export: Annotated[str | None, typer.Option(
         help=f"Also write {', '.join(FORMATS)}, to the folder OUT-EXPORT beside OUT. Whether the format takes the "
              "quantised layers is looked at before the work.")] = None,
@@ -336,12 +338,16 @@ def quantize(
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         beside = _check_beside(out, checkpoint, export, force)
+        together = average_bits is not None or kind is not None or export or rotate
+        if stream is None and not together and method not in BLOCK_METHODS and (reason := hf.beyond_memory(checkpoint)):
+            print(f"{reason}: one block in memory at a time (--no-stream: all at once)")
+            stream = True
         if stream:
-            if average_bits is not None or kind is not None or export or rotate:
+            if together:
                 raise ValueError("--stream takes none of --average-bits, --kind, --rotate and --export, which reads a "
                                  "whole model: run `nanoq export` on the folder")
-            plan = plan if recipe else recipe_for(method, bits, **{"embeddings": 16} | options)
-            _stream(checkpoint, out, plan, corpus, windows, context, batch, seed, _device(device))
+            _stream(checkpoint, out, plan if recipe else partial(recipe_for, method, bits), options, corpus, windows,
+                    context, batch, seed, _device(device))
             return
         loaded = _load(checkpoint, kind, device)
         parameters = count_parameters(loaded.model)
@@ -367,16 +373,18 @@ def _check_beside(out: Path, source: str, format: str | None, force: bool) -> Pa
     return beside
 
 
-def _stream(source: str, out: Path, recipe: Recipe, corpus: str | None, windows: int, context: int | None, batch: int,
-            seed: int, device: torch.device) -> None:
-    from nanoq.hf.stream import open_folder, quantize_folder  # not every user has transformers
+def _stream(source: str, out: Path, plan: Recipe | Callable[..., Recipe], options: dict, corpus: str | None,
+            windows: int, context: int | None, batch: int, seed: int, device: torch.device) -> None:
+    from nanoq.hf.stream import open_folder, quantize_opened  # not every user has transformers
 
-    empty, _ = open_folder(source)
+    empty, weights = open_folder(source, device)
+    parameters = empty.model.parameter_count()
+    recipe = plan if isinstance(plan, Recipe) else plan(**{"embeddings": usual_width(empty.model)} | options)
     task = task_for(empty, corpus, context=context)
     calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
-    quantize_folder(source, out, recipe, calibration, batch, device)
+    quantize_opened(empty, weights, out, recipe, calibration, batch)
     size = sum(file.stat().st_size for file in weight_files(out))
-    print(f"wrote {out}: {size:,} bytes, {8 * size / empty.model.parameter_count():.2f} bits a parameter")
+    print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
 def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoint:

@@ -124,10 +124,10 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
             is not finite.
     """
     model, folder = checkpoint.model, Path(folder)
-    name, family = _family_of(model)
-    entries = {"family": name} | family.describe(checkpoint)
-    layouts = _layouts(model, family, entries)
-    recipe = {"recipe": model.recipe} if hasattr(model, "recipe") else {}  # what `quantize_model` has carried out
+    _, family = _family_of(model)
+    recipe = getattr(model, "recipe", None)  # what `quantize_model` has carried out
+    card = card_for(checkpoint, recipe)
+    layouts = _layouts(model, family, card)
     changed = recipe or any(layout.get("base") != {"kind": "dense"} for layout in layouts.values())
     half = bool(changed) if half is None else half
 
@@ -136,16 +136,31 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
     names = family.names(model)
     tensors = {renamed(key, names): stored(key, state[key]) if half and key in parameters else state[key]
                for key in kept}
-
-    card = checkpoint.card | entries | recipe
+    own = {renamed(key, names): layout for key, layout in layouts.items()}
     if half:
-        card = {key: value for key, value in card.items() if key != "validation_perplexity"}
-    if half or layouts:
-        card["layers"] = {renamed(key, names): layout for key, layout in layouts.items()}
+        card = card_for(checkpoint, recipe, own)
+    elif layouts:
+        card["layers"] = own
     _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})
     path = write_folder(folder, tensors, card | facts)
     family.beside(path, checkpoint)
     return path
+
+
+def card_for(checkpoint: Checkpoint, recipe: dict | None, layouts: dict[str, dict] | None = None) -> dict:
+    """What the card of a written checkpoint says, but for the files.
+
+    Args:
+        checkpoint: its own card is kept, but for what was measured of the unquantised model.
+        recipe: what was carried out, as plain data.
+        layouts: of the layers that are not the family's own, by their names in the files; None where parameters are
+            kept as they are.
+    """
+    name, family = _family_of(checkpoint.model)
+    card = checkpoint.card | {"family": name} | family.describe(checkpoint) | ({"recipe": recipe} if recipe else {})
+    if layouts is None:
+        return card
+    return {key: value for key, value in card.items() if key != "validation_perplexity"} | {"layers": layouts}
 
 
 def _family_of(model: nn.Module) -> tuple[str, Family]:

@@ -375,8 +375,12 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     assert f"for {causal['no tiny configuration']} no tiny configuration" in text
     assert f"{pairs['works']} of {pairs.total()} with an encoder and a decoder work" in text
     assert f"{masked['works']} of {masked.total()} masked language models" in text
-    assert f"{encoders['works']} of {encoders.total()} encoders of texts, pictures or sound that were tried" in text
-    alone = sum("does not run on" in row["outcome"] for row in rows if row["kind"] == "encoder")
+    assert f"{encoders['works']} of {encoders.total()} encoders of texts, pictures or sound; " in text
+    assert f"for {encoders['no tiny configuration']} of these no tiny configuration" in text
+    reasons = [row["outcome"] for row in rows if row["kind"] == "encoder"]
+    alone = sum(reason.startswith("refused") and "does not run on" in reason for reason in reasons)
+    slow = sum("no answer within" in reason for reason in reasons)
+    assert f"of the {encoders['fails']} that fail, {slow} gave no answer" in text
     assert f"Of the {encoders['refused']} encoders that are refused, {alone} do not run on one input alone" in text
     worked = [row for row in rows if row["outcome"] == "works"]
     better = sum(float(row["gptq"]) < float(row["nearest"]) for row in worked)
@@ -387,7 +391,10 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     assert f"{parts} of the causal models keep more than 5 %" in text
     exports = Counter(row["export"].partition(":")[0] for row in worked)
     assert f"transformers reads {exports['same']} of the exports to compressed-tensors" in text
+    assert f"and {exports['decoded']} more with weights decoded" in text
     assert f"{exports['refused']} are not written" in text and f"{exports['fails']} are read with other outputs" in text
+    renamed = sum("source keys" in row["export"] for row in worked)
+    assert f"not at all, {renamed} of them because transformers renames" in text
 
 
 # ---- a real language model: benchmarks/smollm2.py ----

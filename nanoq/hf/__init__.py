@@ -9,6 +9,7 @@ from importlib import import_module
 
 from nanoq.hf.checkpoint import (
     KINDS,
+    beyond_memory,
     card_of,
     describe,
     is_hugging_face,
@@ -31,9 +32,9 @@ from nanoq.hf.tasks import (
 )
 
 __all__ = [
-    "KINDS", "HFModel", "Reviews", "card_of", "describe", "encode", "features", "fine_tune", "gptq_losses",
-    "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "probe_accuracy", "reviews", "start_windows",
-    "weights_file", "wikitext",
+    "KINDS", "HFModel", "Reviews", "beyond_memory", "card_of", "describe", "encode", "features", "fine_tune",
+    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "probe_accuracy", "reviews",
+    "start_windows", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

@@ -197,7 +197,7 @@ class Track:
         """
         calls: list[int] = []
 
-        def stand_in(index: int, forward: Callable, *args, **kwargs) -> object:
+        def stand_in(index: int, forward: Callable, /, *args, **kwargs) -> object:
             number = len(calls)
             calls.append(index)
             if self.order and self.order[number:number + 1] != [index]:

@@ -19,6 +19,7 @@ from nanoq.hf.blocks import find_blocks
 from nanoq.hf.inputs import FLOATS
 from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.hub import find_hub, local_file
+from nanoq.machine import machine_report
 from nanoq.memory import in_one_sentence, out_of_memory
 from nanoq.quant.imports import CODES, IMPORTS, quant_method
 from nanoq.quant.layers import linear_layers
@@ -376,6 +377,20 @@ def describe(name_or_path: str | Path) -> dict:
     else:
         facts["parameters"] = sum(shape.numel() for shape in shapes.values())
     return card_of(name_or_path) | facts | {"bytes": sum(file.stat().st_size for file in files)}
+
+
+def beyond_memory(name_or_path: str | Path) -> str | None:
+    """Why a model that is to be quantised does not fit into free memory, as a clause; None if it does.
+
+    Weights are float32 in memory, and a fifth is added for statistics and hidden states. Nothing is said of models that
+    are not here, and of those of other kinds.
+    """
+    if not is_hugging_face(name_or_path) or _is_packaged(name_or_path) or _folder(name_or_path) is None:
+        return None
+    needed, free = 1.2 * 4 * describe(name_or_path)["parameters"] / 1e9, machine_report().free_memory_gb
+    if needed <= free:
+        return None
+    return f"the model takes {needed:,.1f} GB in memory, of which {free:,.1f} GB are free"
 
 
 def weights_file(name_or_path: str | Path) -> Path:

@@ -1,10 +1,16 @@
 """What models of transformers take, made of one batch: tokens, pictures, spectrograms or sound."""
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
-FLOATS = {"pixel_values": "pictures (N, channels, height, width)", "input_features": "spectrograms (N, bins, frames)",
-          "input_values": "sound (N, samples)"}
+FLOATS = {"pixel_values": "pictures (N, channels, height, width)",
+          "input_features": "spectrograms (N, bins, frames) or (N, frames, bins)",
+          "input_values": "sound (N, samples) or (N, 1, samples)"}
+
+
+BINS = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel")  # as configurations call them
 
 
 def inputs(model: nn.Module, rows: Tensor) -> dict:
@@ -35,25 +41,52 @@ def vocabulary(model: nn.Module) -> int:
     return getattr(model.config.get_text_config(), "vocab_size", 0x110000)  # those of Unicode, as CANINE reads them
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is, parts of which may be without memory."""
+    places = (tensor.device for tensor in chain(model.parameters(), model.buffers()) if not tensor.is_meta)
+    return next(places, torch.device("meta"))
+
+
+@torch.no_grad()
 def sample(model: nn.Module) -> Tensor:
-    """A small batch that a model takes: two texts of four tokens, or noise."""
+    """A small batch that a model takes: two texts of four tokens, or noise.
+
+    Of noise it is the first of the usual shapes on which the model runs, which it is asked once.
+    """
     if model.main_input_name not in FLOATS:
-        return torch.arange(1, 9).remainder(vocabulary(model)).view(2, 4).to(model.device)
-    noise = torch.rand(*_shape(model), generator=torch.Generator().manual_seed(0))
-    return (2 * noise - 1).to(model.device, model.dtype)
+        return torch.arange(1, 9).remainder(vocabulary(model)).view(2, 4).to(device_of(model))
+    first, *others = _shapes(model)
+    if others and device_of(model).type != "meta" and "noise_shape" not in vars(model):
+        model.noise_shape = next((shape for shape in (first, *others) if _runs(model, shape)), first)
+    return _noise(model, vars(model).get("noise_shape", first))
 
 
-def _shape(model: nn.Module) -> tuple[int, ...]:
+def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    try:
+        model(**inputs(model, _noise(model, shape)))
+    except Exception:
+        return False
+    return True
+
+
+def _noise(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    noise = torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+    return (2 * noise - 1).to(device_of(model), model.dtype)
+
+
+def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
+    """The shapes that two samples may have."""
     config, name = model.config, model.main_input_name
-    config = getattr(config, "vision_config", config)
-    if name == "input_values" and hasattr(config, "num_mel_bins"):  # a spectrogram all the same
-        return 2, config.max_length, config.num_mel_bins
+    for part in ("vision_config", "encoder_config", "audio_config"):
+        config = getattr(config, part, config)
     if name == "pixel_values":
         size = getattr(config, "image_size", None) or 224
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return 2, getattr(config, "num_channels", 3), height, width
+        return [(2, getattr(config, "num_channels", 3), height, width)]
     if name == "input_features":
-        bins = getattr(config, "num_mel_bins", None) or 80
+        bins = next(filter(None, (getattr(config, key, None) for key in BINS)), 80)
         frames = 2 * config.max_source_positions if hasattr(config, "max_source_positions") else 64
-        return 2, bins, frames
-    return 2, 4000
+        return [(2, bins, frames), (2, 64, bins)]
+    if hasattr(config, "num_mel_bins") and hasattr(config, "max_length"):  # a spectrogram all the same
+        return [(2, config.max_length, config.num_mel_bins)]
+    return [(2, 4000), (2, 1, 4000)]

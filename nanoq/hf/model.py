@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nanoq.hf.blocks import MODES, BlockCall, Track, find_blocks
 from nanoq.hf.experts import split_experts
-from nanoq.hf.inputs import FLOATS, inputs, sample, vocabulary
+from nanoq.hf.inputs import FLOATS, device_of, inputs, sample, vocabulary
 from nanoq.lm.model import check_tokens
 from nanoq.quant.layers import is_plain, linear_layers
 
@@ -107,8 +107,7 @@ class HFModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is; its blocks may be empty."""
-        places = (parameter.device for parameter in self.parameters() if not parameter.is_meta)
-        return next(places, torch.device("meta"))
+        return device_of(self.model)
 
     @property
     def vocabulary(self) -> int:
@@ -232,11 +231,14 @@ def outputs(model: nn.Module) -> Tensor:
         ValueError: if it does not run on that.
     """
     try:
-        return run(model, sample(model))
+        found = run(model, sample(model))
     except Exception as error:
-        what = FLOATS.get(model.main_input_name, "tokens (B, T)")
+        what = FLOATS.get(str(model.main_input_name), "tokens (B, T)")  # a list of names in OneFormer
         raise ValueError(f"{type(model).__name__} is not supported: it does not run on {what} alone "
                          f"({type(error).__name__}: {' '.join(str(error).split())[:150]})") from None
+    if not isinstance(found, Tensor) or found.isnan().any():
+        raise ValueError(f"{type(model).__name__} is not supported: what it gives first is no tensor, or holds NaN")
+    return found
 
 
 @torch.no_grad()

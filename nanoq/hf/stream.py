@@ -1,9 +1,9 @@
 """Quantise a folder of transformers of any size, block by block, from its files to new ones.
 
-There is never a copy of the whole model. It is made without memory; the embeddings stay as narrow as files keep them;
-each block is read through the files' memory maps, widened to float32, quantised, run once more to give the next block's
-inputs, written to a shard of its own, and emptied. What one block gives the next is kept in memory up to a limit, and
-beyond it in files. A state beside the shards lets the same call go on where one ended that was killed.
+There is never a copy of the whole model. It is made without memory; the embeddings are packed, or stay as narrow as
+files keep them; each block is read through the files' memory maps, widened to float32, quantised, run once more to give
+the next block's inputs, written to a shard of its own, and emptied. What one block gives the next is kept in memory up
+to a limit, and beyond it in files. A state beside the shards lets the same call go on where one ended that was killed.
 
 The walk, the methods and the numbers are those of `quantize_model`, and the folder is that of `nanoq.store.save`, in
 shards.
@@ -33,6 +33,7 @@ from nanoq.files import check_folder, sha256, write_text
 from nanoq.hf import checkpoint as hf
 from nanoq.hf.experts import split_experts
 from nanoq.hf.model import HFModel, _make_linear, prove
+from nanoq.quant.embeddings import packed_head, packed_table, packed_tables, tables_of, untied_head
 from nanoq.quant.processes import processes, share_statistics
 from nanoq.quant.qlinear import QuantLayer, packed_layouts
 from nanoq.quant.quantize import LayerReport, plan, quantize_block, round_others
@@ -42,7 +43,9 @@ from nanoq.store import (
     CARD,
     WEIGHTS,
     Checkpoint,
+    card_for,
     layer_from_layout,
+    naming,
     save_tensors,
     shapes_of,
     some,
@@ -54,7 +57,6 @@ INDEX, STATE, BETWEEN = f"{WEIGHTS}.index.json", "streaming.json", "streaming"
 IN_MEMORY = 2**30  # bytes of what the blocks give each other
 
 
-@torch.no_grad()
 def quantize_folder(
     source: str | Path, out: str | Path, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16,
     device: torch.device | str = "cpu", memory: int = IN_MEMORY,
@@ -75,27 +77,35 @@ def quantize_folder(
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: as `nanoq.load` and `quantize_model`; if a method rounds whole blocks, or embeddings are to be
-            packed; if the files lack a tensor by its name in the model, which some classes make of several; if `out`
-            holds something else.
+        ValueError: as `nanoq.load` and `quantize_model`; if a method rounds whole blocks; if the files lack a tensor by
+            its name in the model, which some classes make of several; if `out` holds something else.
     """
-    out, device = Path(out), torch.device(device)
+    check_folder(Path(out))
+    return quantize_opened(*open_folder(source, device), out, recipe, calibration, batch, memory)
+
+
+@torch.no_grad()
+def quantize_opened(
+    checkpoint: Checkpoint, weights: "_Weights", out: str | Path, recipe: Recipe, calibration: Tensor | None = None,
+    batch: int = 16, memory: int = IN_MEMORY,
+) -> list[LayerReport]:
+    """`quantize_folder` of what `open_folder` has given, which serves once."""
+    out = Path(out)
     check_folder(out)
-    checkpoint, weights = open_folder(source, device)
     steps = plan(checkpoint.model, recipe, calibration)
-    if recipe.embeddings != 16:
-        raise ValueError("embeddings stay in float16 where a model is streamed: give the recipe embeddings=16")
     if any(map(is_blockwise, steps.values())):
         raise ValueError("methods that round a whole block at once need more than one block: quantise in memory")
     if out.is_dir() and out.samefile(weights.folder):
         raise ValueError(f"{out} is the folder of the model that is read: name another one")
     rank, ranks = processes()
-    batches = [] if calibration is None else [rows.to(device) for rows in calibration.split(batch)]
+    batches = [] if calibration is None else [rows.to(weights.device) for rows in calibration.split(batch)]
     if 0 < len(batches) < ranks:
         raise ValueError(f"{len(batches)} batches are too few for {ranks} processes: take a smaller batch")
     job = {"source": weights.digest(), "recipe": recipe.to_json(), "calibration": _digest(calibration),
            "batch": batch, "processes": ranks,
            "nanoq": __version__, "torch": torch.__version__}
+    if recipe.embeddings != 16:
+        weights.pack_tables(recipe.embeddings)
     mine, match = batches[rank::ranks], recipe.match_original
     porter = _Shards(weights, out, job, set(steps), match, len(mine), memory, rank, ranks)
     for stage in stages(checkpoint.model, mine, match, porter):
@@ -119,6 +129,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         cls = hf._class_of(transformers, (config.architectures or ["a model that names no class"])[0])
         files = _files(folder)
         hf._check_layers(config, len(files))
+        config.dtype = torch.float32  # in which each block is read, as all of it is in memory
         with hf._quiet(transformers):
             plain = _without_weights(cls, config).eval()
             split_experts(plain)
@@ -248,12 +259,28 @@ class _Weights:
         if isinstance(table, nn.Embedding):
             table.forward = partial(_by_rows, table, table.forward)
 
+    def pack_tables(self, bits: int) -> None:
+        """Pack the embedding tables and the head as `nanoq.quant.embeddings.pack_tables` does, from the files."""
+        head = untied_head(self.model)
+        for name, table in tables_of(self.model).items():
+            with naming(name):
+                packed_table(table, bits, self._from_file(table.weight)).stand_in(self.model, table.weight)
+        if head:
+            name, layer = head
+            with naming(name):
+                self.model.set_submodule(name, packed_head(self._from_file(layer.weight), layer.bias, bits))
+
+    def _from_file(self, parameter: nn.Parameter) -> Tensor:
+        """A parameter outside the blocks, as its file has it."""
+        names = (name for name, other in self.model.model.named_parameters() if other is parameter)
+        return next(tensor for _, tensor in self.read(names)).to(self.device)
+
     @contextmanager
     def on_demand(self) -> Iterator[None]:
         """Let the whole model run: each block, and the head, is there while it is needed."""
         ways = {block: partial(self._run, index) for index, block in enumerate(self.blocks)}
         head = self.model.model.get_output_embeddings()
-        if head is not None:
+        if isinstance(head, nn.Linear):  # and not packed
             ways[head] = partial(self._run_head, head)
         classes = {module: type(module) for module in ways}
         try:
@@ -273,16 +300,13 @@ class _Weights:
                 self.load(index)
             self.there = index
 
-    def _run(self, index: int, forward: Callable, *args, **kwargs):
+    def _run(self, index: int, forward: Callable, /, *args, **kwargs):
         self._only(index)
         return forward(*args, **kwargs)
 
     def _run_head(self, head: nn.Module, forward: Callable, *args, **kwargs):
         self._only(None)
-        weight = head.weight
-        names = [name for name, parameter in self.model.model.named_parameters() if parameter is weight]
-        wide = next(tensor for _, tensor in self.read(names))
-        with _instead(head, wide.to(self.device, torch.float32)):
+        with _instead(head, self._from_file(head.weight).float()):
             return forward(*args, **kwargs)
 
     def digest(self) -> str:
@@ -383,6 +407,7 @@ class _Shards(Porter):
             if not self.model.in_turn:
                 name = type(self.model.model).__name__
                 raise ValueError(f"blocks of {name} need more than the one before gives: quantise it in memory")
+            self.state["layers"] |= {name: layer.layout for name, layer in packed_tables(self.model.model).items()}
             self._write(1, dict(weights.rest()))
         else:  # it was proven, and is in turn, when that was written
             self.model.proven, self.model.track.order = True, list(range(len(self.model.blocks)))
@@ -455,9 +480,7 @@ class _Shards(Porter):
             size = sum(shard["bytes"] for shard in shards.values())
             index = {name: file for file, shard in shards.items() for name in shard["tensors"]}
             write_text(out / INDEX, json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=1))
-            card = {key: value for key, value in checkpoint.card.items() if key != "validation_perplexity"}
-            card |= {"family": "transformers"} | hf._describe(checkpoint)
-            card |= {"layers": self.state["layers"], "recipe": recipe.to_json()}
+            card = card_for(checkpoint, recipe.to_json(), self.state["layers"])
             write_card(out, card, {file: shard["sha256"] for file, shard in shards.items()})
             hf._beside(out, checkpoint)
             shutil.rmtree(out / BETWEEN, ignore_errors=True)

@@ -18,10 +18,17 @@ asymmetric grids are written as GPTQ files instead. 4 and 8 bits are read by eve
 across the border of a word, are packed in this dense way since release 0.18 alone (pull request 732), and 0.16 and
 older know 4 and 8 bits only. vLLM's kernels take 4 and 8 bits, and want one scheme for q, k and v, and for gate and up.
 
+Some classes of transformers, T5 and Mamba among them, ask for `weight` of their layers while they are loaded, which
+packed layers lack. `config.json` then says `"dequantize": true`, and transformers first decodes the weights, to
+float16.
+
 Source: compressed-tensors 0.20.1, `compressors/pack_quantized` and `quantization/quant_config.py`.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -98,6 +105,26 @@ def compressed_tensors_model_problem(model: nn.Module) -> str | None:
     return None
 
 
+def loads_decoded(model: nn.Module, layers: Iterable[str]) -> bool:
+    """Whether transformers can load a model only with the weights of these layers decoded.
+
+    It initialises what a file lacks by code of the model's class, which in some classes reads `weight` of every layer.
+    That code is run here, without memory, on a model whose layers have none.
+    """
+    with import_module("transformers.initialization").no_init_weights():
+        like = sketch_of(model)
+    for name in layers:
+        like.get_submodule(name)._parameters.pop("weight")
+    try:
+        for tied in like.all_tied_weights_keys:
+            like.get_parameter(tied)
+        with suppress(RuntimeError, ValueError):  # code that needs numbers, of which there are none
+            like.initialize_weights()
+    except AttributeError:
+        return True
+    return False
+
+
 def compressed_tensors_problem(layer: QuantLinear) -> str | None:
     """What keeps a layer out of the format, and the remedy, in words that follow "it"; None if nothing does."""
     if problem := grid_problem(layer):
@@ -142,11 +169,14 @@ def _quantization_config(model: nn.Module, layers: dict[str, QuantLinear]) -> di
         }
         for index, ((bits, group_size), names) in enumerate(schemes.items())
     }
+    others = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, *HEADS))]
+    others += [name for name, module in sketch_of(model).named_modules()  # such as a pooler, which `HFModel` drops
+               if isinstance(module, nn.Linear) and name not in layers and name not in others]
     return {
         "quant_method": METHOD, "format": FORMAT, "quantization_status": "compressed",
         "config_groups": groups, "kv_cache_scheme": None, "global_compression_ratio": None,
-        "ignore": [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, *HEADS))],
-    }
+        "ignore": others,
+    } | ({"dequantize": True} if loads_decoded(model, layers) else {})
 
 
 # ---- import ----

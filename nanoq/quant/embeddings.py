@@ -6,6 +6,7 @@ llama.cpp hold the same numbers. `data/results/smollm2.csv` has what was measure
 """
 
 import math
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -20,6 +21,7 @@ from nanoq.store import LAYERS, naming
 WIDTHS = (16, 8, 4)  # bits that the tables and the head of a model may have; 16 is float16
 GROUP = 32  # columns that share a scale at 4 bits: with one for a row SmolLM2 loses three times as much
 FEWEST_ROWS = 64  # of a table that is packed: the others, as of token types, are too small to matter
+ROWS = 2**12  # of a table that are rounded at once
 TABLE, HEAD = "embedding", "head"  # kinds of layouts
 
 
@@ -124,7 +126,7 @@ def factor_of(table: nn.Embedding) -> float | None:
         found = table(ends)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    return factor if torch.equal(found, F.embedding(ends, table.weight) * factor) else None
+    return factor if torch.equal(found, F.embedding(ends, table.weight).to(found.dtype) * factor) else None
 
 
 def untied_head(model: nn.Module) -> tuple[str, nn.Linear] | None:
@@ -166,25 +168,40 @@ def pack_tables(model: nn.Module, bits: int) -> None:
     if head:
         name, layer = head
         with naming(name):
-            model.set_submodule(name, QuantHead.from_codes(*_rounded(layer.weight, bits), layer.bias, kind=HEAD))
+            model.set_submodule(name, packed_head(layer.weight, layer.bias, bits))
 
 
-def packed_table(table: nn.Embedding, bits: int) -> QuantEmbedding:
-    """One table, packed.
+def packed_table(table: nn.Embedding, bits: int, weight: Tensor | None = None) -> QuantEmbedding:
+    """One table, packed; its weight (rows, width) is another one than it has, if that is given.
 
     Raises:
         ValueError: if it holds NaN.
     """
-    packed = QuantEmbedding.from_codes(*_rounded(table.weight, bits), kind=TABLE, factor=factor_of(table))
-    packed.dtype = table.weight.dtype
+    codes, grid = _rounded(table.weight if weight is None else weight, bits)
+    packed = QuantEmbedding.from_codes(codes, grid, kind=TABLE, factor=factor_of(table))
+    packed.dtype = table.weight.dtype if weight is None else torch.float32
     return packed
 
 
+def packed_head(weight: Tensor, bias: Tensor | None, bits: int) -> QuantHead:
+    """A head of a weight (out, in) and a bias (out,), packed.
+
+    Raises:
+        ValueError: if the weight holds NaN.
+    """
+    return QuantHead.from_codes(*_rounded(weight, bits), bias, kind=HEAD)
+
+
 def _rounded(weight: Tensor, bits: int) -> tuple[Tensor, Grid]:
-    """The nearest codes of a table or a head (rows, columns), and their grid."""
+    """The nearest codes of a table or a head (rows, columns), and their grid; a part of the rows is widened at once."""
     groups = {} if bits == 8 else {"granularity": "group", "group_size": GROUP}
-    grid = affine_grid(weight, bits, symmetric=True, **groups)
-    return grid.encode(weight.float()).to(torch.uint8), grid
+    codes, scales = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device), []
+    for start in range(0, len(weight), ROWS):
+        rows = weight[start:start + ROWS].float()
+        grid = affine_grid(rows, bits, symmetric=True, **groups)
+        codes[start:start + ROWS] = grid.encode(rows)
+        scales.append(grid.scale)
+    return codes, replace(grid, scale=torch.cat(scales))
 
 
 def packed_tables(model: nn.Module) -> dict[str, QuantEmbedding | QuantHead]:

@@ -19,6 +19,7 @@ from nanoq.quant.compressed_tensors_format import (
     compressed_tensors_model_problem,
     compressed_tensors_problem,
     export_compressed_tensors,
+    loads_decoded,
 )
 from nanoq.quant.embeddings import HEAD, TABLE, packed_tables
 from nanoq.quant.foreign import Source, quantised_layers, source_of
@@ -208,6 +209,9 @@ def export_notes(model: Checkpoint | nn.Module, format: str) -> list[str]:
     if format == "compressed-tensors" and odd:
         notes.append(f"Layers of {' and '.join(map(str, odd))} bits are read by compressed-tensors 0.18 or later, and "
                      "not by vLLM's kernels.")
+    if format == "compressed-tensors" and loads_decoded(inner, layers):
+        notes.append(f"transformers loads it with its weights decoded to float16, for which it takes as much memory as "
+                     f"an unquantised {type(inner).__name__}: the class asks for them while it is loaded.")
     return notes
 
 

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+_AT_ONCE = 2**22  # codes of a matrix that are widened to 64 bits while they are packed
+
 
 def packed_bytes(count: int, bits: int) -> int:
     """Bytes that one row of `count` codes takes."""
@@ -28,6 +30,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     per_word, word_bytes = _word(bits)
     if codes.is_floating_point():
         raise ValueError(f"codes must be integers, not {codes.dtype}")
+    if codes.dim() == 2 and codes.shape[0] > 1 and codes.numel() > _AT_ONCE:
+        return torch.cat([pack(rows, bits) for rows in codes.split(max(1, _AT_ONCE // codes.shape[1]))])
     codes = codes.long()  # a narrow type could not be compared with 2**bits
     if codes.numel() and (codes.min() < 0 or codes.max() >= 2**bits):
         raise ValueError(f"codes must lie in 0..{2**bits - 1}, not {int(codes.min())}..{int(codes.max())}")

@@ -78,7 +78,8 @@ class Stage:
     def statistics(self, layers: dict[str, nn.Module], match_original: bool = False) -> dict[str, LayerStats]:
         """What the inputs of some layers, by their names in the block, look like now: in the order in which they run.
 
-        With `match_original` the statistics also say what each input would be in the unquantised model.
+        With `match_original` the statistics also say what each input would be in the unquantised model. Layers that
+        are given no token have none.
         """
         originals = {name: self.unquantized.get_submodule(name) for name in layers} if match_original else {}
         with observe(layers if self.calls else {}, originals, self.share) as stats:
@@ -86,7 +87,7 @@ class Stage:
                 if match_original:
                     self.originals[number](self.unquantized)
                 call(self.block)
-        return stats
+        return {name: own for name, own in stats.items() if own.tokens}
 
 
 class Porter:

@@ -313,6 +313,26 @@ for method in ("nearest", "gptq"):
 # - There is a second reason for scales by output. A scale of an output can be multiplied *after* the sum over the
 #   inputs, so codes can be summed as integers (notebook 09). A scale of an input cannot leave the sum.
 #
+# ### Which architectures
+#
+# Four families are few. `benchmarks/architectures.py` makes a tiny random model of each class of transformers, finds its
+# blocks, quantises them, saves, reloads and exports. A class is *right* if block by block it gives its own outputs and comes
+# back from its file bit for bit; all others are refused or fail with a reason. *Quantised* is the mean share of the matrices;
+# *read back* are the exports to compressed-tensors that transformers loads with the same outputs.
+
+# %%
+with (data_dir() / "results" / "architectures.csv").open(encoding="utf-8") as file:
+    classes = [row for row in csv.DictReader(file) if not row["outcome"].startswith("no tiny")]
+print(f"{'kind':10} {'tried':>5} {'right':>5} {'quantised':>9} {'read back':>9}")
+for kind in dict.fromkeys(row["kind"] for row in classes):
+    mine = [row for row in classes if row["kind"] == kind]
+    right = [row for row in mine if row["outcome"] == "works"]
+    share = sum(float(row["quantised_share"]) for row in right) / len(right)
+    read = sum(row["export"] in ("same", "decoded") for row in right)
+    print(f"{kind:10} {len(mine):5} {len(right):5} {share:9.0%} {read:9}")
+assert all(row["reloads"] == "True" for row in classes if row["outcome"] == "works")
+
+# %% [markdown]
 # ## 2 · Where the bytes are
 #
 # "4 bits" is a promise about the layers. Embeddings, biases and norms stay in float16, and so does a head. How much of a

@@ -12,6 +12,7 @@ from torch import nn
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, export_compressed_tensors, quantize_model
+from nanoq.quant.export import export_notes
 from nanoq.store import Checkpoint
 
 ROW, GROUP = {"symmetric": True}, {"symmetric": True, "granularity": "group", "group_size": 16}
@@ -51,6 +52,36 @@ def test_families_with_biases_and_tied_heads(family, tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     assert ("lm_head.weight" in tensors) == (family not in ("opt", "llama, tied"))
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16, torch.int32, torch.int64}
+
+
+@pytest.mark.parametrize("family", ["t5", "modernbert"])
+def test_classes_that_ask_for_weights_while_they_are_loaded_are_loaded_decoded(family, tmp_path):
+    pytest.importorskip("compressed_tensors")
+    checkpoint = quantised(family, Recipe(bits=4, grid_options=GROUP))
+    export_compressed_tensors(tmp_path, checkpoint)
+    assert any("transformers loads it with its weights decoded" in note
+               for note in export_notes(checkpoint, "compressed-tensors"))
+    inner = checkpoint.model.model
+    model = HFModel(type(inner).from_pretrained(tmp_path, dtype=torch.float32))
+    expected = checkpoint.model(TOKENS)
+    assert (model(TOKENS) - expected).norm() < 5e-3 * expected.norm()  # weights are rounded to float16
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    assert config["quantization_config"].pop("dequantize")
+    path.write_text(json.dumps(config))
+    with pytest.raises(AttributeError, match="weight"):  # so that the entry goes when it is needed no more
+        type(inner).from_pretrained(tmp_path)
+
+
+def test_a_pooler_that_is_not_written_is_no_packed_layer_to_readers(tmp_path):
+    pytest.importorskip("compressed_tensors")
+    checkpoint = quantised("bert encoder", Recipe(bits=4, grid_options=ROW))
+    export_compressed_tensors(tmp_path, checkpoint)
+    config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert config["ignore"] == ["pooler.dense"] and "dequantize" not in config
+    model = transformers.BertModel.from_pretrained(tmp_path, dtype=torch.float32)
+    assert model.pooler.dense.weight.shape == (32, 32)
+    assert torch.equal(model(TOKENS)[0], checkpoint.model(TOKENS))
 
 
 def test_rows_that_do_not_fill_whole_words(tmp_path):

@@ -135,3 +135,25 @@ def test_what_does_not_run_on_one_input_alone_is_one_clear_sentence(tmp_path):
     transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=picture)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"CLIPModel is not supported: it does not run on .* alone"):
         nanoq.load(tmp_path)
+
+
+PARAKEET = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+            "num_mel_bins": 16, "subsampling_conv_channels": 8}
+WAVLM = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+         "conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2,
+         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+
+
+@pytest.mark.parametrize(("name", "config", "shape"), [
+    ("ParakeetEncoder", PARAKEET, (2, 64, 16)),  # frames before bins
+    ("WavLMModel", WAVLM, (2, 4000)),  # blocks with an argument called `index`
+])
+def test_encoders_of_sound_are_tried_on_the_shapes_that_there_are(name, config, shape):
+    cls = getattr(transformers, name)
+    torch.manual_seed(0)
+    model = HFModel(cls(cls.config_class(**config)).eval())
+    assert model.sample().shape == shape
+    prove(model)
+    reports = quantize_model(model, Recipe(bits=4), model.sample())
+    errors = [report.output_error for report in reports if report.output_error is not None]
+    assert errors and max(errors) < 0.1  # WavLM calls a function of torch with the weights of some layers

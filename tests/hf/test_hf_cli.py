@@ -2,6 +2,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ import nanoq
 from nanoq import hf
 from nanoq.cli import app
 from nanoq.lm import perplexity
-from nanoq.store import WEIGHTS, load
+from nanoq.machine import machine_report
+from nanoq.store import INDEX, WEIGHTS, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 
@@ -75,8 +77,8 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
 
 
 def test_a_streamed_model_is_what_is_made_in_memory(foreign, tmp_path):
-    options = ["--bits", 3, "--embeddings", 16, "--context", 16, "--windows", 24]
-    for more, out in ((["--stream"], tmp_path / "streamed"), ([], tmp_path / "whole")):
+    options = ["--bits", 3, "--context", 16, "--windows", 24]
+    for more, out in ((["--stream"], tmp_path / "streamed"), (["--no-stream"], tmp_path / "whole")):
         assert "bits a parameter" in ok("quantize", foreign, *options, *more, "--out", out)
     streamed, whole = (load(tmp_path / name) for name in ("streamed", "whole"))
     state = streamed.model.state_dict()
@@ -85,6 +87,18 @@ def test_a_streamed_model_is_what_is_made_in_memory(foreign, tmp_path):
     assert "added loss          +0.00000" in shown
     refused = run("quantize", foreign, "--stream", "--average-bits", 3, "--out", tmp_path / "no")
     assert refused.exit_code == 2 and "--stream takes neither" in refused.stderr
+
+
+def test_a_model_that_free_memory_does_not_hold_is_streamed(foreign, tmp_path, monkeypatch):
+    options = ["--bits", 4, "--method", "nearest"]
+    assert "--no-stream" not in ok("quantize", foreign, *options, "--out", tmp_path / "fits")
+    report = replace(machine_report(), free_memory_gb=1e-5)
+    monkeypatch.setattr("nanoq.hf.checkpoint.machine_report", lambda: report)
+    shown = " ".join(ok("quantize", foreign, *options, "--out", tmp_path / "large").split())
+    assert "the model takes 0.0 GB in memory, of which 0.0 GB are free: one block in memory at a time" in shown
+    assert (tmp_path / "large" / INDEX).is_file() and not (tmp_path / "fits" / INDEX).exists()
+    ok("quantize", foreign, *options, "--no-stream", "--out", tmp_path / "all at once")
+    assert not (tmp_path / "all at once" / INDEX).exists()
 
 
 def test_a_model_is_replaced_on_demand_only_and_never_by_what_is_made_of_it(foreign, tmp_path):

@@ -92,6 +92,15 @@ def test_a_layer_that_no_text_reaches_is_rounded_to_nearest_with_a_warning(token
     assert torch.equal(model.blocks[1].idle.weight, grid.decode(nearest(weight, grid)))
 
 
+def test_a_layer_that_is_run_on_no_token_is_rounded_to_nearest_with_a_warning(tokens):
+    model = HFModel(make("opt"))
+    block = model.blocks[1]
+    block.some = nn.Linear(32, 8)
+    block.fc1.register_forward_pre_hook(lambda _, args: (block.some(args[0][:0]), None)[1])
+    with pytest.warns(UserWarning, match=r"blocks\.1\.some: no text of the calibration reaches it"):
+        quantize_model(model, Recipe("gptq", bits=4), tokens)
+
+
 ALONE = [family for family in FAMILIES if family != "bloom"]
 EAGER_ONLY = ("gptj", "gemma2")
 

@@ -101,6 +101,21 @@ def test_a_folder_of_narrow_weights_gives_what_the_same_weights_give_in_float32(
     assert_same(held(tmp_path / "streamed"), in_memory(sources(family, dtype), tmp_path / "whole", GPTQ)[0])
 
 
+@pytest.mark.parametrize("family", [*MODELS, "bert encoder"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_embeddings_and_heads_are_packed_as_they_are_in_memory(family, bits, sources, tmp_path):
+    for dtype in (torch.float32, torch.bfloat16):
+        recipe = Recipe("gptq", bits=4, group_size=16, embeddings=bits)
+        streamed, whole = (tmp_path / f"{name} {dtype}" for name in ("streamed", "whole"))
+        quantize_folder(sources(family, dtype), streamed, recipe, TOKENS, 2)
+        assert_same(held(streamed), in_memory(sources(family, dtype), whole, recipe)[0])
+        ours, theirs = (json.loads((folder / CARD).read_text()) for folder in (streamed, whole))
+        assert any(layout.get("kind") == "embedding" for layout in ours["layers"].values())
+        assert ours | {"weights_sha256": None} == theirs | {"weights_sha256": None}
+        model, other = (store.load(folder).model for folder in (streamed, whole))
+        assert torch.equal(model(TOKENS), other(TOKENS))
+
+
 def test_without_calibration_the_shards_hold_weights_rounded_to_nearest(sources, tmp_path):
     reports = quantize_folder(sources("opt"), tmp_path / "streamed", NEAREST)
     checkpoint = nanoq.load(sources("opt"))

@@ -12,6 +12,7 @@ from nanoq.quant import (
     pack,
     pack_trits,
     packed_bytes,
+    packing,
     ternary_grid,
     trit_bytes,
     unpack,
@@ -175,3 +176,11 @@ def test_a_ternary_weight_takes_1_6_bits_and_its_scale_16_for_each_group():
         layer = QuantLinear.from_codes(nearest(weight, grid), grid)
         stored = sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())
         assert 8 * stored == 1.6 * weight.numel() + 16 * scales
+
+
+def test_a_matrix_that_is_packed_in_parts_is_packed_as_a_whole_one(monkeypatch):
+    codes = torch.randint(0, 8, (13, 21), generator=torch.Generator().manual_seed(0))
+    whole = pack(codes, 3)
+    for at_once in (1, 21, 50):
+        monkeypatch.setattr(packing, "_AT_ONCE", at_once)
+        assert torch.equal(pack(codes, 3), whole)
