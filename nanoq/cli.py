@@ -206,7 +206,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder for leaderboard.csv, .json, .png and the models.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Quantise a model to 8, 4, 3 and 2 bits, to nearest and by GPTQ, and print the leaderboard."""
+    """Quantise a model to 8, 4, 3 and 2 bits, to nearest, by GPTQ and entropy-coded, and print the leaderboard."""
     with _one_line_errors():
         try:
             widths = [int(width) for width in bits.split(",")]
@@ -219,7 +219,7 @@ def compare(
         options = {} if group_size is None else {"group_size": group_size}
         board = nanoq.compare(checkpoint, corpus, bits=widths, windows=None if full else windows, out=out,
                               device=_device(device), context=context, **options)
-    _print_table(board.cells(), names=1, gap=2, caption=board.caption)
+    _print_table(board.cells(whole=True), names=1, gap=2, caption=board.caption)
     if out:
         print(f"wrote {out}/leaderboard.csv, .json, .png and {out}/models")
 

@@ -12,7 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.lm.corpus import Corpus, corpus_of
-from nanoq.lm.evaluate import PairedDifference, bits_per_char, evenly_spread, paired_difference, perplexity, row_losses
+from nanoq.lm.evaluate import (
+    AgainstOriginal,
+    Divergence,
+    PairedDifference,
+    Watch,
+    bits_per_char,
+    evenly_spread,
+    paired_difference,
+    perplexity,
+    row_losses,
+)
 from nanoq.lm.evaluate import windows as cut
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import sample_windows
@@ -36,6 +46,7 @@ class Evaluation:
         more: further figures, by name.
         speed: units per second.
         delta: added loss against another model on the same windows, if there is one, in nats per unit.
+        divergence: of the predictions from that model's, where there are any.
     """
 
     losses: Tensor
@@ -44,6 +55,7 @@ class Evaluation:
     more: dict[str, str]
     speed: float
     delta: PairedDifference | None = None
+    divergence: Divergence | None = None
 
     @property
     def perplexity(self) -> float:
@@ -56,6 +68,11 @@ class Evaluation:
             delta = self.delta
             lines["added loss"] = (f"{delta.mean:+.5f} nats per {self.unit}, 95 % interval {delta.low:+.5f} to "
                                    f"{delta.high:+.5f}")
+        if self.divergence is not None:
+            kl = self.divergence
+            lines["KL divergence"] = (f"{kl.mean:.5f} nats per {self.unit} in the mean, {kl.median:.5f} in the median; "
+                                      f"one in a thousand is above {kl.tail:.3f}")
+            lines["same top 1"] = f"{kl.top1:.2%}"
         return "\n".join(f"{name:20}{value}" for name, value in lines.items())
 
 
@@ -88,17 +105,20 @@ class Task:
         """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
         raise NotImplementedError
 
-    def outputs(self, model: nn.Module) -> Tensor:
-        """What is measured of a model: the losses of the held-out windows, or what `loss_of` makes them of."""
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
+        """What is measured of a model: the losses of the held-out windows, or what `loss_of` makes them of.
+
+        Where the model predicts classes, `watch` is shown the logits: see `nanoq.lm.evaluate`.
+        """
         raise NotImplementedError
 
     def loss_of(self, outputs: Tensor) -> Tensor:
         """Nats per unit of each held-out window: float64 (N,)."""
         return outputs
 
-    def losses(self, model: nn.Module) -> Tensor:
+    def losses(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """Nats per unit of each held-out window: float64 (N,)."""
-        return self.loss_of(self.outputs(model))
+        return self.loss_of(self.outputs(model, watch))
 
     def caption(self, count: int) -> str:
         """What was measured on, in one line."""
@@ -115,12 +135,15 @@ class Task:
 
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
+        watch = None if against is None else AgainstOriginal(against)
         started = time.perf_counter()
-        outputs = self.outputs(model)
-        speed = len(outputs) * self.predictions / (time.perf_counter() - started)
-        losses = self.loss_of(outputs)
+        outputs = self.outputs(model, watch)
+        seconds = time.perf_counter() - started - (watch.seconds if watch else 0)
+        speed = len(outputs) * self.predictions / seconds
+        losses, caption = self.loss_of(outputs), self.caption(len(outputs))
         delta = None if against is None else paired_difference(losses, self.losses(against))
-        return Evaluation(losses, self.unit, self.caption(len(losses)), self.more(outputs), speed, delta)
+        divergence = watch.divergence() if watch else None
+        return Evaluation(losses, self.unit, caption, self.more(outputs), speed, delta, divergence)
 
 
 class CharacterText(Task):
@@ -141,9 +164,9 @@ class CharacterText(Task):
         tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
         return sample_windows(tokens, self.context, count, seed)
 
-    def outputs(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window."""
-        return row_losses(model, cut(self.held_out, self.context, self.windows))
+        return row_losses(model, cut(self.held_out, self.context, self.windows), watch=watch)
 
     def caption(self, count: int) -> str:
         """As "tales (generated text): 128 held-out windows of 256"."""
@@ -194,11 +217,11 @@ class TokenText(Task):
             rows = start_windows(self.checkpoint.tokenizer, rows)
         return rows[evenly_spread(len(rows), self.windows)]
 
-    def outputs(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window, but for its first token."""
         from nanoq.hf.tasks import gptq_losses
 
-        return gptq_losses(model, self.rows)
+        return gptq_losses(model, self.rows, watch=watch)
 
     def caption(self, count: int) -> str:
         """As "wikitext-2: 128 held-out windows of 2048 tokens"."""
@@ -230,10 +253,14 @@ class Images(Task):
         return self.images.test[chosen], self.images.test_labels[chosen]
 
     @torch.inference_mode()
-    def outputs(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The logits of each image (N, classes)."""
-        device = next(model.parameters()).device
-        return torch.cat([model.eval()(part.to(device)).cpu() for part in self.held_out[0].split(256)])
+        device, logits = next(model.parameters()).device, []
+        for part in self.held_out[0].split(256):
+            logits.append(model.eval()(part.to(device)).cpu())
+            if watch:
+                watch(part, logits[-1])
+        return torch.cat(logits)
 
     def loss_of(self, outputs: Tensor) -> Tensor:
         """The cross-entropy of each image."""
@@ -277,8 +304,8 @@ class ReviewProbe(Task):
                        for texts in (self.reviews.train, self.reviews.test))
         return linear_probe(train, self.reviews.train_labels), test
 
-    def outputs(self, model: nn.Module) -> Tensor:
-        """The cross-entropy of each review under the probe."""
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
+        """The cross-entropy of each review under the probe, which is the model's no more: nothing is shown."""
         probe, test = self._probe(model)
         chances = torch.from_numpy(probe.predict_log_proba(test.cpu().numpy()))
         return -chances.gather(1, torch.tensor(self.reviews.test_labels)[:, None])[:, 0].double()

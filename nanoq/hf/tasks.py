@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nanoq.hf.model import HFModel
 from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
-from nanoq.lm.evaluate import evenly_spread, row_losses
+from nanoq.lm.evaluate import Watch, evenly_spread, row_losses
 from nanoq.lm.generation import next_token
 from nanoq.progress import progress
 from nanoq.quant.calibrate import sample_windows
@@ -106,7 +106,8 @@ def start_windows(tokenizer, windows: Tensor) -> Tensor:
     return torch.cat((torch.full_like(windows[:, :1], bos), windows[:, 1:]), 1)
 
 
-def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, batch: int = 1) -> Tensor:
+def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, batch: int = 1,
+                watch: Watch | None = None) -> Tensor:
     """Mean cross-entropy in each window (W, T) of its T - 1 predictions, in nats a token: float64 (W,).
 
     `nanoq.lm.perplexity` of it is the perplexity on the protocol of GPTQ (Frantar et al. 2022), which nearly every
@@ -117,13 +118,14 @@ def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, bat
         windows: tokens (W, T).
         limit: take this many windows, evenly spread, instead of all.
         batch: windows in a forward pass.
+        watch: as in `nanoq.lm.evaluate.row_losses`.
 
     Raises:
         ValueError: if the model does not predict the next token.
     """
     if getattr(model, "kind", "causal-lm") != "causal-lm":
         raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
-    return row_losses(model, windows[evenly_spread(len(windows), limit)], batch)
+    return row_losses(model, windows[evenly_spread(len(windows), limit)], batch, watch)
 
 
 @torch.inference_mode()

@@ -2,6 +2,8 @@
 
 import math
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,14 +54,18 @@ def window_losses(
 MOST_NATS = math.log(sys.float_info.max)  # whose exp a float can hold
 
 
+Watch = Callable[[Tensor, Tensor], None]  # is shown each batch of inputs and the logits that a model gives for it
+
+
 @torch.inference_mode()
-def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
+def row_losses(model: nn.Module, rows: Tensor, batch: int = 16, watch: Watch | None = None) -> Tensor:
     """Mean cross-entropy of the T predictions in each row, in nats a token: float64 (W,).
 
     Args:
         model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
         rows: tokens (W, T + 1).
         batch: rows in a forward pass.
+        watch: is shown the tokens (B, T) and logits of each pass.
 
     Raises:
         ValueError: if a token is not in the model's vocabulary.
@@ -72,6 +78,8 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16) -> Tensor:
         part = part.to(device)
         logits = model(part[:, :-1])  # (B, T, V)
         check_tokens(part, logits.shape[-1])
+        if watch:
+            watch(part[:, :-1], logits)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten(), reduction="none")  # (B * T,)
         losses.append(loss.view(len(part), -1).double().mean(1).cpu())
     model.train(training)
@@ -126,3 +134,60 @@ def paired_difference(
     tail = (1 - confidence) / 2
     low, high = torch.quantile(torch.cat(means), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return PairedDifference(float(difference.mean()), low, high)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far the predictions of one model are from another's, over all predictions.
+
+    Attributes:
+        mean, median, tail: of the Kullback-Leibler divergences D(original || model) in nats; the tail is what one in a
+            thousand exceeds.
+        top1: share of predictions whose likeliest class is the same.
+    """
+
+    mean: float
+    median: float
+    tail: float
+    top1: float
+
+
+class AgainstOriginal:
+    """A `Watch` that compares a model's predictions with those of another on the same inputs.
+
+    Where there are few, the other's are kept for the next model: call `divergence` between two.
+    """
+
+    KEPT = 2**26  # numbers
+
+    def __init__(self, original: nn.Module):
+        self.original = original
+        self.known: list[Tensor] = []
+        self.kept, self.kl, self.same = 0, [], []
+        self.seconds = 0.0  # that it took
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor, logits: Tensor) -> None:
+        """Compare one batch: logits (..., classes)."""
+        number, started = len(self.kl), time.perf_counter()
+        if number < len(self.known):
+            p = self.known[number].to(logits.device).float()
+        else:
+            p = self.original.eval()(inputs.to(next(self.original.parameters()).device)).float().log_softmax(-1)
+            self.kept += p.numel()
+            if self.kept <= self.KEPT and number == len(self.known):
+                self.known.append(p.cpu())
+        q = logits.float().log_softmax(-1)
+        self.kl.append((p.exp() * (p - q)).sum(-1).flatten().cpu())
+        self.same.append((p.argmax(-1) == q.argmax(-1)).flatten().cpu())
+        self.seconds += time.perf_counter() - started
+
+    def divergence(self) -> Divergence | None:
+        """Of all batches since the last call; None if there was none."""
+        if not self.kl:
+            return None
+        kl, same = torch.cat(self.kl).double(), torch.cat(self.same).double()
+        self.kl, self.same = [], []
+        ranked = kl.sort().values
+        middle, tail = (float(ranked[round(share * (len(ranked) - 1))]) for share in (0.5, 0.999))
+        return Divergence(float(kl.mean()), middle, tail, float(same.mean()))

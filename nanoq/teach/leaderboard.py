@@ -1,6 +1,7 @@
 """The table that runs through the course: every model on the same held-out windows, its size read from its file."""
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,16 +18,19 @@ import nanoq
 from nanoq.files import atomic_path, write_csv, write_text
 from nanoq.hf.checkpoint import is_hugging_face
 from nanoq.lm.corpus import Corpus
-from nanoq.lm.evaluate import paired_difference, perplexity
+from nanoq.lm.evaluate import AgainstOriginal, paired_difference, perplexity
 from nanoq.quant import Recipe, quantize_model
 from nanoq.quant.embeddings import usual_width
+from nanoq.quant.entropy_grid import RATES
 from nanoq.quant.export import count_parameters
-from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint, load, save
+from nanoq.quant.recipe import OF_ALL
+from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint, load, save, weight_shape
 from nanoq.tasks import task_for
 from nanoq.teach.plots import COLORS
 
 CALIBRATION_WINDOWS = 128
 NAMES = {"nearest": "RTN", "gptq": "GPTQ"}
+CODED = "entropy-coded"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Row:
         perplexity: on the held-out windows.
         delta_nats: mean loss minus the unquantised model's on the same windows, in nats a character.
         ci_low, ci_high: ends of the 95 % bootstrap interval of that difference.
+        kl: mean Kullback-Leibler divergence of its predictions from the unquantised model's, in nats; None where it
+            predicts nothing.
+        top1: share of predictions whose likeliest class is the unquantised model's.
+        bits_above_bound: mean over its weights of `LayerReport.bits_above_bound`; None where that is not worked out.
     """
 
     method: str
@@ -51,6 +59,9 @@ class Row:
     delta_nats: float
     ci_low: float
     ci_high: float
+    kl: float | None = None
+    top1: float | None = None
+    bits_above_bound: float | None = None
 
 
 class Leaderboard:
@@ -79,6 +90,7 @@ class Leaderboard:
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         self.parameters = count_parameters(self.reference.model)
+        self.watch = AgainstOriginal(self.reference.model)
         size = sum(4 * parameter.numel() for parameter in self.reference.model.parameters())
         if not isinstance(checkpoint, Checkpoint) and not is_hugging_face(checkpoint):
             size = (find_checkpoint(checkpoint) / WEIGHTS).stat().st_size
@@ -102,7 +114,8 @@ class Leaderboard:
     def add(self, method: str, bits: float, recipe: Recipe, folder: Path | str | None = None) -> Row:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
         copy = deepcopy(self.reference)
-        quantize_model(copy.model, recipe, self.calibration if recipe.needs_calibration else None)
+        # also for methods that do not look at it: the reports say how far each layer is from the bound
+        copy.reports = quantize_model(copy.model, recipe, self.calibration)
         return self.add_saved(method, bits, copy, folder)
 
     def add_saved(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
@@ -111,16 +124,18 @@ class Leaderboard:
             path = save(folder or temporary, checkpoint, half=True)
             size = (path / WEIGHTS).stat().st_size
             model = load(path).model.to(self.device)
-        return self.add_model(method, bits, model, size)
+        return self.add_model(method, bits, model, size, _above_bound(checkpoint))
 
-    def add_model(self, method: str, bits: float, model: nn.Module, size: int) -> Row:
-        """Measure a model whose file has `size` bytes."""
-        losses = self.task.losses(model)
+    def add_model(self, method: str, bits: float, model: nn.Module, size: int, above: float | None = None) -> Row:
+        """Measure a model whose file has `size` bytes, and layers so many bits `above` the bound in the mean."""
+        losses = self.task.losses(model, self.watch)
+        divergence = self.watch.divergence()
         self.losses.append(losses)
         difference = paired_difference(losses, self.losses[0])
         average_bits = 8 * size / self.parameters
         paired = (difference.mean, difference.low, difference.high)
-        self.rows.append(Row(method, bits, average_bits, size, perplexity(losses), *paired))
+        predictions = (divergence.mean, divergence.top1) if divergence else (None, None)
+        self.rows.append(Row(method, bits, average_bits, size, perplexity(losses), *paired, *predictions, above))
         return self.rows[-1]
 
     @property
@@ -145,9 +160,9 @@ class Leaderboard:
         """Loss added by each method against the size of its file; the interval as a bar."""
         return plot_rows(self.rows, self.caption)
 
-    def cells(self) -> list[list[str]]:
+    def cells(self, whole: bool = False) -> list[list[str]]:
         """The table as text: a header, then a line for each row."""
-        return table_cells(self.rows)
+        return table_cells(self.rows, whole)
 
     def __repr__(self) -> str:
         lines = self.cells()
@@ -162,15 +177,29 @@ class Leaderboard:
         return f"<table><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
 
 
-def table_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Rows as text for any table: a header, then a line for each."""
+def table_cells(rows: Sequence[Row], whole: bool = False) -> list[list[str]]:
+    """Rows as text for any table: a header, then a line for each; `whole` has what does not fit on a page, too."""
     header = ["method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
-    return [header] + [
+    more = ["KL", "same top 1", "above bound"] if whole else []
+    return [header + more] + [
         [row.method, str(row.bits), f"{row.average_bits:.2f}", f"{row.bytes:,}", f"{row.perplexity:.4f}",
          _signed(row.delta_nats),
          "–" if row.ci_low == row.ci_high else f"{_signed(row.ci_low)} … {_signed(row.ci_high)}"]
+        + ([_number(row.kl, ".5f"), _number(row.top1, ".2%"), _number(row.bits_above_bound, ".2f")] if whole else [])
         for row in rows
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _above_bound(checkpoint: Checkpoint) -> float | None:
+    """Bits above the bound, in the mean over the weights of the layers where it was worked out."""
+    layers = dict(checkpoint.model.named_modules())
+    known = [(report.bits_above_bound, math.prod(weight_shape(layers[report.layer])))
+             for report in checkpoint.reports if report.bits_above_bound is not None]
+    return sum(bits * size for bits, size in known) / sum(size for _, size in known) if known else None
 
 
 def _signed(value: float) -> str:
@@ -203,7 +232,7 @@ def plot_rows(rows: Sequence[Row], caption: str) -> Figure:
 
 def compare(
     checkpoint: Checkpoint | str | Path, corpus: str | Path | None = None, bits: Sequence[int] = (8, 4, 3, 2),
-    methods: Sequence[str] = ("nearest", "gptq"), windows: int | None = 128, out: Path | str | None = None,
+    methods: Sequence[str] = ("nearest", "gptq", CODED), windows: int | None = 128, out: Path | str | None = None,
     device: str = "cpu", context: int | None = None, **options,
 ) -> Leaderboard:
     """The main job: a checkpoint at every width by every method, and a float16 cast as the control.
@@ -212,7 +241,8 @@ def compare(
         checkpoint: as in `Leaderboard`.
         corpus: as in `Leaderboard`.
         bits: widths of the codes.
-        methods: names in `nanoq.quant.METHODS`.
+        methods: names in `nanoq.quant.METHODS`, and "entropy-coded": GPTQ on whole numbers whose codes take `bits`
+            in the mean (`nanoq.quant.entropy_grid`), for widths up to 6.
         windows: held-out windows; None for the full split.
         out: a folder for the leaderboard and, in `models/`, for every quantised model.
         device: where the models run.
@@ -224,7 +254,10 @@ def compare(
     board = Leaderboard(checkpoint, corpus, windows, device, context)
     options = {"embeddings": usual_width(board.reference.model)} | options
     jobs = [("float16", 16, Recipe(bits=16))]
-    jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods for b in bits]
+    jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods if m != CODED for b in bits]
+    if CODED in methods:
+        whole = {name: options[name] for name in OF_ALL if name in options}
+        jobs += [(f"GPTQ, {CODED}", b, Recipe("gptq", grid=CODED, rate=float(b), **whole)) for b in bits if b <= RATES[1]]
     for method, width, recipe in jobs:
         folder = Path(out) / "models" / recipe.label.replace(" ", "-") if out else None
         board.add(method, width, recipe, folder)
