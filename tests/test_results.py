@@ -178,10 +178,16 @@ def test_what_is_said_of_rotations_holds_within_the_intervals():
     def better(one, other, *widths):
         return all(rows[one, bits]["ci_high"] < rows[other, bits]["ci_low"] for bits in widths)
 
-    assert better("planted, online", "planted, plain", 8, 6, 4)
-    assert better("planted, SmoothQuant", "planted, online", 8, 6, 4, 3)
+    assert better("planted, every input", "planted, plain", 8, 6, 4)
+    assert better("planted, SmoothQuant", "planted, every input", 8, 6, 4, 3)
+    assert all(rows["as trained, online", bits]["over_high"] < 0 for bits in (8, 6, 4, 3))
+    assert all(rows["as trained, rotated", bits]["over_plain"] > rows["as trained, online", bits]["over_plain"] / 2
+               for bits in (8, 6, 4))
+    assert better("as trained, SmoothQuant", "as trained, online", 3)
     assert better("KIVI, plain", "token, Hadamard", 4, 3, 2)
     assert all(rows[f"{rule}, Hadamard", bits]["over_high"] > 0 for rule in ("token", "KIVI") for bits in (4, 3, 2))
+    assert [rows["GPTQ, online", bits]["over_high"] < 0 for bits in (4, 3, 2)] == [False, True, True]
+    assert not any(rows["GPTQ, rotated", bits]["over_high"] < 0 for bits in (4, 3, 2))
 
 
 # ---- mixed precision: benchmarks/showdown.py ----

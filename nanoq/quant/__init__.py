@@ -30,6 +30,7 @@ from nanoq.quant.quantize import (
     quantize_model,
 )
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, Recipe, Round
+from nanoq.quant.rotation import rotate
 from nanoq.quant.rounding import nearest, refit_scale, unit_gain
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 

@@ -207,6 +207,7 @@ RECIPES = {
     "gptq": Recipe("gptq", bits=3),
     "with tables": Recipe("gptq", bits=4, group_size=8, embeddings=8),
     "pruned": Recipe(Prune(), Round("gptq", bits=4)),
+    "entropy-coded": Recipe("gptq", bits=8, grid="entropy-coded", rate=2.5),
     "a rule for the second matrix": Recipe("gptq", bits=4, rules={"*.mlp.down": Round("nearest", bits=8)}),
 }
 
