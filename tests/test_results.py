@@ -446,3 +446,5 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
     assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
     assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65
+    ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
+    assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)

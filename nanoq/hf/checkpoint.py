@@ -19,7 +19,6 @@ from nanoq.hf.blocks import find_blocks
 from nanoq.hf.inputs import FLOATS
 from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.hub import find_hub, local_file
-from nanoq.machine import machine_report
 from nanoq.memory import in_one_sentence, out_of_memory
 from nanoq.quant.imports import CODES, IMPORTS, quant_method
 from nanoq.quant.layers import linear_layers
@@ -385,6 +384,8 @@ def beyond_memory(name_or_path: str | Path) -> str | None:
     Weights are float32 in memory, and a fifth is added for statistics and hidden states. Nothing is said of models that
     are not here, and of those of other kinds.
     """
+    from nanoq.machine import machine_report  # needs psutil, which the core does without
+
     if not is_hugging_face(name_or_path) or _is_packaged(name_or_path) or _folder(name_or_path) is None:
         return None
     needed, free = 1.2 * 4 * describe(name_or_path)["parameters"] / 1e9, machine_report().free_memory_gb

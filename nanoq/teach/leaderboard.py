@@ -257,7 +257,8 @@ def compare(
     jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods if m != CODED for b in bits]
     if CODED in methods:
         whole = {name: options[name] for name in OF_ALL if name in options}
-        jobs += [(f"GPTQ, {CODED}", b, Recipe("gptq", grid=CODED, rate=float(b), **whole)) for b in bits if b <= RATES[1]]
+        jobs += [(f"GPTQ, {CODED}", b, Recipe("gptq", grid=CODED, rate=float(b), **whole))
+                 for b in bits if b <= RATES[1]]
     for method, width, recipe in jobs:
         folder = Path(out) / "models" / recipe.label.replace(" ", "-") if out else None
         board.add(method, width, recipe, folder)
