@@ -578,6 +578,23 @@ def doctor() -> None:
     raise typer.Exit(0 if examine() else 1)
 
 
+@app.command(epilog="Example: nanoq save runs/gptq4 --entropy --out runs/gptq4-coded")
+def save(
+    checkpoint: ModelArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    entropy: Annotated[bool, typer.Option(
+        "--entropy", help="Entropy-code the codes of packed layers: a smaller file, and the same model.")] = False,
+    force: ForceOption = False,
+) -> None:
+    """Write a model again, for what loads it with nanoq."""
+    with _one_line_errors():
+        _check_out(out, checkpoint, force)
+        loaded = _load(checkpoint)
+        nanoq.save(out, loaded, entropy=entropy)
+        size = sum(file.stat().st_size for file in weight_files(out))
+    print(f"wrote {out}: {size:,} bytes, {8 * size / count_parameters(loaded.model):.2f} bits a parameter")
+
+
 @app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")
 def export(
     checkpoint: ModelArgument,

@@ -23,6 +23,7 @@ from nanoq.lm.model import GPT
 from nanoq.mixed import mixed_recipe
 from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
+from nanoq.quant.qlinear import entropy_code
 from nanoq.quant.quantize import check_unchanged, quantize_model
 from nanoq.quant.recipe import OF_ALL, Recipe, Round, own_bits
 from nanoq.quant.rotation import rotate as rotate_model
@@ -195,8 +196,17 @@ def continuation(checkpoint: Checkpoint, prompt: str, length: int, temperature: 
             text = whole
 
 
-def save(folder: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write a model to a folder, as small as it was made; `load` gives it again, bit for bit."""
+def save(folder: str | Path, checkpoint: Checkpoint, *, entropy: bool = False) -> Path:
+    """Write a model to a folder, as small as it was made; `load` gives it again, bit for bit.
+
+    Args:
+        folder: is made if it is not there.
+        checkpoint: of any kind.
+        entropy: whether to entropy-code the codes of packed layers, which makes a file smaller and loses nothing.
+    """
+    if entropy:
+        checkpoint = Checkpoint(deepcopy(checkpoint.model), checkpoint.tokenizer, checkpoint.card)
+        entropy_code(checkpoint.model)
     return store.save(folder, checkpoint)
 
 

@@ -638,3 +638,12 @@ def test_ctrl_c_stops_the_installed_program_at_a_saved_step(text, tmp_path):
         step = json.loads(file.metadata()["nanoq"])["step"]
     assert shown == f"stopped at step {step}; go on with --resume\n"
     assert sorted(os.listdir(tmp_path)) == ["history.csv", "state.safetensors"]
+
+
+def test_a_model_is_saved_again_entropy_coded(tmp_path):
+    ok("quantize", "tales-2.7m", "--bits", 4, "--method", "nearest", "--out", tmp_path / "plain")
+    out = ok("save", tmp_path / "plain", "--entropy", "--out", tmp_path / "coded")
+    sizes = [(tmp_path / name / WEIGHTS).stat().st_size for name in ("plain", "coded")]
+    assert sizes[1] < 0.95 * sizes[0] and f"{sizes[1]:,} bytes" in out
+    assert "is the folder of the model that is read" in run(
+        "save", tmp_path / "coded", "--out", tmp_path / "coded").stderr

@@ -12,7 +12,7 @@ import nanoq
 from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
 from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round
-from nanoq.store import Checkpoint
+from nanoq.store import WEIGHTS, Checkpoint
 from nanoq.tasks import ReviewProbe, task_for
 
 TEXT = "".join(f"The {color} {animal} sat on a {color} mat. " for color in ("red", "blue", "black", "green")
@@ -55,6 +55,17 @@ def test_quantize_rotates_a_copy(gpt):
     tokens = torch.randint(5, (2, 16), generator=torch.Generator().manual_seed(0))
     assert small.model.config.norm == "rms" and small.card["rotation"] == {"seed": 0}
     torch.testing.assert_close(small.model(tokens), gpt.model(tokens), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_entropy_coding_makes_the_file_of_any_kind_smaller_and_changes_nothing(name, request, tmp_path):
+    loaded = request.getfixturevalue(name)
+    small = nanoq.quantize(loaded, "nearest", bits=8)
+    plain, coded = nanoq.save(tmp_path / "plain", small), nanoq.save(tmp_path / "coded", small, entropy=True)
+    assert (coded / WEIGHTS).stat().st_size < (plain / WEIGHTS).stat().st_size
+    assert not any(hasattr(layer, "stream") for layer in small.model.modules())
+    assert torch.equal(*(task_for(small, windows=8, context=16).outputs(nanoq.load(path).model)
+                         for path in (plain, coded)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -174,6 +185,18 @@ def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(
         SimpleNamespace(predict_log_proba=lambda _: chances[right].log().numpy()), torch.zeros(8, 1)))
     for right, against in ((6, 3), (3, 6), (6, None)):
         assert task.evaluate(right, against).more["accuracy"].startswith(f"{right / 8:.4f}, ")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_predictions_are_compared_with_those_of_the_original(name, request):
+    loaded = request.getfixturevalue(name)
+    same = nanoq.evaluate(loaded, windows=8, context=16, against=loaded).divergence
+    assert same.mean == pytest.approx(0, abs=1e-6) and same.top1 == 1
+    far, near = (nanoq.evaluate(nanoq.quantize(loaded, "nearest", bits=bits), windows=8, context=16, against=loaded)
+                 for bits in (2, 6))
+    assert far.divergence.mean > near.divergence.mean > 0 and far.divergence.top1 < 1
+    assert far.divergence.tail >= far.divergence.median
+    assert "same top 1" in str(near) and "same top 1" not in str(nanoq.evaluate(loaded, windows=8, context=16))
 
 
 def test_data_of_another_kind_of_model_is_named(gpt):

@@ -23,7 +23,15 @@ from nanoq.quant.online import HadamardLinear
 from nanoq.quant.outliers import plant_outliers, smoothquant
 from nanoq.quant.packing import pack, pack_trits, packed_bytes, trit_bytes, unpack, unpack_trits
 from nanoq.quant.qat import FakeQuantizer, convert_qat, fake_quantizers, prepare_qat
-from nanoq.quant.qlinear import CodedConv2d, CodedLinear, QuantConv2d, QuantLayer, QuantLinear, entropy_coded
+from nanoq.quant.qlinear import (
+    CodedConv2d,
+    CodedLinear,
+    QuantConv2d,
+    QuantLayer,
+    QuantLinear,
+    entropy_code,
+    entropy_coded,
+)
 from nanoq.quant.quantize import (
     LayerReport,
     quantize_layer,
@@ -39,11 +47,12 @@ __all__ = [
     "CodedLinear", "FakeQuantizer", "Grid", "HadamardLinear", "LayerReport", "LayerStats", "QuantConv2d",
     "QuantEmbedding", "QuantLayer", "QuantLinear", "QuantizedKVCache", "RandomHadamard", "Recipe", "Round",
     "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid", "bits_at_bound",
-    "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_coded",
-    "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq", "export_model",
-    "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform", "import_awq",
-    "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune", "observe", "pack",
-    "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat",
-    "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate", "sample_windows", "smoothquant",
-    "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
+    "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_code",
+    "entropy_coded", "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
+    "export_model", "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform",
+    "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune",
+    "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid",
+    "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate", "sample_windows",
+    "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend",
+    "weight_matrix",
 ]

@@ -242,6 +242,13 @@ def entropy_coded(layer: QuantLayer) -> QuantLayer:
     return kind(layer.layout | {"coding": "rans", "out_features": len(codes)}, tensors)
 
 
+def entropy_code(model: nn.Module) -> None:
+    """Put `entropy_coded` layers in the places of a model's packed ones; its outputs stay the same, bit for bit."""
+    for name, layer in list(model.named_modules()):
+        if type(layer) in (QuantLinear, QuantConv2d):
+            model.set_submodule(name, entropy_coded(layer))
+
+
 def _zero_codes(grid: Grid, codes: Tensor) -> Tensor:
     """The code of the value 0 for each code, in the type of these: (rows, columns), or what stretches to it."""
     return grid.over_columns(grid.zero_codes, codes).to(codes.dtype)

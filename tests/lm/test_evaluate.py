@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoq.lm import GPT, GPTConfig, bits_per_char, paired_difference, perplexity, window_losses
-from nanoq.lm.evaluate import windows
+from nanoq.lm.evaluate import AgainstOriginal, row_losses, windows
 
 TOKENS = torch.randint(11, (200,), generator=torch.Generator().manual_seed(0))
 
@@ -142,3 +142,36 @@ def test_an_interval_is_significant_when_it_leaves_out_zero(mean, significant):
 def test_losses_that_cannot_be_paired_are_an_error(a, b):
     with pytest.raises(ValueError, match="need two equal lists of window losses"):
         paired_difference(torch.zeros(a), torch.zeros(b))
+
+
+class Table(torch.nn.Module):
+    """Logits by the last token alone."""
+
+    def __init__(self, seed):
+        super().__init__()
+        logits = torch.randn(7, 7, generator=torch.Generator().manual_seed(seed))
+        self.logits = torch.nn.Parameter(logits, requires_grad=False)
+
+    def forward(self, tokens):
+        return self.logits[tokens]
+
+
+@pytest.mark.parametrize("kept", [10**9, 300, 0])
+def test_divergences_are_those_of_a_plain_sum_whether_the_original_is_kept_or_run_again(kept, monkeypatch):
+    monkeypatch.setattr(AgainstOriginal, "KEPT", kept)
+    rows = torch.randint(7, (20, 6), generator=torch.Generator().manual_seed(0))
+    original, watch = Table(0), AgainstOriginal(Table(0))
+    for seed in (1, 2):
+        model = Table(seed)
+        row_losses(model, rows, batch=4, watch=watch)
+        kl, same = [], 0
+        for token in rows[:, :-1].flatten().tolist():
+            p, q = original.logits[token].softmax(0), model.logits[token].softmax(0)
+            kl.append(sum(float(a * (a / b).log()) for a, b in zip(p, q, strict=True)))
+            same += int(p.argmax() == q.argmax())
+        found = watch.divergence()
+        assert found.mean == pytest.approx(sum(kl) / 100, rel=1e-4)
+        assert found.median == pytest.approx(sorted(kl)[50], rel=1e-4)
+        assert found.tail == pytest.approx(max(kl), rel=1e-4)
+        assert found.top1 == same / 100
+    assert watch.divergence() is None

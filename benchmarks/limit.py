@@ -1,0 +1,104 @@
+"""How near each method is to the limit: the same model at many sizes, every file loaded again before it is measured.
+
+    NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/limit.py
+
+writes data/results/tinystories/limit.csv, a row after each model, and limit.png; rows that the file has are not
+measured again. The text is real TinyStories: 128 windows of the training split to calibrate on, 128 held-out windows,
+the same for all. Bits per parameter are of the whole file, "bits above bound" of the layers (`nanoq.quant.bound`).
+"""
+
+import argparse
+import csv
+from copy import deepcopy
+from dataclasses import asdict
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+
+from nanoq.files import atomic_path, data_dir, write_csv
+from nanoq.quant import Recipe, entropy_code, quantize_model
+from nanoq.store import Checkpoint
+from nanoq.teach.leaderboard import Leaderboard
+from nanoq.teach.plots import COLORS
+
+CODED = {"method": "gptq", "grid": "entropy-coded", "embeddings": 8}
+IN_TURN = {"true_sequential": True, "match_original": True}
+SIZES = (4.236, 3.231, 2.237, 1.376)  # rates whose files have 4.39, 3.41, 2.44 and 1.6 bits per parameter
+GROUPS = {"group_size": 64}
+MODELS = {  # by name, the most telling first: options of `Recipe`
+    "float16": [{"bits": 16}],
+    "RTN, row": [{"bits": bits} for bits in (4, 3, 2)],
+    "GPTQ, row": [{"method": "gptq", "bits": bits} for bits in (4, 3, 2)],
+    "GPTQ, WaterSIC steps, in sequence": [CODED | IN_TURN | {"rate": rate} for rate in SIZES],
+    "GPTQ, WaterSIC steps": [CODED | {"rate": rate} for rate in SIZES],
+    "GPTQ, equal steps": [CODED | {"rate": rate, "spacing": "equal"} for rate in SIZES],
+    "RTN, groups of 64": [{"bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "GPTQ, groups of 64": [{"method": "gptq", "bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "GPTQ, row, recoded": [{"method": "gptq", "bits": bits, "recoded": True} for bits in (4, 3, 2)],
+    "GPTQ, groups of 64, clipped": [{"method": "gptq", "bits": bits, "search": "mse"} | GROUPS for bits in (3, 2)],
+    "GPTQ, groups of 64, clipped, gain 1": [
+        {"method": "gptq", "bits": bits, "search": "mse", "refit": "gain"} | GROUPS for bits in (3, 2)],
+}
+
+
+def made(board: Leaderboard, options: dict) -> Checkpoint:
+    """The model of a row."""
+    options = dict(options)
+    recoded = options.pop("recoded", False)
+    copy = deepcopy(board.reference)
+    copy.reports = quantize_model(copy.model, Recipe(options.pop("method", "nearest"), **options), board.calibration)
+    if recoded:
+        entropy_code(copy.model)
+    return copy
+
+
+def read(path: Path) -> dict[tuple[str, str], dict]:
+    """The rows of a file by their names and widths."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {(row["method"], row["bits"]): row for row in csv.DictReader(file)}
+
+
+def plot(rows: list[dict], caption: str) -> Figure:
+    """Added loss against bits per parameter, a line for each method."""
+    figure, axes = plt.subplots(figsize=(8, 5), constrained_layout=True)
+    names = list(dict.fromkeys(row["method"] for row in rows if float(row["bits"]) < 16))
+    looks = zip(names, cycle(COLORS.values()), cycle("osD^vPX*<>"), cycle(("-", "--", ":")), strict=False)
+    for name, color, marker, line in looks:
+        mine = sorted((float(row["average_bits"]), float(row["delta_nats"])) for row in rows if row["method"] == name)
+        axes.plot(*zip(*mine, strict=True), color=color, marker=marker, linestyle=line, label=name)
+    axes.set(xlabel="bits per parameter, whole file", ylabel="added loss (nats per character)", yscale="log")
+    axes.set_title(caption, fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def main() -> None:
+    """Measure all models that the file does not have, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=data_dir() / "results" / "tinystories" / "limit.csv")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    board = Leaderboard("tinystories-2.7m", "tinystories")
+    rows = read(out)
+    for name, widths in MODELS.items():
+        for options in widths:
+            bits = options.get("rate", options.get("bits", 8))
+            if (name, str(bits)) in rows:
+                continue
+            row = board.add_saved(name, bits, made(board, options))
+            rows[name, str(bits)] = asdict(row)
+            write_csv(out, list(rows.values()))
+            print(f"{name} {bits}: {row.average_bits:.3f} bits, {row.delta_nats:+.4f}, above {row.bits_above_bound}",
+                  flush=True)
+    with atomic_path(out.with_suffix(".png")) as path:
+        plot(list(rows.values()), board.caption).savefig(path, format="png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
