@@ -26,8 +26,10 @@ from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save, write_folder
 
 NANOQ = Path(sys.executable).with_name("nanoq")
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--evaluate-every", "10"]
-ROW = ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high"]
-FOLDERS = {"float16": "float16", "RTN": "nearest-{}-bit", "GPTQ": "gptq-{}-bit"}
+ROW = ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high", "kl", "top1",
+       "bits_above_bound"]
+FOLDERS = {"float16": "float16", "RTN": "nearest-{}-bit", "GPTQ": "gptq-{}-bit",
+           "GPTQ, entropy-coded": "gptq-{}-bit-entropy-coded"}
 
 
 def run(*arguments):
@@ -213,7 +215,7 @@ def test_quantize_rotates_a_model_first_and_says_so_in_the_card(model, tmp_path)
     assert_one_line(run("quantize", "digits-resnet", "--rotate", "--out", tmp_path / "no"),
                     "a ResNet cannot be rotated exactly")
     assert_one_line(run("quantize", "opt-tales", "--rotate", "--stream", "--out", tmp_path / "no"),
-                    "--stream takes none of --average-bits, --kind and --rotate")
+                    "--stream takes none of --average-bits, --kind, --rotate and --export")
 
 
 def test_quantize_follows_a_recipe_file(model, tmp_path):
@@ -278,13 +280,14 @@ def test_compare_writes_the_same_rows_as_json_and_csv_with_the_documented_keys(c
     with open(out / "leaderboard.csv", newline="") as file:
         table = list(csv.reader(file))
     assert table[0] == ROW and all(list(row) == ROW for row in rows)
-    assert table[1:] == [[str(value) for value in row.values()] for row in rows]
+    assert table[1:] == [["" if value is None else str(value) for value in row.values()] for row in rows]
 
 
 def test_compare_measures_every_method_at_every_width(compared):
     rows = json.loads((compared[0] / "leaderboard.json").read_text())
     assert [(row["method"], row["bits"]) for row in rows] == [
         ("float32", 32), ("float16", 16), ("RTN", 8), ("RTN", 2), ("GPTQ", 8), ("GPTQ", 2),
+        ("GPTQ, entropy-coded", 2),
     ]
 
 
@@ -568,7 +571,8 @@ def test_a_narrow_terminal_loses_no_number(compared, model, columns, monkeypatch
     assert [line.rstrip() for line in narrow.splitlines()[:7]] == [line.rstrip() for line in shown.splitlines()[:7]]
     header = narrow.splitlines()[0].split("  ")
     assert [title.strip() for title in header if title] == [
-        "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval"]
+        "method", "bits", "bits/param", "bytes", "perplexity", "Δ nats", "95 % interval", "KL", "same top 1",
+        "above bound"]
 
 
 def test_the_package_is_the_program():
@@ -587,7 +591,7 @@ def test_the_installed_program_compares(model, text, tmp_path):
     command = [NANOQ, "compare", model, "--corpus", text, "--bits", "4", "--windows", "8", "--out", "board"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(json.loads((tmp_path / "board" / "leaderboard.json").read_text())) == 4
+    assert len(json.loads((tmp_path / "board" / "leaderboard.json").read_text())) == 5
 
 
 def test_a_training_that_goes_astray_is_one_line_and_no_checkpoint(text, tmp_path):

@@ -57,7 +57,8 @@ def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
     losses = window_losses(load(tmp_path).model, board.held_out)
     difference = paired_difference(losses, board.losses[0])
     assert row == Row("RTN", 3, row.average_bits, (tmp_path / WEIGHTS).stat().st_size, perplexity(losses),
-                      difference.mean, difference.low, difference.high)
+                      difference.mean, difference.low, difference.high, row.kl, row.top1, row.bits_above_bound)
+    assert 0 < row.kl < 1 and 0.5 < row.top1 < 1 and row.bits_above_bound > 0.25
     assert torch.equal(board.losses.pop(), losses)
     assert board.rows.pop() == row
 
@@ -72,7 +73,8 @@ def test_fewer_bits_are_smaller_and_what_they_cost_is_the_difference_of_the_loss
 def test_it_is_saved_as_csv_json_and_picture(board, tmp_path):
     board.save(tmp_path)
     names = [field.name for field in fields(Row)]
-    assert names == ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high"]
+    assert names == ["method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high", "kl",
+                     "top1", "bits_above_bound"]
     rows = json.loads((tmp_path / "leaderboard.json").read_text())
     assert [Row(**row) for row in rows] == board.rows
     with open(tmp_path / "leaderboard.csv", newline="") as file:
@@ -104,7 +106,10 @@ def test_a_text_of_which_most_is_unknown_is_an_error(folder, corpus, split):
 def test_compare_measures_every_width_and_method(folder, corpus, tmp_path):
     board = compare(folder, corpus, bits=(4, 2), windows=10, out=tmp_path)
     assert [(row.method, row.bits) for row in board.rows] == [
-        ("float32", 32), ("float16", 16), ("RTN", 4), ("RTN", 2), ("GPTQ", 4), ("GPTQ", 2)]
+        ("float32", 32), ("float16", 16), ("RTN", 4), ("RTN", 2), ("GPTQ", 4), ("GPTQ", 2),
+        ("GPTQ, entropy-coded", 4), ("GPTQ, entropy-coded", 2)]
     assert {len(losses) for losses in board.losses} == {10}
-    for row, name in zip(board.rows[2:], ("nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit"), strict=True):
+    names = ["nearest-4-bit", "nearest-2-bit", "gptq-4-bit", "gptq-2-bit", "gptq-4-bit-entropy-coded",
+             "gptq-2-bit-entropy-coded"]
+    for row, name in zip(board.rows[2:], names, strict=True):
         assert row.bytes == (tmp_path / "models" / name / WEIGHTS).stat().st_size
