@@ -21,6 +21,10 @@ SPACINGS = ("watersic", "equal")
 BITS, LEVELS = 8, 255  # of the decoded codes: -127..127
 RATES = (0.1, 6.0)  # with more, an even grid of 8 bits is as good
 CLOSE, MOST_TRIALS = 0.003, 12  # bits per weight
+# Inputs a thousand times as large as others want steps so fine that codes would end, and inputs that are nearly 0 steps
+# so coarse that e4m3 could not hold both. A column's largest weight is at most `REACH` steps, which leaves room for the
+# errors that it takes over, and no step is longer than `COARSEST` largest weights.
+REACH, COARSEST = 64, 8
 
 
 def entropy_coded_grid(
@@ -90,5 +94,7 @@ def _grid(weight: Tensor, step: float, relative: Tensor | None) -> Grid:
     if relative is None:
         scale = storable(weight.new_full((1, 1), step))
         return Grid(BITS, LEVELS, scale, weight.shape[1], coded=True)
-    packed: PackedScales = fp8_scales(step * relative[None], 1.0)
+    largest = weight.abs().amax(0)
+    steps = (step * relative).clamp(max=max(step, COARSEST * float(largest.max()))).maximum(largest / REACH)
+    packed: PackedScales = fp8_scales(steps[None], 1.0)
     return Grid(BITS, LEVELS, packed.decode().to(weight), 1, packed_scale=packed, coded=True)

@@ -161,3 +161,16 @@ def test_a_damaged_stream_is_named_when_a_folder_is_loaded(tmp_path):
     write_folder(tmp_path / "damaged", tensors, card)
     with pytest.raises(ValueError, match=r"blocks\.0\..*the stream of its codes is damaged"):
         load(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e3])
+def test_an_input_of_another_size_neither_clips_nor_spoils_the_steps_of_the_others(size):
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        weight = 0.02 * torch.randn(256, 192, generator=generator)
+        inputs = torch.randn(1000, 192, generator=generator)
+        inputs[:, 5] *= size
+        stats = LayerStats.of(inputs)
+        equal, watersic = (error_of(entropy_coded_grid(weight, 8, stats, rate=3.0, spacing=spacing), weight, stats)
+                           for spacing in ("equal", "watersic"))
+        assert watersic < 1.1 * equal < 1.1 * error_of(affine_grid(weight, 3), weight, stats)
