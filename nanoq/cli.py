@@ -286,9 +286,14 @@ def quantize(
     average_bits: Annotated[float | None, typer.Option(
         help="Mixed precision instead of --bits: as small as this width everywhere would be, each layer 2 to 8 bits by "
              "its GPTQ error.")] = None,
+    rate: Annotated[float | None, typer.Option(
+        help="Instead of --bits: bits per weight, as 2.25, of codes that are entropy-coded; the smallest files at a "
+             "loss.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="With --rate: watersic or equal steps.")] = None,
     method: Annotated[str, typer.Option(help=f"{', '.join([*METHODS, *BLOCK_METHODS])}.")] = "gptq",
-    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}. The next three are for affine and "
-                                                   "affine-dynamic, which needs the first of them.")] = "affine",
+    grid: Annotated[str | None, typer.Option(
+        help=f"{', '.join(GRIDS)}; by default affine. The next three are for affine and affine-dynamic, which needs "
+             "the first of them.")] = None,
     group_size: Annotated[int | None, typer.Option(
         help="Columns that share a scale; by default, or with -1, a whole row.")] = None,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="A grid without zero points.")] = False,
@@ -324,9 +329,9 @@ def quantize(
 ) -> None:
     """Quantise a model, and write it as packed codes."""
     with _one_line_errors():
-        given = {"group_size": None if group_size == -1 else group_size, "symmetric": symmetric or None,
-                 "search": search, "damping": damping, "act_order": act_order or None}
-        options = {"grid": grid} | {name: value for name, value in given.items() if value is not None}
+        given = {"grid": grid, "rate": rate, "spacing": spacing, "group_size": None if group_size == -1 else group_size,
+                 "symmetric": symmetric or None, "search": search, "damping": damping, "act_order": act_order or None}
+        options = {name: value for name, value in given.items() if value is not None}
         if recipe and average_bits is not None:
             raise ValueError("--average-bits writes a recipe of its own: not with --recipe")
         if recipe:

@@ -644,6 +644,15 @@ def test_ctrl_c_stops_the_installed_program_at_a_saved_step(text, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["history.csv", "state.safetensors"]
 
 
+def test_a_rate_makes_entropy_coded_files_of_so_many_bits(tmp_path):
+    for rate, most in ((1.5, 1.9), (3, 3.4)):
+        out = ok("quantize", "tales-2.7m", "--rate", rate, "--windows", 16, "--embeddings", 8, "--out", tmp_path / "q",
+                 "--force")
+        assert "CodedLinear" in repr(load(tmp_path / "q").model)
+        assert rate < float(re.search(r"([\d.]+) bits a parameter", out)[1]) < most
+    assert_one_line(run("quantize", "tales-2.7m", "--rate", 9, "--out", tmp_path / "no"), "the rate must lie in 0.1..6")
+
+
 def test_a_model_is_saved_again_entropy_coded(tmp_path):
     ok("quantize", "tales-2.7m", "--bits", 4, "--method", "nearest", "--out", tmp_path / "plain")
     out = ok("save", tmp_path / "plain", "--entropy", "--out", tmp_path / "coded")
