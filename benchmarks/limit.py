@@ -10,7 +10,7 @@ the same for all. Bits per parameter are of the whole file, "bits above bound" o
 import argparse
 import csv
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import cycle
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from nanoq.files import atomic_path, data_dir, write_csv
 from nanoq.quant import Recipe, entropy_code, quantize_model
+from nanoq.quant.bound import weight_bits
 from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.plots import COLORS
@@ -52,6 +53,8 @@ def made(board: Leaderboard, options: dict) -> Checkpoint:
     copy.reports = quantize_model(copy.model, Recipe(options.pop("method", "nearest"), **options), board.calibration)
     if recoded:
         entropy_code(copy.model)
+        copy.reports = [replace(report, bits_above_bound=report.bits_above_bound - report.bits + weight_bits(
+            copy.model.get_submodule(report.layer))) for report in copy.reports]
     return copy
 
 

@@ -76,9 +76,9 @@ def quantize(
         in_place: whether to change the checkpoint itself, which takes half the memory.
         rotate: whether the model is first turned by a random Hadamard matrix (`nanoq.quant.rotate`), which leaves what
             it computes alone: a GPT, or a model of Llama's kind.
-        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True; or rate=2.25, for codes
-            that are entropy-coded to so many bits per weight (`nanoq.quant.entropy_grid`). Embedding tables and heads
-            of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
+        options: of `Recipe` and `Round`, as group_size=64, act_order=True, true_sequential=True; or rate=2.25, for
+            codes that are entropy-coded to so many bits per weight (`nanoq.quant.entropy_grid`). Embedding tables and
+            heads of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
 
     Raises:
         ValueError: as `nanoq.quant.quantize_model` and `nanoq.quant.rotate`.
