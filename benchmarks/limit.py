@@ -66,6 +66,12 @@ def read(path: Path) -> dict[tuple[str, str], dict]:
         return {(row["method"], row["bits"]): row for row in csv.DictReader(file)}
 
 
+def in_order(rows: dict[tuple[str, str], dict]) -> list[dict]:
+    """The rows as `MODELS` has them."""
+    names = list(MODELS)
+    return sorted(rows.values(), key=lambda row: (names.index(row["method"]), -float(row["bits"])))
+
+
 def plot(rows: list[dict], caption: str) -> Figure:
     """Added loss against bits per parameter, a line for each method."""
     figure, axes = plt.subplots(figsize=(8, 5), constrained_layout=True)
@@ -96,11 +102,11 @@ def main() -> None:
                 continue
             row = board.add_saved(name, bits, made(board, options))
             rows[name, str(bits)] = asdict(row)
-            write_csv(out, list(rows.values()))
+            write_csv(out, in_order(rows))
             print(f"{name} {bits}: {row.average_bits:.3f} bits, {row.delta_nats:+.4f}, above {row.bits_above_bound}",
                   flush=True)
     with atomic_path(out.with_suffix(".png")) as path:
-        plot(list(rows.values()), board.caption).savefig(path, format="png", dpi=150)
+        plot(in_order(rows), board.caption).savefig(path, format="png", dpi=150)
 
 
 if __name__ == "__main__":
