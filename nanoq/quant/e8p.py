@@ -1,12 +1,12 @@
 """E8P: 2^16 points of eight numbers, 2 bits for each, near the origin of a shifted E8 lattice (QuIP#, 2402.04396).
 
-A point is a pattern of sizes 1/2, 3/2 and 5/2, with a sign for each, and 1/4 added to all numbers or taken from all. The
-number of minus signs is even or odd as the sum of the pattern is, so that seven signs say the eighth. There are 256
+A point is a pattern of sizes 1/2, 3/2 and 5/2, with a sign for each, and 1/4 added to all or taken from all. The number
+of minus signs is even or odd as the sum of the pattern is, so that seven signs say the eighth. There are 256
 patterns: the 227 with a squared length of at most 10, and 29 of length 12, which are those that come first in the order
 of their sizes here. A code is pattern << 8 | signs << 1 | shift, signs having bit i for number i of the first seven.
 
-The nearest point has, for a pattern and a shift, the signs of the numbers; where their count is wrong, the one that costs
-least is turned. That is tried for all 512.
+The nearest point has, for a pattern and a shift, the signs of the numbers; where their count is wrong, the one that
+costs least is turned. That is tried for all 512.
 """
 
 from functools import cache

@@ -10,9 +10,9 @@ over its deviation: four uniform numbers add up to nearly a Gaussian one.
 
 The closest sequence is found by Viterbi's algorithm. A step from state s to (s << K | k) mod 2^L forgets the first K
 bits of s, so that the 2^K states after it all come from the same 2^K states before it: the best of these is searched
-once for all of them, which makes a step two passes over 2^L numbers for any K. The best ring would take a search for each
-of its 2^(L - K) starts. As in QTIP two are enough: one from the middle of the sequence to its middle, with a free start,
-says which L - K bits the sequence begins with; the second is exact given these.
+once for all of them, which makes a step two passes over 2^L numbers for any K. The best ring would take a search for
+each of its 2^(L - K) starts. As in QTIP two are enough: one from the middle of the sequence to its middle, with a free
+start, says which L - K bits the sequence begins with; the second is exact given these.
 """
 
 from functools import cache
@@ -24,7 +24,8 @@ from torch import Tensor
 from nanoq.compiled import compiled
 
 STATE_BITS, WIDTHS = 12, (1, 2, 3, 4)  # L; K
-SCALES = {1: 0.88, 2: 1.04, 3: 1.14, 4: 1.17}  # by K: of the values, for numbers of variance 1; searched on such numbers
+# By K: what the values are multiplied by for numbers from N(0, 1); the best of a search on such numbers.
+SCALES = {1: 0.88, 2: 1.04, 3: 1.14, 4: 1.17}
 
 
 @cache

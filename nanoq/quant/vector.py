@@ -1,16 +1,20 @@
 """Vector quantisation of a layer: codes for many weights at once, made for weights that are Gaussian.
 
-A weight W (out, in) is turned on both sides by random Hadamard matrices, after which it looks like draws from one normal
-distribution (QuIP#, Tseng et al. 2024, arXiv 2402.04396), and so is the Hessian of its inputs: H becomes V^T H V. Then
+A weight W (out, in) is turned on both sides by random Hadamard matrices, after which it looks like draws from one
+normal distribution (QuIP#, Tseng et al. 2024, arXiv 2402.04396); the Hessian H of its inputs becomes V^T H V. Then
 columns are coded in the order of `gptq`, in blocks, each once it has made up for the errors before it: with H = C C^T,
 C upper triangular, block J aims at
 
     W_J + sum over blocks I before J of (W - Q)_I C_IJ C_JJ^-1,
 
 and the error is the sum of |(aim - Q_J) C_JJ|^2 (block LDLQ). E8P codes eight weights of a row, so its blocks have
-eight columns, and within one the nearest point counts, whatever C_JJ. A trellis runs down a column: its blocks have one
-column, so that nothing is left aside. QTIP's tiles of 16 x 16 leave the couplings of 16 columns aside; they are made for
-products on a GPU, which decode a tile at a time.
+eight columns, and within one the nearest point counts, whatever C_JJ. A trellis runs down a column: its blocks have
+one column, so that nothing is left aside. QTIP's tiles of 16 x 16 leave the couplings of 16 columns aside; they are
+made for products on a GPU, which decode a tile at a time.
+
+The codes with the least error are too small: a value is the mean of what it stands for. Outputs would shrink in every
+layer, which adds up. So the scale is made larger in the end, until the outputs are as large as before where they go the
+same way: trace(W H Q^T) = trace(W H W^T), as `unit_gain` does for grids, for the whole layer at once.
 """
 
 from collections.abc import Callable
@@ -143,6 +147,7 @@ class Vector:
         scale = stored("the scale", turned.double().square().mean().sqrt().reshape(1) * _factor(self.code, self.bits))
         unit = turned / (float(scale) or 1.0)
         codes = _coded(unit, self._feedback(weight, turn, stats), self.code, self.bits)
+        scale = _unbiased(scale, unit, unpacked_values(codes, layout), turn, stats)
         tensors = {"codes": codes, "scale": scale, "in_signs": _signs(turn), "out_signs": _signs(turn_out)}
         tensors = {name: tensor.to(weight.device) for name, tensor in tensors.items()}
         return VectorLinear(layout, tensors | {"bias": None if layer.bias is None else layer.bias.detach()})
@@ -224,6 +229,14 @@ def unpacked_values(codes: Tensor, layout: dict) -> Tensor:
     return e8p_points((low | high << 8).flatten()).view(out, inputs)
 
 
+def _unbiased(scale: Tensor, unit: Tensor, values: Tensor, turn: RandomHadamard, stats: LayerStats | None) -> Tensor:
+    """The scale with which the outputs of coded values (out, in) have those of the turned weight as a part."""
+    seen = stats is not None and bool(stats.gram.diagonal().any())
+    outputs = turn(turn.inverse(unit.double()) @ stats.gram.double().cpu()) if seen else unit.double()  # W H, turned
+    kept = float((outputs * values).sum())
+    return stored("the scale", scale.double() * (float((outputs * unit).sum()) / kept)) if kept > 0 else scale
+
+
 def _factor(code: str, bits: int) -> float:
     """The scale of weights whose mean square is 1."""
     return SCALES[bits] if code == "trellis" else 1 / SCALE
@@ -256,8 +269,9 @@ def _restored(layout: dict, tensors: dict[str, Tensor]) -> VectorLinear:
     inputs, out, bits = (entry(layout, key) for key in ("in_features", "out_features", "bits"))
     if not isinstance(layout.get("code"), str) or bits not in CODES.get(layout["code"], ()):
         raise ValueError(f"there is no code {layout.get('code')!r:.40} of {bits} bits")
+    codes = (inputs, packed_bytes(out, bits)) if layout["code"] == "trellis" else (out, inputs // 4)
     check_tensors(tensors, {
-        "codes": (torch.uint8, (inputs, packed_bytes(out, bits)) if layout["code"] == "trellis" else (out, inputs // 4)),
+        "codes": (torch.uint8, codes),
         "scale": (FLOATS_IN_FILES, (1,)),
         "in_signs": (torch.uint8, (packed_bytes(inputs, 1),)), "out_signs": (torch.uint8, (packed_bytes(out, 1),)),
     } | ({"bias": (FLOATS_IN_FILES, (out,))} if "bias" in tensors else {}))
