@@ -146,6 +146,17 @@ def test_codes_take_exactly_the_bits(step):
     assert weight_bits(made) == step.bits + (96 + 64 + 16) / (96 * 64)
 
 
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_outputs_do_not_shrink(step):
+    for seed in range(2):
+        layer, stats = problem(seed=seed)
+        weight, made = layer.weight.detach(), step(layer, stats)
+        outputs = weight @ stats.gram
+        assert ((outputs * made.dequantize()).sum() / (outputs * weight).sum()).item() == pytest.approx(1, abs=1e-3)
+        nearest = step.uncalibrated()(layer)
+        assert ((nearest.dequantize() * weight).sum() / weight.square().sum()).item() == pytest.approx(1, abs=1e-3)
+
+
 def test_the_layer_gives_what_its_weight_gives_and_keeps_the_bias():
     layer, stats = problem()
     made, x = Vector("trellis", 4)(layer, stats), drawn(5, 64)
