@@ -232,3 +232,10 @@ def test_layouts_that_do_not_fit_are_refused(change, message):
     made = Vector()(layer, stats)
     with pytest.raises(ValueError, match=message):
         layer_from_layout(made.layout | change, dict(made.state_dict()))
+
+
+def test_a_model_of_vector_codes_is_quantised_already():
+    model = GPT(GPTConfig(11, 16, layers=1, heads=2, width=32)).eval()
+    quantize_model(model, Recipe(Vector("e8p", feedback=False)))
+    with pytest.raises(ValueError, match=r"is quantised already \(blocks.0.attention.qkv is a VectorLinear\)"):
+        quantize_model(model, Recipe(bits=4))
