@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {}
 # together is a ValueError.
 LAYERS: dict[str, Callable[[dict, dict[str, Tensor]], nn.Module]] = {}
 _HOMES = ("lm.checkpoint", "vision.checkpoint", "hf.checkpoint", "quant.qlinear", "quant.embeddings",
-          "quant.online", "compress.layers")  # that register
+          "quant.online", "quant.vector", "compress.layers")  # that register
 PACKED = "packed"  # the kind of a layout that names none
 
 

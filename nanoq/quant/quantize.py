@@ -17,6 +17,7 @@ from nanoq.quant.learned_rounding import BlockData
 from nanoq.quant.online import HadamardLinear
 from nanoq.quant.qlinear import QuantLayer, packed_layer
 from nanoq.quant.recipe import BLOCK_METHODS, Recipe, Round, Step, is_blockwise, is_idle
+from nanoq.quant.vector import VectorLinear
 from nanoq.quant.visit import Stage, each_layer, stages
 from nanoq.store import naming, stored
 
@@ -117,7 +118,7 @@ def check_unchanged(model: nn.Module) -> None:
     """Raise a ValueError if a layer of a model was quantised or compressed already."""
     for name, module in model.named_modules():
         if hasattr(module, "layout") and not isinstance(module, HadamardLinear):  # what that turns for is quantised
-            what = "quantised" if isinstance(module, QuantLayer) else "compressed"
+            what = "quantised" if isinstance(module, QuantLayer | VectorLinear) else "compressed"
             raise ValueError(f"the model is {what} already ({name} is a {type(module).__name__}): start from the "
                              "checkpoint that it was made from")
 

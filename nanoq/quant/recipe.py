@@ -226,7 +226,7 @@ class Chain:
 
 # By the `step` of what a card keeps; "round" where it names none. Other homes enter theirs when they are imported.
 STEPS: dict[str, type] = {"round": Round}
-_HOMES = ("nanoq.compress.steps",)
+_HOMES = ("nanoq.compress.steps", "nanoq.quant.vector")
 
 # What an option may be, by its annotation; a whole number is a number, too, but true and false are none.
 _KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a name", NoneType: "null"}

@@ -39,6 +39,7 @@ from nanoq.quant import (
     QuantLinear,
     Recipe,
     Round,
+    Vector,
     export_compressed_tensors,
     export_gptq,
     import_awq,
@@ -139,6 +140,8 @@ def sound_folders(root: Path) -> dict[str, Path]:
         "sorted": gpt(sort_columns),
         "heads": gpt(lambda m: remove_heads(m, {0: [1]})),
         "rotated": gpt(lambda m: rotate(m, online=True)),
+        "trellis": gpt(lambda m: quantize_model(m, Recipe(Vector("trellis", 3)), TOKENS)),
+        "e8p": gpt(lambda m: quantize_model(m, Recipe(Vector("e8p", feedback=False)))),
         "rotated 4 bits": gpt(rotated),
         "resnet": Checkpoint(ResNet(ResNetConfig(widths=(4, 6))).eval(), None, {}),
     }

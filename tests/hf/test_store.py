@@ -13,7 +13,7 @@ from nanoq.compress import LowRank, Prune, add_adapters, compress_model, remove_
 from nanoq.files import sha256
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantLinear, Recipe, Round, quantize_model, rotate
+from nanoq.quant import QuantLinear, Recipe, Round, Vector, quantize_model, rotate
 from nanoq.quant.qat import prepare_qat
 from nanoq.quant.visit import visit
 from nanoq.store import (
@@ -83,6 +83,8 @@ CHANGED = {
     "low rank": lambda m, x: compress_model(m, LowRank(0.5), x),
     "adapters": adapters,
     "sorted columns": sort_columns,
+    "trellis": lambda m, x: quantize_model(m, Recipe(Vector("trellis", 3)), x),
+    "e8p": lambda m, x: quantize_model(m, Recipe(Vector("e8p")), x),
 }
 GPT_ONLY = {
     "heads": lambda m, x: remove_heads(m, {0: [1]}),
