@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nanoq.files import atomic_path, data_dir, write_csv
-from nanoq.quant import Recipe, entropy_code, quantize_model
+from nanoq.quant import Recipe, Vector, entropy_code, quantize_model
 from nanoq.quant.bound import weight_bits
 from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard
@@ -36,6 +36,8 @@ MODELS = {  # by name, the most telling first: options of `Recipe`
     "GPTQ, WaterSIC steps, in sequence": [CODED | IN_TURN | {"rate": rate} for rate in SIZES],
     "GPTQ, WaterSIC steps": [CODED | {"rate": rate} for rate in SIZES],
     "GPTQ, equal steps": [CODED | {"rate": rate, "spacing": "equal"} for rate in SIZES],
+    "trellis, L = 12": [{"code": "trellis", "bits": bits, "embeddings": 8} for bits in (3, 2)],
+    "E8P": [{"code": "e8p", "bits": 2, "embeddings": 8}],
     "RTN, groups of 64": [{"bits": bits} | GROUPS for bits in (4, 3, 2)],
     "GPTQ, groups of 64": [{"method": "gptq", "bits": bits} | GROUPS for bits in (4, 3, 2)],
     "GPTQ, row, recoded": [{"method": "gptq", "bits": bits, "recoded": True} for bits in (4, 3, 2)],
@@ -50,7 +52,11 @@ def made(board: Leaderboard, options: dict) -> Checkpoint:
     options = dict(options)
     recoded = options.pop("recoded", False)
     copy = deepcopy(board.reference)
-    copy.reports = quantize_model(copy.model, Recipe(options.pop("method", "nearest"), **options), board.calibration)
+    if "code" in options:
+        recipe = Recipe(Vector(options["code"], options["bits"]), embeddings=options["embeddings"])
+    else:
+        recipe = Recipe(options.pop("method", "nearest"), **options)
+    copy.reports = quantize_model(copy.model, recipe, board.calibration)
     if recoded:
         entropy_code(copy.model)
         copy.reports = [replace(report, bits_above_bound=report.bits_above_bound - report.bits + weight_bits(
