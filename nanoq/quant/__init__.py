@@ -40,6 +40,7 @@ from nanoq.quant.quantize import (
 from nanoq.quant.recipe import BLOCK_METHODS, GRIDS, METHODS, Recipe, Round
 from nanoq.quant.rotation import rotate
 from nanoq.quant.rounding import nearest, refit_scale, unit_gain
+from nanoq.quant.searched_grids import hqq_grid, imatrix_grid
 from nanoq.quant.ternary import OPERATORS, ternary_grid
 
 __all__ = [
@@ -48,11 +49,11 @@ __all__ = [
     "QuantEmbedding", "QuantLayer", "QuantLinear", "QuantizedKVCache", "RandomHadamard", "Recipe", "Round",
     "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid", "bits_at_bound",
     "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_code",
-    "entropy_coded", "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq",
-    "export_model", "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform",
-    "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq", "obs_prune",
-    "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid",
-    "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate", "sample_windows",
-    "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend",
+    "entropy_coded", "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq", "export_model",
+    "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform", "hqq_grid",
+    "imatrix_grid", "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq",
+    "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
+    "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate",
+    "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend",
     "weight_matrix",
 ]

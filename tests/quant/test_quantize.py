@@ -46,6 +46,8 @@ RECIPES = {
     "ternary": Recipe(bits=2, grid="ternary"),
     "ternary threshold refitted": Recipe(bits=2, grid="ternary", operator="twn", refit=True),
     "gptq ternary groups": Recipe("gptq", bits=2, grid="ternary", operator="lloyd", group_size=20),
+    "hqq": Recipe(bits=3, grid="hqq", group_size=20),
+    "gptq imatrix": Recipe("gptq", bits=2, grid="imatrix", group_size=20),
     "adaround": Recipe("adaround", bits=3, steps=5),
     "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
 } | {f"gptq {fmt.name}": Recipe("gptq", bits=fmt.bits, grid=fmt.name) for fmt in BLOCKS.values()}
