@@ -17,7 +17,7 @@ from nanoq.quant.kernels import BACKENDS, BackendReport, choose_backend, use_bac
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.learned_rounding import BlockData, SoftRounding, adaround, brecq
-from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
+from nanoq.quant.nonuniform import input_kmeans_grid, kmeans_grid, power_law_grid, power_of_two_grid
 from nanoq.quant.obs import obq, obs_prune
 from nanoq.quant.online import HadamardLinear
 from nanoq.quant.outliers import plant_outliers, smoothquant
@@ -51,9 +51,9 @@ __all__ = [
     "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_code",
     "entropy_coded", "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq", "export_model",
     "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform", "hqq_grid",
-    "imatrix_grid", "import_awq", "import_compressed_tensors", "import_gptq", "linear_layers", "nearest", "obq",
-    "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid",
-    "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate",
-    "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend",
-    "weight_matrix",
+    "imatrix_grid", "import_awq", "import_compressed_tensors", "import_gptq", "input_kmeans_grid", "kmeans_grid",
+    "linear_layers", "nearest", "obq", "obs_prune", "observe", "pack", "pack_trits", "packed_bytes", "plant_outliers",
+    "power_law_grid", "power_of_two_grid", "prepare_qat", "quantize_layer", "quantize_model", "rate_bound",
+    "refit_scale", "rotate", "sample_windows", "smoothquant", "ternary_grid", "trit_bytes", "unit_gain", "unpack",
+    "unpack_trits", "use_backend", "weight_matrix",
 ]

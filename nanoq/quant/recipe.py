@@ -26,7 +26,7 @@ from nanoq.quant.gptq_method import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.learned_rounding import adaround, brecq
-from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
+from nanoq.quant.nonuniform import input_kmeans_grid, kmeans_grid, power_law_grid, power_of_two_grid
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.rounding import nearest, refit_scale, unit_gain
 from nanoq.quant.searched_grids import hqq_grid, imatrix_grid
@@ -39,7 +39,7 @@ from nanoq.quant.ternary import CODE_BITS, ternary_grid
 GRIDS: dict[str, Callable[..., Grid]] = {
     "affine": affine_grid, "affine-dynamic": dynamic_grid, "ternary": ternary_grid,
     "power-of-two": power_of_two_grid, "power-law": power_law_grid, "entropy-coded": entropy_coded_grid,
-    "hqq": hqq_grid, "imatrix": imatrix_grid,
+    "k-means": kmeans_grid, "k-means-input": input_kmeans_grid, "hqq": hqq_grid, "imatrix": imatrix_grid,
 } | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
 BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"brecq": brecq}

@@ -67,8 +67,8 @@ def imatrix_grid(
 ) -> Grid:
     """The asymmetric grid of llama.cpp's search with an importance matrix (make_qkx3_quants in ggml-quants.c).
 
-    The squared error of weight x_i counts m_i sqrt(sigma**2 + x_i**2) times: m_i is the mean square of input i, sigma**2
-    the mean square of the row. Each of 36 candidate steps, (high - low) / (2**bits - 1.9 + 0.05 j), gives codes, and
+    The squared error of weight x_i counts m_i sqrt(sigma**2 + x_i**2) times: m_i is the mean square of input i,
+    sigma**2 that of the row. Each of 36 candidate steps, (high - low) / (2**bits - 1.9 + 0.05 j), gives codes, and
     weighted least squares gives the (scale, minimum) of those. llama.cpp keeps both, in 4 or 6 bits in blocks of 256;
     here the minimum becomes a whole zero point, and the scale is fitted once more to that.
 
@@ -143,7 +143,7 @@ def _encode(part: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
 
 
 def _fitted(goal: Tensor, units: Tensor, importance: Tensor, old: Tensor) -> Tensor:
-    """The scale (rows, 1) with the least weighted squared error of scale * units; the old one where none is positive."""
+    """The scale (rows, 1) with the least weighted squared error of scale * units; the old one where that is none."""
     scale = (importance * units * goal).sum(1, keepdim=True) / (importance * units**2).sum(1, keepdim=True)
     return torch.where((scale > old / 10) & (scale < old * 10), scale, old)  # NaN goes to the old one
 
