@@ -2,6 +2,7 @@
 
 from nanoq.quant.activations import activation_quantization, fake_quantize_activations
 from nanoq.quant.awq_format import import_awq
+from nanoq.quant.awq_scaling import awq
 from nanoq.quant.bound import bits_at_bound, rate_bound
 from nanoq.quant.calibrate import LayerStats, observe, sample_windows
 from nanoq.quant.compressed_tensors_format import export_compressed_tensors, import_compressed_tensors
@@ -47,7 +48,7 @@ __all__ = [
     "BACKENDS", "BLOCK_METHODS", "GRIDS", "METHODS", "OPERATORS", "BackendReport", "BlockData", "CodedConv2d",
     "CodedLinear", "FakeQuantizer", "Grid", "HadamardLinear", "LayerReport", "LayerStats", "QuantConv2d",
     "QuantEmbedding", "QuantLayer", "QuantLinear", "QuantizedKVCache", "RandomHadamard", "Recipe", "Round",
-    "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid", "bits_at_bound",
+    "SoftRounding", "StepwiseModel", "activation_quantization", "adaround", "affine_grid", "awq", "bits_at_bound",
     "block_grid", "brecq", "check_export", "choose_backend", "convert_qat", "dynamic_grid", "entropy_code",
     "entropy_coded", "entropy_coded_grid", "export_compressed_tensors", "export_gguf", "export_gptq", "export_model",
     "fake_quantize_activations", "fake_quantizers", "gptq", "hadamard_matrix", "hadamard_transform", "hqq_grid",

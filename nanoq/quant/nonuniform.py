@@ -127,6 +127,7 @@ def _kmeans(weight: Tensor, bits: int, columns: Tensor, granularity: str, group_
     _levels(bits)
     parts, group_size = split_groups(weight, granularity, group_size)
     weight, grids, errors = plain(weight), [], []
+    columns = columns if columns.sum() > 0 else torch.ones_like(columns)
     for size in (lambda part: part.abs().amax(1, keepdim=True), lambda part: part.norm(dim=1, keepdim=True)
                  / part.shape[1] ** 0.5):
         found = torch.cat([size(part) for part in parts], dim=1)
@@ -146,8 +147,6 @@ def lloyd(values: Tensor, importance: Tensor, count: int, steps: int) -> Tensor:
     It starts where the cube root of the density would have it (Panter and Dite 1951), and stops where no mean moves. A
     mean to which no value is nearest stays where it is.
     """
-    if not importance.sum() > 0:
-        importance = torch.ones_like(values)
     values, order = values.sort()
     weight = torch.cat((values.new_zeros(1), (importance[order] / importance.sum()).cumsum(0)))
     moment = torch.cat((values.new_zeros(1), (values * importance[order] / importance.sum()).cumsum(0)))
