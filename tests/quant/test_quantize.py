@@ -52,6 +52,7 @@ RECIPES = {
     "gptq imatrix": Recipe("gptq", bits=2, grid="imatrix", group_size=20),
     "adaround": Recipe("adaround", bits=3, steps=5),
     "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
+    "autoround": Recipe("autoround", bits=3, group_size=20, steps=3),
 } | {f"gptq {fmt.name}": Recipe("gptq", bits=fmt.bits, grid=fmt.name) for fmt in BLOCKS.values()}
 
 
