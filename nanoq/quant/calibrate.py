@@ -58,7 +58,9 @@ class LayerStats:
 
         That is W (cross + d) (gram + d)^-1 by least squares, d the damping, a share of the mean diagonal, which
         draws it to W. A method that rounds it is asymmetric in the sense of AdaRound (Nagel et al. 2020,
-        arXiv 2004.10568, equation 25): quantised inputs, original outputs.
+        arXiv 2004.10568, equation 25): quantised inputs, original outputs. With `gptq` it has the aim of GPTAQ (Li et
+        al. 2025, arXiv 2504.02692), whose columns make up for the mismatch of those before them alone and for a share
+        alpha of it, and of Qronos (Zhang et al. 2025, arXiv 2505.11695), which corrects at its first column.
         """
         if self.cross is None or not self.gram.diagonal().sum() > 0:
             return weight

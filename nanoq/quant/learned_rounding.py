@@ -154,6 +154,26 @@ class BlockData:
     fisher: list[Tensor] | None = None
 
 
+class BlockError:
+    """The error of a block's output, for other weights of some of its layers.
+
+    Attributes:
+        inputs: of the block (N, ...).
+        targets: what it is to give (N, ...).
+    """
+
+    def __init__(self, block: nn.Module, data: BlockData, fisher: bool = False):
+        self.block, self.inputs, self.targets = block, torch.cat(data.inputs), torch.cat(data.targets)
+        self.importance = torch.cat(data.fisher) if fisher else self.targets.new_ones(len(self.targets), 1)
+        self.rest = {name: parameter.detach() for name, parameter in block.named_parameters()}
+
+    def __call__(self, values: dict[str, Tensor], rows: Tensor) -> Tensor:
+        """The mean squared error of some rows, with weight matrices (out, in) by the layers' names."""
+        own = {f"{name}.weight": value.view_as(self.rest[f"{name}.weight"]) for name, value in values.items()}
+        change = functional_call(self.block, self.rest | own, self.inputs[rows]) - self.targets[rows]
+        return (change.square().flatten(1) * self.importance[rows].flatten(1)).mean()
+
+
 def brecq(
     block: nn.Module, grids: dict[str, Grid], data: BlockData, *, steps: int = 500, batch: int = 16, lr: float = 0.02,
     regularization: float = 1.0, warmup: float = 0.2, fisher: bool = False, seed: int = 0,
@@ -181,23 +201,14 @@ def brecq(
     _check_options(steps, warmup)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch!r}")
-    layers = {name: block.get_submodule(name) for name in grids}
-    weights = {name: weight_matrix(layer) for name, layer in layers.items()}
-    inputs, targets = torch.cat(data.inputs), torch.cat(data.targets)
-    importance = torch.cat(data.fisher) if fisher else targets.new_ones(len(targets), 1)
-    rest = {name: parameter.detach() for name, parameter in block.named_parameters()}
-    generator = torch.Generator().manual_seed(seed)
-
-    def error(values: dict[str, Tensor], rows: Tensor) -> Tensor:
-        own = {f"{name}.weight": value.view_as(layers[name].weight) for name, value in values.items()}
-        change = functional_call(block, rest | own, inputs[rows]) - targets[rows]
-        return (change.square().flatten(1) * importance[rows].flatten(1)).mean()
-
-    first = torch.randperm(len(inputs), generator=generator)[: 4 * batch]
+    weights = {name: weight_matrix(block.get_submodule(name)) for name in grids}
+    error = BlockError(block, data, fisher)
+    count, generator = len(error.inputs), torch.Generator().manual_seed(seed)
+    first = torch.randperm(count, generator=generator)[: 4 * batch]
     start = {name: grid.decode(nearest(weights[name], grid)) for name, grid in grids.items()}
     unit = error(start, first).clamp(min=1e-30)
 
     def relative(values: dict[str, Tensor]) -> Tensor:
-        return error(values, torch.randint(len(inputs), (batch,), generator=generator)) / unit
+        return error(values, torch.randint(count, (batch,), generator=generator)) / unit
     rounding = {name: SoftRounding(weights[name], grid) for name, grid in grids.items()}
     return _learn(rounding, relative, steps, lr, regularization, warmup)

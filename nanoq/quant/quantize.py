@@ -171,6 +171,7 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
                 check_calibration(weights[name], stats.get(name))
                 grids[name] = spec.make_grid(weights[name], stats.get(name))
         codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options)
+        codes, grids = codes if isinstance(codes, tuple) else (codes, grids)
         for name, spec in chosen.items():
             del waiting[name]
             with naming(prefix + name):

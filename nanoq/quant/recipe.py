@@ -18,6 +18,7 @@ from typing import Protocol, get_args
 from torch import Tensor, nn
 
 from nanoq.numbers.blocks import BLOCKS
+from nanoq.quant.autoround import autoround
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.embeddings import WIDTHS
 from nanoq.quant.entropy_grid import BITS as CODED_BITS
@@ -26,21 +27,24 @@ from nanoq.quant.gptq_method import dynamic_grid, gptq
 from nanoq.quant.grid import Grid, affine_grid, block_grid
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.learned_rounding import adaround, brecq
-from nanoq.quant.nonuniform import power_law_grid, power_of_two_grid
+from nanoq.quant.nonuniform import input_kmeans_grid, kmeans_grid, power_law_grid, power_of_two_grid
 from nanoq.quant.qlinear import packed_layer
 from nanoq.quant.rounding import nearest, refit_scale, unit_gain
+from nanoq.quant.searched_grids import hqq_grid, imatrix_grid
 from nanoq.quant.ternary import CODE_BITS, ternary_grid
 
 # A new method is one more function here. Grid makers are called as make(weight, bits, **grid_options), rounding
 # methods as method(weight, grid, stats, **method_options). A parameter `stats` without a default means that calibration
 # is needed; a grid maker with one is given it as the third argument. Methods that round all layers of a block together
-# are called as method(block, grids, data, **method_options).
+# are called as method(block, grids, data, **method_options); one that learns the range, too, returns (codes, grids).
 GRIDS: dict[str, Callable[..., Grid]] = {
     "affine": affine_grid, "affine-dynamic": dynamic_grid, "ternary": ternary_grid,
     "power-of-two": power_of_two_grid, "power-law": power_law_grid, "entropy-coded": entropy_coded_grid,
+    "k-means": kmeans_grid, "k-means-input": input_kmeans_grid, "hqq": hqq_grid, "imatrix": imatrix_grid,
 } | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
-BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"brecq": brecq}
+BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor] | tuple[dict[str, Tensor], dict[str, Grid]]]] = {
+    "brecq": brecq, "autoround": autoround}
 
 
 class Step(Protocol):

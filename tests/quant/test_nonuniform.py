@@ -1,7 +1,19 @@
 import pytest
 import torch
 
-from nanoq.quant import LayerStats, QuantLinear, Recipe, affine_grid, gptq, nearest, power_law_grid, power_of_two_grid
+from nanoq.quant import (
+    LayerStats,
+    QuantLinear,
+    Recipe,
+    affine_grid,
+    gptq,
+    input_kmeans_grid,
+    kmeans_grid,
+    nearest,
+    power_law_grid,
+    power_of_two_grid,
+)
+from nanoq.quant.nonuniform import lloyd
 
 WEIGHT = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
 
@@ -81,3 +93,57 @@ def test_errors(make):
     for exponent in (0, -1, 1.5):
         with pytest.raises(ValueError, match="exponent must lie"):
             power_law_grid(WEIGHT, 4, exponent=exponent)
+
+
+# ---- k-means ----
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_lloyd(values, importance, means):
+    """Lloyd's algorithm in plain numbers from these means."""
+    for _ in range(200):
+        members = [[] for _ in means]
+        for value, weight in zip(values, importance, strict=True):
+            members[min(range(len(means)), key=lambda i: abs(value - means[i]))].append((value, weight))
+        means = [sum(v * w for v, w in own) / sum(w for _, w in own) if own else mean
+                 for own, mean in zip(members, means, strict=True)]
+    return means
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_means_are_where_a_plain_loop_leaves_them(seed):
+    values = normal(300, seed=seed).double().clamp(-3, 3) / 3
+    importance = normal(300, seed=seed + 1).double().abs()
+    start, end = (lloyd(values, importance, 4, steps) for steps in (0, 200))
+    wanted = slow_lloyd(values.tolist(), importance.tolist(), start.tolist())
+    assert end.tolist() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_means_of_a_bell_are_those_of_max():
+    values = torch.special.ndtri((torch.arange(100_000).double() + 0.5) / 100_000) / 5
+    means = 5 * lloyd(values, torch.ones_like(values), 4, 500)
+    assert means.tolist() == pytest.approx([-1.510, -0.4528, 0.4528, 1.510], abs=2e-3)  # Max 1960, table I
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_by_their_own_measure_the_means_are_better_than_even_steps_on_average(bits, weighed):
+    ratios = []
+    for seed in range(8):
+        weight = normal(16, 256, seed=seed)
+        stats = LayerStats.of(normal(300, 256, seed=seed + 1) * torch.linspace(0.2, 3, 256))
+        importance = stats.gram.diagonal() if weighed else torch.ones(256)
+        grid = input_kmeans_grid(weight, bits, stats) if weighed else kmeans_grid(weight, bits)
+        errors = [(importance * (made.decode(nearest(weight, made)) - weight).square()).sum()
+                  for made in (grid, affine_grid(weight, bits))]
+        ratios.append(errors[0] / errors[1])
+    assert sum(ratios) / len(ratios) < 0.95
+
+
+def test_zeros_have_a_codebook_and_inputs_of_zeros_count_the_same():
+    assert torch.equal(kmeans_grid(torch.zeros(4, 8), 2).scale, torch.ones(4, 1))
+    dead = LayerStats.of(torch.zeros(50, 48))
+    assert torch.equal(input_kmeans_grid(WEIGHT, 3, dead).codebook, kmeans_grid(WEIGHT, 3).codebook)

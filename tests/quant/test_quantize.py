@@ -46,8 +46,13 @@ RECIPES = {
     "ternary": Recipe(bits=2, grid="ternary"),
     "ternary threshold refitted": Recipe(bits=2, grid="ternary", operator="twn", refit=True),
     "gptq ternary groups": Recipe("gptq", bits=2, grid="ternary", operator="lloyd", group_size=20),
+    "hqq": Recipe(bits=3, grid="hqq", group_size=20),
+    "k-means groups": Recipe(bits=3, grid="k-means", group_size=20),
+    "gptq k-means": Recipe("gptq", bits=2, grid="k-means-input"),
+    "gptq imatrix": Recipe("gptq", bits=2, grid="imatrix", group_size=20),
     "adaround": Recipe("adaround", bits=3, steps=5),
     "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
+    "autoround": Recipe("autoround", bits=3, group_size=20, steps=3),
 } | {f"gptq {fmt.name}": Recipe("gptq", bits=fmt.bits, grid=fmt.name) for fmt in BLOCKS.values()}
 
 
