@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nanoq.files import atomic_path, data_dir, write_csv
-from nanoq.quant import Recipe, Vector, entropy_code, quantize_model
+from nanoq.quant import Recipe, Vector, awq, entropy_code, quantize_model
 from nanoq.quant.bound import weight_bits
 from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard
@@ -40,6 +40,11 @@ MODELS = {  # by name, the most telling first: options of `Recipe`
     "E8P": [{"code": "e8p", "bits": 2, "embeddings": 8}],
     "RTN, groups of 64": [{"bits": bits} | GROUPS for bits in (4, 3, 2)],
     "GPTQ, groups of 64": [{"method": "gptq", "bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "AWQ, clipped, groups of 64": [{"awq": True, "bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "HQQ, groups of 64": [{"grid": "hqq", "bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "imatrix, groups of 64": [{"grid": "imatrix", "bits": bits} | GROUPS for bits in (4, 3, 2)],
+    "k-means, row": [{"grid": "k-means", "bits": bits} for bits in (4, 3, 2)],
+    "AutoRound, groups of 64": [{"method": "autoround", "bits": bits} | GROUPS for bits in (3, 2)],
     "GPTQ, row, recoded": [{"method": "gptq", "bits": bits, "recoded": True} for bits in (4, 3, 2)],
     "GPTQ, groups of 64, clipped": [{"method": "gptq", "bits": bits, "search": "mse"} | GROUPS for bits in (3, 2)],
     "GPTQ, groups of 64, clipped, gain 1": [
@@ -50,12 +55,14 @@ MODELS = {  # by name, the most telling first: options of `Recipe`
 def made(board: Leaderboard, options: dict) -> Checkpoint:
     """The model of a row."""
     options = dict(options)
-    recoded = options.pop("recoded", False)
+    recoded, scaled = options.pop("recoded", False), options.pop("awq", False)
     copy = deepcopy(board.reference)
     if "code" in options:
         recipe = Recipe(Vector(options["code"], options["bits"]), embeddings=options["embeddings"])
     else:
         recipe = Recipe(options.pop("method", "nearest"), **options)
+    if scaled:
+        awq(copy.model, board.calibration, recipe.default)
     copy.reports = quantize_model(copy.model, recipe, board.calibration)
     if recoded:
         entropy_code(copy.model)
