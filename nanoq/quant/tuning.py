@@ -28,6 +28,7 @@ from nanoq.quant.qlinear import QuantLinear, entropy_coded
 from nanoq.store import naming, stored
 
 WARMUP = 0.05  # share of the steps
+EDGE = 0.49  # of a cell, in steps from its middle
 
 
 class TunedLinear(nn.Module):
@@ -38,7 +39,8 @@ class TunedLinear(nn.Module):
         gain: what is trained of the scales, as a factor: one each, or one for all where a file keeps them in 8 bits.
     """
 
-    def __init__(self, layer: QuantLinear, train_codes: bool):
+    def __init__(self, layer: QuantLinear, train_codes: bool, weight: Tensor | None = None):
+        """`weight` (out, in) is the original's: a code starts where it stands, or at the nearest edge of its cell."""
         super().__init__()
         grid, codes = layer.grid, layer.unpacked()
         if train_codes and grid.codebook is not None:
@@ -47,7 +49,12 @@ class TunedLinear(nn.Module):
         self.scale = grid.over_columns(grid.scale, codes)
         self.zero = grid.over_columns(grid.zero_codes, codes).float()
         units = grid.decode(codes) / self.scale
-        self.units = nn.Parameter(units.round() if train_codes else units, requires_grad=train_codes)
+        if train_codes:
+            units = units.round()
+            if weight is not None:
+                weight = weight.detach() if layer.order is None else weight.detach()[:, layer.order]
+                units += (weight / self.scale - units).clamp(-EDGE, EDGE)
+        self.units = nn.Parameter(units, requires_grad=train_codes)
         one_for_all = grid.packed_scale is not None
         self.gain = nn.Parameter(torch.ones((1, 1) if one_for_all else grid.scale.shape),
                                  requires_grad=not one_for_all or grid.packed_scale.coarse is not None)
@@ -76,7 +83,7 @@ class TunedLinear(nn.Module):
         return straight_through((self.units * slope).sum(), lengths[units - low].sum())
 
     def packed(self) -> QuantLinear:
-        """The layer that a file holds: scales rounded to what it keeps, codes bit for bit where they were not trained."""
+        """The layer that a file holds: scales rounded to what it keeps, untrained codes bit for bit."""
         layer, gain = self.layer[0], self.gain.detach()
         tensors = {name: getattr(layer, name) for name in layer.kept}
         if "scale_format" in layer.layout:
@@ -130,7 +137,7 @@ def tune(
         raise ValueError("steps and batch must be at least 1, learning rates positive, and the price not negative")
     check_tokens(tokens, model.config.vocab_size)
     model.eval(), original.eval()
-    tables, twin = _trainable(model, codes)
+    tables, twin = _trainable(model, original if codes else None)
     layers = {name: layer for name, layer in twin.named_modules() if isinstance(layer, TunedLinear)}
     if not layers:
         raise ValueError("the model has no quantised layer: quantise it first")
@@ -155,16 +162,18 @@ def tune(
     return losses
 
 
-def _trainable(model: GPT, codes: bool) -> tuple[dict[str, QuantEmbedding], GPT]:
-    """The packed tables of a model, and a copy of it whose numbers can be trained."""
+def _trainable(model: GPT, original: GPT | None) -> tuple[dict[str, QuantEmbedding], GPT]:
+    """The packed tables of a model, and a copy of it whose numbers can be trained; with an original codes, too."""
     twin = deepcopy(model)
     packed = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantLinear)}
     tables = {name: layer for name, layer in packed.items() if isinstance(layer, QuantEmbedding)}
     for name, layer in packed.items():
         with naming(name):
-            new = nn.Embedding(*layer.weight_shape, _weight=layer.weight) if name in tables else \
-                TunedLinear(layer, codes)
-        twin.set_submodule(name, new)
+            if name in tables:
+                twin.set_submodule(name, nn.Embedding(*layer.weight_shape, _weight=layer.weight))
+            else:
+                weight = original and original.get_submodule(name).weight
+                twin.set_submodule(name, TunedLinear(layer, original is not None, weight))
     trained = {name for name, _ in twin.named_parameters() if not name.endswith((".units", ".gain"))}
     for name in trained:
         twin.get_parameter(name).requires_grad_()
