@@ -51,7 +51,7 @@ class FakeQuantizer(nn.Module):
         if self.scale is None:
             return self.spec.make_grid(weight.detach(), None)
         scale = self.scale.clamp(min=self.smallest).view_as(self.start.scale)
-        return replace(self.start, scale=straight_through(scale, storable(scale.detach())), threshold=None)
+        return replace(self.start, scale=_straight(scale, storable(scale.detach())), threshold=None)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The rounded weight, in the shape of the latent one."""
@@ -59,7 +59,7 @@ class FakeQuantizer(nn.Module):
         grid = self.grid(matrix)
         if self.scale is not None:
             return self._lsq(matrix, grid).view_as(weight)
-        return straight_through(weight, grid.decode(grid.encode(matrix.detach())).view_as(weight))
+        return _straight(weight, grid.decode(grid.encode(matrix.detach())).view_as(weight))
 
     def _lsq(self, weight: Tensor, grid: Grid) -> Tensor:
         """The rounded weight s * round(clip(w / s)), with LSQ's gradients (equations 1 to 5, scaled as in section 2.2).
@@ -78,14 +78,14 @@ class FakeQuantizer(nn.Module):
         end = float(high.max()) or float(-low.min())  # no weight above 0, no value above 0
         slowed = (end * weight.numel() / grid.scale.numel()) ** -0.5
         scale = grid.over_columns(grid.scale, weight)
-        scale = straight_through(scale * slowed, scale)
+        scale = _straight(scale * slowed, scale)
 
         # the gradient of clipping, the value of rounding
         inside = (weight / scale).clamp(low, high)
-        return scale * straight_through(inside, units.decode(codes))
+        return scale * _straight(inside, units.decode(codes))
 
 
-def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
+def _straight(soft: Tensor, hard: Tensor) -> Tensor:
     """The value of `hard`, bit for bit, with the gradient of `soft`."""
     return hard.detach() + (soft - soft.detach())
 
@@ -125,7 +125,7 @@ def prepare_qat(
         parametrize.register_parametrization(layers[name], "weight", quantizer, unsafe=True)
         if activation_bits is not None:
             layers[name].register_forward_pre_hook(
-                lambda _, args: straight_through(args[0], fake_quantize_activations(args[0].detach(), activation_bits)))
+                lambda _, args: _straight(args[0], fake_quantize_activations(args[0].detach(), activation_bits)))
     return model
 
 

@@ -9,7 +9,6 @@ from nanoq.lm.model import GPT, GPTConfig
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.lm.training import TrainConfig, train
 from nanoq.quant import CodedLinear, QuantEmbedding, QuantLinear, Recipe, Round, quantize_model, tune
-from nanoq.quant.entropy_coding import coded_bits
 from nanoq.quant.tuning import TunedLinear
 from nanoq.store import Checkpoint, load, save
 
@@ -61,12 +60,11 @@ def all_tensors(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("codes", [False, True])
-def test_predictions_on_held_out_text_come_nearer_to_those_of_the_original(original, tokens, codes):
+def test_predictions_on_held_out_text_come_nearer_to_those_of_the_original(original, tokens):
     before, shares = divergence(quantised(original, tokens), original, tokens), []
     for seed in range(3):
         model = quantised(original, tokens)
-        tune(model, original, tokens[:4000], steps=60, codes=codes, seed=seed)
+        tune(model, original, tokens[:4000], steps=60, seed=seed)
         shares.append(divergence(model, original, tokens) / before)
     assert sum(shares) / 3 < 0.9
 
@@ -90,21 +88,17 @@ def test_codes_and_what_is_not_trained_stay_bit_for_bit_and_the_rest_moves(origi
 def test_a_layer_that_was_not_trained_yet_computes_what_the_quantised_one_does(original, tokens, recipe):
     for layer in packed(quantised(original, tokens, recipe)).values():
         x = torch.randn(3, layer.weight_shape[1], generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(TunedLinear(layer, False)(x), layer(x))
-        torch.testing.assert_close(TunedLinear(layer, False).packed()(x), layer(x), rtol=0, atol=0)
-        if recipe is not RECIPES["nf4"]:
-            torch.testing.assert_close(TunedLinear(layer, True)(x), layer(x))
-            assert torch.equal(TunedLinear(layer, True).packed().codes, layer.codes)
+        torch.testing.assert_close(TunedLinear(layer)(x), layer(x))
+        torch.testing.assert_close(TunedLinear(layer).packed()(x), layer(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("codes", [False, True])
 @pytest.mark.parametrize("embeddings", [16, 8])
-def test_the_file_gives_what_the_tuned_model_computes(original, tokens, codes, embeddings, tmp_path):
+def test_the_file_gives_what_the_tuned_model_computes(original, tokens, embeddings, tmp_path):
     big = deepcopy(original)  # tables of fewer than 64 rows are not packed
     big.config = GPTConfig(**(vars(original.config) | {"context": 64}))
     big.position_embedding = torch.nn.Embedding(64, 16)
     model = quantised(big, tokens, Recipe("gptq", bits=8, grid="entropy-coded", rate=1.5, embeddings=embeddings))
-    tune(model, big, tokens[:4000], steps=3, batch=4, codes=codes, codes_lr=0.3)
+    tune(model, big, tokens[:4000], steps=3, batch=4)
     assert isinstance(model.position_embedding, QuantEmbedding) == (embeddings == 8)
     assert all(isinstance(model.get_submodule(f"blocks.0.mlp.{name}"), CodedLinear) for name in ("up", "down"))
     save(tmp_path / "m", Checkpoint(model, CharTokenizer("abcdefgh"), {}))
@@ -112,12 +106,11 @@ def test_the_file_gives_what_the_tuned_model_computes(original, tokens, codes, e
     assert torch.equal(again(rows), model(rows))
 
 
-@pytest.mark.parametrize("codes", [False, True])
-def test_a_seed_gives_the_same_model_another_seed_another_one_and_the_original_stays(original, tokens, codes):
+def test_a_seed_gives_the_same_model_another_seed_another_one_and_the_original_stays(original, tokens):
     before, state, models = all_tensors(original), torch.get_rng_state(), []
     for seed in (0, 0, 1):
         models.append(quantised(original, tokens))
-        tune(models[-1], original, tokens[:4000], steps=3, batch=4, codes=codes, seed=seed)
+        tune(models[-1], original, tokens[:4000], steps=3, batch=4, seed=seed)
     same, again, other = map(all_tensors, models)
     assert all(torch.equal(same[name], again[name]) for name in same)
     assert not all(torch.equal(same[name], other[name]) for name in same)
@@ -126,33 +119,8 @@ def test_a_seed_gives_the_same_model_another_seed_another_one_and_the_original_s
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_price_makes_the_coded_codes_smaller(original, tokens):
-    sizes = {}
-    for price in (0.0, 1.0):
-        model = quantised(original, tokens)
-        tune(model, original, tokens[:4000], steps=40, codes=True, codes_lr=0.05, price=price)
-        sizes[price] = sum(coded_bits(layer.unpacked().short() - 127) for layer in packed(model).values())
-    assert sizes[1.0] < 0.8 * sizes[0.0]
-
-
-def test_the_bits_are_the_entropy_of_the_codes_and_their_slope_leads_to_frequent_codes(original, tokens):
-    found = entropy = after = 0.0
-    for layer in packed(quantised(original, tokens)).values():
-        tuned, counts = TunedLinear(layer, True), layer.unpacked().unique(return_counts=True)[1].double()
-        bits = tuned.bits()
-        bits.backward()
-        moved = TunedLinear(layer, True)
-        with torch.no_grad():
-            moved.units -= 0.6 * tuned.units.grad.sign()  # one code down the slope
-            found, after = found + float(bits), after + float(moved.bits())
-        entropy -= float((counts * (counts / counts.sum()).log2()).sum())
-    assert math.isclose(found, entropy, rel_tol=0.02)
-    assert after < 0.9 * found
-
-
 @pytest.mark.parametrize(("options", "message"), [
-    ({"steps": 0}, "steps"), ({"batch": 0}, "steps"), ({"lr": 0.0}, "positive"), ({"codes_lr": -1.0}, "positive"),
-    ({"price": math.nan}, "not negative")])
+    ({"steps": 0}, "steps"), ({"batch": 0}, "steps"), ({"lr": 0.0}, "positive"), ({"lr": math.nan}, "positive")])
 def test_options_out_of_their_range_are_named(original, tokens, options, message):
     with pytest.raises(ValueError, match=message):
         tune(quantised(original, tokens), original, tokens[:4000], **options)
@@ -165,5 +133,3 @@ def test_what_cannot_be_tuned_is_named(original, tokens):
         tune(quantised(original, tokens), original, tokens[:4000] + 50)
     with pytest.raises(ValueError, match="only a GPT"):
         tune(torch.nn.Linear(2, 2), original, tokens[:4000])
-    with pytest.raises(ValueError, match="codebook"):
-        tune(quantised(original, tokens, RECIPES["nf4"]), original, tokens[:4000], codes=True)
