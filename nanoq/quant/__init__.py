@@ -43,6 +43,7 @@ from nanoq.quant.rotation import rotate
 from nanoq.quant.rounding import nearest, refit_scale, unit_gain
 from nanoq.quant.searched_grids import hqq_grid, imatrix_grid
 from nanoq.quant.ternary import OPERATORS, ternary_grid
+from nanoq.quant.tuning import tune
 from nanoq.quant.vector import Vector, VectorLinear
 
 __all__ = [
@@ -57,5 +58,5 @@ __all__ = [
     "input_kmeans_grid", "kmeans_grid", "linear_layers", "nearest", "obq", "obs_prune", "observe", "pack",
     "pack_trits", "packed_bytes", "plant_outliers", "power_law_grid", "power_of_two_grid", "prepare_qat",
     "quantize_layer", "quantize_model", "rate_bound", "refit_scale", "rotate", "sample_windows", "smoothquant",
-    "ternary_grid", "trit_bytes", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
+    "ternary_grid", "trit_bytes", "tune", "unit_gain", "unpack", "unpack_trits", "use_backend", "weight_matrix",
 ]
