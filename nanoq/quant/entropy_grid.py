@@ -24,7 +24,7 @@ CLOSE, MOST_TRIALS = 0.003, 12  # bits per weight
 # Inputs a thousand times as large as others want steps so fine that codes would end, and inputs that are nearly 0 steps
 # so coarse that e4m3 could not hold both. A column's largest weight is at most `REACH` steps, which leaves room for the
 # errors that it takes over, and no step is longer than `COARSEST` largest weights.
-REACH, COARSEST = 64, 8
+REACH, COARSEST = 110, 8
 
 
 def entropy_coded_grid(
