@@ -86,7 +86,7 @@ class Measured:
 def cells(row: dict) -> list[str]:
     """A row as the README shows it."""
     delta, low, high = (float(row[key]) for key in ("delta_nats", "ci_low", "ci_high"))
-    group = "–" if str(row["bits"]) == "16" else "row" if str(row["group"]) == "0" else row["group"]
+    group = "–" if str(row["bits"]) == "16" or "coded" in row["method"] else "row" if str(row["group"]) == "0" else row["group"]
     return [row["method"] + ", act_order" * (str(row["act_order"]) == "True"), str(row["bits"]), group,
             str(row["embeddings"]), f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}",
             f"{float(row['perplexity']):.2f}", f"{delta:+.4f} ± {(high - low) / 2:.4f}"]
