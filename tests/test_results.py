@@ -399,6 +399,10 @@ def test_what_is_said_of_the_limit_follows_from_the_file():
     assert 3 < delta[turned, 2.4] / delta["GPTQ, row", 4.4] < 4
     assert int(rows[turned, 2.4]["bytes"]) < 0.56 * int(rows["GPTQ, row", 4.4]["bytes"])
     assert delta[turned, 3.4] < delta["GPTQ, row", 4.4]
+    auto = rows["AutoRound, groups of 64", 2.6]  # learned rounding, at the same bytes
+    assert float(auto["ci_high"]) < float(rows["GPTQ, groups of 64", 2.6]["ci_low"]) / 2
+    assert delta["trellis, L = 12", 2.2] < delta["E8P", 2.2] < delta["GPTQ, groups of 64", 2.6]
+    assert delta[turned, 2.4] < delta["trellis, L = 12", 2.2] / 3
     above = {method: [float(row["bits_above_bound"]) for row in limit() if row["method"] == method and
                       row["bits_above_bound"]] for method in ("RTN, row", "GPTQ, row", steps, turned)}
     assert min(above["RTN, row"]) > 2 and min(above["GPTQ, row"]) > 1.2 and max(above["GPTQ, row"]) < 1.4
@@ -460,7 +464,8 @@ def smollm2():
 
 
 def smollm2_cells(row):
-    group = "–" if row["bits"] == "16" else "row" if row["group"] == "0" else row["group"]
+    none = row["bits"] == "16" or row["method"] == "entropy-coded"
+    group = "–" if none else "row" if row["group"] == "0" else row["group"]
     half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
     return [row["method"] + ", act_order" * (row["act_order"] == "True"), row["bits"], group, row["embeddings"],
             f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}", f"{float(row['perplexity']):.2f}",
@@ -494,5 +499,10 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
     assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
     assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65
+    coded = {row["bits"]: row for row in smollm2() if row["method"] == "entropy-coded"}
+    assert float(coded["3.25"]["ci_low"]) < delta["gptq", "4", "64", "8"]
+    assert float(coded["2.25"]["ci_high"]) < delta["gptq", "3", "64", "16"]
+    for bits, most in (("4.25", 45), ("3.25", 50), ("2.25", 90)):  # what was aimed at
+        assert float(coded[bits]["perplexity"]) <= most
     ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)

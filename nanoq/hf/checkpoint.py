@@ -388,7 +388,8 @@ def beyond_memory(name_or_path: str | Path) -> str | None:
 
     if not is_hugging_face(name_or_path) or _is_packaged(name_or_path) or _folder(name_or_path) is None:
         return None
-    needed, free = 1.2 * 4 * describe(name_or_path)["parameters"] / 1e9, machine_report().free_memory_gb
+    parameters = describe(name_or_path).get("parameters", 0)  # not known of what other programs quantised
+    needed, free = 1.2 * 4 * parameters / 1e9, machine_report().free_memory_gb
     if needed <= free:
         return None
     return f"the model takes {needed:,.1f} GB in memory, of which {free:,.1f} GB are free"

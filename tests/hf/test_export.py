@@ -177,7 +177,7 @@ def test_quantize_checks_the_recipe_before_the_work_and_writes_the_export_beside
     (("--average-bits", 4, "--symmetric", "--export", "gptq"), "4 of 14 .* do not fit gptq: .*of 3 bits do not fill"),
     (("--recipe", "recipe.json", "--export", "gptq"), "do not fit gptq: blocks.1.mlp.down_proj: it .*groups of 24"),
     (("--bits", 4, "--export", "onnx"), "no format 'onnx': there are compressed-tensors, gptq, gguf"),
-    (("--bits", 4, "--stream", "--export", "gptq"), "--stream takes neither .* nor --export, .*`nanoq export`"),
+    (("--bits", 4, "--stream", "--export", "gptq"), "--stream takes none of .* and --export, .*`nanoq export`"),
 ], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None)
 def test_a_recipe_that_the_export_does_not_take_is_refused_before_calibration(options, message, plain, tmp_path,
                                                                               monkeypatch):
