@@ -388,8 +388,7 @@ def _stream(source: str, out: Path, plan: Recipe | Callable[..., Recipe], option
     task = task_for(empty, corpus, context=context)
     calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
     quantize_opened(empty, weights, out, recipe, calibration, batch)
-    size = sum(file.stat().st_size for file in weight_files(out))
-    print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
+    _say_size(out, weight_files(out), parameters)
 
 
 def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoint:
@@ -398,9 +397,13 @@ def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoin
     return loaded
 
 
-def _write(out: Path, made: Checkpoint, parameters: int) -> None:
+def _write(out: Path, made: Checkpoint, parameters: int, entropy: bool = False) -> None:
     """Save a model, and say how small it is."""
-    size = (nanoq.save(out, made) / WEIGHTS).stat().st_size
+    _say_size(out, [nanoq.save(out, made, entropy=entropy) / WEIGHTS], parameters)
+
+
+def _say_size(out: Path, files: list[Path], parameters: int) -> None:
+    size = sum(file.stat().st_size for file in files)
     print(f"wrote {out}: {size:,} bytes, {8 * size / parameters:.2f} bits a parameter")
 
 
@@ -595,9 +598,7 @@ def save(
     with _one_line_errors():
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint)
-        nanoq.save(out, loaded, entropy=entropy)
-        size = sum(file.stat().st_size for file in weight_files(out))
-    print(f"wrote {out}: {size:,} bytes, {8 * size / count_parameters(loaded.model):.2f} bits a parameter")
+        _write(out, loaded, count_parameters(loaded.model), entropy)
 
 
 @app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")
@@ -625,7 +626,6 @@ def _check_export_out(out: Path, source: str, force: bool) -> None:
 def _export(out: Path, checkpoint: Checkpoint, format: str) -> None:
     """Write a quantised model for other programs, and say what there is to know of the file."""
     file = export_model(out, checkpoint, format)
-    size = file.stat().st_size
-    print(f"wrote {file}: {size:,} bytes, {8 * size / count_parameters(checkpoint.model):.2f} bits a parameter")
+    _say_size(file, [file], count_parameters(checkpoint.model))
     for note in export_notes(checkpoint, format):
         print(note)

@@ -11,7 +11,8 @@ import torch
 import nanoq
 from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round
+from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round, Vector
+from nanoq.quant.export import count_parameters
 from nanoq.store import WEIGHTS, Checkpoint
 from nanoq.tasks import ReviewProbe, task_for
 
@@ -185,6 +186,19 @@ def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(
         SimpleNamespace(predict_log_proba=lambda _: chances[right].log().numpy()), torch.zeros(8, 1)))
     for right, against in ((6, 3), (3, 6), (6, None)):
         assert task.evaluate(right, against).more["accuracy"].startswith(f"{right / 8:.4f}, ")
+
+
+@pytest.mark.parametrize("recipe", [
+    Recipe("nearest", bits=4), Recipe("nearest", rate=2.0, grid="entropy-coded"), Recipe(Prune("magnitude")),
+    Recipe(Prune("magnitude"), Round("nearest", bits=4)), Recipe(Vector("e8p", feedback=False)),
+], ids=lambda recipe: recipe.label)
+def test_weights_in_codes_of_any_kind_count_as_parameters(gpt, recipe):
+    small = nanoq.quantize(gpt, recipe)
+    assert count_parameters(small.model) == gpt.model.parameter_count()
+
+
+def test_weights_of_convolutions_in_codes_count_as_parameters(resnet):
+    assert count_parameters(nanoq.quantize(resnet, "nearest", bits=4).model) == count_parameters(resnet.model)
 
 
 @pytest.mark.parametrize("name", CASES)

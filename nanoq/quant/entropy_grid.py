@@ -7,7 +7,9 @@ that all columns add the same error, and the rate at high resolution is 0.255 bi
 """
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from nanoq.numbers.blocks import PackedScales, fp8_scales
@@ -45,7 +47,8 @@ def entropy_coded_grid(
         damping: as in `gptq`, which has to be given the same.
 
     Raises:
-        ValueError: as `gptq` does, or if an option is out of its range.
+        ValueError: as `gptq` does, or if an option is out of its range, or the weight has so few numbers that the
+            rate is out of reach.
     """
     if bits != BITS:
         raise ValueError(f"entropy-coded codes are decoded to {BITS} bits, not {bits!r}: what they take is the rate")
@@ -67,13 +70,17 @@ def entropy_coded_grid(
         codes = gptq(weight, grid, stats, damping=damping) if known else nearest(weight, grid)
         return grid, coded_bits(codes - (LEVELS - 1) // 2) / weight.numel()
 
-    return _search(coded, rate, float(weight.std(correction=0)) * math.sqrt(2 * math.pi * math.e) * 2**-rate)
-
-
-def _search(coded, rate: float, step: float) -> Grid:
-    """The grid whose rate is nearest a wished one: secant steps on the logarithm of the step, then bisection."""
-    if not step > 0:
+    if not weight.any():
         return coded(1.0)[0]
+    if coded_bits(torch.zeros(weight.shape, dtype=torch.int16)) > rate * weight.numel():
+        raise ValueError(f"a weight of {len(weight)} x {weight.shape[1]} is too small for {rate:g} bits per weight: "
+                         "even codes that are all 0 take more. Give it another grid by a rule of the recipe")
+    spread = float(weight.std(correction=0)) or float(weight.abs().max())
+    return _search(coded, rate, spread * math.sqrt(2 * math.pi * math.e) * 2**-rate)
+
+
+def _search(coded: Callable[[float], tuple[Grid, float]], rate: float, step: float) -> Grid:
+    """The grid whose rate is nearest a wished one: secant steps on the logarithm of the step, then bisection."""
     best, finer, coarser = None, None, None
     for _ in range(MOST_TRIALS):
         grid, found = coded(step)

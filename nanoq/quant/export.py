@@ -29,7 +29,7 @@ from nanoq.quant.gptq_format import export_gptq, gptq_problem
 from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.quant.grid import Grid
 from nanoq.quant.layers import linear_layers, weight_matrix
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.qlinear import PackedLayer, QuantLinear
 from nanoq.quant.quantize import other_names
 from nanoq.quant.recipe import Recipe, Round, is_idle
 from nanoq.store import PACKED, WEIGHTS, Checkpoint, some, weight_shape
@@ -250,7 +250,7 @@ def model_card(source: Source, format: str, folder: Path) -> str:
 
 def count_parameters(model: nn.Module) -> int:
     """Numbers that a model has, weights in codes among them; a tied one counts once."""
-    packed = sum(math.prod(layer.weight_shape) for layer in model.modules() if isinstance(layer, QuantLinear))
+    packed = sum(math.prod(layer.weight_shape) for layer in model.modules() if isinstance(layer, PackedLayer))
     return packed + sum(parameter.numel() for parameter in model.parameters())
 
 

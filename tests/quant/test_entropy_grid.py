@@ -174,3 +174,19 @@ def test_an_input_of_another_size_neither_clips_nor_spoils_the_steps_of_the_othe
         equal, watersic = (error_of(entropy_coded_grid(weight, 8, stats, rate=3.0, spacing=spacing), weight, stats)
                            for spacing in ("equal", "watersic"))
         assert watersic < 1.1 * equal < 1.1 * error_of(affine_grid(weight, 3), weight, stats)
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (4, 4), (1, 1)])
+@pytest.mark.parametrize("spacing", ["watersic", "equal"])
+def test_a_weight_for_which_any_codes_take_more_than_the_rate_is_named(shape, spacing):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    stats = LayerStats.of(torch.randn(200, shape[1], generator=torch.Generator().manual_seed(1)))
+    for known in (stats, None):
+        with pytest.raises(ValueError, match=f"a weight of {shape[0]} x {shape[1]} is too small"):
+            entropy_coded_grid(weight, 8, known, rate=2.0, spacing=spacing)
+
+
+def test_one_long_row_has_a_grid():
+    weight, stats = problem(rows=1, columns=2000)
+    grid = entropy_coded_grid(weight, 8, stats, rate=3.0)
+    assert coded_bits(gptq(weight, grid, stats) - 127) / weight.numel() == pytest.approx(3.0, abs=0.05)

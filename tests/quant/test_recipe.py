@@ -174,7 +174,7 @@ LAYER = torch.nn.Linear(16, 8)
 STATS = LayerStats.of(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
 
 
-OPTIONS = {"affine-dynamic": {"group_size": 8}, "entropy-coded": {"rate": 2.0}}
+OPTIONS = {"affine-dynamic": {"group_size": 8}, "entropy-coded": {"rate": 4.0}}
 
 
 def spec_of(grid, method="nearest"):
