@@ -138,7 +138,7 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
                for key in kept}
     own = {renamed(key, names): layout for key, layout in layouts.items()}
     if half:
-        card = card_for(checkpoint, recipe, own)
+        card = with_layers(card, own)
     elif layouts:
         card["layers"] = own
     _sketch(family, card, {key: tensor.to("meta") for key, tensor in tensors.items()})
@@ -147,19 +147,19 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
     return path
 
 
-def card_for(checkpoint: Checkpoint, recipe: dict | None, layouts: dict[str, dict] | None = None) -> dict:
-    """What the card of a written checkpoint says, but for the files.
+def card_for(checkpoint: Checkpoint, recipe: dict | None) -> dict:
+    """What the card of a written checkpoint says beside its own, but for layers and files; `recipe` is plain data."""
+    name, family = _family_of(checkpoint.model)
+    return checkpoint.card | {"family": name} | family.describe(checkpoint) | ({"recipe": recipe} if recipe else {})
+
+
+def with_layers(card: dict, layouts: dict[str, dict]) -> dict:
+    """The card of a model in float16, without what was measured of the unquantised one.
 
     Args:
-        checkpoint: its own card is kept, but for what was measured of the unquantised model.
-        recipe: what was carried out, as plain data.
-        layouts: of the layers that are not the family's own, by their names in the files; None where parameters are
-            kept as they are.
+        card: from `card_for`.
+        layouts: of the layers that are not the family's own, by their names in the files.
     """
-    name, family = _family_of(checkpoint.model)
-    card = checkpoint.card | {"family": name} | family.describe(checkpoint) | ({"recipe": recipe} if recipe else {})
-    if layouts is None:
-        return card
     return {key: value for key, value in card.items() if key != "validation_perplexity"} | {"layers": layouts}
 
 

@@ -50,6 +50,7 @@ from nanoq.store import (
     shapes_of,
     some,
     stored,
+    with_layers,
     write_card,
 )
 
@@ -480,7 +481,7 @@ class _Shards(Porter):
             size = sum(shard["bytes"] for shard in shards.values())
             index = {name: file for file, shard in shards.items() for name in shard["tensors"]}
             write_text(out / INDEX, json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=1))
-            card = card_for(checkpoint, recipe.to_json(), self.state["layers"])
+            card = with_layers(card_for(checkpoint, recipe.to_json()), self.state["layers"])
             write_card(out, card, {file: shard["sha256"] for file, shard in shards.items()})
             hf._beside(out, checkpoint)
             shutil.rmtree(out / BETWEEN, ignore_errors=True)

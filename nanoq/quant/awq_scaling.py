@@ -1,13 +1,11 @@
 """AWQ: scales that protect the weights that large inputs meet, hidden in the layer before; and clipped weights."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import LayerStats, observe
-from nanoq.quant.outliers import _layers_after_norms, _move_scale
+from nanoq.quant.outliers import _layers_after_norms, _move_scale, check_windows, watch_sizes
 from nanoq.quant.recipe import Round
 from nanoq.quant.rounding import nearest
 
@@ -42,8 +40,7 @@ def awq(model: GPT, calibration: Tensor, step: Round, *, clip: bool = True, batc
     """
     if step.bits == 16:
         raise ValueError("the step has to round: 16 bits need no scales")
-    if calibration.dim() != 2 or not calibration.numel():
-        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
+    check_windows(calibration)
     after_norms = _layers_after_norms(model)
     layers = {f"blocks.{i}.{name}": block.get_submodule(name) for i, block in enumerate(model.blocks)
               for name in ("attention.out", "attention.qkv", "mlp.up", "mlp.down")}
@@ -130,21 +127,8 @@ def _inputs(model: GPT, layers: dict[str, nn.Linear], tokens: Tensor, batch: int
     """The statistics of each layer's inputs over the tokens (windows, T), and mean|x| (in,)."""
     size = {name: torch.zeros_like(layer.weight[0]) for name, layer in layers.items()}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def hook(_: nn.Module, args: tuple[Tensor]) -> None:
-            size[name] += args[0].flatten(0, -2).abs().sum(0) / tokens.numel()
-
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    training = model.training
-    try:
-        model.eval()
-        with observe(layers) as stats:
-            for rows in tokens.split(batch):
-                model(rows)
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    def note(name: str, sizes: Tensor) -> None:
+        size[name] += sizes.sum(0) / tokens.numel()
+    with observe(layers) as stats:
+        watch_sizes(model, layers, tokens, note, batch)
     return stats, size

@@ -13,6 +13,8 @@ the hardest; and rows have structure, so that a good code may lie below it. Scal
 of the code here.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,17 +33,13 @@ def rate_bound(weight: Tensor, stats: LayerStats, bits: float) -> float:
         bits: per weight, at least 0.
 
     Raises:
-        ValueError: if the bits are negative, or weight and statistics do not fit.
+        ValueError: if the bits are negative, weight and statistics do not fit, or the outputs are all 0.
     """
     if not bits >= 0:
         raise ValueError(f"bits must be at least 0, not {bits!r}")
     variances, energy = _source(weight, stats)
-    # the largest water level at which the code still needs as many bits
-    low, high = torch.zeros((), dtype=torch.float64), variances.max()
-    for _ in range(TRIALS):
-        level = (low + high) / 2
-        low, high = (low, level) if _rate(variances, level) < bits else (level, high)
-    return float(variances.clamp(max=high).sum() / energy)
+    level = _lowest(variances, lambda level: _rate(variances, level) < bits)
+    return float(variances.clamp(max=level).sum() / energy)
 
 
 def bits_at_bound(weight: Tensor, stats: LayerStats, error: float) -> float:
@@ -52,11 +50,7 @@ def bits_at_bound(weight: Tensor, stats: LayerStats, error: float) -> float:
     variances, energy = _source(weight, stats)
     if not error > 0:
         return float("inf")
-    low, high = torch.zeros((), dtype=torch.float64), variances.max()
-    for _ in range(TRIALS):
-        level = (low + high) / 2
-        low, high = (low, level) if variances.clamp(max=level).sum() > error * energy else (level, high)
-    return float(_rate(variances, high))
+    return float(_rate(variances, _lowest(variances, lambda level: variances.clamp(max=level).sum() > error * energy)))
 
 
 def bits_above_bound(layer: nn.Module, weight: Tensor, stats: LayerStats, error: float) -> float | None:
@@ -85,7 +79,18 @@ def _source(weight: Tensor, stats: LayerStats) -> tuple[Tensor, Tensor]:
     if key not in stats.factored or stats.factored[key][0] is not stats.gram:
         stats.factored[key] = stats.gram, torch.linalg.eigvalsh(stats.gram.double()).clamp(min=0)
     energy = stats.error_terms(weight.to(stats.gram.dtype)).sum().double() / len(weight)
+    if not energy > 0:
+        raise ValueError("the layer's outputs are all 0, and there is nothing that bits could buy")
     return double.square().mean() * stats.factored[key][1], energy
+
+
+def _lowest(variances: Tensor, enough: Callable[[Tensor], bool]) -> Tensor:
+    """The lowest water level at which something that holds above it does hold; the largest variance if none is."""
+    low, high = torch.zeros((), dtype=torch.float64), variances.max()
+    for _ in range(TRIALS):
+        level = (low + high) / 2
+        low, high = (low, level) if enough(level) else (level, high)
+    return high
 
 
 def _rate(variances: Tensor, level: Tensor) -> Tensor:

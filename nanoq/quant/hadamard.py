@@ -14,6 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from nanoq.quant.packing import pack, unpack
+
 
 def core_size(n: int) -> int:
     """K of n = K * 2**m: 1 for a power of two, otherwise the smallest size by Paley that leaves one.
@@ -85,6 +87,15 @@ class RandomHadamard:
         """
         core_size(n)
         return cls(1.0 - 2.0 * torch.randint(2, (n,), generator=generator))
+
+    @classmethod
+    def unpacked(cls, bits: Tensor, n: int) -> Self:
+        """The one of n rows whose signs `packed` gave, on the same device."""
+        return cls(1.0 - 2.0 * unpack(bits, 1, n).float())
+
+    def packed(self) -> Tensor:
+        """A bit for each sign, 1 where it is negative: uint8 (bytes,)."""
+        return pack((self.signs < 0).long(), 1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Products x Q of vectors (..., n), in the type of x."""

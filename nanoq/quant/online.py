@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.quant.hadamard import RandomHadamard, core_size
-from nanoq.quant.packing import pack, packed_bytes, unpack
+from nanoq.quant.packing import packed_bytes
 from nanoq.quant.qlinear import QuantConv2d, check_tensors
 from nanoq.store import LAYERS, layer_from_layout, weight_shape
 
@@ -34,12 +34,12 @@ class HadamardLinear(nn.Module):
     def turned(cls, layer: nn.Linear, turn: RandomHadamard) -> Self:
         """What computes the same as a layer, whose weight is changed in place."""
         layer.weight.copy_(turn(layer.weight.double()))
-        return cls(layer, pack((turn.signs < 0).long(), 1).to(layer.weight.device))
+        return cls(layer, turn.packed().to(layer.weight.device))
 
     @property
     def turn(self) -> RandomHadamard:
         """The transform."""
-        return RandomHadamard(1.0 - 2.0 * unpack(self.signs, 1, self.weight_shape[1]).float())
+        return RandomHadamard.unpacked(self.signs, self.weight_shape[1])
 
     @property
     def weight_shape(self) -> tuple[int, int]:

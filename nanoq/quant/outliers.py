@@ -69,8 +69,7 @@ def smoothquant(model: GPT, calibration: Tensor, alpha: float = 0.5) -> dict[str
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in 0..1, not {alpha!r}")
-    if calibration.dim() != 2 or not calibration.numel():
-        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
+    check_windows(calibration)
     pairs = _layers_after_norms(model)
     inputs = _largest_inputs(model, {name: layer for name, (_, layer) in pairs.items()}, calibration)
     scales = {}
@@ -81,6 +80,12 @@ def smoothquant(model: GPT, calibration: Tensor, alpha: float = 0.5) -> dict[str
         scales[name] = torch.where((inputs[name] > 0) & (columns > 0), scale, 1.0)
         _move_scale(norm, layer, scales[name])
     return scales
+
+
+def check_windows(calibration: Tensor) -> None:
+    """Raise a ValueError unless this is calibration text, tokens (windows, T)."""
+    if calibration.dim() != 2 or not calibration.numel():
+        raise ValueError(f"calibration must be tokens (windows, T), not of shape {tuple(calibration.shape)}")
 
 
 def _layers_after_norms(model: GPT) -> dict[str, tuple[nn.LayerNorm, nn.Linear]]:
@@ -106,16 +111,12 @@ def _move_scale(norm: nn.LayerNorm, layer: nn.Linear, scale: Tensor) -> None:
     layer.weight *= scale
 
 
-@torch.no_grad()
-def _largest_inputs(
-    model: GPT, layers: dict[str, nn.Linear], tokens: Tensor, batch: int = 16
-) -> dict[str, Tensor]:
-    """For each layer the largest magnitude of each of its inputs (in,) over the tokens (windows, T)."""
-    largest = {name: torch.zeros_like(layer.weight[0]) for name, layer in layers.items()}
-
+def watch_sizes(model: GPT, layers: dict[str, nn.Linear], tokens: Tensor, note: Callable[[str, Tensor], None],
+                batch: int) -> None:
+    """Run a model on tokens (windows, T), and give `note` each layer's name and its inputs' magnitudes (N, in)."""
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
         def hook(_: nn.Module, args: tuple[Tensor]) -> None:
-            largest[name] = torch.maximum(largest[name], args[0].flatten(0, -2).abs().amax(0))
+            note(name, args[0].flatten(0, -2).abs())
 
         return hook
 
@@ -129,6 +130,18 @@ def _largest_inputs(
         model.train(training)
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def _largest_inputs(
+    model: GPT, layers: dict[str, nn.Linear], tokens: Tensor, batch: int = 16
+) -> dict[str, Tensor]:
+    """For each layer the largest magnitude of each of its inputs (in,) over the tokens (windows, T)."""
+    largest = {name: torch.zeros_like(layer.weight[0]) for name, layer in layers.items()}
+
+    def note(name: str, sizes: Tensor) -> None:
+        largest[name] = torch.maximum(largest[name], sizes.amax(0))
+    watch_sizes(model, layers, tokens, note, batch)
     for name, values in largest.items():
         if not values.isfinite().all():
             raise ValueError(f"the inputs of {name} hold NaN or infinity: look for it in the model's weights")

@@ -17,16 +17,27 @@ GRID_TENSORS = ("scale", "scale_coarse", "scale_offset", "zero_point", "codebook
 
 
 class PackedLayer(nn.Module):
-    """A layer whose buffers keep their types: `model.half()` would change what the file holds."""
+    """A layer whose buffers keep their types: `model.half()` would change what the file holds.
+
+    Attributes:
+        _decoded: what a kind of layer makes of its buffers once and keeps; forgotten when they change.
+    """
+
+    _decoded: Tensor | None = None
 
     def _apply(self, fn, recurse=True) -> Self:
         """Go to the model's device, and no more."""
+        self._decoded = None
         kept = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         device = next(self.buffers(recurse=False)).device
         for name, buffer in kept.items():
             self._buffers[name] = buffer.to(device)
         return self
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._decoded = None
 
 
 class QuantLayer(PackedLayer):
@@ -194,7 +205,6 @@ class _EntropyCoded:
     """
 
     kept = ("stream", *GRID_TENSORS)
-    _decoded: Tensor | None = None
 
     @property
     def codes(self) -> Tensor:
@@ -211,14 +221,6 @@ class _EntropyCoded:
     def weight_shape(self) -> tuple[int, int]:
         """Outputs and inputs of the layer."""
         return self.layout["out_features"], self.layout["in_features"]
-
-    def _apply(self, fn, recurse=True) -> Self:
-        self._decoded = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._decoded = None
 
 
 class CodedLinear(_EntropyCoded, QuantLinear):

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.e8p import SCALE, SIZE, e8p_codes, e8p_points
 from nanoq.quant.gptq_method import check_problem, factored
+from nanoq.quant.grid import check_weight
 from nanoq.quant.hadamard import RandomHadamard, core_size
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.packing import pack, packed_bytes, unpack
@@ -60,7 +61,6 @@ class VectorLinear(PackedLayer):
             self.register_buffer(name, tensors[name])
         bias = tensors.get("bias")
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
-        self._decoded: Tensor | None = None
 
     @property
     def weight_shape(self) -> tuple[int, int]:
@@ -73,8 +73,9 @@ class VectorLinear(PackedLayer):
         if self._decoded is None:
             out, inputs = self.weight_shape
             values = unpacked_values(self.codes.cpu(), self.layout) * self.scale.float().cpu()
-            rows = _turn(self.out_signs, out).inverse(values.T).T
-            self._decoded = _turn(self.in_signs, inputs).inverse(rows).contiguous().to(self.codes.device)
+            rows = RandomHadamard.unpacked(self.out_signs.cpu(), out).inverse(values.T).T
+            weight = RandomHadamard.unpacked(self.in_signs.cpu(), inputs).inverse(rows)
+            self._decoded = weight.contiguous().to(self.codes.device)
         return self._decoded
 
     def dequantize(self) -> Tensor:
@@ -89,14 +90,6 @@ class VectorLinear(PackedLayer):
         """What `print` shows between the brackets."""
         out, inputs = self.weight_shape
         return f"{inputs}, {out}, code={self.layout['code']}, bits={self.layout['bits']}"
-
-    def _apply(self, fn, recurse=True) -> "VectorLinear":
-        self._decoded = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._decoded = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +131,7 @@ class Vector:
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"a {type(layer).__name__} is not coded by vectors: linear layers are")
         weight = weight_matrix(layer)
+        check_weight(weight)
         out, inputs = weight.shape
         layout = {"kind": VECTOR, "code": self.code, "bits": self.bits, "in_features": inputs, "out_features": out}
         check_sizes(layout)
@@ -148,7 +142,7 @@ class Vector:
         unit = turned / (float(scale) or 1.0)
         codes = _coded(unit, self._feedback(weight, turn, stats), self.code, self.bits)
         scale = _unbiased(scale, unit, unpacked_values(codes, layout), turn, stats)
-        tensors = {"codes": codes, "scale": scale, "in_signs": _signs(turn), "out_signs": _signs(turn_out)}
+        tensors = {"codes": codes, "scale": scale, "in_signs": turn.packed(), "out_signs": turn_out.packed()}
         tensors = {name: tensor.to(weight.device) for name, tensor in tensors.items()}
         return VectorLinear(layout, tensors | {"bias": None if layer.bias is None else layer.bias.detach()})
 
@@ -250,14 +244,6 @@ def check_sizes(layout: dict) -> None:
         check_ring(out, layout["bits"], STATE_BITS)
     elif inputs % SIZE:
         raise ValueError(f"e8p takes the inputs in eights, and {inputs} are none")
-
-
-def _signs(turn: RandomHadamard) -> Tensor:
-    return pack((turn.signs < 0).long(), 1)
-
-
-def _turn(signs: Tensor, count: int) -> RandomHadamard:
-    return RandomHadamard(1.0 - 2.0 * unpack(signs.cpu(), 1, count).float())
 
 
 def _restored(layout: dict, tensors: dict[str, Tensor]) -> VectorLinear:

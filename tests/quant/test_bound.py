@@ -100,3 +100,10 @@ def test_reports_have_it():
     assert all(report.bits > 4 and report.bits_above_bound > 0 for report in reports)
     reports = quantize_model(GPT(CONFIG, seed=0), Recipe(bits=4))
     assert all(report.bits > 4 and report.bits_above_bound is None for report in reports)
+
+
+def test_a_layer_whose_outputs_are_all_zero_has_no_bound():
+    weight, stats = problem()
+    for call in (lambda: rate_bound(torch.zeros_like(weight), stats, 2), lambda: bits_at_bound(0 * weight, stats, 0.1)):
+        with pytest.raises(ValueError, match="outputs are all 0"):
+            call()

@@ -239,3 +239,11 @@ def test_a_model_of_vector_codes_is_quantised_already():
     quantize_model(model, Recipe(Vector("e8p", feedback=False)))
     with pytest.raises(ValueError, match=r"is quantised already \(blocks.0.attention.qkv is a VectorLinear\)"):
         quantize_model(model, Recipe(bits=4))
+
+
+@pytest.mark.parametrize("code", ["trellis", "e8p"])
+def test_a_weight_that_is_not_finite_is_named_as_such(code):
+    layer = nn.Linear(16, 16)
+    layer.weight.data[3, 4] = torch.nan
+    with pytest.raises(ValueError, match="the weight holds NaN or infinity"):
+        Vector(code, feedback=False)(layer)
