@@ -78,7 +78,7 @@ def quantize_model(
         pack_tables(model, recipe.embeddings)
     if any(step.packs for step in steps.values()) or not steps or recipe.embeddings != 16:
         round_others(model, set(steps))
-    batches = [] if calibration is None else list(calibration.split(batch))
+    batches = [] if calibration is None or not steps else list(calibration.split(batch))
     blockwise = [step for step in steps.values() if is_blockwise(step)]
     if blockwise:
         _let_blocks_run_alone(model, batches[0][:1])

@@ -624,3 +624,9 @@ def test_clipping_below_4_bits_with_gptq_warns_unless_the_gain_is_corrected(chec
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quantize_model(deepcopy(checkpoint.model), Recipe("gptq", bits=2, search="mse", refit="gain"), windows)
+
+
+def test_where_no_layer_changes_no_text_goes_through_the_blocks(checkpoint, windows):
+    model = deepcopy(checkpoint.model)
+    model.blocks[0].register_forward_hook(lambda *_: pytest.fail("a block ran"))
+    assert quantize_model(model, Recipe(bits=16), windows) == []
