@@ -413,6 +413,18 @@ def test_what_is_said_of_the_limit_follows_from_the_file():
     assert min(above[steps] + above[turned]) > 0.35 and max(above[steps] + above[turned]) < 0.55
 
 
+def test_what_is_said_of_the_entropy_coder_follows_from_the_file():
+    with open(RESULTS / "entropy_coding.csv", newline="") as file:
+        rows = {(row["coder"], row["entropy"]): {key: float(row[key]) for key in row if key != "coder"}
+                for row in csv.DictReader(file)}
+    for (coder, entropy), row in rows.items():
+        if coder == "nanoq, 1 thread":
+            theirs = rows["constriction", entropy]
+            assert row["decode_m_per_s"] > 100 and 1.6 < row["decode_m_per_s"] / theirs["decode_m_per_s"] < 3
+            assert 0 < row["bits_per_code"] - theirs["bits_per_code"] < 0.01
+            assert 3 < theirs["encode_m_per_s"] / row["encode_m_per_s"] < 5
+
+
 def test_clipping_halves_the_errors_of_layers_and_raises_the_loss_of_the_model():
     rows = {(row["method"], row["bits"]): row for row in limit()}
     for bits in "23":
