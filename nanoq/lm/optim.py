@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised (Jordan et al. 2024), with decoupled weight decay.
 
     torch's own `torch.optim.Muon` iterates in bfloat16, which a CPU without bf16 units multiplies tens of times
-    slower than float32; this one stays in the weights' type and batches matrices of equal shape.
+    slower than float32; this one iterates in the type that it is given and batches matrices of equal shape.
 
     Args:
         params: matrices (m, n). A fused projection whose rows are several square matrices, (k n, n) with k = 3,
@@ -32,10 +32,13 @@ class Muon(torch.optim.Optimizer):
         lr: step size; an update has a root-mean-square size of about lr / sqrt(n), for one matrix (m, n).
         momentum: decay of the running sum of gradients.
         weight_decay: fraction of a weight removed per unit of lr.
+        iterate_in: type of the Newton-Schulz iteration.
     """
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0,
+                 iterate_in: torch.dtype = torch.float32):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.iterate_in = iterate_in
 
     @torch.no_grad()
     def step(self) -> None:
@@ -58,7 +61,8 @@ class Muon(torch.optim.Optimizer):
             updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
         rows, cols = shape
         parts = 3 if rows == 3 * cols else 1
-        stacked = orthogonalize(torch.stack(updates).view(-1, rows // parts, cols)).view(-1, rows, cols)
+        stacked = torch.stack(updates).view(-1, rows // parts, cols).to(self.iterate_in)
+        stacked = orthogonalize(stacked).view(-1, rows, cols).to(updates[0].dtype)
         scale = max(1.0, rows / parts / cols) ** 0.5  # keeps the change of the output's size equal for tall matrices
         for p, update in zip(params, stacked, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])

@@ -43,6 +43,7 @@ class TrainConfig:
         schedule: "linear" (constant to `decay_from` of the steps, then a line to zero) or "cosine" (to a tenth).
         decay_from: share of the steps after which the linear schedule decays.
         clip: largest gradient norm; 0 for none.
+        precision: "fp32", or "bf16": products of matrices in bfloat16, weights and optimiser states in float32.
         seed: of the order of the data and of dropout.
         evaluate_every: steps between validations and saved states.
         valid_windows: windows of the validation split in each validation.
@@ -59,6 +60,7 @@ class TrainConfig:
     schedule: str = "linear"
     decay_from: float = 0.4
     clip: float = 1.0
+    precision: str = "fp32"
     seed: int = 0
     evaluate_every: int = 100
     valid_windows: int = 128
@@ -68,6 +70,8 @@ class TrainConfig:
             raise ValueError(f"optimizer must be 'muon' or 'adamw', not {self.optimizer!r}")
         if self.schedule not in ("linear", "cosine"):
             raise ValueError(f"schedule must be 'linear' or 'cosine', not {self.schedule!r}")
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', not {self.precision!r}")
         if self.batch < 1 or self.evaluate_every < 1:
             raise ValueError("batch and evaluate_every must be at least 1")
         for name in ("lr", "lr_rest", "weight_decay", "warmup", "clip"):
@@ -122,7 +126,8 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
     rest = [{"params": embeddings, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     betas = (0.9, config.beta2)
     if config.optimizer == "muon":
-        first = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
+        iterate_in = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        first = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, iterate_in=iterate_in)
     else:
         first = torch.optim.AdamW(matrices, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
     optimizers = [first, torch.optim.AdamW(rest, lr=lr_rest, betas=betas)]
@@ -193,7 +198,7 @@ def _rate(run: "_Run", config: TrainConfig, started: float) -> int:
 
 def next_token_loss(model: GPT, rows: Tensor) -> Tensor:
     """Mean next-token loss of windows (B, T + 1), in nats."""
-    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1).float(), rows[:, 1:].flatten())
 
 
 class _Run:
@@ -209,7 +214,8 @@ class _Run:
 
     def update(self, loss_fn, rows: Tensor, lr_factor: float) -> float:
         """One optimiser step on the rows of a batch; returns their loss."""
-        loss = loss_fn(self.model, rows.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            loss = loss_fn(self.model, rows.to(self.device))
         loss.backward()
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -256,6 +262,7 @@ class _Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             if "characters" in saved["train"]:  # as `tokens` was called once
                 saved["train"]["tokens"] = saved["train"].pop("characters")
+            saved["train"].setdefault("precision", "fp32")  # all that there was once
             changed = [f"{key}: {saved[kind].get(key)} then, {value} now"
                        for kind, mine in self._facts().items() for key, value in mine.items()
                        if saved[kind].get(key) != value]
