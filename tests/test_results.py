@@ -389,6 +389,33 @@ def test_the_table_of_the_limit_in_the_readme_is_the_file():
     assert list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:])) == list(map(limit_line, limit()))
 
 
+def mixed_rates():
+    """Added loss of each way to share out the rates, a list with one value for each draw."""
+    with open(RESULTS / "tinystories" / "mixed_rates.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert max(int(row["bytes"]) for row in rows) < 1.001 * min(int(row["bytes"]) for row in rows)
+    assert {row["average_bits"][:4] for row in rows} <= {"2.20", "2.21"}
+    return {method: [float(row["delta_nats"]) for row in rows if row["method"] == method]
+            for method in dict.fromkeys(row["method"] for row in rows)}
+
+
+def test_the_table_of_mixed_rates_in_the_readme_is_the_file():
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    for method, deltas in mixed_rates().items():
+        mean, low, high = statistics.mean(deltas), min(deltas), max(deltas)
+        assert f"| {method} | {mean:+.4f} | {low:+.4f} … {high:+.4f} |" in readme
+
+
+def test_what_is_said_of_mixed_rates_follows_from_the_file():
+    deltas = mixed_rates()
+    shares = {method: [mine / uniform for mine, uniform in zip(values, deltas["uniform"], strict=True)]
+              for method, values in deltas.items()}
+    assert all(len(values) == 3 for values in deltas.values())
+    assert 0.84 < min(shares["measured"]) and max(shares["measured"]) < 0.905
+    assert max(shares["GPTQ error"]) > 1 > min(shares["GPTQ error"])
+    assert all(min(shares[score]) > 1 for score in ("CMPQ", "PMPQ", "TDMPQ"))
+
+
 def test_what_is_said_of_the_limit_follows_from_the_file():
     rows = {(row["method"], round(float(row["average_bits"]), 1)): row for row in limit()}
     delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
