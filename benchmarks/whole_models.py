@@ -40,6 +40,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 GROUP, SAMPLES, LENGTH, WINDOWS = 128, 128, 512, 48
+COSTS = ("seconds", "cpu_seconds", "added_gb")
 Weights = dict[str, Tensor]
 
 
@@ -269,7 +270,7 @@ def measure(work: Path) -> None:
             rows.append({
                 "name": name, "version": mine[0]["version"], "bits": bits + extra(bits) / group,
                 "threads": mine[0]["threads"], "rounds": len(mine),
-                **{key: statistics.median(fact[key] for fact in mine) for key in ("seconds", "cpu_seconds", "added_gb")},
+                **{key: statistics.median(fact[key] for fact in mine) for key in COSTS},
                 "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
                 "ci_high": difference.high,
             })
