@@ -200,7 +200,11 @@ def prepare(work: Path) -> None:
     from nanoq.lm.evaluate import evenly_spread
 
     checkpoint = nanoq.load("smollm2")
-    checkpoint.model.model.float().save_pretrained(work / "model")
+    shipped = checkpoint.model.model
+    config = {key: value for key, value in shipped.config.to_dict().items() if key != "quantization_config"}
+    model = type(shipped)(type(shipped.config)(**config | {"dtype": "float32"})).float()
+    model.load_state_dict(shipped.state_dict())
+    model.save_pretrained(work / "model")
     checkpoint.tokenizer.save_pretrained(work / "model")
     text = hf.wikitext(checkpoint.tokenizer, LENGTH, "train")
     save_file({"tokens": text[evenly_spread(len(text), SAMPLES)].contiguous()}, work / "calibration.safetensors")

@@ -11,6 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import matrix_inputs
 
+BAND, NARROW = 256, 1024  # rows of a Gram matrix worked out at once, and the widest that is worked out whole
+
 
 class LayerStats:
     """The mean of x x^T over the inputs x of a linear layer, which is all that the layer's output error depends on.
@@ -23,6 +25,7 @@ class LayerStats:
         cross: (in, in), the mean of y x^T, where y is the input that the layer would have in the unquantised model;
             None if that was not gathered.
         tokens: number of inputs seen.
+        state, past: who is equal to whom: another object after each addition, and what it was before the last one.
         factored: what `gptq` made of the Gram matrix, for the next layer that reads the same input.
     """
 
@@ -30,6 +33,8 @@ class LayerStats:
         self.gram = torch.zeros(width, width, dtype=dtype, device=device)
         self.cross: Tensor | None = None
         self.tokens = 0
+        self.state: object | None = None
+        self.past: object | None = None
         self.factored: dict = {}
 
     @classmethod
@@ -46,12 +51,24 @@ class LayerStats:
         if not len(x):
             return
         self.factored.clear()
+        self.past, self.state = self.state, object()
         self.tokens += len(x)
         share = {"beta": 1 - len(x) / self.tokens, "alpha": 1 / self.tokens}
-        self.gram.addmm_(x.T, x, **share)  # gram * old / new + x^T x / new, in place: a rank-k update
+        width = len(self.gram)
+        for start in range(0, width, BAND if width > NARROW else width):  # gram * old / new + x^T x / new, in place
+            rows = slice(start, start + BAND if width > NARROW else width)
+            self.gram[rows, start:].addmm_(x[:, rows].T, x[:, start:], **share)
+            self.gram[rows.stop :, rows] = self.gram[rows, rows.stop :].T  # it is symmetric: half of it is worked out
         if originals is not None:
             self.cross = torch.zeros_like(self.gram) if self.cross is None else self.cross
             self.cross.addmm_(originals.reshape(x.shape).to(x.dtype).T, x, **share)
+
+    def follow(self, other: "LayerStats") -> None:
+        """Become equal to other statistics of the same width."""
+        self.past, self.state = other.past, other.state
+        self.tokens, self.cross = other.tokens, None if other.cross is None else other.cross.clone()
+        self.gram.copy_(other.gram)
+        self.factored.clear()
 
     def target(self, weight: Tensor, damping: float = 0.01) -> Tensor:
         """The weight (out, in) to be rounded: itself, or with `cross` that whose outputs are nearest the original ones.
@@ -138,9 +155,16 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
     """
     stats: dict[str, LayerStats] = {}
     last: dict[str, Tensor] = {}
+    previous = _Read("", torch.empty(0), None)
 
     def note(name: str, x: Tensor) -> None:
-        stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)).add(x, last.get(name))
+        nonlocal previous
+        own, read = stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)), _Read(name, x, last.get(name))
+        if read.same_as(previous) and own.state is stats[previous.name].past:
+            own.follow(stats[previous.name])  # which were equal to ours before it
+        else:
+            own.add(x, read.original)
+            previous = read
 
     hooks = [_on_input(layer, functools.partial(last.__setitem__, name)) for name, layer in (originals or {}).items()]
     hooks += [_on_input(layer, functools.partial(note, name)) for name, layer in layers.items()]
@@ -154,6 +178,19 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
         for i, name in enumerate(stats):
             twins = (other for other in list(stats.values())[:i] if _same(other, stats[name]))
             stats[name] = next(twins, stats[name])
+
+
+class _Read:
+    """What a layer was given, and what it would be given in the unquantised model."""
+
+    def __init__(self, name: str, x: Tensor, original: Tensor | None):
+        self.name, self.x, self.original = name, x, original
+        self.version = None if x.is_inference() else x._version  # of which inference tensors have none
+
+    def same_as(self, other: "_Read") -> bool:
+        """Whether it is the same tensor, and was not changed in place since."""
+        return (self.x is other.x and self.version is not None and self.version == other.version
+                and self.original is other.original)
 
 
 def _on_input(layer: nn.Module, note: Callable[[Tensor], None]) -> RemovableHandle:

@@ -54,6 +54,33 @@ def test_layers_that_read_the_same_tensor_share_their_statistics():
     assert torch.allclose(stats["keys"].gram, LayerStats.of(both).gram, atol=1e-6)
 
 
+def test_a_layer_that_is_left_out_of_a_batch_shares_no_statistics_and_keeps_its_own():
+    layers = {"first": torch.nn.Linear(6, 3), "second": torch.nn.Linear(6, 4)}
+    batches = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(0))
+    with observe(layers) as stats, torch.no_grad():
+        for number, x in enumerate(batches):
+            layers["first"](x)
+            if number != 1:
+                layers["second"](x)
+    assert torch.equal(stats["first"].gram, of_batches(batches).gram)
+    assert torch.equal(stats["second"].gram, of_batches(batches[[0, 2, 3]]).gram)
+    assert [stats[name].tokens for name in layers] == [32, 24]
+
+
+def of_batches(batches):
+    stats = LayerStats(batches.shape[-1])
+    for x in batches:
+        stats.add(x)
+    return stats
+
+
+def test_a_wide_gram_matrix_that_is_worked_out_in_bands_is_the_same():
+    x = torch.randn(50, 1100, generator=torch.Generator().manual_seed(0))
+    gram = of_batches(x.split(20)).gram
+    torch.testing.assert_close(gram, x.T @ x / 50, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gram, gram.T)
+
+
 def test_an_input_that_is_changed_in_place_is_another_input():
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     x = inputs(10, 4)
