@@ -76,7 +76,7 @@ def of_batches(batches):
 
 def test_a_wide_gram_matrix_that_is_worked_out_in_bands_is_the_same():
     x = torch.randn(50, 1100, generator=torch.Generator().manual_seed(0))
-    gram = of_batches(x.split(20)).gram
+    gram = of_batches(x.view(5, 10, -1)).gram
     torch.testing.assert_close(gram, x.T @ x / 50, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gram, gram.T)
 
