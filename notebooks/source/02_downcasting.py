@@ -675,7 +675,7 @@ for name in ("bf16", "fp16"):
 
 # %% [markdown]
 # - A type without instructions, or without library code for them, is **emulated**: fewer bytes, more work. The remedy is
-#   what the middle bar does: store small, compute in fp32. So this course uses its quantised weights, up to notebook 09,
+#   what the middle bar does: store small, compute in fp32. So this course uses its quantised weights, up to notebook 08,
 #   whose kernels convert them in the processor's registers.
 # - Copying is all bytes and no arithmetic, so it is **memory-bound**: by the bytes alone, the third bar should stand at
 #   0.5 for both 16-bit types. Both copy the same bytes, between the same two buffers; how far their bars lie apart says how
@@ -980,7 +980,7 @@ assert linear["nvfp4"] < linear["e2m1 a row"] < linear["e2m1 a matrix"] and abs(
 #   of this model are short, at most 768 weights <!-- claim: MATH 4 * 192 -->: where they have thousands, one scale has to suit all of those.
 # - nf4-dq rounds the scales of nf4 once more and is no worse for it. If its interval lies below 0, do not make a rule of
 #   that: scales that take the largest weight to the end of the codebook need not be the best ones, so an error may help.
-# - All of this is rounding to nearest. Notebook 04 goes into scales and integers; notebook 08 rounds with more foresight.
+# - All of this is rounding to nearest. Notebook 04 goes into scales and integers; notebook 07 rounds with more foresight.
 
 # %% [markdown]
 # ## Second stop

@@ -121,7 +121,7 @@ def test_the_package_gives_the_same_key(exercise_id):
 
 
 def test_the_sheet_has_the_key_only_if_asked_for():
-    questions = quiz(["04", "08"], 1)
+    questions = quiz(["04", "07"], 1)
     plain, key = render(questions, 1), render(questions, 1, key=True)
     assert "Key" not in plain and not any(hint in plain for question in questions for hint in question.hints.values())
     assert key.count("**Key: ") == len(questions)
@@ -143,8 +143,8 @@ def test_grading_draws_the_question_anew(capsys):
 
 def test_the_command(tmp_path):
     out = tmp_path / "quiz.md"
-    result = CliRunner().invoke(app, ["quiz", "4", "08", "--seed", "2027", "--out", str(out)])
-    assert result.exit_code == 0 and out.read_text(encoding="utf-8") == render(quiz(["04", "08"], 2027), 2027)
+    result = CliRunner().invoke(app, ["quiz", "4", "07", "--seed", "2027", "--out", str(out)])
+    assert result.exit_code == 0 and out.read_text(encoding="utf-8") == render(quiz(["04", "07"], 2027), 2027)
     printed = CliRunner().invoke(app, ["quiz", "04", "--seed", "2027", "--key"])
     assert printed.stdout.count("**Key: ") == len(quiz(["04"], 2027))
     unknown = CliRunner().invoke(app, ["quiz", "42", "--seed", "1"])
