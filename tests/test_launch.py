@@ -48,7 +48,7 @@ def at(folder, notebook):
 
 
 def test_in_a_checkout_it_opens_the_notebook_itself(jupyter):
-    assert run().exit_code == run("08", "--no-browser").exit_code == 0
+    assert run().exit_code == run("07", "--no-browser").exit_code == 0
     assert jupyter == [at(NOTEBOOKS, "00_start_here"), [*at(NOTEBOOKS, "07_gptq"), "--no-browser"]]
 
 
@@ -61,7 +61,7 @@ def test_root_is_allowed_to_and_nobody_else_is_asked(jupyter, monkeypatch):
 
 
 def test_a_wheel_gives_the_learner_a_copy(installed, jupyter):
-    assert run(8).exit_code == 0
+    assert run(7).exit_code == 0
     assert jupyter == [at(Path("nanoq-course").resolve(), "07_gptq")]
     assert sorted(path.name for path in Path("nanoq-course").iterdir()) == ["00_start.ipynb", "07_gptq.ipynb"]
     assert Path("nanoq-course/07_gptq.ipynb").read_text() == "07_gptq as shipped"
@@ -70,7 +70,7 @@ def test_a_wheel_gives_the_learner_a_copy(installed, jupyter):
 def test_what_the_learner_wrote_stays(installed, jupyter):
     Path("mine").mkdir()
     Path("mine/07_gptq.ipynb").write_text("my solution")
-    assert run(8, "--folder", "mine").exit_code == 0
+    assert run(7, "--folder", "mine").exit_code == 0
     assert Path("mine/07_gptq.ipynb").read_text() == "my solution"
     assert Path("mine/00_start.ipynb").read_text() == "00_start as shipped"
 
@@ -84,7 +84,7 @@ def test_a_checkout_copies_too_where_a_folder_is_named(tmp_path, jupyter):
 def test_a_notebook_that_is_not_there(installed, jupyter):
     result = run(42)
     assert result.exit_code == 2
-    assert result.stderr == "nanoq: no notebook 42; there are 00, 08\n"
+    assert result.stderr == "nanoq: no notebook 42; there are 00, 07\n"
     assert jupyter == [] and not Path("nanoq-course").exists()
 
 

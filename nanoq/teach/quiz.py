@@ -14,7 +14,7 @@ from random import Random
 import torch
 
 from nanoq.teach.checks import CheckFailed, Exercise, Mistake, find_exercise, judge
-from nanoq.teach.course import COURSE
+from nanoq.teach.course import BY_NUMBER
 
 LETTERS = "abcd"
 DRAWS = 100
@@ -226,17 +226,6 @@ TEMPLATES = (
              lambda weights, rows, rest:
              f"{weights:,} weights in {rows:,} rows become int8 codes with a float32 scale a row; {rest:,} other "
              "parameters stay in float32. How many bytes is the model?"),
-    Template("14.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
-             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
-             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
-    Template("14.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
-             f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
-    Template("14.memory", _llama, lambda parameters, bits, layers, width, tokens:
-             f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
-             f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
-    Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
-             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
-             "that equal?"),
     Template("05.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
              f"The weights of a row are normal with σ = 1, the largest is {largest}. Which share of them does "
              "naive ternary rounding make 0?"),
@@ -303,6 +292,17 @@ TEMPLATES = (
     Template("13.worth", _pick((1, 4, 8, 16), (1, 2, 3), (2, 3, 4)), lambda a, b, bits:
              f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
              "gets one more and the second one fewer. By how much does their total damage change?"),
+    Template("14.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
+             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
+             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
+    Template("14.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
+             f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
+    Template("14.memory", _llama, lambda parameters, bits, layers, width, tokens:
+             f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
+             f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
+    Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
+             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
+             "that equal?"),
     Template("15.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
              f"A text of {tokens:,} tokens is cut into windows of {context} that share no token. How many windows, "
              "and how many predictions, does GPTQ's protocol give?"),
@@ -438,7 +438,7 @@ def question_markdown(question: Question, place: int) -> str:
 def render(questions: Sequence[Question], seed: int, key: bool = False) -> str:
     """The sheet in Markdown; with the key, what each wrong option means stands behind it."""
     numbers = sorted({int(question.id[:2]) for question in questions})
-    titles = ", ".join(COURSE[number].slug.replace("_", " ") for number in numbers)
+    titles = ", ".join(BY_NUMBER[number].label for number in numbers)
     parts = [f"# Quiz: {titles}\n", f"Cohort {seed}. One answer is right. Numbers are rounded to three digits.\n"]
     for place, question in enumerate(questions, start=1):
         parts.append(question_markdown(question, place))

@@ -50,8 +50,8 @@ use_style()
 
 # %%
 show(course_map(), alt="Map of the course: sixteen boxes from left to right with arrows between them. 00 leads "
-     "to 01 and 03, these to 04, and 04 to 14, 05, 07, 08 and 10; 05 leads to 06, 07 to 16, 10 over 11 and 12 to 13, "
-     "and 13 to 15. The table that follows says the same in words.")
+     "to 01 and 03, 01 to 02, 01 and 03 to 04, and 04 to 05, 07, 08 and 10; 05 leads to 06, 07 to 13, 14 and 16, "
+     "10 over 11 and 12 to 13, and 13 to 15. The table that follows says the same in words.")
 
 # %% [markdown]
 # The same in words, with links.

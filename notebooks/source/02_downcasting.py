@@ -19,7 +19,8 @@
 # - cast a language model to 16, 8 and 4 bits, and say what it lost, with an interval;
 # - train in mixed precision, with master weights and loss scaling, and say what each of the two is for.
 #
-# **You need** notebook 01 (the bits of integers and floats) and, for the model, what a loss is (notebook 03 or before).
+# **You need** notebook 01 (the bits of integers and floats). From section 6 on a language model is measured by its loss; lower is
+# better, and more about it stands in notebook 03.
 #
 # **Three sessions.** Sections 1 to 4 are about numbers, sections 5 to 7 about the machine and the model, section 8 about training. Two
 # headings say where to stop. Notebook 04 builds on sections 1, 2, 4 and 6. Skip section 5 if speed is not your concern, and
@@ -1446,7 +1447,7 @@ table(["e4m3fn", "e4m3fn, scaled"])
 #
 # ## What next
 #
-# - **03 · A GPT from scratch** builds and trains the model that was cast here.
+# - **03 · nanoGPT** builds and trains the model that was cast here.
 # - **04 · Naive rounding** does with integers and scales what section 6 did with floats, down to 2 bits, and counts every
 #   byte of the file.
 #

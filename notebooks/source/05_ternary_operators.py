@@ -1284,7 +1284,7 @@ print(f"to beat: {100 * max(fairly.values()):.1f} % of the digits; {min(added.va
 #
 # ## What next
 #
-# - **06 · AdaRound, BRECQ, QAT**: the same grids with data: learn which way each weight is rounded, or train with
+# - **06 · Learned rounding and QAT**: the same grids with data: learn which way each weight is rounded, or train with
 #   rounded weights.
 # - **07 · GPTQ**: any grid, ternary too, with each rounding making up for the errors of those before it.
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 06 · Learned rounding, and training with rounded weights
+# # 06 · Learned rounding and QAT: train the rounding, then the weights
 #
 # {{colab}}
 #
@@ -508,7 +508,7 @@ for name, values in (("nearest", near_ratio), ("AdaRound", learned_ratio)):
 # %% [markdown]
 # ### Whole layers, and pictures that it has not seen
 #
-# - Three methods, one grid of 3 bits, four layers. The error is measured on the calibration pictures, and on others
+# - Three methods, one grid of 3 bits, four layers. The error is measured on the **calibration set**, the pictures that the methods have seen, and on others
 #   from the test split.
 # - GPTQ comes in notebook 07; it also fits the outputs, but rounds a row *from left to right* and lets the later weights
 #   make up for it. It may move a weight by more than one step; AdaRound may not.
@@ -1588,7 +1588,7 @@ print(f"to beat: {min(v for (m, o), v in added.items() if o in OPERATORS):+.3f} 
 # ## What next
 #
 # - **07 · GPTQ**: no gradients at all; each rounding makes up for the errors of those before it.
-# - **08**: what small files are worth in time.
+# - **08 · Size is not speed**: what small files are worth in time.
 #
 # ## Further reading
 #

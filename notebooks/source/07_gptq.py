@@ -1522,8 +1522,9 @@ print(f"to beat: {row.bytes:,} bytes, {row.delta_nats:+.4f} nats")
 # %% [markdown]
 # ## What next
 #
-# - **08**: from codes to speed: kernels that multiply with packed weights, and what 8-bit activations need.
-# - **14 and 10 to 13** use the Hessian again: pruning, and which layer deserves how many bits.
+# - **08 · Size is not speed**: from codes to speed: kernels that multiply with packed weights, and what 8-bit activations need.
+# - **10 · CMPQ** begins the part about which layer deserves how many bits, and **14 · Other roads** prunes; both use the
+#   Hessian again.
 #
 # ## Further reading
 #

@@ -1169,7 +1169,7 @@ if gguf:
 #
 # ## What next
 #
-# - **10 · Sensitivity**: layers are not equally important. If some need 8 bits and others can do with 3, which?
+# - **10 · CMPQ**: layers are not equally important. If some need 8 bits and others can do with 3, which?
 #
 # ## Further reading
 #

@@ -999,8 +999,8 @@ for part, bits in plans["PMPQ"].items():
 #
 # ## What next
 #
-# - **12**: disturb the weights by a little noise instead of cutting them, and what such noise really measures.
-# - **13** puts all scores side by side, at equal bytes, on both texts.
+# - **12 · TDMPQ**: disturb the weights by a little noise instead of cutting them, and what such noise really measures.
+# - **13 · Mixed-precision showdown** puts all scores side by side, at equal bytes, on both texts.
 #
 # ## Further reading
 #

@@ -1081,7 +1081,7 @@ print(f"to beat: {goal.bytes:,} bytes, {goal.delta_nats:+.4f} nats")
 # %% [markdown]
 # ## What next
 #
-# - **13 · Mixed precision: the showdown**: every score of notebooks 10 to 12 and the baselines, against the measured
+# - **13 · Mixed-precision showdown**: every score of notebooks 10 to 12 and the baselines, against the measured
 #   damage and at equal bytes.
 #
 # ## Further reading

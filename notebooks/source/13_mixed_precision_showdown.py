@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 13 · The mixed-precision showdown
+# # 13 · Mixed-precision showdown
 #
 # {{colab}}
 #
@@ -1184,7 +1184,8 @@ show_widget(live_figure(budget_figure, bits=slider),
 #
 # ## What next
 #
-# - **15**: the same methods on real OPT, BERT, GPT-2 and Llama models, with the paper's Table 2 beside ours.
+# - **14 · Other roads**: what else makes a model small: pruning, low rank, distillation.
+# - **15 · Real models**: the same methods on real OPT, BERT, GPT-2 and Llama models, with the paper's Table 2 beside ours.
 #
 # ## Further reading
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 14 · Four roads to a small model
+# # 14 · Other roads: prune, low rank, distil
 #
 # {{colab}}
 #
@@ -18,7 +18,7 @@
 # - place four spaces of grid values on one number line;
 # - do the memory arithmetic of a large model, and read a figure about energy with its uncertainty.
 #
-# **You need** notebook 04 (grids, files, paired intervals).
+# **You need** notebook 07 (GPTQ and its Hessian) and with it 04 (grids, files, paired intervals).
 
 # %%
 import csv
@@ -189,8 +189,8 @@ check("14.missing", answer)
 # Set half of the weights to zero. Which half?
 #
 # - **Magnitude**: the smallest ones. A tiny weight hardly matters, does it? That depends on what it is multiplied with.
-# - So look at the inputs of a layer for once. The text with which one looks is called **calibration text**. It comes from
-#   the training split, and one look is all that the methods of this section need.
+# - So look at the inputs of a layer, as GPTQ did in notebook 07. The calibration text comes from the training split, and one
+#   look is all that the methods of this section need.
 
 # %%
 LAYER = "blocks.2.mlp.down"  # reads the 768 hidden neurons of an MLP
@@ -259,8 +259,7 @@ check("14.wanda", wanda_mask)
 # - Both methods leave the surviving weights as they were. **SparseGPT** (Frantar and Alistarh 2023,
 #   [2301.00774](https://arxiv.org/abs/2301.00774)) lets them move: when a weight goes, those further right in its row
 #   take over what they can. Inputs that rise and fall together make that possible.
-# - How that is computed is the subject of notebook 07, GPTQ: the same walk through the columns, with 0 in place of a
-#   grid value. Here we only use it.
+# - It is the walk of GPTQ (notebook 07) through the columns, with 0 in place of a grid value. Here we only use it.
 #
 # One layer, its output error on text that was **not** used to choose. **Before you run it:** at which sparsity would
 # you stop?
@@ -1228,10 +1227,9 @@ print(f"to beat: {tried['gptq 3'].bytes:,} bytes, {tried['gptq 3'].delta_nats:+.
 # %% [markdown]
 # ## What next
 #
-# - **05 · Ternary weights**: three values, which is quantisation and pruning at once.
-# - **06 · Learned rounding, QAT**: what training does for rounding, and distillation as its target.
-# - **07 · GPTQ**: how the survivors help. SparseGPT is the same walk.
-# - **08 · Size is not speed**: when a small file is a fast model.
+# - **15 · Real models**: rounding on OPT, BERT, GPT-2 and Llama.
+# - **16 · Playground**: what the models of the leaderboard write, side by side.
+# - Back to **05 · Ternary weights**, if you have not been there: three values are quantisation and pruning at once.
 #
 # ## Further reading
 #

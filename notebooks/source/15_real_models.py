@@ -20,7 +20,7 @@
 # - measure an encoder by the drift of its embeddings, and give an accuracy the interval that it deserves;
 # - say what a large model needs in memory while it is quantised, and why.
 #
-# **You need** notebook 07 (GPTQ, paired intervals). Notebook 13 (which layer gets how many bits) is used once.
+# **You need** notebook 13 (which layer gets how many bits) and with it 07 (GPTQ, paired intervals).
 #
 # No network: the real model here is `opt-tales`, an OPT of 2.9 million parameters that ships with the course. One
 # constant in section 3 points everything at `facebook/opt-125m` or at a folder of yours.
@@ -1094,7 +1094,7 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 #
 # ## What next
 #
-# - **16 · The playground**: the models side by side, in your browser.
+# - **16 · Playground**: the models side by side, in your browser.
 # - Your own model: `nanoq.load` takes any class of transformers whose blocks lie in one list, and says so if it cannot.
 #
 # ## Further reading

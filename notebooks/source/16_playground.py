@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 16 · The playground
+# # 16 · Playground
 #
 # {{colab}}
 #

@@ -1,4 +1,4 @@
-"""Exercises of notebook 14, four roads."""
+"""Exercises of notebook 14, other roads."""
 
 import torch
 import torch.nn.functional as F
