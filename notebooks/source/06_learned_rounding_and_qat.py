@@ -1577,7 +1577,8 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 #
 # <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
-# **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
+# **The best ternary GPT in 0.70 MB.** Learned scales and distillation (learning from the float model, notebook 14) help by about as
+# much; nobody has combined them here.
 # `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.training.train(..., loss_fn=...)`
 # are all you need; `benchmarks/ternary.py` shows them at work.
 

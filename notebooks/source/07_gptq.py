@@ -1490,7 +1490,7 @@ assert (eight - base).std() < 0.1 * base.std()
 # - **Geometry** (arXiv 2507.18553): GPTQ is Babai's nearest plane, with an error bound. QuIP's *LDLQ* is the same
 #   algorithm under another name.
 # - **GPTAQ, Qronos**: the target is what the *original* model computes, while the inputs are the quantised model's.
-# - **SparseGPT** (pruning with the same Hessian and the same loop), **AWQ** (scales the columns first, then rounds to
+# - **SparseGPT** (pruning with the same Hessian and the same loop, notebook 14), **AWQ** (scales the columns first, then rounds to
 #   nearest), **rotations** (QuaRot, SpinQuant: make weights and inputs easier to round before you round them).
 # - **AdaRound, BRECQ**: learn the rounding by gradients; **QAT** trains the weights with the rounding in place. Both
 #   are notebook 06.
