@@ -539,7 +539,7 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
               f"{measure} {card[measure.replace(' ', '_')]} on {card['corpus']}")
 
 
-@app.command(epilog="Example: nanoq quiz 04 08 --seed 2027 --key --out key.md")
+@app.command(epilog="Example: nanoq quiz 04 07 --seed 2027 --key --out key.md")
 def quiz(
     notebooks: Annotated[list[str], typer.Argument(help="Notebooks by number.")],
     seed: Annotated[int, typer.Option(help="The cohort: the same seed, the same sheet; another one, other numbers.")],
@@ -558,7 +558,7 @@ def quiz(
     print(f"wrote {out}" if out else sheet)
 
 
-@app.command(epilog="Example: nanoq lab 08")
+@app.command(epilog="Example: nanoq lab 07")
 def lab(
     number: Annotated[int, typer.Argument(min=0, help="Which notebook to open.")] = 0,
     folder: Annotated[Path | None, typer.Option(

@@ -30,7 +30,7 @@ LEAST_MEMORY, LEAST_DISK = 2.0, 1.0  # in GB of 10^9 bytes
 SHOWN = ("torch", "numpy", "numba")  # whose versions are printed
 
 OPTIONAL = {
-    "transformers": "models of Hugging Face (notebook 14)",
+    "transformers": "models of Hugging Face (notebook 15)",
     "datasets": "real texts and pictures from the Hugging Face hub",
     "jupyterlab": "notebooks in a browser of your own",
     "gguf": "llama.cpp's GGUF files",
@@ -282,7 +282,7 @@ def check_convolutions() -> Finding:
         used, other = pool.map(_gradient_fault, ("contiguous_format", "channels_last"))
     if used:
         return Finding(FAIL, f"the gradient of a convolution ends the process ({used})",
-                       "notebooks 06 and 07 will stop: install another version of torch")
+                       "notebooks 05 and 06 will stop: install another version of torch")
     known = "" if not other else ("; this torch has a fault in another layout, channels_last, which nanoq never uses: "
                                   "keep your own pictures contiguous")
     return Finding(OK, f"their gradients can be computed without a crash{known}")

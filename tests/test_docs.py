@@ -88,7 +88,7 @@ def test_each_figure_has_its_words(site, pages):
 
 
 def test_formulas_are_rendered(site, pages):
-    gptq = pages[site / "notebooks/08_gptq.html"].article
+    gptq = pages[site / "notebooks/07_gptq.html"].article
     shown = gptq.select_one(".formula math[display=block]")
     assert shown.find("msubsup") and "d_r^\\top H" in shown.find("annotation").text
     for page in (page for path, page in pages.items() if path.parent.name == "notebooks"):
@@ -105,8 +105,8 @@ def test_the_search_finds_words_of_notebooks_and_of_the_package(site):
         pages = [index[table].get(word, []) for table in ("terms", "titleterms")]  # a bare number if there is but one
         return {index["docnames"][page] for some in pages for page in ([some] if isinstance(some, int) else some)}
 
-    assert "notebooks/08_gptq" in found("babai")
-    assert {"notebooks/08_gptq", "docs/api/quant"} <= found("calibr")
+    assert "notebooks/07_gptq" in found("babai")
+    assert {"notebooks/07_gptq", "docs/api/quant"} <= found("calibr")
 
 
 @pytest.mark.parametrize("folder", [module.name for module in pkgutil.iter_modules(nanoq.__path__) if module.ispkg])

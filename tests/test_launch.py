@@ -23,7 +23,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 def installed(tmp_path, monkeypatch):
     """A package that carries two notebooks, as a wheel does; the working directory is an empty folder."""
     (tmp_path / "site/nanoq/notebooks").mkdir(parents=True)
-    for name in ("00_start", "08_gptq"):
+    for name in ("00_start", "07_gptq"):
         (tmp_path / f"site/nanoq/notebooks/{name}.ipynb").write_text(f"{name} as shipped")
     monkeypatch.setattr(launch, "_PACKAGE", tmp_path / "site/nanoq")
     (tmp_path / "home").mkdir()
@@ -48,8 +48,8 @@ def at(folder, notebook):
 
 
 def test_in_a_checkout_it_opens_the_notebook_itself(jupyter):
-    assert run().exit_code == run("08", "--no-browser").exit_code == 0
-    assert jupyter == [at(NOTEBOOKS, "00_start_here"), [*at(NOTEBOOKS, "08_gptq"), "--no-browser"]]
+    assert run().exit_code == run("07", "--no-browser").exit_code == 0
+    assert jupyter == [at(NOTEBOOKS, "00_start_here"), [*at(NOTEBOOKS, "07_gptq"), "--no-browser"]]
 
 
 def test_root_is_allowed_to_and_nobody_else_is_asked(jupyter, monkeypatch):
@@ -61,17 +61,17 @@ def test_root_is_allowed_to_and_nobody_else_is_asked(jupyter, monkeypatch):
 
 
 def test_a_wheel_gives_the_learner_a_copy(installed, jupyter):
-    assert run(8).exit_code == 0
-    assert jupyter == [at(Path("nanoq-course").resolve(), "08_gptq")]
-    assert sorted(path.name for path in Path("nanoq-course").iterdir()) == ["00_start.ipynb", "08_gptq.ipynb"]
-    assert Path("nanoq-course/08_gptq.ipynb").read_text() == "08_gptq as shipped"
+    assert run(7).exit_code == 0
+    assert jupyter == [at(Path("nanoq-course").resolve(), "07_gptq")]
+    assert sorted(path.name for path in Path("nanoq-course").iterdir()) == ["00_start.ipynb", "07_gptq.ipynb"]
+    assert Path("nanoq-course/07_gptq.ipynb").read_text() == "07_gptq as shipped"
 
 
 def test_what_the_learner_wrote_stays(installed, jupyter):
     Path("mine").mkdir()
-    Path("mine/08_gptq.ipynb").write_text("my solution")
-    assert run(8, "--folder", "mine").exit_code == 0
-    assert Path("mine/08_gptq.ipynb").read_text() == "my solution"
+    Path("mine/07_gptq.ipynb").write_text("my solution")
+    assert run(7, "--folder", "mine").exit_code == 0
+    assert Path("mine/07_gptq.ipynb").read_text() == "my solution"
     assert Path("mine/00_start.ipynb").read_text() == "00_start as shipped"
 
 
@@ -84,7 +84,7 @@ def test_a_checkout_copies_too_where_a_folder_is_named(tmp_path, jupyter):
 def test_a_notebook_that_is_not_there(installed, jupyter):
     result = run(42)
     assert result.exit_code == 2
-    assert result.stderr == "nanoq: no notebook 42; there are 00, 08\n"
+    assert result.stderr == "nanoq: no notebook 42; there are 00, 07\n"
     assert jupyter == [] and not Path("nanoq-course").exists()
 
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 
 from nanoq.teach.checks import Exercise, Mistake, exercises_of, judge
-from nanoq.teach.course import COURSE
+from nanoq.teach.course import BY_NUMBER
 
 SECTIONS = ("at a glance", "points", "misconceptions")
 
@@ -45,8 +45,8 @@ def refresh(page: str, number: str, source: str, cost: str) -> str:
 
 def at_a_glance(number: str, exercises: list[Exercise], cost: str) -> str:
     """What a lecturer has to know before anything else."""
-    notebook = COURSE[int(number)]
-    needs = ", ".join(COURSE[need].slug.replace("_", " ") for need in notebook.needs) or "nothing"
+    notebook = BY_NUMBER[int(number)]
+    needs = ", ".join(BY_NUMBER[need].label for need in notebook.needs) or "nothing"
     link = f"[{notebook.slug}](../{notebook.slug}.ipynb), solved: [solutions](../solutions/{notebook.slug}.ipynb)"
     total = sum(exercise.points for exercise in exercises)
     return "\n".join([

@@ -14,7 +14,7 @@ from random import Random
 import torch
 
 from nanoq.teach.checks import CheckFailed, Exercise, Mistake, find_exercise, judge
-from nanoq.teach.course import COURSE
+from nanoq.teach.course import BY_NUMBER
 
 LETTERS = "abcd"
 DRAWS = 100
@@ -226,55 +226,44 @@ TEMPLATES = (
              lambda weights, rows, rest:
              f"{weights:,} weights in {rows:,} rows become int8 codes with a float32 scale a row; {rest:,} other "
              "parameters stay in float32. How many bytes is the model?"),
-    Template("05.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
-             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
-             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
-    Template("05.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
-             f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
-    Template("05.memory", _llama, lambda parameters, bits, layers, width, tokens:
-             f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
-             f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
-    Template("05.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
-             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
-             "that equal?"),
-    Template("06.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
+    Template("05.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
              f"The weights of a row are normal with σ = 1, the largest is {largest}. Which share of them does "
              "naive ternary rounding make 0?"),
-    Template("06.mse", _integrals, lambda level, share, total:
+    Template("05.mse", _integrals, lambda level, share, total:
              f"Of weights with mean square 1 a share of {share} lies above the threshold; the mean of |w|, counted "
              f"there only, is {total}. They become ±{level}, the others 0. What is the mean squared error?"),
-    Template("06.operations", _codes, lambda codes:
+    Template("05.operations", _codes, lambda codes:
              f"A ternary matrix has the codes {_rows(codes)} (rows apart by semicolons; 1 stands for the value 0), "
              "and a level for each row. How many multiplications and how many additions does one input vector "
              "take, if zeros are skipped?"),
-    Template("07.frozen", _pick((0.5, 0.7, 0.8, 0.9, 1.1, 1.3)), lambda level:
+    Template("06.frozen", _pick((0.5, 0.7, 0.8, 0.9, 1.1, 1.3)), lambda level:
              "Weights are normal with σ = 1. Which share is frozen in AdaRound on a ternary grid with level "
              f"{level}?"),
-    Template("07.share", _between, lambda low, high, goal:
+    Template("06.share", _between, lambda low, high, goal:
              f"A latent weight is trained straight-through for the loss (q − {goal:g})²/2; the grid values around "
              f"the goal are {low} and {high}. In which share of the steps is it at {high}, in the long run?"),
-    Template("08.best_target", _two_weights, lambda weight, rounded, hessian:
+    Template("07.best_target", _two_weights, lambda weight, rounded, hessian:
              f"Two weights, {_list(weight.tolist())}, read inputs with the Hessian {_rows(hessian)}. The first is "
              f"rounded to {rounded:g}. Where should the second go, as a real number?"),
-    Template("08.noise", _pick((0.1, 0.2, 0.3), (100, 400, 1600, 6400), (2.5, 3.0, 8.0)),
+    Template("07.noise", _pick((0.1, 0.2, 0.3), (100, 400, 1600, 6400), (2.5, 3.0, 8.0)),
              lambda spread, windows, perplexity:
              f"Two perplexities near {perplexity:g} come from {windows:,} random windows each, other ones for each "
              f"model; losses of windows spread by {spread} nats. What is the standard error of their difference, "
              "in perplexity?"),
-    Template("08.group_size", _pick((2, 3, 4, 8), (0.1, 0.15, 0.2, 0.3, 0.4, 0.6)), lambda bits, budget:
+    Template("07.group_size", _pick((2, 3, 4, 8), (0.1, 0.15, 0.2, 0.3, 0.4, 0.6)), lambda bits, budget:
              f"Codes of {bits} bits; each group has a float16 scale and a zero point of {bits} bits. Which is the "
              f"smallest power of two for the group size that costs at most {budget} bits a weight?"),
-    Template("09.bytes_moved", _pick((512, 1024, 2048), (2048, 4096), (4, 8), (32, 64, 128)),
+    Template("08.bytes_moved", _pick((512, 1024, 2048), (2048, 4096), (4, 8), (32, 64, 128)),
              lambda out, columns, bits, group_size:
              f"A kernel multiplies a weight ({out} × {columns}) in {bits}-bit codes by one token. It reads codes "
              f"once, a float32 scale and an int32 zero point for each group of {group_size} columns, and the input "
              "in float32, and writes the output in float32. How many bytes does it move?"),
-    Template("09.crossover", _pick((2e10, 5e10, 1e11, 4e11), (5e9, 1e10, 2e10), (4, 8, 16, 32)),
+    Template("08.crossover", _pick((2e10, 5e10, 1e11, 4e11), (5e9, 1e10, 2e10), (4, 8, 16, 32)),
              lambda rate, bandwidth, bits:
              f"A machine does {rate / 1e9:g} billion operations and moves {bandwidth / 1e9:g} GB a second. From "
              f"how many tokens at once is a product with weights of {bits} bits limited by computing, if a "
              "multiplication and its addition are two operations?"),
-    Template("09.kv_bytes", _pick((6, 12, 24), (6, 8, 12), (32, 64), (2, 4), (32, 64)),
+    Template("08.kv_bytes", _pick((6, 12, 24), (6, 8, 12), (32, 64), (2, 4), (32, 64)),
              lambda layers, heads, width, bits, group:
              f"{layers} blocks with {heads} heads of {width} channels keep keys and values in {bits} bits: keys "
              f"per channel in groups of {group} tokens, values per token of a head, each with a float16 scale and "
@@ -303,23 +292,34 @@ TEMPLATES = (
     Template("13.worth", _pick((1, 4, 8, 16), (1, 2, 3), (2, 3, 4)), lambda a, b, bits:
              f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
              "gets one more and the second one fewer. By how much does their total damage change?"),
-    Template("14.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
+    Template("14.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
+             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
+             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
+    Template("14.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
+             f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
+    Template("14.memory", _llama, lambda parameters, bits, layers, width, tokens:
+             f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
+             f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
+    Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
+             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
+             "that equal?"),
+    Template("15.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
              f"A text of {tokens:,} tokens is cut into windows of {context} that share no token. How many windows, "
              "and how many predictions, does GPTQ's protocol give?"),
-    Template("14.ratio", _model, lambda weights, rows, others, bits:
+    Template("15.ratio", _model, lambda weights, rows, others, bits:
              f"A model has {weights:,} weights in {rows:,} rows, which become {bits}-bit codes with a float16 "
              f"scale and a {bits}-bit zero point a row, and {others:,} other parameters in float16. What is the "
              "compression ratio of its file against float16?"),
-    Template("14.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
+    Template("15.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
              f"How many bytes do all Gram matrices (float32) of an OPT block take, of width {width} with an MLP of "
              f"{inner} inside? Queries, keys and values read the same input and share one."),
-    Template("14.flips", _pick(range(10, 40, 3), range(5, 35, 5), (200, 500, 1000)), lambda lost, won, count:
+    Template("15.flips", _pick(range(10, 40, 3), range(5, 35, 5), (200, 500, 1000)), lambda lost, won, count:
              f"Of {count} texts a rounded model loses {lost} that were right, and wins {won}. What is the standard "
              "error of the change of its accuracy?"),
-    Template("15.shared", _two_texts, lambda a, b:
+    Template("16.shared", _two_texts, lambda a, b:
              f"Two models continue one prompt with one seed: “{a}” and “{b}”. How many characters do they share before "
              "they part?"),
-    Template("15.speed", _times, lambda seconds:
+    Template("16.speed", _times, lambda seconds:
              f"A model wrote {len(seconds)} characters in, one by one, {_list(seconds)} seconds. The first time "
              "includes the prompt. How many characters a second does it write after that?"),
 )  # fmt: skip
@@ -334,7 +334,7 @@ def quiz(numbers: Sequence[str], seed: int) -> list[Question]:
     """Draw the questions about some notebooks.
 
     Args:
-        numbers: Notebooks, as `["04", "08"]`.
+        numbers: Notebooks, as `["04", "07"]`.
         seed: The cohort: the same seed gives the same sheet on every machine, another one other numbers.
 
     Raises:
@@ -438,7 +438,7 @@ def question_markdown(question: Question, place: int) -> str:
 def render(questions: Sequence[Question], seed: int, key: bool = False) -> str:
     """The sheet in Markdown; with the key, what each wrong option means stands behind it."""
     numbers = sorted({int(question.id[:2]) for question in questions})
-    titles = ", ".join(COURSE[number].slug.replace("_", " ") for number in numbers)
+    titles = ", ".join(BY_NUMBER[number].label for number in numbers)
     parts = [f"# Quiz: {titles}\n", f"Cohort {seed}. One answer is right. Numbers are rounded to three digits.\n"]
     for place, question in enumerate(questions, start=1):
         parts.append(question_markdown(question, place))

@@ -46,12 +46,12 @@ use_style()
 # - Sixteen notebooks. They begin at the bits of a number and end at real language models, each layer with bits of its
 #   own.
 # - An arrow means "comes first". There are several ways through: if you know your number types, **00 → 03 → 04 →
-#   08** is the shortest to a good 4-bit model.
+#   07** is the shortest to a good 4-bit model.
 
 # %%
 show(course_map(), alt="Map of the course: sixteen boxes from left to right with arrows between them. 00 leads "
-     "to 01 and 03, these to 04, and 04 to 05, 06, 08, 09 and 10; 06 leads to 07, 08 to 15, 10 over 11 and 12 to 13, "
-     "and 13 to 14. The table that follows says the same in words.")
+     "to 01 and 03, 01 to 02, 01 and 03 to 04, and 04 to 05, 07, 08 and 10; 05 leads to 06, 07 to 13, 14 and 16, "
+     "10 over 11 and 12 to 13, and 13 to 15. The table that follows says the same in words.")
 
 # %% [markdown]
 # The same in words, with links.
@@ -245,7 +245,7 @@ print("On both grids GPTQ, which moves some weights further, has the smaller err
 
 # %% [markdown]
 # - How can moving a weight *further* be better? The error in the titles is the error of the layer's *output*, and
-#   there the weights can make up for each other. This is the idea of GPTQ, and of notebook 08.
+#   there the weights can make up for each other. This is the idea of GPTQ, and of notebook 07.
 # - GPTQ has to see some inputs of the layer for it. Nearest needs nothing but the weights: notebook 04.
 #
 # The grid is your next exercise: where does the step between two grid values come from?
@@ -319,7 +319,7 @@ healthy = doctor(skip=["products"])  # these are next, and first you guess
 # The bits are half, and the time is whatever the processor has instructions for, and the library code that uses them.
 # Without such code every number is first turned into one of a type that the processor does know. Newer server
 # processors (AMX, AVX512-BF16) and graphics cards have such instructions; many laptops have not. Notebook 02 finds
-# out why, notebook 09 what to do about it.
+# out why, notebook 08 what to do about it.
 # </details>
 
 # %% tags=["measured"]
@@ -406,7 +406,7 @@ print(f"{corpus.name}: {len(corpus.train):,} characters to train on, {len(corpus
 # - Gholami et al. 2021, *A Survey of Quantization Methods for Efficient Neural Network Inference*
 #   ([2103.13630](https://arxiv.org/abs/2103.13630)): the map of the field.
 # - Frantar et al. 2022, *GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers*
-#   ([2210.17323](https://arxiv.org/abs/2210.17323)): the method that notebook 08 rebuilds.
+#   ([2210.17323](https://arxiv.org/abs/2210.17323)): the method that notebook 07 rebuilds.
 # - Eldan and Li 2023, *TinyStories: How Small Can Language Models Be and Still Speak Coherent English?*
 #   ([2305.07759](https://arxiv.org/abs/2305.07759)): why such a small model can be worth a course.
 # - Brown et al. 2020, *Language Models are Few-Shot Learners* ([2005.14165](https://arxiv.org/abs/2005.14165)):

@@ -19,7 +19,8 @@
 # - cast a language model to 16, 8 and 4 bits, and say what it lost, with an interval;
 # - train in mixed precision, with master weights and loss scaling, and say what each of the two is for.
 #
-# **You need** notebook 01 (the bits of integers and floats) and, for the model, what a loss is (notebook 03 or before).
+# **You need** notebook 01 (the bits of integers and floats). From section 6 on a language model is measured by its loss; lower is
+# better, and more about it stands in notebook 03.
 #
 # **Three sessions.** Sections 1 to 4 are about numbers, sections 5 to 7 about the machine and the model, section 8 about training. Two
 # headings say where to stop. Notebook 04 builds on sections 1, 2, 4 and 6. Skip section 5 if speed is not your concern, and
@@ -675,7 +676,7 @@ for name in ("bf16", "fp16"):
 
 # %% [markdown]
 # - A type without instructions, or without library code for them, is **emulated**: fewer bytes, more work. The remedy is
-#   what the middle bar does: store small, compute in fp32. So this course uses its quantised weights, up to notebook 09,
+#   what the middle bar does: store small, compute in fp32. So this course uses its quantised weights, up to notebook 08,
 #   whose kernels convert them in the processor's registers.
 # - Copying is all bytes and no arithmetic, so it is **memory-bound**: by the bytes alone, the third bar should stand at
 #   0.5 for both 16-bit types. Both copy the same bytes, between the same two buffers; how far their bars lie apart says how
@@ -980,7 +981,7 @@ assert linear["nvfp4"] < linear["e2m1 a row"] < linear["e2m1 a matrix"] and abs(
 #   of this model are short, at most 768 weights <!-- claim: MATH 4 * 192 -->: where they have thousands, one scale has to suit all of those.
 # - nf4-dq rounds the scales of nf4 once more and is no worse for it. If its interval lies below 0, do not make a rule of
 #   that: scales that take the largest weight to the end of the codebook need not be the best ones, so an error may help.
-# - All of this is rounding to nearest. Notebook 04 goes into scales and integers; notebook 08 rounds with more foresight.
+# - All of this is rounding to nearest. Notebook 04 goes into scales and integers; notebook 07 rounds with more foresight.
 
 # %% [markdown]
 # ## Second stop
@@ -1446,7 +1447,7 @@ table(["e4m3fn", "e4m3fn, scaled"])
 #
 # ## What next
 #
-# - **03 · A GPT from scratch** builds and trains the model that was cast here.
+# - **03 · nanoGPT** builds and trains the model that was cast here.
 # - **04 · Naive rounding** does with integers and scales what section 6 did with floats, down to 2 bits, and counts every
 #   byte of the file.
 #

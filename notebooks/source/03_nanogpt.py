@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 03 · A language model from scratch
+# # 03 · nanoGPT: a language model from scratch
 #
 # {{colab}}
 #
@@ -18,7 +18,7 @@
 # - tell a real difference between two models from the luck of the draw;
 # - say where the parameters are, what one costs in training, and what temperature, top-k and a key-value cache do.
 #
-# **You need** Python, a little PyTorch (tensors, `nn.Module`), and notebook 01 for the bytes of a float.
+# **You need** Python, a little PyTorch (tensors, `nn.Module`), and what a float32 number is.
 
 # %%
 import copy

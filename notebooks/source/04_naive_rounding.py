@@ -666,7 +666,7 @@ assert gain[0] > 0.8 and gain[3] < 0.7 and gain[0] > gain[1] > gain[2] > gain[3]
 
 # %% [markdown]
 # A smaller error of the *weights* is not yet a better *model*: the search treats all weights as equally important.
-# Section 8 asks the model itself, and GPTQ in notebook 08 weighs each weight by the inputs it meets.
+# Section 8 asks the model itself, and GPTQ in notebook 07 weighs each weight by the inputs it meets.
 
 # %% [markdown]
 # ## 6 · From codes to bytes
@@ -738,7 +738,7 @@ check("04.pack4", pack4)
 #
 # `QuantLinear` is a drop-in for `nn.Linear`. It holds packed codes, scales and zero points, and makes the float weight
 # anew in every call. That saves memory and disk, **not time**: the product is still a float product. (Real speed is
-# notebook 09.)
+# notebook 08.)
 
 # %%
 grid = affine_grid(weight, 4)
@@ -1175,8 +1175,8 @@ print(f"to beat: {naive[4].bytes:,} bytes, {naive[4].delta_nats:+.5f} nats")
 #
 # ## What next
 #
-# - **06 · Ternary weights**: three values, and which three. Minimal largest error or minimal mean error?
-# - **08 · GPTQ**: the same grids, but each rounding makes up for the errors of those before it. It needs a little
+# - **05 · Ternary weights**: three values, and which three. Minimal largest error or minimal mean error?
+# - **07 · GPTQ**: the same grids, but each rounding makes up for the errors of those before it. It needs a little
 #   text, and takes back most of what you have just lost.
 #
 # ## Further reading

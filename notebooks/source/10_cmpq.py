@@ -19,7 +19,7 @@
 # - find out whether five measures of likeness agree, and whether any of them predicts damage;
 # - turn scores into widths, and compare the result with controls of equal size.
 #
-# **You need** notebook 04 (grids, leaderboard, paired intervals). Notebook 08 (GPTQ) is used, not needed.
+# **You need** notebook 04 (grids, leaderboard, paired intervals). Notebook 07 (GPTQ) is used, not needed.
 
 # %%
 import csv
@@ -1128,7 +1128,7 @@ for name, others in (("clusters", ["uniform 8"]), ("clusters", ["uniform 7"]), (
 # - **The clusters lose**, against a smaller file. At 8 bits hardly anything is lost; a block at 16 bits spends bytes on
 #   nothing, and the blocks at 4 bits pay for it. CMPQ chose *which* blocks, but {16, 8, 4} decided the outcome.
 # - **The order is not worthless here.** At equal bytes it beats itself upside down, and the mean of the chance orders.
-#   The intervals know the luck of the held-out windows, not that of the calibration text (notebook 08, section 12), nor
+#   The intervals know the luck of the held-out windows, not that of the calibration text (notebook 07, section 12), nor
 #   that these are a handful of chance orders and a single model.
 # - **Uniform 3 bits beats them all**, at the same bytes, by far more than separates them. To force 4, 3 and 2 bits was our
 #   idea; the integer program with CMPQ's scores had voted for uniform, and was right. So it beats the program with

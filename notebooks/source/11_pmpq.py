@@ -999,11 +999,11 @@ for part, bits in plans["PMPQ"].items():
 #
 # ## What next
 #
-# - **12**: disturb the weights by a little noise instead of cutting them, and what such noise really measures.
-# - **13** puts all scores side by side, at equal bytes, on both texts.
+# - **12 · TDMPQ**: disturb the weights by a little noise instead of cutting them, and what such noise really measures.
+# - **13 · Mixed-precision showdown** puts all scores side by side, at equal bytes, on both texts.
 #
 # ## Further reading
 #
 # - Nanda et al. 2024, *CPTQuant* ([arXiv 2412.03599](https://arxiv.org/abs/2412.03599)): PMPQ is its algorithm 2.
 # - `nanoq/mixed/sensitivity.py`: the package's version.
-# - Notebook 08, section 3: Optimal Brain Surgeon, which prunes by what a weight *costs* instead of by its size.
+# - Notebook 07, section 3: Optimal Brain Surgeon, which prunes by what a weight *costs* instead of by its size.

@@ -509,7 +509,7 @@ for label, scores in readings.items():
 
 # %% [markdown]
 # - Weights and inputs put block 0 at opposite ends. No contradiction: they are different questions. Noise on weights is
-#   what rounding *weights* does; noise on inputs is what 8-bit *activations* do (notebook 09).
+#   what rounding *weights* does; noise on inputs is what 8-bit *activations* do (notebook 08).
 # - Why is block 0 calm about its inputs? It reads the embeddings, which are small, and what it writes is large. In the
 #   next cell: the root mean square of what each block reads.
 
@@ -867,7 +867,7 @@ show(fig, alt="Log-log scatter plot for the model of real TinyStories: the KL di
 #   points lie along the diagonal: not only the order, the *damage in nats*, without a single rounding. One draw without a
 #   pair is chance.
 # - For **GPTQ** it is much less right. GPTQ arranges its errors so that they cancel in the outputs: they are anything but
-#   independent, and how much a layer gains from that is its own affair (notebook 08).
+#   independent, and how much a layer gains from that is its own affair (notebook 07).
 # - For single layers noise on the inputs is a fair score, too: it acts through that layer's weights alone. Noise on a
 #   block's input also travels past the block along the residual path, and disturbs all that follows.
 #
@@ -1081,7 +1081,7 @@ print(f"to beat: {goal.bytes:,} bytes, {goal.delta_nats:+.4f} nats")
 # %% [markdown]
 # ## What next
 #
-# - **13 · Mixed precision: the showdown**: every score of notebooks 10 to 12 and the baselines, against the measured
+# - **13 · Mixed-precision showdown**: every score of notebooks 10 to 12 and the baselines, against the measured
 #   damage and at equal bytes.
 #
 # ## Further reading

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 13 · The mixed-precision showdown
+# # 13 · Mixed-precision showdown
 #
 # {{colab}}
 #
@@ -19,7 +19,7 @@
 # - check a paper's numbers for what is possible, and write tests that catch eight bugs found in print and in code;
 # - choose widths for a model of your own.
 #
-# **You need** notebook 08 (GPTQ) and notebooks 10 to 12.
+# **You need** notebook 07 (GPTQ) and notebooks 10 to 12.
 
 # %%
 import csv
@@ -154,7 +154,7 @@ show(fig, alt="Two rows of 24 layers coloured by width: both mix 2, 3 and 4 bits
 # |---|---|
 # | **equal bytes**, read from the file | a method that spends more bits loses less, and has shown nothing |
 # | **controls**: uniform and random | "better than the unquantised paper's rival" is not better than no idea at all |
-# | **paired intervals** on the same windows | else the luck of the windows is larger than the effect (notebook 08) |
+# | **paired intervals** on the same windows | else the luck of the windows is larger than the effect (notebook 07) |
 # | **several calibration seeds** | scores and GPTQ both see only a little text; would other text choose otherwise? |
 # | **the same rounding for all** (GPTQ) | else the rounding wins, and the widths get the praise |
 #
@@ -228,7 +228,7 @@ show(fig, alt="Two scatter plots of 24 layers, coloured by kind: measured damage
 
 # %% [markdown]
 # - On the right, the error that GPTQ itself reports for the layer, weighed by how much the loss listens to each output
-#   (notebook 08's error, made comparable between layers): a narrow band.
+#   (notebook 07's error, made comparable between layers): a narrow band.
 # - On the left, CMPQ: layers that are *more* unlike the others are harmed *less*, if anything.
 #
 # What matters for widths is the order, so we use **Spearman's rank correlation**: 1 for the same order, 0 for no
@@ -1099,7 +1099,7 @@ assert compression_ratio(row32.bytes, row2.bytes) < weights32 / whole[2] < 16
 #
 # And what it does *not* show: one model of 2.7 million parameters, of equal blocks without outlier channels, 24 layers,
 # one corpus of each kind. A model in which single layers stick out by more than a factor of 4 would give a score more to
-# win. Notebook 14 has other models. <!-- claim: MATH 6 * 4; MATH 2**2 -->
+# win. Notebook 15 has other models. <!-- claim: MATH 6 * 4; MATH 2**2 -->
 
 # %%
 for name in corpora:
@@ -1184,7 +1184,8 @@ show_widget(live_figure(budget_figure, bits=slider),
 #
 # ## What next
 #
-# - **14**: the same methods on real OPT, BERT, GPT-2 and Llama models, with the paper's Table 2 beside ours.
+# - **14 · Other roads**: what else makes a model small: pruning, low rank, distillation.
+# - **15 · Real models**: the same methods on real OPT, BERT, GPT-2 and Llama models, with the paper's Table 2 beside ours.
 #
 # ## Further reading
 #

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from nanoq.teach.compare import Comparison, compare_answers, first_divergence, load_contender
 from nanoq.teach.widgets import BitExplorer
 
-NOTEBOOKS = ("01_data_types", "06_ternary_operators", "15_playground")
+NOTEBOOKS = ("01_data_types", "05_ternary_operators", "16_playground")
 CONTROLS = "button, input, select, textarea, [role=slider]"
 
 
@@ -104,11 +104,11 @@ def test_bits_numbers_and_formats_need_no_mouse(bits):
     bits.page.shows(lambda: len(bits.page.all(".jp-CodeCell")), bits.page.cells)
 
 
-# ---- 06: the threshold slider ----
+# ---- 05: the threshold slider ----
 
 
 def test_a_figure_follows_its_slider_and_comes_back_with_it(pages, tmp_path):
-    page = pages("06_ternary_operators")
+    page = pages("05_ternary_operators")
     page.one("[role=slider]", page.widget()).click()
     figures = {"0.60": page.image("img.widget-image")}
     for key, value in ((Keys.ARROW_RIGHT, "0.61"), (Keys.PAGE_UP, "0.66")):
@@ -124,7 +124,7 @@ def test_a_figure_follows_its_slider_and_comes_back_with_it(pages, tmp_path):
         assert min(pixels.shape[:2]) > 300 and pixels.std() > 0.05
 
 
-# ---- 15: the playground ----
+# ---- 16: the playground ----
 
 PROMPT = "The little dog was"
 MODELS = ["float32", "RTN 8 bit", "GPTQ 2 bit"]
@@ -175,7 +175,7 @@ def plain(html: str) -> str:
 
 @pytest.fixture
 def play(pages):
-    playground = Playground(pages("15_playground"))
+    playground = Playground(pages("16_playground"))
     playground.fill(prompt=PROMPT, temperature=1, seed=7)
     playground.choose(MODELS)
     return playground

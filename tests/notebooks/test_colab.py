@@ -94,7 +94,7 @@ def test_the_first_cells_install_nanoq_and_leave_torch_and_numpy_alone(build, co
     *paths, torch, numpy, parameters = run(colab, tmp_path / "content", "-c", REPORT).splitlines()
     package, data, notebook = map(Path, paths)
     assert tmp_path / "colab" in package.parents and data == package.parent / "data"
-    assert notebook == tmp_path / "content/nanoq-course/08_gptq.ipynb" and notebook.exists()
+    assert notebook == tmp_path / "content/nanoq-course/07_gptq.ipynb" and notebook.exists()
     assert {"torch": torch, "numpy": numpy} == COLAB
     assert int(parameters) > 2e6
 

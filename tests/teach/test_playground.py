@@ -92,7 +92,7 @@ def test_equal_models_write_equal_texts_and_draws_are_races():
     assert first.tokens == second.tokens
     waits = torch.empty(SIZE).exponential_(generator=torch.Generator().manual_seed(3))
     chances = predictions(twins[0].model, TOKENIZER.encode("a"))[-1].exp2()
-    assert first.tokens[0] == int((waits / chances).argmin())  # the common random numbers that notebook 15 is about
+    assert first.tokens[0] == int((waits / chances).argmin())  # the common random numbers that notebook 16 is about
 
 
 @pytest.mark.parametrize(("options", "message"), [

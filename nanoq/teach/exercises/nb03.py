@@ -1,4 +1,4 @@
-"""Exercises of notebook 03, a language model from scratch."""
+"""Exercises of notebook 03, nanoGPT."""
 
 import math
 

@@ -1,293 +1,377 @@
-"""Exercises of notebook 05, four roads."""
+"""Exercises of notebook 05, ternary weights."""
+
+import math
 
 import torch
-import torch.nn.functional as F
 
 from nanoq.teach.checks import Exercise, Mistake
 
-# ---- 05.wanda ----
+# ---- 05.mquant ----
+
+# A third and two thirds of a normal distribution lie within so many standard deviations.
+THIRD, TWO_THIRDS = (math.sqrt(2) * torch.erfinv(torch.tensor([1, 2], dtype=torch.float64) / 3)).tolist()
 
 
-def _kept(scores, sparsity):
-    """The highest scores of each row: bool (out, in)."""
-    count = scores.shape[1] - round(sparsity * scores.shape[1])
-    keep = torch.zeros_like(scores, dtype=torch.bool)
-    return keep.scatter_(1, scores.topk(count, dim=1).indices, True)
+def _rms(weight):
+    return weight.square().mean(1, keepdim=True).sqrt()
 
 
-def _wanda(weight, inputs, sparsity):
-    return _kept(weight.abs() * inputs.norm(dim=0), sparsity)
-
-
-def _whole_matrix(weight, inputs, sparsity):
-    scores = weight.abs() * inputs.norm(dim=0)
-    return _kept(scores.view(1, -1), sparsity).view_as(weight)
-
-
-def _layers(generator):
-    cases = []
-    for out, width, sparsity in ((4, 8, 0.5), (6, 8, 0.25), (8, 12, 0.75)):
-        spread = 0.2 + 3 * torch.rand(width, generator=generator)
-        inputs = torch.randn(20, width, generator=generator) * spread
-        cases.append((torch.randn(out, width, generator=generator), inputs, sparsity))
-    return cases
-
-
-# ---- 05.two_of_four ----
-
-
-def _of_four(weight, chosen=lambda group: group.abs()):
-    groups = weight.reshape(-1, 4)
-    keep = torch.zeros_like(groups, dtype=torch.bool)
-    keep.scatter_(1, chosen(groups).topk(2, dim=1).indices, True)
-    return (groups * keep).view_as(weight)
+def _thirds(sigma, threshold=THIRD):
+    return threshold * sigma, 2 * threshold * sigma
 
 
 def _matrices(generator):
-    return [(torch.randn(out, width, generator=generator),) for out, width in ((4, 8), (8, 4), (4, 12))]
+    spread = torch.tensor([[0.5], [1.0], [2.0]])
+    return [(torch.randn(3, n, generator=generator) * spread + 0.2,) for n in (40, 200)]
 
 
-# ---- 05.whitened ----
+# ---- 05.best_level, 05.fair_level: weights (n,) and a threshold ----
 
 
-def _truncated(weight, rank):
-    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
-    return u[:, :rank] * s[:rank] @ vt[:rank]
+def _rows(generator):
+    return [(torch.randn(n, generator=generator) + 0.3, t) for n, t in ((25, 0.4), (60, 0.8), (200, 1.1))]
 
 
-def _whitened(weight, gram, rank):
-    factor = torch.linalg.cholesky(gram)
-    return _truncated(weight @ factor, rank) @ torch.linalg.inv(factor)
+def _above(weight, threshold):
+    return weight.abs()[weight.abs() > threshold]
 
 
-def _not_undone(weight, gram, rank):
-    return _truncated(weight @ torch.linalg.cholesky(gram), rank)
+# ---- 05.lloyd: weights (n,) and a number of steps ----
 
 
-def _with_gram(weight, gram, rank):
-    return _truncated(weight @ gram, rank) @ torch.linalg.inv(gram)
+def _lloyd(weight, steps, start=torch.max, share=0.5, mean=lambda w, t: _above(w, t).mean()):
+    level = start(weight.abs())
+    for _ in range(steps):
+        level = mean(weight, share * level)
+    return float(level)
 
 
-def _transposed(weight, gram, rank):
-    factor = torch.linalg.cholesky(gram).T
-    return _truncated(weight @ factor, rank) @ torch.linalg.inv(factor)
+# ---- 05.pack5 ----
+
+PACK_CASES = [
+    (torch.tensor([1, 0, 0, 0, 0]),),
+    (torch.tensor([2, 1, 0, 2, 1]),),
+    (torch.tensor([2, 2, 2, 2, 2, 0, 1, 2, 0, 0]),),
+    (torch.tensor([1, 2, 0, 1, 1, 0, 0, 2, 1, 2, 2, 0, 0, 1, 0]),),
+]
 
 
-def _grams(generator):
+def _pack5(codes, factors=(1, 3, 9, 27, 81)):
+    return (codes.view(-1, 5) * torch.tensor(factors)).sum(1).to(torch.uint8)
+
+
+# ---- 05.operations ----
+
+CODES = [
+    (torch.tensor([[0, 1, 2, 2], [1, 1, 0, 1]]),),
+    (torch.tensor([[2, 0, 0], [1, 0, 2], [1, 1, 1], [0, 0, 2]]),),
+]
+
+# ---- 05.gain: weights and what became of them, (n,) each ----
+
+
+def _pairs(generator):
     cases = []
-    for out, width, rank in ((4, 4, 1), (6, 5, 2), (5, 8, 3)):
-        mix = torch.eye(width) + 0.6 * torch.randn(width, width, generator=generator)
-        inputs = torch.randn(8 * width, width, generator=generator) @ mix
-        gram = (inputs.T @ inputs / len(inputs) + 0.05 * torch.eye(width)).double()
-        cases.append((torch.randn(out, width, generator=generator).double(), gram, rank))
+    for n, level in ((30, 0.8), (100, 1.5)):
+        weight = torch.randn(n, generator=generator)
+        cases.append((weight, level * weight.sign() * (weight.abs() > level / 2)))
     return cases
-
-
-# ---- 05.distil ----
-
-
-def _divergence(from_logits, to_logits, temperature, to_temperature=None):
-    """Mean over the rows of KL(from || to), both softened."""
-    from_ = F.log_softmax(from_logits / temperature, 1)
-    to = F.log_softmax(to_logits / (to_temperature or temperature), 1)
-    return (from_.exp() * (from_ - to)).sum(1).mean()
-
-
-def _predictions(generator):
-    return [(2 * torch.randn(n, 6, generator=generator), 2 * torch.randn(n, 6, generator=generator), temperature)
-            for n, temperature in ((3, 1.0), (4, 2.0), (5, 4.0))]
-
-
-# ---- 05.power_law ----
-
-
-def _power_law(bits, exponent):
-    count = 2 ** (bits - 1) - 1
-    return (torch.arange(1, count + 1) / count) ** (1 / exponent)
-
-
-def _one_more(bits, exponent):
-    count = 2 ** (bits - 1)
-    return (torch.arange(1, count + 1) / count) ** (1 / exponent)
-
-
-def _inverted(bits, exponent):
-    count = 2 ** (bits - 1) - 1
-    return (torch.arange(1, count + 1) / count) ** exponent
-
-
-def _with_zero(bits, exponent):
-    count = 2 ** (bits - 1) - 1
-    return (torch.arange(count + 1) / count) ** (1 / exponent)
-
-
-# ---- 05.memory ----
-
-
-def _memory(parameters, bits, layers, width, tokens):
-    return (parameters * bits / 8 + 2 * layers * width * tokens * 2) / 1e9
 
 
 EXERCISES = [
     Exercise(
-        id="05.missing",
-        reference="c",
-        mistakes=[
-            Mistake("a", "that is pruning again, road 1: blocks are one of the things that it can remove."),
-            Mistake("b", "that is quantisation, road 4: fewer bits for each number, and as many numbers as before."),
-            Mistake("d", "that is distillation, road 3: another model learns what this one does."),
-        ],
-    ),
-    Exercise(
-        id="05.wanda",
-        reference=_wanda,
-        cases=_layers,
+        id="05.zeros",
+        reference=lambda largest: math.erf(largest / 2 / math.sqrt(2)),
+        cases=[(2.9,), (3.4,), (4.3,)],
         mistakes=[
             Mistake(
-                lambda weight, inputs, sparsity: _kept((weight.abs() * inputs.norm(dim=0)).T, sparsity).T,
-                "the weights of one column compete here. Let those of a row compete: they feed the same output.",
-            ),
-            Mistake(_whole_matrix, "all weights of the matrix compete here, and some rows lose more than others: "
-                                   "each row is to keep the same number."),
-            Mistake(
-                lambda weight, inputs, sparsity: _kept(weight.abs() * inputs.square().sum(0), sparsity),
-                "that is the squared norm of each input: take its root, or the input counts twice.",
+                lambda largest: math.erf(largest / math.sqrt(2)),
+                "that counts all weights up to the largest; from where on is a weight nearer to it than to 0?",
             ),
             Mistake(
-                lambda weight, inputs, sparsity: _kept(weight.abs(), sparsity),
-                "that is magnitude: the inputs are not used at all.",
+                lambda largest: math.erf(largest / 2),
+                "the square root of 2 is missing: erf is not yet the normal distribution.",
             ),
             Mistake(
-                lambda weight, inputs, sparsity: _kept(weight * inputs.norm(dim=0), sparsity),
-                "a weight of -2 is as large as one of 2: the score is |w| times the norm.",
+                lambda largest: (1 + math.erf(largest / 2 / math.sqrt(2))) / 2,
+                "that also counts the large negative weights, which become -level: both tails are cut.",
             ),
             Mistake(
-                lambda weight, inputs, sparsity: _kept(-weight.abs() * inputs.norm(dim=0), sparsity),
-                "the mask says what stays: True for the highest scores, not for the lowest.",
+                lambda largest: 1 - math.erf(largest / 2 / math.sqrt(2)),
+                "that is the share that is *not* swallowed.",
             ),
         ],
     ),
     Exercise(
-        id="05.two_of_four",
-        reference=_of_four,
+        id="05.worst_error",
+        reference=lambda threshold, level, largest: max(threshold, abs(level - threshold), abs(largest - level)),
+        cases=[(0.5, 1.0, 1.0), (1 / 3, 2 / 3, 1.0), (0.2, 0.4, 1.5), (0.9, 1.1, 1.2), (0.1, 0.8, 1.0)],
+        mistakes=[
+            Mistake(
+                lambda threshold, level, largest: max(abs(level - threshold), abs(largest - level)),
+                "the weights that become 0 are forgotten: how far off is the largest of them?",
+            ),
+            Mistake(
+                lambda threshold, level, largest: max(threshold, abs(largest - level)),
+                "a weight just above the threshold moves too, up to the level.",
+            ),
+            Mistake(
+                lambda threshold, level, largest: max(threshold, abs(level - threshold)),
+                "the largest weight is forgotten: it comes down to the level, or goes up to it.",
+            ),
+            Mistake(
+                lambda threshold, level, largest: (threshold + abs(level - threshold) + abs(largest - level)) / 3,
+                "an average hides what is asked for: the worst of the cases.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="05.mquant",
+        reference=lambda weight: _thirds(_rms(weight)),
         cases=_matrices,
         mistakes=[
-            Mistake(lambda weight: _of_four(weight, lambda group: -group.abs()),
-                    "the two largest of each four have become 0: they are the ones to keep."),
-            Mistake(lambda weight: _of_four(weight.T.contiguous()).T,
-                    "the groups run down the columns: four neighbours in a row share one dot product."),
-            Mistake(lambda weight: _of_four(weight, lambda group: group),
-                    "a weight of -2 is as large as one of 2: compare sizes."),
-            Mistake(lambda weight: weight * _kept(weight.abs(), 0.5),
-                    "half of each row is gone, but not two in every four: the choice is made within each group."),
+            Mistake(
+                lambda weight: (THIRD * _rms(weight), THIRD * _rms(weight)),
+                "the level equals the threshold: nearest rounding puts the threshold half-way to the level.",
+            ),
+            Mistake(
+                lambda weight: (THIRD / math.sqrt(2) * _rms(weight), math.sqrt(2) * THIRD * _rms(weight)),
+                "the square root of 2 is missing: t = sigma * sqrt(2) * erfinv(1/3).",
+            ),
+            Mistake(
+                lambda weight: _thirds(_rms(weight), TWO_THIRDS),
+                "erfinv(2/3) puts two thirds of the weights into zero's cell; one third belongs there.",
+            ),
+            Mistake(
+                lambda weight: _thirds(weight.square().mean().sqrt()),
+                "that is one threshold for the matrix: each row has a root mean square of its own.",
+            ),
+            Mistake(
+                lambda weight: _thirds(_rms(weight)[:, 0]),
+                "right numbers, wrong shape: with keepdim=True they fit (out, 1).",
+            ),
+            Mistake(
+                lambda weight: _thirds(weight.std(1, keepdim=True)),
+                "std subtracts the mean first; the three cells lie around 0, so take the root of the mean square.",
+            ),
+            Mistake(
+                lambda weight: _thirds(weight.abs().mean(1, keepdim=True)),
+                "that is the mean size; the formula wants the root mean square.",
+            ),
         ],
     ),
     Exercise(
-        id="05.sparse_bits",
-        reference=lambda sparsity, bits: 1 + (1 - sparsity) * bits,
-        cases=[(0.5, 16), (0.7, 16), (0.5, 4), (0.25, 3)],
+        id="05.best_level",
+        reference=lambda weight, threshold: float(_above(weight, threshold).mean()),
+        cases=_rows,
         mistakes=[
-            Mistake(lambda sparsity, bits: (1 - sparsity) * bits,
-                    "the mask is missing: without it nobody knows where the values belong."),
-            Mistake(lambda sparsity, bits: 1 + sparsity * bits,
-                    "sparsity is the share that goes; what stays is stored."),
-            Mistake(lambda sparsity, bits: (1 - sparsity) * (bits + 1),
-                    "the mask has a bit for every weight, for those that went, too."),
-            Mistake(lambda sparsity, bits: bits,
-                    "that stores the zeros as well, as a dense file does."),
+            Mistake(
+                lambda weight, threshold: float(weight[weight.abs() > threshold].mean()),
+                "positive and negative weights cancel there: average the sizes.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(_above(weight, threshold).sum() / len(weight)),
+                "divided by all weights: those that became 0 have no say in the level.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(weight.abs().mean()),
+                "the weights below the threshold become 0 whatever the level is: leave them out.",
+            ),
+            Mistake(
+                lambda weight, threshold: 2 * threshold,
+                "that is the level for which the threshold is best, not the best level for the threshold.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(weight[weight > threshold].mean()),
+                "half of them are missing: the negative weights beyond the threshold share the level.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(_above(weight, threshold).square().mean().sqrt()),
+                "that keeps the sum of the squares, but it is the squared *error* that should be least.",
+            ),
         ],
     ),
     Exercise(
-        id="05.break_even",
-        reference=lambda out, width: (out * width - 1) // (out + width),
-        cases=[(192, 192), (768, 192), (192, 768), (100, 10)],
+        id="05.lloyd",
+        points=2,
+        reference=_lloyd,
+        cases=lambda generator: [(torch.randn(n, generator=generator) + 0.2, steps)
+                                 for n, steps in ((50, 1), (200, 2), (1000, 30))],
         mistakes=[
-            Mistake(lambda out, width: width // 2,
-                    "half of the columns is right for squares only, and even there no number is saved at exactly half: "
-                    "count both factors, out * r + r * in."),
-            Mistake(lambda out, width: min(out, width) - 1,
-                    "that is the largest rank that loses anything at all; two factors of that rank have more numbers "
-                    "than the matrix."),
-            Mistake(lambda out, width: out * width // (out + width),
-                    "nearly: where the division leaves no rest, both factors together have exactly as many numbers "
-                    "as the matrix, and nothing is saved."),
-            Mistake(lambda out, width: width - 1,
-                    "that counts one factor, (out, r). The other one, (r, in), is in the file as well."),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps, share=1.0),
+                "the threshold is the level itself: the nearest of 0 and the level changes half-way between them.",
+            ),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps, mean=lambda w, t: _above(w, t).sum() / len(w)),
+                "divided by all weights: the level is the mean of those above the threshold.",
+            ),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps, start=torch.mean),
+                "that starts at the mean size; start at the largest, so that the path can be compared.",
+            ),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps - 1),
+                "one step is missing.",
+            ),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps) / 2,
+                "that is the threshold; the level is twice as large.",
+            ),
+            Mistake(
+                lambda weight, steps: _lloyd(weight, steps, mean=lambda w, t: w[w > t].mean()),
+                "the negative weights beyond the threshold share the level: use sizes.",
+            ),
         ],
     ),
     Exercise(
-        id="05.whitened",
-        reference=_whitened,
-        cases=_grams,
+        id="05.mse",
+        reference=lambda level, share, total: 1 - 2 * level * total + level**2 * share,
+        cases=[(0.8, 0.7, 0.75), (1.2, 0.5, 0.65), (2.0, 0.3, 0.5)],
         mistakes=[
-            Mistake(lambda weight, gram, rank: _truncated(weight, rank),
-                    "that is the plain SVD: it treats all directions of the input alike."),
-            Mistake(_not_undone, "the whitening is not undone: the result has to be multiplied with inverse(C)."),
-            Mistake(_with_gram, "whiten by a factor C with C C^T = gram, not by gram itself: its effect is squared."),
-            Mistake(_transposed, "C C^T = gram, with C on the right of W; its transpose is another matrix."),
+            Mistake(
+                lambda level, share, total: 1 - 2 * level * total + level**2,
+                "level² counts only for the share of the weights that get the level.",
+            ),
+            Mistake(
+                lambda level, share, total: 1 - level * total + level**2 * share,
+                "the mixed term of a square comes twice.",
+            ),
+            Mistake(
+                lambda level, share, total: level**2 * share - 2 * level * total,
+                "the square of the weight itself is missing; its mean is 1 here.",
+            ),
+            Mistake(
+                lambda level, share, total: 1 - 2 * level * total + level * share,
+                "the last term has the level squared.",
+            ),
+            Mistake(
+                lambda level, share, total: 1 - 2 * level * total * share + level**2 * share,
+                "the sum runs over all weights, with 0 for those below: it holds the share already.",
+            ),
         ],
     ),
     Exercise(
-        id="05.distil",
-        reference=lambda student, teacher, t: t**2 * _divergence(teacher, student, t),
-        cases=_predictions,
+        id="05.expected",
+        reference="c",
         mistakes=[
-            Mistake(lambda student, teacher, t: t**2 * _divergence(student, teacher, t),
-                    "KL the wrong way round: the average is taken over what the teacher expects, p log(p / q) with p "
-                    "the teacher's."),
-            Mistake(lambda student, teacher, t: t * _divergence(teacher, student, t),
-                    "T is not enough: the gradient shrinks twice, by the chain rule and because q - p itself does."),
-            Mistake(lambda student, teacher, t: _divergence(teacher, student, t),
-                    "the factor T**2 is missing: at T = 4 the student would hardly learn."),
-            Mistake(lambda student, teacher, t: t**2 * _divergence(teacher, student, t, 1.0),
-                    "the temperature divides both models' logits; here the student's are left as they are."),
-            Mistake(lambda student, teacher, t: len(student) * t**2 * _divergence(teacher, student, t),
-                    "take the mean over the predictions, not the sum: the loss must not grow with the batch."),
+            Mistake("a", "look at the table: there are quantisers with a smaller mean squared error."),
+            Mistake("b", "near it, but not at it: look for the lowest mean absolute error in the table."),
+            Mistake("d", "that is TQuant; equal mass does not look at the largest weight at all."),
         ],
     ),
     Exercise(
-        id="05.power_law",
-        reference=_power_law,
-        cases=[(3, 0.5), (4, 0.7), (2, 0.5)],
+        id="05.pack5",
+        reference=_pack5,
+        cases=PACK_CASES,
         mistakes=[
-            Mistake(_inverted, "the powers |w|**a are to be evenly spaced, so go back with the power 1/a: these values "
-                               "crowd at the outer end."),
-            Mistake(_one_more, "one value too many: 0 and the negatives need codes as well."),
-            Mistake(_with_zero, "0 is on the grid anyway: give the values above it only."),
-            Mistake(lambda bits, exponent: _power_law(bits, 1.0), "that is the even grid: the exponent is not used."),
+            Mistake(
+                lambda codes: _pack5(codes, (81, 27, 9, 3, 1)),
+                "wrong order: here the first code is the lowest digit, as bits were in notebook 04.",
+            ),
+            Mistake(
+                lambda codes: _pack5(codes, (1, 4, 16, 64, 256)),
+                "that shifts by two bits for each code, and the fifth falls out of the byte: the base is 3.",
+            ),
+            Mistake(
+                lambda codes: _pack5(codes, (1, 2, 4, 8, 16)),
+                "base 2 has no digit 2: different codes would give the same byte.",
+            ),
+            Mistake(
+                lambda codes: _pack5(codes, (0, 3, 6, 9, 12)),
+                "3 * i is not 3 ** i: the lowest digit counts 1.",
+            ),
+            Mistake(
+                lambda codes: (codes.view(5, -1) * torch.tensor([[1], [3], [9], [27], [81]])).sum(0).to(torch.uint8),
+                "a byte holds five neighbours, codes 0 to 4, then 5 to 9: look at the order of the view.",
+            ),
         ],
     ),
     Exercise(
-        id="05.memory",
-        reference=_memory,
-        cases=[(175e9, 16, 96, 12288, 2048), (175e9, 4, 96, 12288, 2048), (7e9, 4, 32, 4096, 4096)],
+        id="05.operations",
+        reference=lambda codes: (len(codes), int((codes != 1).sum())),
+        cases=CODES,
         mistakes=[
-            Mistake(lambda parameters, bits, layers, width, tokens:
-                    (parameters * bits + 4 * layers * width * tokens) / 1e9,
-                    "eight times too much for the weights: bits are no bytes."),
-            Mistake(lambda parameters, bits, layers, width, tokens:
-                    (parameters * bits / 8 + 2 * layers * width * tokens) / 1e9,
-                    "keys and values: two vectors for each token in each layer, of two bytes a number."),
-            Mistake(lambda parameters, bits, layers, width, tokens: (parameters * bits / 8 + 4 * width * tokens) / 1e9,
-                    "every layer has a cache of its own."),
-            Mistake(lambda parameters, bits, layers, width, tokens:
-                    (parameters * bits / 8 + 4 * layers * width * tokens) / 2**30,
-                    "that is GiB, 2**30 bytes; a GB has 10**9."),
-            Mistake(lambda parameters, bits, layers, width, tokens: parameters * bits / 8e9,
-                    "the weights alone: the cache of keys and values is missing."),
+            Mistake(
+                lambda codes: (0, int((codes != 1).sum())),
+                "not quite free of multiplications: the level of each row is still to be applied, once.",
+            ),
+            Mistake(
+                lambda codes: (codes.numel(), int((codes != 1).sum())),
+                "those are the multiplications of a float product; here the level comes after the sum.",
+            ),
+            Mistake(
+                lambda codes: (len(codes), codes.numel()),
+                "a weight of 0 adds nothing: it is skipped.",
+            ),
+            Mistake(
+                lambda codes: (len(codes), int((codes == 1).sum())),
+                "those are the skipped ones.",
+            ),
+            Mistake(
+                lambda codes: (len(codes), int((codes != 0).sum())),
+                "code 0 stands for minus the level; which code stands for the value 0?",
+            ),
+            Mistake(
+                lambda codes: (int((codes != 1).sum()), len(codes)),
+                "the two numbers have changed places: multiplications first.",
+            ),
         ],
     ),
     Exercise(
-        id="05.households",
-        reference=lambda mwh, kwh_a_home: 1000 * mwh / kwh_a_home,
-        cases=[(1287, 10715), (433, 3600), (190, 8500)],
+        id="05.gain",
+        reference=lambda weight, rounded: float((rounded * weight).sum() / weight.square().sum()),
+        cases=_pairs,
         mistakes=[
-            Mistake(lambda mwh, kwh_a_home: mwh / kwh_a_home,
-                    "a MWh has 1,000 kWh: bring both to one unit."),
-            Mistake(lambda mwh, kwh_a_home: kwh_a_home / (1000 * mwh),
-                    "upside down: that is the share of the training that one home uses."),
-            Mistake(lambda mwh, kwh_a_home: 12 * 1000 * mwh / kwh_a_home,
-                    "that is in household-months: the figure for a home is for a year already."),
+            Mistake(
+                lambda weight, rounded: float(rounded.norm() / weight.norm()),
+                "that ratio also counts the noise; only the part of the rounded row that points along w counts.",
+            ),
+            Mistake(
+                lambda weight, rounded: float((rounded * weight).sum() / rounded.square().sum()),
+                "that is the other regression, of w on the rounded row: divide by the squares of w.",
+            ),
+            Mistake(
+                lambda weight, rounded: float((rounded * weight).sum() / (rounded.norm() * weight.norm())),
+                "that is the cosine: it does not change with the level, but the gain does.",
+            ),
+            Mistake(
+                lambda weight, rounded: float(rounded.abs().sum() / weight.abs().sum()),
+                "that compares sizes; multiply each weight with what became of it.",
+            ),
+            Mistake(
+                lambda weight, rounded: float((rounded * weight).mean()),
+                "not yet a ratio: a row that stays as it is must have gain 1.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="05.fair_level",
+        reference=lambda weight, threshold: float(weight.square().sum() / _above(weight, threshold).sum()),
+        cases=_rows,
+        mistakes=[
+            Mistake(
+                lambda weight, threshold: float(_above(weight, threshold).mean()),
+                "that is the level of the least squared error, and it shrinks: set the gain to 1 and solve.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(
+                    _above(weight, threshold).square().sum() / _above(weight, threshold).sum()),
+                "the weights that became 0 are missing on top: their part of the signal has to be made up for.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(
+                    (weight.square().sum() / len(_above(weight, threshold))).sqrt()),
+                "that keeps the length of the row, noise and all; it is the part along w that should have gain 1.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(_above(weight, threshold).sum() / weight.square().sum()),
+                "upside down.",
+            ),
+            Mistake(
+                lambda weight, threshold: float(weight.square().sum() / weight.abs().sum()),
+                "the sum below the fraction runs over the weights above the threshold only.",
+            ),
         ],
     ),
 ]

@@ -1,376 +1,474 @@
-"""Exercises of notebook 06, ternary weights."""
+"""Exercises of notebook 06, learned rounding and training with rounded weights."""
 
+import itertools
 import math
 
 import torch
 
 from nanoq.teach.checks import Exercise, Mistake
 
-# ---- 06.mquant ----
 
-# A third and two thirds of a normal distribution lie within so many standard deviations.
-THIRD, TWO_THIRDS = (math.sqrt(2) * torch.erfinv(torch.tensor([1, 2], dtype=torch.float64) / 3)).tolist()
-
-
-def _rms(weight):
-    return weight.square().mean(1, keepdim=True).sqrt()
+def _gram(n, generator):
+    """The Gram matrix (n, n) of inputs that are positive and alike, as after a ReLU."""
+    inputs = (1 + torch.randn(20 * n, n, generator=generator) + torch.randn(20 * n, 1, generator=generator)).relu()
+    return (inputs.T @ inputs / len(inputs)).double()
 
 
-def _thirds(sigma, threshold=THIRD):
-    return threshold * sigma, 2 * threshold * sigma
+def _draw(*shape, generator):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def _matrices(generator):
-    spread = torch.tensor([[0.5], [1.0], [2.0]])
-    return [(torch.randn(3, n, generator=generator) * spread + 0.2,) for n in (40, 200)]
+# ---- 06.enumerate ----
 
 
-# ---- 06.best_level, 06.fair_level: weights (n,) and a threshold ----
+def _all_of(lower, upper):
+    up = torch.tensor(list(itertools.product((False, True), repeat=len(lower))))  # (2^n, n)
+    return torch.where(up, upper, lower)
 
 
-def _rows(generator):
-    return [(torch.randn(n, generator=generator) + 0.3, t) for n, t in ((25, 0.4), (60, 0.8), (200, 1.1))]
+def _choose(cost, pick=torch.argmin):
+    """The rounding that a cost (change (2^n, n), gram) likes best."""
+
+    def best(weight, lower, upper, gram):
+        values = _all_of(lower, upper)
+        return values[pick(cost(values - weight, gram))]
+
+    return best
 
 
-def _above(weight, threshold):
-    return weight.abs()[weight.abs() > threshold]
+def _quadratic(change, gram):
+    return ((change @ gram) * change).sum(1)
 
 
-# ---- 06.lloyd: weights (n,) and a number of steps ----
+def _one_after_the_other(weight, lower, upper, gram):
+    """Each weight in turn takes its better neighbour, the later ones still unrounded, and is never looked at again."""
+    values = weight.clone()
+    for i in range(len(weight)):
+        trial = values.repeat(2, 1)
+        trial[:, i] = torch.stack((lower[i], upper[i]))
+        values = trial[_quadratic(trial - weight, gram).argmin()]
+    return values
 
 
-def _lloyd(weight, steps, start=torch.max, share=0.5, mean=lambda w, t: _above(w, t).mean()):
-    level = start(weight.abs())
-    for _ in range(steps):
-        level = mean(weight, share * level)
-    return float(level)
-
-
-# ---- 06.pack5 ----
-
-PACK_CASES = [
-    (torch.tensor([1, 0, 0, 0, 0]),),
-    (torch.tensor([2, 1, 0, 2, 1]),),
-    (torch.tensor([2, 2, 2, 2, 2, 0, 1, 2, 0, 0]),),
-    (torch.tensor([1, 2, 0, 1, 1, 0, 0, 2, 1, 2, 2, 0, 0, 1, 0]),),
-]
-
-
-def _pack5(codes, factors=(1, 3, 9, 27, 81)):
-    return (codes.view(-1, 5) * torch.tensor(factors)).sum(1).to(torch.uint8)
-
-
-# ---- 06.operations ----
-
-CODES = [
-    (torch.tensor([[0, 1, 2, 2], [1, 1, 0, 1]]),),
-    (torch.tensor([[2, 0, 0], [1, 0, 2], [1, 1, 1], [0, 0, 2]]),),
-]
-
-# ---- 06.gain: weights and what became of them, (n,) each ----
-
-
-def _pairs(generator):
+def _kernels(generator):
     cases = []
-    for n, level in ((30, 0.8), (100, 1.5)):
-        weight = torch.randn(n, generator=generator)
-        cases.append((weight, level * weight.sign() * (weight.abs() > level / 2)))
+    for n in (4, 6, 7):
+        weight = _draw(n, generator=generator)
+        lower = (weight / 0.5).floor() * 0.5
+        cases.append((weight, lower, lower + 0.5, _gram(n, generator)))
     return cases
+
+
+# ---- 06.start: v from the share ----
+
+
+def _shares(generator):
+    return [(0.02 + 0.96 * torch.rand(n, generator=generator, dtype=torch.float64),) for n in (3, 8)]
+
+
+# ---- 06.penalty ----
+
+
+def _penalty(start=20.0, end=2.0, late=True, warm=True, of=lambda h, beta: 1 - (2 * h - 1).abs() ** beta,
+             total=torch.mean):
+    """The penalty with one thing changed."""
+
+    def penalty(share, progress):
+        if warm and progress < 0.2:
+            return 0.0
+        way = (progress - 0.2) / 0.8 if late else progress
+        return float(total(of(share, start + (end - start) * way)))
+
+    return penalty
+
+
+def _progresses(generator):
+    return [(torch.rand(6, generator=generator, dtype=torch.float64), progress) for progress in (0.1, 0.3, 0.6, 0.95)]
+
+
+# ---- 06.soft: a weight between its neighbours on the ternary grid ----
+
+
+def _soft(weight, level, share):
+    below = (weight / level).floor()
+    return level * (below.clamp(-1, 1) + share * ((below + 1).clamp(-1, 1) - below.clamp(-1, 1)))
+
+
+def _soft_rows(generator):
+    cases = []
+    for level in (0.5, 0.8):
+        weight = torch.cat((torch.tensor([-1.9, -1.2, 1.1, 2.3]), torch.linspace(-0.9, 0.9, 6))).double() * level
+        cases.append((weight, level, torch.rand(len(weight), generator=generator, dtype=torch.float64)))
+    return cases
+
+
+# ---- 06.frozen ----
+
+
+def _beyond(t):
+    return math.erfc(t / math.sqrt(2))
+
+
+# ---- 06.asymmetric ----
+
+
+def _asymmetric(goal, have, total=lambda change: change.square().sum(1).mean()):
+    """The loss with what is aimed at, and what is there, as functions of the four arguments."""
+
+    def loss(weight, rounded, inputs, quantized_inputs):
+        given = weight, rounded, inputs, quantized_inputs
+        return float(total(have(*given) - goal(*given)))
+
+    return loss
+
+
+def _two_inputs(generator):
+    cases = []
+    for out, n, tokens in ((2, 3, 5), (4, 6, 9)):
+        weight, inputs = _draw(out, n, generator=generator), _draw(tokens, n, generator=generator)
+        cases.append((weight, weight.round(), inputs, inputs + 0.3 * _draw(tokens, n, generator=generator)))
+    return cases
+
+
+# ---- 06.fisher ----
+
+
+def _changes(generator):
+    return [(0.1 * _draw(*shape, generator=generator), _draw(*shape, generator=generator))
+            for shape in ((3, 4), (6, 5), (2, 9))]
+
+
+# ---- 06.straight: value and gradient of a rounded weight ----
+
+
+def _with(rounding):
+    """The function of the exercise with another line in it."""
+
+    def run(weight, scale, goal):
+        weight = weight.clone().requires_grad_()
+        hard = scale * (weight / scale).round()
+        rounded = rounding(weight, hard)
+        loss = (rounded - goal).square().sum()
+        loss.backward()
+        return loss.detach(), weight.grad
+
+    return run
+
+
+def _no_graph(weight, hard):
+    """Everything is detached: backward raises, as it does for the learner."""
+    return hard.detach()
+
+
+def _straights(generator):
+    return [(_draw(n, generator=generator), 0.4, _draw(n, generator=generator)) for n in (3, 6)]
+
+
+# ---- 06.lsq: the gradient of a scale for each row ----
+
+
+def _lsq(inside=lambda x: x.round() - x, outside=lambda x: x.sign(), total=lambda t: t.sum(1),
+         slow=lambda n: n ** -0.5):
+    """LSQ's gradient on a ternary grid with one thing changed."""
+
+    def gradient(weight, scale, upstream):
+        x = weight / scale[:, None]
+        slope = torch.where(x.abs() <= 1, inside(x), outside(x))
+        return total(upstream * slope) * slow(weight.shape[1])
+
+    return gradient
+
+
+def _scales(generator):
+    return [(_draw(out, n, generator=generator), 0.4 + torch.rand(out, generator=generator, dtype=torch.float64),
+             _draw(out, n, generator=generator)) for out, n in ((2, 5), (4, 9))]
 
 
 EXERCISES = [
     Exercise(
-        id="06.zeros",
-        reference=lambda largest: math.erf(largest / 2 / math.sqrt(2)),
-        cases=[(2.9,), (3.4,), (4.3,)],
-        mistakes=[
-            Mistake(
-                lambda largest: math.erf(largest / math.sqrt(2)),
-                "that counts all weights up to the largest; from where on is a weight nearer to it than to 0?",
-            ),
-            Mistake(
-                lambda largest: math.erf(largest / 2),
-                "the square root of 2 is missing: erf is not yet the normal distribution.",
-            ),
-            Mistake(
-                lambda largest: (1 + math.erf(largest / 2 / math.sqrt(2))) / 2,
-                "that also counts the large negative weights, which become -level: both tails are cut.",
-            ),
-            Mistake(
-                lambda largest: 1 - math.erf(largest / 2 / math.sqrt(2)),
-                "that is the share that is *not* swallowed.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="06.worst_error",
-        reference=lambda threshold, level, largest: max(threshold, abs(level - threshold), abs(largest - level)),
-        cases=[(0.5, 1.0, 1.0), (1 / 3, 2 / 3, 1.0), (0.2, 0.4, 1.5), (0.9, 1.1, 1.2), (0.1, 0.8, 1.0)],
-        mistakes=[
-            Mistake(
-                lambda threshold, level, largest: max(abs(level - threshold), abs(largest - level)),
-                "the weights that become 0 are forgotten: how far off is the largest of them?",
-            ),
-            Mistake(
-                lambda threshold, level, largest: max(threshold, abs(largest - level)),
-                "a weight just above the threshold moves too, up to the level.",
-            ),
-            Mistake(
-                lambda threshold, level, largest: max(threshold, abs(level - threshold)),
-                "the largest weight is forgotten: it comes down to the level, or goes up to it.",
-            ),
-            Mistake(
-                lambda threshold, level, largest: (threshold + abs(level - threshold) + abs(largest - level)) / 3,
-                "an average hides what is asked for: the worst of the cases.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="06.mquant",
-        reference=lambda weight: _thirds(_rms(weight)),
-        cases=_matrices,
-        mistakes=[
-            Mistake(
-                lambda weight: (THIRD * _rms(weight), THIRD * _rms(weight)),
-                "the level equals the threshold: nearest rounding puts the threshold half-way to the level.",
-            ),
-            Mistake(
-                lambda weight: (THIRD / math.sqrt(2) * _rms(weight), math.sqrt(2) * THIRD * _rms(weight)),
-                "the square root of 2 is missing: t = sigma * sqrt(2) * erfinv(1/3).",
-            ),
-            Mistake(
-                lambda weight: _thirds(_rms(weight), TWO_THIRDS),
-                "erfinv(2/3) puts two thirds of the weights into zero's cell; one third belongs there.",
-            ),
-            Mistake(
-                lambda weight: _thirds(weight.square().mean().sqrt()),
-                "that is one threshold for the matrix: each row has a root mean square of its own.",
-            ),
-            Mistake(
-                lambda weight: _thirds(_rms(weight)[:, 0]),
-                "right numbers, wrong shape: with keepdim=True they fit (out, 1).",
-            ),
-            Mistake(
-                lambda weight: _thirds(weight.std(1, keepdim=True)),
-                "std subtracts the mean first; the three cells lie around 0, so take the root of the mean square.",
-            ),
-            Mistake(
-                lambda weight: _thirds(weight.abs().mean(1, keepdim=True)),
-                "that is the mean size; the formula wants the root mean square.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="06.best_level",
-        reference=lambda weight, threshold: float(_above(weight, threshold).mean()),
-        cases=_rows,
-        mistakes=[
-            Mistake(
-                lambda weight, threshold: float(weight[weight.abs() > threshold].mean()),
-                "positive and negative weights cancel there: average the sizes.",
-            ),
-            Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).sum() / len(weight)),
-                "divided by all weights: those that became 0 have no say in the level.",
-            ),
-            Mistake(
-                lambda weight, threshold: float(weight.abs().mean()),
-                "the weights below the threshold become 0 whatever the level is: leave them out.",
-            ),
-            Mistake(
-                lambda weight, threshold: 2 * threshold,
-                "that is the level for which the threshold is best, not the best level for the threshold.",
-            ),
-            Mistake(
-                lambda weight, threshold: float(weight[weight > threshold].mean()),
-                "half of them are missing: the negative weights beyond the threshold share the level.",
-            ),
-            Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).square().mean().sqrt()),
-                "that keeps the sum of the squares, but it is the squared *error* that should be least.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="06.lloyd",
+        id="06.enumerate",
         points=2,
-        reference=_lloyd,
-        cases=lambda generator: [(torch.randn(n, generator=generator) + 0.2, steps)
-                                 for n, steps in ((50, 1), (200, 2), (1000, 30))],
+        reference=_choose(_quadratic),
+        cases=_kernels,
         mistakes=[
             Mistake(
-                lambda weight, steps: _lloyd(weight, steps, share=1.0),
-                "the threshold is the level itself: the nearest of 0 and the level changes half-way between them.",
+                _choose(lambda change, gram: change.square().sum(1)),
+                "that is rounding to nearest: it measures the weights' error, and the inputs are forgotten.",
             ),
             Mistake(
-                lambda weight, steps: _lloyd(weight, steps, mean=lambda w, t: _above(w, t).sum() / len(w)),
-                "divided by all weights: the level is the mean of those above the threshold.",
+                _choose(lambda change, gram: (change @ gram).square().sum(1)),
+                "the Gram matrix goes in once, the change twice: here both are squared.",
             ),
             Mistake(
-                lambda weight, steps: _lloyd(weight, steps, start=torch.mean),
-                "that starts at the mean size; start at the largest, so that the path can be compared.",
+                _choose(_quadratic, torch.argmax),
+                "that is the worst of them: take the smallest error.",
             ),
             Mistake(
-                lambda weight, steps: _lloyd(weight, steps - 1),
-                "one step is missing.",
+                _one_after_the_other,
+                "each weight was decided once, by itself, and never looked at again: compare all 2^n combinations.",
             ),
             Mistake(
-                lambda weight, steps: _lloyd(weight, steps) / 2,
-                "that is the threshold; the level is twice as large.",
-            ),
-            Mistake(
-                lambda weight, steps: _lloyd(weight, steps, mean=lambda w, t: w[w > t].mean()),
-                "the negative weights beyond the threshold share the level: use sizes.",
+                lambda weight, lower, upper, gram: _quadratic(_all_of(lower, upper) - weight, gram).min(),
+                "that is the least error; asked for is the row of values that has it.",
             ),
         ],
     ),
     Exercise(
-        id="06.mse",
-        reference=lambda level, share, total: 1 - 2 * level * total + level**2 * share,
-        cases=[(0.8, 0.7, 0.75), (1.2, 0.5, 0.65), (2.0, 0.3, 0.5)],
+        id="06.start",
+        reference=lambda share: -torch.log(1.2 / (share + 0.1) - 1),
+        cases=_shares,
         mistakes=[
             Mistake(
-                lambda level, share, total: 1 - 2 * level * total + level**2,
-                "level² counts only for the share of the weights that get the level.",
+                lambda share: torch.log(share / (1 - share)),
+                "that is the inverse of the plain sigmoid: h is stretched to 1.2 and shifted by -0.1 first.",
             ),
             Mistake(
-                lambda level, share, total: 1 - level * total + level**2 * share,
-                "the mixed term of a square comes twice.",
+                lambda share: torch.log(1.2 / (share + 0.1) - 1),
+                "wrong sign: a weight near its upper neighbour needs a positive v.",
             ),
             Mistake(
-                lambda level, share, total: level**2 * share - 2 * level * total,
-                "the square of the weight itself is missing; its mean is 1 here.",
+                lambda share: -torch.log(1.2 / (share - 0.1) - 1),
+                "the shift goes the wrong way: h = 1.2 sigmoid(v) - 0.1, so add 0.1 before you divide.",
             ),
             Mistake(
-                lambda level, share, total: 1 - 2 * level * total + level * share,
-                "the last term has the level squared.",
+                lambda share: -torch.log(1.2 / share + 0.1 - 1),
+                "a bracket is missing: the 0.1 belongs to the share, under the fraction bar.",
             ),
             Mistake(
-                lambda level, share, total: 1 - 2 * level * total * share + level**2 * share,
-                "the sum runs over all weights, with 0 for those below: it holds the share already.",
+                lambda share: (1.2 * share.sigmoid() - 0.1).clamp(0, 1),
+                "that is h itself; asked for is the v that gives h(v) = share.",
             ),
         ],
     ),
     Exercise(
-        id="06.expected",
-        reference="c",
-        mistakes=[
-            Mistake("a", "look at the table: there are quantisers with a smaller mean squared error."),
-            Mistake("b", "near it, but not at it: look for the lowest mean absolute error in the table."),
-            Mistake("d", "that is TQuant; equal mass does not look at the largest weight at all."),
-        ],
-    ),
-    Exercise(
-        id="06.pack5",
-        reference=_pack5,
-        cases=PACK_CASES,
+        id="06.penalty",
+        reference=_penalty(),
+        cases=_progresses,
         mistakes=[
             Mistake(
-                lambda codes: _pack5(codes, (81, 27, 9, 3, 1)),
-                "wrong order: here the first code is the lowest digit, as bits were in notebook 04.",
+                _penalty(warm=False, late=False),
+                "there is no warm-up: in the first fifth of the steps only the error counts, and the penalty is 0.",
             ),
             Mistake(
-                lambda codes: _pack5(codes, (1, 4, 16, 64, 256)),
-                "that shifts by two bits for each code, and the fifth falls out of the byte: the base is 3.",
+                _penalty(late=False),
+                "beta has moved on during the warm-up: it is still 20 where the penalty sets in.",
             ),
             Mistake(
-                lambda codes: _pack5(codes, (1, 2, 4, 8, 16)),
-                "base 2 has no digit 2: different codes would give the same byte.",
+                _penalty(start=2.0, end=20.0),
+                "beta goes the other way: from 20, which leaves the undecided alone, down to 2.",
             ),
             Mistake(
-                lambda codes: _pack5(codes, (0, 3, 6, 9, 12)),
-                "3 * i is not 3 ** i: the lowest digit counts 1.",
+                _penalty(of=lambda h, beta: 1 - (h - 0.5).abs() ** beta),
+                "the factor 2 is missing: at h = 0 and h = 1 the penalty has to be 0.",
             ),
             Mistake(
-                lambda codes: (codes.view(5, -1) * torch.tensor([[1], [3], [9], [27], [81]])).sum(0).to(torch.uint8),
-                "a byte holds five neighbours, codes 0 to 4, then 5 to 9: look at the order of the view.",
+                _penalty(of=lambda h, beta: (2 * h - 1).abs() ** beta),
+                "upside down: it is the undecided ones that have to pay, so 1 minus that.",
+            ),
+            Mistake(
+                _penalty(total=torch.sum),
+                "the sum grows with the number of weights; the mean is asked for.",
             ),
         ],
     ),
     Exercise(
-        id="06.operations",
-        reference=lambda codes: (len(codes), int((codes != 1).sum())),
-        cases=CODES,
+        id="06.soft",
+        reference=_soft,
+        cases=_soft_rows,
         mistakes=[
             Mistake(
-                lambda codes: (0, int((codes != 1).sum())),
-                "not quite free of multiplications: the level of each row is still to be applied, once.",
+                lambda weight, level, share: level * ((weight / level).floor() + share),
+                "the clip is forgotten: beyond the level a there is no grid value, and these weights would get codes "
+                "of 2 and -2 or further out.",
             ),
             Mistake(
-                lambda codes: (codes.numel(), int((codes != 1).sum())),
-                "those are the multiplications of a float product; here the level comes after the sum.",
+                lambda weight, level, share: level * ((weight / level).floor().clamp(-1, 1) + share),
+                "only the lower neighbour is clipped: a weight above a stands at a, and share may not lift it beyond.",
             ),
             Mistake(
-                lambda codes: (len(codes), codes.numel()),
-                "a weight of 0 adds nothing: it is skipped.",
+                lambda weight, level, share: level * ((weight / level).floor().clamp(-1, 0) + share),
+                "this keeps every weight between two grid values, and lets those beyond the level move. Both their "
+                "neighbours are the end of the grid: they are frozen.",
             ),
             Mistake(
-                lambda codes: (len(codes), int((codes == 1).sum())),
-                "those are the skipped ones.",
+                lambda weight, level, share: level * ((weight / level).round().clamp(-1, 1) + share - 0.5),
+                "that starts from the nearest value; share counts from the lower neighbour, so floor.",
             ),
             Mistake(
-                lambda codes: (len(codes), int((codes != 0).sum())),
-                "code 0 stands for minus the level; which code stands for the value 0?",
-            ),
-            Mistake(
-                lambda codes: (int((codes != 1).sum()), len(codes)),
-                "the two numbers have changed places: multiplications first.",
+                lambda weight, level, share: _soft(weight, level, share) / level,
+                "those are codes: multiply by the level.",
             ),
         ],
     ),
     Exercise(
-        id="06.gain",
-        reference=lambda weight, rounded: float((rounded * weight).sum() / weight.square().sum()),
-        cases=_pairs,
+        id="06.frozen",
+        reference=_beyond,
+        cases=[(0.8615,), (1.224,), (1.97,), (2.955,)],
         mistakes=[
             Mistake(
-                lambda weight, rounded: float(rounded.norm() / weight.norm()),
-                "that ratio also counts the noise; only the part of the rounded row that points along w counts.",
+                lambda level: _beyond(level) / 2,
+                "one tail only: weights below -a are frozen as well.",
             ),
             Mistake(
-                lambda weight, rounded: float((rounded * weight).sum() / rounded.square().sum()),
-                "that is the other regression, of w on the rounded row: divide by the squares of w.",
+                lambda level: 1 - _beyond(level),
+                "those are the ones that can move, between -a and a.",
             ),
             Mistake(
-                lambda weight, rounded: float((rounded * weight).sum() / (rounded.norm() * weight.norm())),
-                "that is the cosine: it does not change with the level, but the gain does.",
+                lambda level: _beyond(level / 2),
+                "beyond the threshold a/2 a weight is nearer to a than to 0, but it can still go to either: a counts.",
             ),
             Mistake(
-                lambda weight, rounded: float(rounded.abs().sum() / weight.abs().sum()),
-                "that compares sizes; multiply each weight with what became of it.",
-            ),
-            Mistake(
-                lambda weight, rounded: float((rounded * weight).mean()),
-                "not yet a ratio: a row that stays as it is must have gain 1.",
+                lambda level: math.erfc(level),
+                "erfc is made for a standard deviation of 1/sqrt(2): divide by the square root of 2.",
             ),
         ],
     ),
     Exercise(
-        id="06.fair_level",
-        reference=lambda weight, threshold: float(weight.square().sum() / _above(weight, threshold).sum()),
-        cases=_rows,
+        id="06.asymmetric",
+        reference=_asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T),
+        cases=_two_inputs,
         mistakes=[
             Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).mean()),
-                "that is the level of the least squared error, and it shrinks: set the gain to 1 and solve.",
+                _asymmetric(lambda w, r, x, y: y @ w.T, lambda w, r, x, y: y @ r.T),
+                "symmetric: the target comes from the quantised inputs too, so the errors of the layers before are "
+                "taken for truth.",
             ),
             Mistake(
-                lambda weight, threshold: float(
-                    _above(weight, threshold).square().sum() / _above(weight, threshold).sum()),
-                "the weights that became 0 are missing on top: their part of the signal has to be made up for.",
+                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: x @ r.T),
+                "the rounded weight never meets the original inputs: it reads those of the quantised model.",
             ),
             Mistake(
-                lambda weight, threshold: float(
-                    (weight.square().sum() / len(_above(weight, threshold))).sqrt()),
-                "that keeps the length of the row, noise and all; it is the part along w that should have gain 1.",
+                _asymmetric(lambda w, r, x, y: y @ w.T, lambda w, r, x, y: x @ r.T),
+                "swapped: the original weight reads the original inputs, the rounded weight the quantised ones.",
             ),
             Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).sum() / weight.square().sum()),
-                "upside down.",
+                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T, lambda c: c.square().mean()),
+                "averaged over the outputs as well: sum over the outputs of a token, mean over the tokens.",
             ),
             Mistake(
-                lambda weight, threshold: float(weight.square().sum() / weight.abs().sum()),
-                "the sum below the fraction runs over the weights above the threshold only.",
+                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T, lambda c: c.square().sum()),
+                "summed over the tokens as well: the mean over them is asked for.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="06.fisher",
+        reference=lambda change, gradient: float((change * gradient).square().sum(1).mean()),
+        cases=_changes,
+        mistakes=[
+            Mistake(
+                lambda change, gradient: float(change.square().sum(1).mean()),
+                "that is the plain squared error: every output counts alike.",
+            ),
+            Mistake(
+                lambda change, gradient: float((change.square() * gradient.abs()).sum(1).mean()),
+                "the weight is the gradient squared, not its size.",
+            ),
+            Mistake(
+                lambda change, gradient: float((change * gradient).sum(1).square().mean()),
+                "summed before it was squared: changes of two outputs would cancel. That is the full matrix g g^T; its "
+                "diagonal squares each output by itself.",
+            ),
+            Mistake(
+                lambda change, gradient: float((change * gradient.mean(0)).square().sum(1).mean()),
+                "gradients were averaged over the pictures before the square, where they nearly cancel: each picture "
+                "has its own.",
+            ),
+            Mistake(
+                lambda change, gradient: float((change * gradient).square().mean()),
+                "averaged over the outputs as well: sum over the outputs of a picture, mean over the pictures.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="06.straight",
+        reference=_with(lambda weight, hard: weight + (hard - weight).detach()),
+        cases=_straights,
+        mistakes=[
+            Mistake(
+                _with(lambda weight, hard: hard),
+                "the gradient is 0: the only way back to the weight that counts is through round. If you added and "
+                "subtracted the weight, that cancels in the backward pass too: something has to be detached.",
+            ),
+            Mistake(
+                _with(_no_graph),
+                "all of it is detached: nothing leads back to the weight, and backward has nowhere to go.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: hard + (hard - weight).detach()),
+                "the value is off by the rounding error, and the gradient is that of round, 0: what stands in front "
+                "has to be the weight.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight - (hard - weight).detach()),
+                "wrong sign: the value lies as far from the weight as the rounded one, on the other side.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight),
+                "the weight is not rounded at all: the forward pass has to see the grid values.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight.detach() + (hard - weight)),
+                "the wrong part is detached: the value is right, the gradient has the wrong sign and leads uphill.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="06.lsq",
+        points=2,
+        reference=_lsq(),
+        cases=_scales,
+        mistakes=[
+            Mistake(
+                _lsq(slow=lambda n: 1),
+                "the slowing factor is missing: n weights pull at the scale, so 1 / sqrt(n).",
+            ),
+            Mistake(
+                _lsq(inside=lambda x: x - x.round()),
+                "wrong sign inside the grid: the derivative of s round(w/s) is round(w/s) - w/s.",
+            ),
+            Mistake(
+                _lsq(outside=lambda x: x.round() - x),
+                "the clip is forgotten: beyond the grid the code is -1 or 1 whatever w is, and so is the derivative.",
+            ),
+            Mistake(
+                _lsq(outside=torch.zeros_like),
+                "clipped weights pull at the scale most of all: their derivative is -1 or 1, not 0.",
+            ),
+            Mistake(
+                _lsq(inside=lambda x: x.round()),
+                "inside the grid w/s depends on s too: the derivative is round(w/s) - w/s.",
+            ),
+            Mistake(
+                _lsq(total=lambda t: t.mean(1)),
+                "a scale gets the sum of what its weights give it; the slowing factor is all the averaging there is.",
+            ),
+            Mistake(
+                _lsq(slow=lambda n: 1 / n),
+                "slowed down by n: it is the square root of n, as the weights' pulls partly cancel.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="06.share",
+        reference=lambda low, high, goal: (goal - low) / (high - low),
+        cases=[(0.0, 1.0, 0.3), (-0.5, 0.5, 0.4), (0.25, 0.75, 0.3)],
+        mistakes=[
+            Mistake(
+                lambda low, high, goal: (high - goal) / (high - low),
+                "that is the share of the steps at the lower value: the nearer the goal, the longer it stays.",
+            ),
+            Mistake(
+                lambda low, high, goal: float(goal > (low + high) / 2),
+                "if it stayed at the nearest value, the gradient there would push it on and on in one direction.",
+            ),
+            Mistake(
+                lambda low, high, goal: 0.5,
+                "half and half would be right in the middle only: the two gradients are not equally large elsewhere.",
+            ),
+            Mistake(
+                lambda low, high, goal: goal,
+                "that is right only for a grid from 0 to 1: measure from the lower value, in steps.",
             ),
         ],
     ),

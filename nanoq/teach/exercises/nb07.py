@@ -1,474 +1,486 @@
-"""Exercises of notebook 07, learned rounding and training with rounded weights."""
+"""Exercises of notebook 07, GPTQ."""
 
-import itertools
 import math
 
 import torch
 
+from nanoq.quant.grid import affine_grid
 from nanoq.teach.checks import Exercise, Mistake
 
 
-def _gram(n, generator):
-    """The Gram matrix (n, n) of inputs that are positive and alike, as after a ReLU."""
-    inputs = (1 + torch.randn(20 * n, n, generator=generator) + torch.randn(20 * n, 1, generator=generator)).relu()
-    return (inputs.T @ inputs / len(inputs)).double()
+def _hessian(n, generator):
+    """The damped Hessian (n, n) of correlated inputs."""
+    mix = torch.eye(n) + 0.6 * torch.randn(n, n, generator=generator)
+    inputs = torch.randn(8 * n, n, generator=generator) @ mix
+    return (inputs.T @ inputs / len(inputs) + 0.05 * torch.eye(n)).double()
 
 
 def _draw(*shape, generator):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-# ---- 07.enumerate ----
+# ---- 07.layer_error ----
 
 
-def _all_of(lower, upper):
-    up = torch.tensor(list(itertools.product((False, True), repeat=len(lower))))  # (2^n, n)
-    return torch.where(up, upper, lower)
-
-
-def _choose(cost, pick=torch.argmin):
-    """The rounding that a cost (change (2^n, n), gram) likes best."""
-
-    def best(weight, lower, upper, gram):
-        values = _all_of(lower, upper)
-        return values[pick(cost(values - weight, gram))]
-
-    return best
-
-
-def _quadratic(change, gram):
-    return ((change @ gram) * change).sum(1)
-
-
-def _one_after_the_other(weight, lower, upper, gram):
-    """Each weight in turn takes its better neighbour, the later ones still unrounded, and is never looked at again."""
-    values = weight.clone()
-    for i in range(len(weight)):
-        trial = values.repeat(2, 1)
-        trial[:, i] = torch.stack((lower[i], upper[i]))
-        values = trial[_quadratic(trial - weight, gram).argmin()]
-    return values
-
-
-def _kernels(generator):
-    cases = []
-    for n in (4, 6, 7):
-        weight = _draw(n, generator=generator)
-        lower = (weight / 0.5).floor() * 0.5
-        cases.append((weight, lower, lower + 0.5, _gram(n, generator)))
-    return cases
-
-
-# ---- 07.start: v from the share ----
-
-
-def _shares(generator):
-    return [(0.02 + 0.96 * torch.rand(n, generator=generator, dtype=torch.float64),) for n in (3, 8)]
-
-
-# ---- 07.penalty ----
-
-
-def _penalty(start=20.0, end=2.0, late=True, warm=True, of=lambda h, beta: 1 - (2 * h - 1).abs() ** beta,
-             total=torch.mean):
-    """The penalty with one thing changed."""
-
-    def penalty(share, progress):
-        if warm and progress < 0.2:
-            return 0.0
-        way = (progress - 0.2) / 0.8 if late else progress
-        return float(total(of(share, start + (end - start) * way)))
-
-    return penalty
-
-
-def _progresses(generator):
-    return [(torch.rand(6, generator=generator, dtype=torch.float64), progress) for progress in (0.1, 0.3, 0.6, 0.95)]
-
-
-# ---- 07.soft: a weight between its neighbours on the ternary grid ----
-
-
-def _soft(weight, level, share):
-    below = (weight / level).floor()
-    return level * (below.clamp(-1, 1) + share * ((below + 1).clamp(-1, 1) - below.clamp(-1, 1)))
-
-
-def _soft_rows(generator):
-    cases = []
-    for level in (0.5, 0.8):
-        weight = torch.cat((torch.tensor([-1.9, -1.2, 1.1, 2.3]), torch.linspace(-0.9, 0.9, 6))).double() * level
-        cases.append((weight, level, torch.rand(len(weight), generator=generator, dtype=torch.float64)))
-    return cases
-
-
-# ---- 07.frozen ----
-
-
-def _beyond(t):
-    return math.erfc(t / math.sqrt(2))
-
-
-# ---- 07.asymmetric ----
-
-
-def _asymmetric(goal, have, total=lambda change: change.square().sum(1).mean()):
-    """The loss with what is aimed at, and what is there, as functions of the four arguments."""
-
-    def loss(weight, rounded, inputs, quantized_inputs):
-        given = weight, rounded, inputs, quantized_inputs
-        return float(total(have(*given) - goal(*given)))
-
-    return loss
-
-
-def _two_inputs(generator):
-    cases = []
-    for out, n, tokens in ((2, 3, 5), (4, 6, 9)):
-        weight, inputs = _draw(out, n, generator=generator), _draw(tokens, n, generator=generator)
-        cases.append((weight, weight.round(), inputs, inputs + 0.3 * _draw(tokens, n, generator=generator)))
-    return cases
-
-
-# ---- 07.fisher ----
+def _layer_error(change, gram):
+    return float(((change @ gram) * change).sum())
 
 
 def _changes(generator):
-    return [(0.1 * _draw(*shape, generator=generator), _draw(*shape, generator=generator))
-            for shape in ((3, 4), (6, 5), (2, 9))]
+    return [(0.1 * _draw(out, n, generator=generator), _hessian(n, generator)) for out, n in ((1, 2), (3, 5), (4, 4))]
 
 
-# ---- 07.straight: value and gradient of a rounded weight ----
+# ---- 07.best_target: two weights ----
 
 
-def _with(rounding):
-    """The function of the exercise with another line in it."""
+def _pairs(generator):
+    weights = [(0.45, 0.4), (-0.3, 1.2), (0.2, -0.7)]
+    return [(torch.tensor(w, dtype=torch.float64), rounded, _hessian(2, generator))
+            for w, rounded in zip(weights, (0.0, -1.0, 0.0), strict=True)]
 
-    def run(weight, scale, goal):
-        weight = weight.clone().requires_grad_()
-        hard = scale * (weight / scale).round()
-        rounded = rounding(weight, hard)
-        loss = (rounded - goal).square().sum()
-        loss.backward()
-        return loss.detach(), weight.grad
+
+# ---- 07.prune_cost, 07.eliminate ----
+
+
+def _costs(generator):
+    return [(_draw(n, generator=generator), torch.linalg.inv(_hessian(n, generator))) for n in (3, 6)]
+
+
+def _eliminate(inverse, q):
+    return inverse - torch.outer(inverse[:, q], inverse[q]) / inverse[q, q]
+
+
+def _crossed_out(inverse, q):
+    left = inverse.clone()
+    left[q], left[:, q] = 0, 0
+    return left
+
+
+def _inverses(generator):
+    return [(torch.linalg.inv(_hessian(n, generator)), q) for n, q in ((3, 0), (4, 2), (6, 5))]
+
+
+# ---- 07.column ----
+
+
+def _column(weight, error, factor, k):
+    return weight[:, k] + error[:, :k] @ factor[:k, k] / factor[k, k]
+
+
+def _columns(generator):
+    cases = []
+    for out, n, k in ((2, 3, 1), (4, 6, 3), (3, 5, 4)):
+        factor = torch.linalg.cholesky(_hessian(n, generator).flip(0, 1)).flip(0, 1)
+        error = 0.2 * _draw(out, n, generator=generator)
+        error[:, k:] = 0
+        cases.append((_draw(out, n, generator=generator), error, factor, k))
+    return cases
+
+
+# ---- 07.act_order ----
+
+
+def _walk(weight, grid, hessian):
+    """GPTQ from one factor."""
+    factor = torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1)
+    codes, error = torch.zeros_like(weight), torch.zeros_like(weight)
+    for k in range(weight.shape[1]):
+        codes[:, k] = grid.encode(_column(weight, error, factor, k)[:, None])[:, 0]
+        error[:, k] = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+    return codes.long()
+
+
+def _act_order(weight, grid, hessian):
+    order = hessian.diagonal().argsort(descending=True)
+    codes = torch.empty_like(weight, dtype=torch.long)
+    codes[:, order] = _walk(weight[:, order], grid, hessian[order][:, order])
+    return codes
+
+
+def _twice(weight, grid, hessian):
+    order = hessian.diagonal().argsort(descending=True)
+    return _walk(weight[:, order], grid, hessian[order][:, order])[:, order]
+
+
+def _not_undone(weight, grid, hessian):
+    order = hessian.diagonal().argsort(descending=True)
+    return _walk(weight[:, order], grid, hessian[order][:, order])
+
+
+def _upwards(weight, grid, hessian):
+    order = hessian.diagonal().argsort()
+    codes = torch.empty_like(weight, dtype=torch.long)
+    codes[:, order] = _walk(weight[:, order], grid, hessian[order][:, order])
+    return codes
+
+
+def _half_permuted(weight, grid, hessian):
+    order = hessian.diagonal().argsort(descending=True)
+    codes = torch.empty_like(weight, dtype=torch.long)
+    codes[:, order] = _walk(weight[:, order], grid, hessian)
+    return codes
+
+
+def _layers(generator):
+    cases = []
+    for out, n in ((6, 8), (5, 12)):
+        weight = _draw(out, n, generator=generator)
+        spread = 0.3 + 3 * torch.rand(n, generator=generator, dtype=torch.float64)
+        hessian = _hessian(n, generator) * spread * spread[:, None]
+        cases.append((weight, affine_grid(weight, 3), hessian))
+    return cases
+
+
+# ---- 07.bug ----
+
+
+def _letter(expected, got):
+    """One letter, with or without brackets; anything else is told what is asked for, not the answer."""
+    if isinstance(got, str) and got.strip(" ().").casefold() == expected:
+        return None
+    return "answer with one letter, a, b, c or d, as a string"
+
+
+# ---- 07.repair: the student project's recursion ----
+
+
+def _recursion(update):
+    """The recursion with what `update` makes of the inverse after each column."""
+
+    def run(weight, grid, inverse):
+        weight, inverse = weight.clone(), inverse.clone()
+        codes = torch.zeros_like(weight)
+        for k in range(weight.shape[1]):
+            codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
+            error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+            weight[:, k + 1 :] -= error[:, None] / inverse[k, k] * inverse[k, k + 1 :]
+            inverse = update(inverse, k)
+        return codes.long()
 
     return run
 
 
-def _no_graph(weight, hard):
-    """Everything is detached: backward raises, as it does for the learner."""
-    return hard.detach()
+def _upper(matrix):
+    return torch.linalg.cholesky(matrix, upper=True)
 
 
-def _straights(generator):
-    return [(_draw(n, generator=generator), 0.4, _draw(n, generator=generator)) for n in (3, 6)]
+def _by_factor(pull):
+    """The recursion with what `pull` takes from the inverse and its Cholesky factor for column k."""
+
+    def run(weight, grid, inverse):
+        weight, upper = weight.clone(), _upper(inverse)
+        codes = torch.zeros_like(weight)
+        for k in range(weight.shape[1]):
+            codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
+            error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+            weight[:, k + 1 :] -= error[:, None] * pull(inverse, k, upper)
+        return codes.long()
+
+    return run
 
 
-# ---- 07.lsq: the gradient of a scale for each row ----
+def _plus(inverse, k):
+    return inverse + torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
 
 
-def _lsq(inside=lambda x: x.round() - x, outside=lambda x: x.sign(), total=lambda t: t.sum(1),
-         slow=lambda n: n ** -0.5):
-    """LSQ's gradient on a ternary grid with one thing changed."""
-
-    def gradient(weight, scale, upstream):
-        x = weight / scale[:, None]
-        slope = torch.where(x.abs() <= 1, inside(x), outside(x))
-        return total(upstream * slope) * slow(weight.shape[1])
-
-    return gradient
+def _no_pivot(inverse, k):
+    left = inverse - torch.outer(inverse[:, k], inverse[k])
+    left[k, k] = 1
+    return left
 
 
-def _scales(generator):
-    return [(_draw(out, n, generator=generator), 0.4 + torch.rand(out, generator=generator, dtype=torch.float64),
-             _draw(out, n, generator=generator)) for out, n in ((2, 5), (4, 9))]
+def _repairs(generator):
+    return [(weight, grid, torch.linalg.inv(hessian)) for weight, grid, hessian in _layers(generator)]
+
+
+# ---- 07.group_size ----
+
+
+def _group_size(overhead, whole=math.ceil):
+    def smallest(bits, budget):
+        return 2 ** whole(math.log2(overhead(bits) / budget))
+
+    return smallest
 
 
 EXERCISES = [
     Exercise(
-        id="07.enumerate",
-        points=2,
-        reference=_choose(_quadratic),
-        cases=_kernels,
-        mistakes=[
-            Mistake(
-                _choose(lambda change, gram: change.square().sum(1)),
-                "that is rounding to nearest: it measures the weights' error, and the inputs are forgotten.",
-            ),
-            Mistake(
-                _choose(lambda change, gram: (change @ gram).square().sum(1)),
-                "the Gram matrix goes in once, the change twice: here both are squared.",
-            ),
-            Mistake(
-                _choose(_quadratic, torch.argmax),
-                "that is the worst of them: take the smallest error.",
-            ),
-            Mistake(
-                _one_after_the_other,
-                "each weight was decided once, by itself, and never looked at again: compare all 2^n combinations.",
-            ),
-            Mistake(
-                lambda weight, lower, upper, gram: _quadratic(_all_of(lower, upper) - weight, gram).min(),
-                "that is the least error; asked for is the row of values that has it.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.start",
-        reference=lambda share: -torch.log(1.2 / (share + 0.1) - 1),
-        cases=_shares,
-        mistakes=[
-            Mistake(
-                lambda share: torch.log(share / (1 - share)),
-                "that is the inverse of the plain sigmoid: h is stretched to 1.2 and shifted by -0.1 first.",
-            ),
-            Mistake(
-                lambda share: torch.log(1.2 / (share + 0.1) - 1),
-                "wrong sign: a weight near its upper neighbour needs a positive v.",
-            ),
-            Mistake(
-                lambda share: -torch.log(1.2 / (share - 0.1) - 1),
-                "the shift goes the wrong way: h = 1.2 sigmoid(v) - 0.1, so add 0.1 before you divide.",
-            ),
-            Mistake(
-                lambda share: -torch.log(1.2 / share + 0.1 - 1),
-                "a bracket is missing: the 0.1 belongs to the share, under the fraction bar.",
-            ),
-            Mistake(
-                lambda share: (1.2 * share.sigmoid() - 0.1).clamp(0, 1),
-                "that is h itself; asked for is the v that gives h(v) = share.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.penalty",
-        reference=_penalty(),
-        cases=_progresses,
-        mistakes=[
-            Mistake(
-                _penalty(warm=False, late=False),
-                "there is no warm-up: in the first fifth of the steps only the error counts, and the penalty is 0.",
-            ),
-            Mistake(
-                _penalty(late=False),
-                "beta has moved on during the warm-up: it is still 20 where the penalty sets in.",
-            ),
-            Mistake(
-                _penalty(start=2.0, end=20.0),
-                "beta goes the other way: from 20, which leaves the undecided alone, down to 2.",
-            ),
-            Mistake(
-                _penalty(of=lambda h, beta: 1 - (h - 0.5).abs() ** beta),
-                "the factor 2 is missing: at h = 0 and h = 1 the penalty has to be 0.",
-            ),
-            Mistake(
-                _penalty(of=lambda h, beta: (2 * h - 1).abs() ** beta),
-                "upside down: it is the undecided ones that have to pay, so 1 minus that.",
-            ),
-            Mistake(
-                _penalty(total=torch.sum),
-                "the sum grows with the number of weights; the mean is asked for.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.soft",
-        reference=_soft,
-        cases=_soft_rows,
-        mistakes=[
-            Mistake(
-                lambda weight, level, share: level * ((weight / level).floor() + share),
-                "the clip is forgotten: beyond the level a there is no grid value, and these weights would get codes "
-                "of 2 and -2 or further out.",
-            ),
-            Mistake(
-                lambda weight, level, share: level * ((weight / level).floor().clamp(-1, 1) + share),
-                "only the lower neighbour is clipped: a weight above a stands at a, and share may not lift it beyond.",
-            ),
-            Mistake(
-                lambda weight, level, share: level * ((weight / level).floor().clamp(-1, 0) + share),
-                "this keeps every weight between two grid values, and lets those beyond the level move. Both their "
-                "neighbours are the end of the grid: they are frozen.",
-            ),
-            Mistake(
-                lambda weight, level, share: level * ((weight / level).round().clamp(-1, 1) + share - 0.5),
-                "that starts from the nearest value; share counts from the lower neighbour, so floor.",
-            ),
-            Mistake(
-                lambda weight, level, share: _soft(weight, level, share) / level,
-                "those are codes: multiply by the level.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.frozen",
-        reference=_beyond,
-        cases=[(0.8615,), (1.224,), (1.97,), (2.955,)],
-        mistakes=[
-            Mistake(
-                lambda level: _beyond(level) / 2,
-                "one tail only: weights below -a are frozen as well.",
-            ),
-            Mistake(
-                lambda level: 1 - _beyond(level),
-                "those are the ones that can move, between -a and a.",
-            ),
-            Mistake(
-                lambda level: _beyond(level / 2),
-                "beyond the threshold a/2 a weight is nearer to a than to 0, but it can still go to either: a counts.",
-            ),
-            Mistake(
-                lambda level: math.erfc(level),
-                "erfc is made for a standard deviation of 1/sqrt(2): divide by the square root of 2.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.asymmetric",
-        reference=_asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T),
-        cases=_two_inputs,
-        mistakes=[
-            Mistake(
-                _asymmetric(lambda w, r, x, y: y @ w.T, lambda w, r, x, y: y @ r.T),
-                "symmetric: the target comes from the quantised inputs too, so the errors of the layers before are "
-                "taken for truth.",
-            ),
-            Mistake(
-                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: x @ r.T),
-                "the rounded weight never meets the original inputs: it reads those of the quantised model.",
-            ),
-            Mistake(
-                _asymmetric(lambda w, r, x, y: y @ w.T, lambda w, r, x, y: x @ r.T),
-                "swapped: the original weight reads the original inputs, the rounded weight the quantised ones.",
-            ),
-            Mistake(
-                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T, lambda c: c.square().mean()),
-                "averaged over the outputs as well: sum over the outputs of a token, mean over the tokens.",
-            ),
-            Mistake(
-                _asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T, lambda c: c.square().sum()),
-                "summed over the tokens as well: the mean over them is asked for.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="07.fisher",
-        reference=lambda change, gradient: float((change * gradient).square().sum(1).mean()),
+        id="07.layer_error",
+        reference=_layer_error,
         cases=_changes,
         mistakes=[
             Mistake(
-                lambda change, gradient: float(change.square().sum(1).mean()),
-                "that is the plain squared error: every output counts alike.",
+                lambda change, gram: float(change.square().sum()),
+                "that is the error of the weights: the inputs, and with them the Gram matrix, are forgotten.",
             ),
             Mistake(
-                lambda change, gradient: float((change.square() * gradient.abs()).sum(1).mean()),
-                "the weight is the gradient squared, not its size.",
+                lambda change, gram: float((change @ gram).square().sum()),
+                "the Gram matrix goes in once and is squared here: D G D^T has the change twice and G once.",
             ),
             Mistake(
-                lambda change, gradient: float((change * gradient).sum(1).square().mean()),
-                "summed before it was squared: changes of two outputs would cancel. That is the full matrix g g^T; its "
-                "diagonal squares each output by itself.",
+                lambda change, gram: float((change.square() * gram.diagonal()).sum()),
+                "only the diagonal is used: errors of two correlated inputs add up or cancel, and that is all of GPTQ.",
             ),
             Mistake(
-                lambda change, gradient: float((change * gradient.mean(0)).square().sum(1).mean()),
-                "gradients were averaged over the pictures before the square, where they nearly cancel: each picture "
-                "has its own.",
+                lambda change, gram: float((change @ gram @ change.T).sum()),
+                "that adds up every pair of rows; a row's error only meets itself: take the diagonal (the trace).",
             ),
             Mistake(
-                lambda change, gradient: float((change * gradient).square().mean()),
-                "averaged over the outputs as well: sum over the outputs of a picture, mean over the pictures.",
+                lambda change, gram: float(((change @ gram) * change).mean()),
+                "the mean over rows and columns: the error of the outputs is a sum over both.",
+            ),
+            Mistake(
+                lambda change, gram: float(((change @ gram) * change).sum()) / len(change),
+                "averaged over the outputs: the mean is over the tokens, and G holds it; a token's outputs add up.",
+            ),
+            Mistake(
+                lambda change, gram: float(((change @ gram) * change).sum()) / 2,
+                "half of it: no factor stands in front, G being the mean of x x^T itself.",
             ),
         ],
     ),
     Exercise(
-        id="07.straight",
-        reference=_with(lambda weight, hard: weight + (hard - weight).detach()),
-        cases=_straights,
+        id="07.best_target",
+        reference=lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
+        cases=_pairs,
         mistakes=[
             Mistake(
-                _with(lambda weight, hard: hard),
-                "the gradient is 0: the only way back to the weight that counts is through round. If you added and "
-                "subtracted the weight, that cancels in the backward pass too: something has to be detached.",
+                lambda weight, rounded, hessian: weight[1] - (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
+                "wrong sign: if the first weight has become too small, a positively correlated one has to grow.",
             ),
             Mistake(
-                _with(_no_graph),
-                "all of it is detached: nothing leads back to the weight, and backward has nowhere to go.",
+                lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[0, 0],
+                "divided by the wrong diagonal: it is the second weight that moves, so its own curvature counts.",
             ),
             Mistake(
-                _with(lambda weight, hard: hard + (hard - weight).detach()),
-                "the value is off by the rounding error, and the gradient is that of round, 0: what stands in front "
-                "has to be the weight.",
+                lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1],
+                "a division is missing: set the derivative with respect to the second weight to zero and solve.",
             ),
             Mistake(
-                _with(lambda weight, hard: weight - (hard - weight).detach()),
-                "wrong sign: the value lies as far from the weight as the rounded one, on the other side.",
+                lambda weight, rounded, hessian: (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
+                "that is by how much the second weight moves; asked for is where it ends.",
             ),
             Mistake(
-                _with(lambda weight, hard: weight),
-                "the weight is not rounded at all: the forward pass has to see the grid values.",
-            ),
-            Mistake(
-                _with(lambda weight, hard: weight.detach() + (hard - weight)),
-                "the wrong part is detached: the value is right, the gradient has the wrong sign and leads uphill.",
+                lambda weight, rounded, hessian:
+                    weight[1] + (weight[0] - rounded) * hessian[0, 1] / (hessian[0, 0] * hessian[1, 1]).sqrt(),
+                "that is the correlation, right only if both inputs are equally large.",
             ),
         ],
     ),
     Exercise(
-        id="07.lsq",
+        id="07.prune_cost",
+        reference=lambda weight, inverse: weight.square() / inverse.diagonal(),
+        cases=_costs,
+        mistakes=[
+            Mistake(
+                lambda weight, inverse: weight.square(),
+                "that is pruning by magnitude: it does not know what the other weights can make up for.",
+            ),
+            Mistake(
+                lambda weight, inverse: weight.square() * inverse.diagonal(),
+                "multiplied: a large entry of the inverse means that others can take over easily, so it is cheap.",
+            ),
+            Mistake(
+                lambda weight, inverse: weight.square() * torch.linalg.inv(inverse).diagonal(),
+                "that is the cost if no other weight moves; the inverse is there because they may.",
+            ),
+            Mistake(
+                lambda weight, inverse: weight.square() / inverse.diagonal() / 2,
+                "the half belongs to the second derivative, which is twice our H; in our units the error is e^T H e.",
+            ),
+            Mistake(
+                lambda weight, inverse: weight / inverse.diagonal(),
+                "the error goes with the square of what is taken away.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="07.eliminate",
+        reference=_eliminate,
+        cases=_inverses,
+        mistakes=[
+            Mistake(
+                _crossed_out,
+                "crossing out a row and a column of the inverse is not the inverse of the smaller matrix.",
+            ),
+            Mistake(
+                lambda inverse, q: inverse + torch.outer(inverse[:, q], inverse[q]) / inverse[q, q],
+                "wrong sign: row and column q have to become zero.",
+            ),
+            Mistake(
+                lambda inverse, q: inverse - torch.outer(inverse[:, q], inverse[q]),
+                "not divided by the pivot: row and column q have to become zero.",
+            ),
+            Mistake(
+                lambda inverse, q: inverse - torch.outer(inverse[:, q], inverse[q]) / inverse[q, q] ** 2,
+                "divided by the pivot twice: check that entry (q, q) becomes zero.",
+            ),
+            Mistake(
+                lambda inverse, q: inverse.clone(),
+                "nothing has changed: that is the inverse in which weight q may still move.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="07.column",
+        reference=_column,
+        cases=_columns,
+        mistakes=[
+            Mistake(
+                lambda weight, error, factor, k: weight[:, k] - error[:, :k] @ factor[:k, k] / factor[k, k],
+                "wrong sign: error is weight minus rounded value, and what was lost has to be added.",
+            ),
+            Mistake(
+                lambda weight, error, factor, k: weight[:, k] + error[:, :k] @ factor[:k, k],
+                "not divided by the diagonal: the sum is measured in outputs, the weight counts C_kk of them.",
+            ),
+            Mistake(
+                lambda weight, error, factor, k: weight[:, k] + error[:, :k] @ factor[k, :k] / factor[k, k],
+                "nothing was added: left of the diagonal row k of an upper triangular factor is zero, and so are the "
+                "errors from column k on. Which errors are there already, and where do they meet target k?",
+            ),
+            Mistake(
+                lambda weight, error, factor, k:
+                    weight[:, k] + error[:, :k] @ (factor[:k, k] / factor.diagonal()[:k]),
+                "divided by C_jj of the column before: it is column k that moves, so C_kk counts.",
+            ),
+            Mistake(
+                lambda weight, error, factor, k: error[:, :k] @ factor[:k, k] / factor[k, k],
+                "that is the correction alone; the weight itself is missing.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="07.act_order",
         points=2,
-        reference=_lsq(),
-        cases=_scales,
+        reference=_act_order,
+        cases=_layers,
         mistakes=[
             Mistake(
-                _lsq(slow=lambda n: 1),
-                "the slowing factor is missing: n weights pull at the scale, so 1 / sqrt(n).",
+                _walk,
+                "that is GPTQ from left to right: no column has changed its place.",
             ),
             Mistake(
-                _lsq(inside=lambda x: x - x.round()),
-                "wrong sign inside the grid: the derivative of s round(w/s) is round(w/s) - w/s.",
+                _not_undone,
+                "the codes are still in the order of the walk: put them back where their weights were.",
             ),
             Mistake(
-                _lsq(outside=lambda x: x.round() - x),
-                "the clip is forgotten: beyond the grid the code is -1 or 1 whatever w is, and so is the derivative.",
+                _twice,
+                "sorted a second time instead of put back: codes[:, order] = ... undoes it, codes[:, order] does not.",
             ),
             Mistake(
-                _lsq(outside=torch.zeros_like),
-                "clipped weights pull at the scale most of all: their derivative is -1 or 1, not 0.",
+                _upwards,
+                "upwards: the column with the largest diagonal comes first.",
             ),
             Mistake(
-                _lsq(inside=lambda x: x.round()),
-                "inside the grid w/s depends on s too: the derivative is round(w/s) - w/s.",
-            ),
-            Mistake(
-                _lsq(total=lambda t: t.mean(1)),
-                "a scale gets the sum of what its weights give it; the slowing factor is all the averaging there is.",
-            ),
-            Mistake(
-                _lsq(slow=lambda n: 1 / n),
-                "slowed down by n: it is the square root of n, as the weights' pulls partly cancel.",
+                _half_permuted,
+                "the Hessian kept its order: its rows and its columns both have to follow the weights.",
             ),
         ],
     ),
     Exercise(
-        id="07.share",
-        reference=lambda low, high, goal: (goal - low) / (high - low),
-        cases=[(0.0, 1.0, 0.3), (-0.5, 0.5, 0.4), (0.25, 0.75, 0.3)],
+        id="07.bug",
+        reference="c",
+        mistakes=[
+            Mistake("a", "that line is right: the nearest grid value of the weight as it is now."),
+            Mistake("b", "that line is right: what was lost, with the sign of weight minus rounded value."),
+            Mistake("d", "the range is right: only later columns may still move."),
+        ],
+        compare=_letter,
+    ),
+    Exercise(
+        id="07.repair",
+        points=2,
+        reference=_by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / upper[k, k]),
+        cases=_repairs,
         mistakes=[
             Mistake(
-                lambda low, high, goal: (high - goal) / (high - low),
-                "that is the share of the steps at the lower value: the nearer the goal, the longer it stays.",
+                _recursion(lambda inverse, k: inverse),
+                "that is still the project's recursion: the inverse is the same for every column.",
             ),
             Mistake(
-                lambda low, high, goal: float(goal > (low + high) / 2),
-                "if it stayed at the nearest value, the gradient there would push it on and on in one direction.",
+                lambda weight, grid, inverse: grid.encode(weight).long(),
+                "that is naive rounding: no later column takes over anything. Was row k read where it is zero, in a "
+                "lower triangular factor, or after it was eliminated?",
             ),
             Mistake(
-                lambda low, high, goal: 0.5,
-                "half and half would be right in the middle only: the two gradients are not equally large elsewhere.",
+                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :]),
+                "row k of the factor is not divided by its diagonal entry.",
             ),
             Mistake(
-                lambda low, high, goal: goal,
-                "that is right only for a grid from 0 to 1: measure from the lower value, in steps.",
+                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / inverse[k, k]),
+                "the row comes from the factor, its pivot still from the inverse: take both from the factor.",
+            ),
+            Mistake(
+                _by_factor(lambda inverse, k, upper: _upper(torch.linalg.inv(inverse))[k, k + 1 :]
+                           / _upper(torch.linalg.inv(inverse))[k, k]),
+                "that is a factor of H: the rows of the smaller inverses are in the factor of the inverse.",
+            ),
+            Mistake(
+                _recursion(_plus),
+                "wrong sign: once column k is settled, its row and column in the inverse have to vanish.",
+            ),
+            Mistake(
+                _recursion(_no_pivot),
+                "not divided by the pivot: row and column k have to vanish.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="07.noise",
+        reference=lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2 / windows),
+        cases=[(0.2, 12_800, 2.77), (0.1, 100, 2.0), (0.3, 64, 4.5)],
+        mistakes=[
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread / math.sqrt(windows),
+                "that is the error of one model's perplexity; both have one, and the variances add.",
+            ),
+            Mistake(
+                lambda spread, windows, perplexity: spread * math.sqrt(2 / windows),
+                "those are nats: a small change of the loss changes the perplexity by that much times the perplexity.",
+            ),
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread * 2 / math.sqrt(windows),
+                "twice the standard error of one: independent errors add as squares, not as they are.",
+            ),
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2) / windows,
+                "the error of a mean falls with the square root of the number of windows.",
+            ),
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2),
+                "that is the spread of single windows; the mean of many is surer.",
+            ),
+            Mistake(
+                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2 / (windows - 1)),
+                "windows - 1 belongs into an estimate of the spread. Here the spread is given.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="07.group_size",
+        reference=_group_size(lambda bits: 16 + bits),
+        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13), (8, 0.5)],
+        mistakes=[
+            Mistake(
+                _group_size(lambda bits: 16),
+                "the zero point of each group is forgotten: `bits` more.",
+            ),
+            Mistake(
+                _group_size(lambda bits: bits),
+                "the scale of each group is forgotten: 16 bits.",
+            ),
+            Mistake(
+                _group_size(lambda bits: 32 + bits),
+                "scales are stored in float16: 16 bits, not 32.",
+            ),
+            Mistake(
+                _group_size(lambda bits: 16 + bits, whole=math.floor),
+                "that group is too small and costs more than the budget: go up to the next power of two.",
+            ),
+            Mistake(
+                _group_size(lambda bits: 16 + bits, whole=round),
+                "the nearest power of two may be too small a group, which costs more than the budget.",
             ),
         ],
     ),

@@ -1,486 +1,394 @@
-"""Exercises of notebook 08, GPTQ."""
-
-import math
+"""Exercises of notebook 08, size is not speed."""
 
 import torch
 
-from nanoq.quant.grid import affine_grid
 from nanoq.teach.checks import Exercise, Mistake
 
-
-def _hessian(n, generator):
-    """The damped Hessian (n, n) of correlated inputs."""
-    mix = torch.eye(n) + 0.6 * torch.randn(n, n, generator=generator)
-    inputs = torch.randn(8 * n, n, generator=generator) @ mix
-    return (inputs.T @ inputs / len(inputs) + 0.05 * torch.eye(n)).double()
+# ---- 08.dot4: a row of packed nibbles times a vector ----
 
 
-def _draw(*shape, generator):
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-# ---- 08.layer_error ----
-
-
-def _layer_error(change, gram):
-    return float(((change @ gram) * change).sum())
-
-
-def _changes(generator):
-    return [(0.1 * _draw(out, n, generator=generator), _hessian(n, generator)) for out, n in ((1, 2), (3, 5), (4, 4))]
-
-
-# ---- 08.best_target: two weights ----
-
-
-def _pairs(generator):
-    weights = [(0.45, 0.4), (-0.3, 1.2), (0.2, -0.7)]
-    return [(torch.tensor(w, dtype=torch.float64), rounded, _hessian(2, generator))
-            for w, rounded in zip(weights, (0.0, -1.0, 0.0), strict=True)]
-
-
-# ---- 08.prune_cost, 08.eliminate ----
-
-
-def _costs(generator):
-    return [(_draw(n, generator=generator), torch.linalg.inv(_hessian(n, generator))) for n in (3, 6)]
-
-
-def _eliminate(inverse, q):
-    return inverse - torch.outer(inverse[:, q], inverse[q]) / inverse[q, q]
-
-
-def _crossed_out(inverse, q):
-    left = inverse.clone()
-    left[q], left[:, q] = 0, 0
-    return left
-
-
-def _inverses(generator):
-    return [(torch.linalg.inv(_hessian(n, generator)), q) for n, q in ((3, 0), (4, 2), (6, 5))]
-
-
-# ---- 08.column ----
-
-
-def _column(weight, error, factor, k):
-    return weight[:, k] + error[:, :k] @ factor[:k, k] / factor[k, k]
-
-
-def _columns(generator):
+def _packed_rows(generator):
     cases = []
-    for out, n, k in ((2, 3, 1), (4, 6, 3), (3, 5, 4)):
-        factor = torch.linalg.cholesky(_hessian(n, generator).flip(0, 1)).flip(0, 1)
-        error = 0.2 * _draw(out, n, generator=generator)
-        error[:, k:] = 0
-        cases.append((_draw(out, n, generator=generator), error, factor, k))
+    for n, zero in ((4, 7), (16, 0), (64, 9)):
+        packed = torch.randint(0, 256, (n // 2,), generator=generator).to(torch.uint8)
+        cases.append((packed, 0.25, zero, torch.randn(n, generator=generator)))
     return cases
 
 
-# ---- 08.act_order ----
+def _dot4(packed, scale, zero, x, low=slice(0, None, 2), high=slice(1, None, 2)):
+    total = ((packed & 15).float() * x[low]).sum() + ((packed >> 4).float() * x[high]).sum()
+    return scale * (total - zero * x.sum())
 
 
-def _walk(weight, grid, hessian):
-    """GPTQ from one factor."""
-    factor = torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1)
-    codes, error = torch.zeros_like(weight), torch.zeros_like(weight)
-    for k in range(weight.shape[1]):
-        codes[:, k] = grid.encode(_column(weight, error, factor, k)[:, None])[:, 0]
-        error[:, k] = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
-    return codes.long()
+def _halves(packed, scale, zero, x):
+    half = len(x) // 2
+    return _dot4(packed, scale, zero, x, slice(0, half), slice(half, None))
 
 
-def _act_order(weight, grid, hessian):
-    order = hessian.diagonal().argsort(descending=True)
-    codes = torch.empty_like(weight, dtype=torch.long)
-    codes[:, order] = _walk(weight[:, order], grid, hessian[order][:, order])
-    return codes
+def _wrapping(packed, scale, zero, x):
+    low, high = (packed & 15) - zero, (packed >> 4) - zero
+    return scale * ((low.float() * x[0::2]).sum() + (high.float() * x[1::2]).sum())
 
 
-def _twice(weight, grid, hessian):
-    order = hessian.diagonal().argsort(descending=True)
-    return _walk(weight[:, order], grid, hessian[order][:, order])[:, order]
+def _unshifted(packed, scale, zero, x):
+    total = ((packed & 15).float() * x[0::2]).sum() + ((packed & 240).float() * x[1::2]).sum()
+    return scale * (total - zero * x.sum())
 
 
-def _not_undone(weight, grid, hessian):
-    order = hessian.diagonal().argsort(descending=True)
-    return _walk(weight[:, order], grid, hessian[order][:, order])
+# ---- 08.w8a8: integers in, floats out ----
 
 
-def _upwards(weight, grid, hessian):
-    order = hessian.diagonal().argsort()
-    codes = torch.empty_like(weight, dtype=torch.long)
-    codes[:, order] = _walk(weight[:, order], grid, hessian[order][:, order])
-    return codes
-
-
-def _half_permuted(weight, grid, hessian):
-    order = hessian.diagonal().argsort(descending=True)
-    codes = torch.empty_like(weight, dtype=torch.long)
-    codes[:, order] = _walk(weight[:, order], grid, hessian)
-    return codes
-
-
-def _layers(generator):
+def _integers(generator):
     cases = []
-    for out, n in ((6, 8), (5, 12)):
-        weight = _draw(out, n, generator=generator)
-        spread = 0.3 + 3 * torch.rand(n, generator=generator, dtype=torch.float64)
-        hessian = _hessian(n, generator) * spread * spread[:, None]
-        cases.append((weight, affine_grid(weight, 3), hessian))
+    for out, tokens, columns in ((3, 5, 40), (6, 1, 12)):
+        codes = torch.randint(0, 256, (out, columns), generator=generator).to(torch.uint8)
+        zero = torch.randint(100, 156, (out, 1), generator=generator)
+        q = torch.randint(-127, 128, (tokens, columns), generator=generator).to(torch.int8)
+        scales = (0.01 * torch.rand(n, 1, generator=generator) + 0.01 for n in (out, tokens))
+        cases.append((codes, zero, *scales, q))
     return cases
 
 
-# ---- 08.bug ----
+def _w8a8(codes, zero, weight_scale, x_scale, q):
+    sums = codes.long() @ q.long().T
+    return ((sums - zero * q.long().sum(1)) * weight_scale).T * x_scale
 
 
-def _letter(expected, got):
-    """One letter, with or without brackets; anything else is told what is asked for, not the answer."""
-    if isinstance(got, str) and got.strip(" ().").casefold() == expected:
-        return None
-    return "answer with one letter, a, b, c or d, as a string"
+def _narrow_sums(codes, zero, weight_scale, x_scale, q):
+    sums = (codes.long() @ q.long().T).to(torch.int16).long()
+    return ((sums - zero * q.long().sum(1)) * weight_scale).T * x_scale
 
 
-# ---- 08.repair: the student project's recursion ----
+# ---- 08.smooth ----
 
 
-def _recursion(update):
-    """The recursion with what `update` makes of the inverse after each column."""
-
-    def run(weight, grid, inverse):
-        weight, inverse = weight.clone(), inverse.clone()
-        codes = torch.zeros_like(weight)
-        for k in range(weight.shape[1]):
-            codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
-            error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
-            weight[:, k + 1 :] -= error[:, None] / inverse[k, k] * inverse[k, k + 1 :]
-            inverse = update(inverse, k)
-        return codes.long()
-
-    return run
+def _ranges(generator):
+    cases = []
+    for columns, alpha in ((4, 0.5), (7, 0.75)):
+        x = torch.randn(30, columns, generator=generator) * torch.linspace(0.5, 20, columns)
+        cases.append((x, torch.randn(9, columns, generator=generator), alpha))
+    return cases
 
 
-def _upper(matrix):
-    return torch.linalg.cholesky(matrix, upper=True)
+def _smooth(x, weight, alpha):
+    return x.abs().amax(0) ** alpha / weight.abs().amax(0) ** (1 - alpha)
 
 
-def _by_factor(pull):
-    """The recursion with what `pull` takes from the inverse and its Cholesky factor for column k."""
-
-    def run(weight, grid, inverse):
-        weight, upper = weight.clone(), _upper(inverse)
-        codes = torch.zeros_like(weight)
-        for k in range(weight.shape[1]):
-            codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
-            error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
-            weight[:, k + 1 :] -= error[:, None] * pull(inverse, k, upper)
-        return codes.long()
-
-    return run
+# ---- 08.kv_bytes ----
 
 
-def _plus(inverse, k):
-    return inverse + torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
+def _kv_bytes(layers, heads, width, bits, group, keys=1, values=1, twice=1):
+    codes = 2 * width * bits / 8 if twice else width * bits / 8
+    return layers * heads * (codes + keys * 4 * width / group + values * 4)
 
 
-def _no_pivot(inverse, k):
-    left = inverse - torch.outer(inverse[:, k], inverse[k])
-    left[k, k] = 1
-    return left
+# ---- 08.word ----
 
-
-def _repairs(generator):
-    return [(weight, grid, torch.linalg.inv(hessian)) for weight, grid, hessian in _layers(generator)]
-
-
-# ---- 08.group_size ----
-
-
-def _group_size(overhead, whole=math.ceil):
-    def smallest(bits, budget):
-        return 2 ** whole(math.log2(overhead(bits) / budget))
-
-    return smallest
+WORDS = [(0x76543210,), (-1985229329,), (-1,), (1234567,)]
 
 
 EXERCISES = [
     Exercise(
-        id="08.layer_error",
-        reference=_layer_error,
-        cases=_changes,
-        mistakes=[
-            Mistake(
-                lambda change, gram: float(change.square().sum()),
-                "that is the error of the weights: the inputs, and with them the Gram matrix, are forgotten.",
-            ),
-            Mistake(
-                lambda change, gram: float((change @ gram).square().sum()),
-                "the Gram matrix goes in once and is squared here: D G D^T has the change twice and G once.",
-            ),
-            Mistake(
-                lambda change, gram: float((change.square() * gram.diagonal()).sum()),
-                "only the diagonal is used: errors of two correlated inputs add up or cancel, and that is all of GPTQ.",
-            ),
-            Mistake(
-                lambda change, gram: float((change @ gram @ change.T).sum()),
-                "that adds up every pair of rows; a row's error only meets itself: take the diagonal (the trace).",
-            ),
-            Mistake(
-                lambda change, gram: float(((change @ gram) * change).mean()),
-                "the mean over rows and columns: the error of the outputs is a sum over both.",
-            ),
-            Mistake(
-                lambda change, gram: float(((change @ gram) * change).sum()) / len(change),
-                "averaged over the outputs: the mean is over the tokens, and G holds it; a token's outputs add up.",
-            ),
-            Mistake(
-                lambda change, gram: float(((change @ gram) * change).sum()) / 2,
-                "half of it: no factor stands in front, G being the mean of x x^T itself.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="08.best_target",
-        reference=lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
-        cases=_pairs,
-        mistakes=[
-            Mistake(
-                lambda weight, rounded, hessian: weight[1] - (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
-                "wrong sign: if the first weight has become too small, a positively correlated one has to grow.",
-            ),
-            Mistake(
-                lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[0, 0],
-                "divided by the wrong diagonal: it is the second weight that moves, so its own curvature counts.",
-            ),
-            Mistake(
-                lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1],
-                "a division is missing: set the derivative with respect to the second weight to zero and solve.",
-            ),
-            Mistake(
-                lambda weight, rounded, hessian: (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
-                "that is by how much the second weight moves; asked for is where it ends.",
-            ),
-            Mistake(
-                lambda weight, rounded, hessian:
-                    weight[1] + (weight[0] - rounded) * hessian[0, 1] / (hessian[0, 0] * hessian[1, 1]).sqrt(),
-                "that is the correlation, right only if both inputs are equally large.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="08.prune_cost",
-        reference=lambda weight, inverse: weight.square() / inverse.diagonal(),
-        cases=_costs,
-        mistakes=[
-            Mistake(
-                lambda weight, inverse: weight.square(),
-                "that is pruning by magnitude: it does not know what the other weights can make up for.",
-            ),
-            Mistake(
-                lambda weight, inverse: weight.square() * inverse.diagonal(),
-                "multiplied: a large entry of the inverse means that others can take over easily, so it is cheap.",
-            ),
-            Mistake(
-                lambda weight, inverse: weight.square() * torch.linalg.inv(inverse).diagonal(),
-                "that is the cost if no other weight moves; the inverse is there because they may.",
-            ),
-            Mistake(
-                lambda weight, inverse: weight.square() / inverse.diagonal() / 2,
-                "the half belongs to the second derivative, which is twice our H; in our units the error is e^T H e.",
-            ),
-            Mistake(
-                lambda weight, inverse: weight / inverse.diagonal(),
-                "the error goes with the square of what is taken away.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="08.eliminate",
-        reference=_eliminate,
-        cases=_inverses,
-        mistakes=[
-            Mistake(
-                _crossed_out,
-                "crossing out a row and a column of the inverse is not the inverse of the smaller matrix.",
-            ),
-            Mistake(
-                lambda inverse, q: inverse + torch.outer(inverse[:, q], inverse[q]) / inverse[q, q],
-                "wrong sign: row and column q have to become zero.",
-            ),
-            Mistake(
-                lambda inverse, q: inverse - torch.outer(inverse[:, q], inverse[q]),
-                "not divided by the pivot: row and column q have to become zero.",
-            ),
-            Mistake(
-                lambda inverse, q: inverse - torch.outer(inverse[:, q], inverse[q]) / inverse[q, q] ** 2,
-                "divided by the pivot twice: check that entry (q, q) becomes zero.",
-            ),
-            Mistake(
-                lambda inverse, q: inverse.clone(),
-                "nothing has changed: that is the inverse in which weight q may still move.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="08.column",
-        reference=_column,
-        cases=_columns,
-        mistakes=[
-            Mistake(
-                lambda weight, error, factor, k: weight[:, k] - error[:, :k] @ factor[:k, k] / factor[k, k],
-                "wrong sign: error is weight minus rounded value, and what was lost has to be added.",
-            ),
-            Mistake(
-                lambda weight, error, factor, k: weight[:, k] + error[:, :k] @ factor[:k, k],
-                "not divided by the diagonal: the sum is measured in outputs, the weight counts C_kk of them.",
-            ),
-            Mistake(
-                lambda weight, error, factor, k: weight[:, k] + error[:, :k] @ factor[k, :k] / factor[k, k],
-                "nothing was added: left of the diagonal row k of an upper triangular factor is zero, and so are the "
-                "errors from column k on. Which errors are there already, and where do they meet target k?",
-            ),
-            Mistake(
-                lambda weight, error, factor, k:
-                    weight[:, k] + error[:, :k] @ (factor[:k, k] / factor.diagonal()[:k]),
-                "divided by C_jj of the column before: it is column k that moves, so C_kk counts.",
-            ),
-            Mistake(
-                lambda weight, error, factor, k: error[:, :k] @ factor[:k, k] / factor[k, k],
-                "that is the correction alone; the weight itself is missing.",
-            ),
-        ],
-    ),
-    Exercise(
-        id="08.act_order",
+        id="08.dot4",
         points=2,
-        reference=_act_order,
-        cases=_layers,
+        reference=_dot4,
+        cases=_packed_rows,
         mistakes=[
             Mistake(
-                _walk,
-                "that is GPTQ from left to right: no column has changed its place.",
+                lambda packed, scale, zero, x: _dot4(packed, scale, zero, x, slice(1, None, 2), slice(0, None, 2)),
+                "the nibbles are swapped: the low four bits belong to the even columns, 0, 2, 4, ...",
             ),
             Mistake(
-                _not_undone,
-                "the codes are still in the order of the walk: put them back where their weights were.",
+                _halves,
+                "a byte holds two neighbouring columns; here its nibbles have met the first and the second half of x.",
             ),
             Mistake(
-                _twice,
-                "sorted a second time instead of put back: codes[:, order] = ... undoes it, codes[:, order] does not.",
+                lambda packed, scale, zero, x: _dot4(packed, scale, 0, x),
+                "the zero point is missing: a code q stands for scale * (q - zero), not for scale * q.",
             ),
             Mistake(
-                _upwards,
-                "upwards: the column with the largest diagonal comes first.",
+                lambda packed, scale, zero, x: _dot4(packed, scale, 0, x) - scale * zero,
+                "the zero point was taken off once; it has to come off every code, and each code has its own x.",
             ),
             Mistake(
-                _half_permuted,
-                "the Hessian kept its order: its rows and its columns both have to follow the weights.",
+                _wrapping,
+                "uint8 has no negative numbers: 3 - 7 wrapped around to 252. Turn the codes into floats first.",
+            ),
+            Mistake(
+                _unshifted,
+                "the high nibble was masked but not moved: it still counts sixteen times too much.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, x: _dot4(packed, 1.0, zero, x),
+                "the scale is missing.",
             ),
         ],
     ),
     Exercise(
-        id="08.bug",
-        reference="c",
+        id="08.bytes_moved",
+        reference=lambda out, columns, bits, group_size: (
+            out * columns * bits / 8 + out * (columns / group_size) * 8 + 4 * (columns + out)
+        ),
+        cases=[(2048, 8192, 4, 64), (192, 768, 8, 192), (768, 192, 4, 32), (100, 64, 4, 16)],
         mistakes=[
-            Mistake("a", "that line is right: the nearest grid value of the weight as it is now."),
-            Mistake("b", "that line is right: what was lost, with the sign of weight minus rounded value."),
-            Mistake("d", "the range is right: only later columns may still move."),
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + 4 * (columns + out),
+                "the scales and zero points are forgotten: 8 bytes for every group of every row.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * (2 + bits / 8) + 4 * (columns + out)
+                ),
+                "that is how a file stores scales and zero points; this kernel keeps a float32 and an int32 of each.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits + out * (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "the codes were counted in bits: eight of them make a byte.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * 4 + 4 * (columns + out)
+                ),
+                "four bytes for each group: a scale and a zero point are two numbers.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + out * (columns / group_size) * 8 + 4 * columns
+                ),
+                "the result is forgotten: y has to be written, too.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * bits / 8 + (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "the groups of one row were counted: every row has groups of its own.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + out * (columns / group_size) * 8,
+                "x and y are forgotten: they are small here, but they have to be read and written too.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: out * columns * bits / 8 + out * 8 + 4 * (columns + out),
+                "that is one scale a row: here every group of a row has one.",
+            ),
+            Mistake(
+                lambda out, columns, bits, group_size: (
+                    out * columns * (4 + bits / 8) + out * (columns / group_size) * 8 + 4 * (columns + out)
+                ),
+                "a float weight was counted too: the kernel never makes one, and that is its point.",
+            ),
         ],
-        compare=_letter,
     ),
     Exercise(
-        id="08.repair",
+        id="08.intensity",
+        reference=lambda out, columns, tokens, bits: (
+            2 * out * columns * tokens / (out * columns * bits / 8 + 4 * tokens * (columns + out))
+        ),
+        cases=[(2048, 8192, 1, 32), (2048, 8192, 256, 4), (192, 768, 16, 8)],
+        mistakes=[
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    out * columns * tokens / (out * columns * bits / 8 + 4 * tokens * (columns + out))
+                ),
+                "half of the work is missing: each weight is multiplied and then added, two operations.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    2 * out * columns * tokens / (out * columns * bits + 4 * tokens * (columns + out))
+                ),
+                "the weight was counted in bits: operations for each BYTE are asked for.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    2 * out * columns * tokens / (tokens * (out * columns * bits / 8 + 4 * (columns + out)))
+                ),
+                "the weight was read anew for every token: in one product it is read once, and that is the point.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: 2 * out * columns * tokens / (out * columns * bits / 8),
+                "the activations are forgotten: every token is read and its result written, in float32.",
+            ),
+            Mistake(
+                lambda out, columns, tokens, bits: (
+                    (out * columns * bits / 8 + 4 * tokens * (columns + out)) / (2 * out * columns * tokens)
+                ),
+                "upside down: operations for each byte, not bytes for each operation.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="08.crossover",
+        reference=lambda rate, bandwidth, bits: rate / bandwidth * bits / 16,
+        cases=[(100e9, 10e9, 32), (100e9, 10e9, 4), (3e12, 200e9, 8)],
+        mistakes=[
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth * bits / 8,
+                "a factor of two: each weight does two operations for each token, a product and a sum.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth / (bits / 16),
+                "upside down: with fewer bits there is less to wait for, so the processor is busy sooner.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth * bits / 2,
+                "the weight was counted in bits; the bandwidth is in bytes.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: bandwidth / rate * bits / 16,
+                "bandwidth and rate are swapped: set bytes / bandwidth equal to operations / rate.",
+            ),
+            Mistake(
+                lambda rate, bandwidth, bits: rate / bandwidth,
+                "that is the ridge, in operations for each byte; how many tokens bring a weight of these bits there?",
+            ),
+        ],
+    ),
+    Exercise(
+        id="08.w8a8",
         points=2,
-        reference=_by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / upper[k, k]),
-        cases=_repairs,
+        reference=_w8a8,
+        cases=_integers,
         mistakes=[
             Mistake(
-                _recursion(lambda inverse, k: inverse),
-                "that is still the project's recursion: the inverse is the same for every column.",
+                lambda codes, zero, weight_scale, x_scale, q: ((codes.long() @ q.long().T) * weight_scale).T * x_scale,
+                "the zero point is missing: zero * sum of q has to come off every sum.",
             ),
             Mistake(
-                lambda weight, grid, inverse: grid.encode(weight).long(),
-                "that is naive rounding: no later column takes over anything. Was row k read where it is zero, in a "
-                "lower triangular factor, or after it was eliminated?",
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero) * weight_scale).T * x_scale,
+                "the zero point came off once; it comes off every code, so it meets the sum of that token's q.",
             ),
             Mistake(
-                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :]),
-                "row k of the factor is not divided by its diagonal entry.",
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.shape[1]) * weight_scale).T * x_scale,
+                "the zero point came off once for each column, as if every activation were 1: each has its own q.",
             ),
             Mistake(
-                _by_factor(lambda inverse, k, upper: upper[k, k + 1 :] / inverse[k, k]),
-                "the row comes from the factor, its pivot still from the inverse: take both from the factor.",
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)) * weight_scale).T,
+                "still in steps of the activations: the scale of each token is missing.",
             ),
             Mistake(
-                _by_factor(lambda inverse, k, upper: _upper(torch.linalg.inv(inverse))[k, k + 1 :]
-                           / _upper(torch.linalg.inv(inverse))[k, k]),
-                "that is a factor of H: the rows of the smaller inverses are in the factor of the inverse.",
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)).T * x_scale),
+                "still in steps of the weights: the scale of each row is missing.",
             ),
             Mistake(
-                _recursion(_plus),
-                "wrong sign: once column k is settled, its row and column in the inverse have to vanish.",
+                _narrow_sums,
+                "the sums went through int16 and wrapped around: they need int32 at least.",
             ),
             Mistake(
-                _recursion(_no_pivot),
-                "not divided by the pivot: row and column k have to vanish.",
+                lambda codes, zero, weight_scale, x_scale, q: (
+                    (codes.long() @ q.long().T - zero * q.long().sum(1)) * weight_scale) * x_scale.T,
+                "right numbers, wrong way round: a row of the result belongs to a token.",
             ),
         ],
     ),
     Exercise(
-        id="08.noise",
-        reference=lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2 / windows),
-        cases=[(0.2, 12_800, 2.77), (0.1, 100, 2.0), (0.3, 64, 4.5)],
+        id="08.smooth",
+        reference=_smooth,
+        cases=_ranges,
         mistakes=[
             Mistake(
-                lambda spread, windows, perplexity: perplexity * spread / math.sqrt(windows),
-                "that is the error of one model's perplexity; both have one, and the variances add.",
+                lambda x, weight, alpha: x.abs().amax(0) ** (1 - alpha) / weight.abs().amax(0) ** alpha,
+                "the exponents are swapped: alpha belongs to the activations. (At 0.5 nobody would notice.)",
             ),
             Mistake(
-                lambda spread, windows, perplexity: spread * math.sqrt(2 / windows),
-                "those are nats: a small change of the loss changes the perplexity by that much times the perplexity.",
+                lambda x, weight, alpha: weight.abs().amax(0) ** (1 - alpha) / x.abs().amax(0) ** alpha,
+                "upside down: X is DIVIDED by s, so s has to be large where X is large.",
             ),
             Mistake(
-                lambda spread, windows, perplexity: perplexity * spread * 2 / math.sqrt(windows),
-                "twice the standard error of one: independent errors add as squares, not as they are.",
+                lambda x, weight, alpha: x.abs().amax(0) ** alpha / weight.abs().amax(0) ** alpha,
+                "both exponents are alpha: what one side takes of the trouble, the other is spared. (At 0.5 nobody "
+                "would notice.)",
             ),
             Mistake(
-                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2) / windows,
-                "the error of a mean falls with the square root of the number of windows.",
+                lambda x, weight, alpha: x.amax(0) ** alpha / weight.amax(0) ** (1 - alpha),
+                "the largest value may be a negative one: take the maximum of the absolute values.",
             ),
             Mistake(
-                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2),
-                "that is the spread of single windows; the mean of many is surer.",
+                lambda x, weight, alpha: x.abs().mean(0) ** alpha / weight.abs().mean(0) ** (1 - alpha),
+                "those are means (AWQ uses them, for another purpose); the scale of a grid follows the maximum.",
             ),
             Mistake(
-                lambda spread, windows, perplexity: perplexity * spread * math.sqrt(2 / (windows - 1)),
-                "windows - 1 belongs into an estimate of the spread. Here the spread is given.",
+                lambda x, weight, alpha: x.abs().max() ** alpha / weight.abs().amax(0) ** (1 - alpha),
+                "one maximum for all of X: every channel has its own, over the tokens (dimension 0).",
+            ),
+            Mistake(
+                lambda x, weight, alpha: x.abs().amax(0) ** alpha * weight.abs().amax(0) ** (1 - alpha),
+                "the range of the weights divides: a column that is wide already should not get wider.",
             ),
         ],
     ),
     Exercise(
-        id="08.group_size",
-        reference=_group_size(lambda bits: 16 + bits),
-        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13), (8, 0.5)],
+        id="08.kv_bytes",
+        reference=lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group),
+        cases=[(6, 6, 32, 4, 32), (6, 6, 32, 2, 32), (80, 8, 128, 4, 64), (12, 3, 64, 8, 128)],
         mistakes=[
             Mistake(
-                _group_size(lambda bits: 16),
-                "the zero point of each group is forgotten: `bits` more.",
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0, 0),
+                "those are the codes alone: each group has a scale and a minimum, two bytes each.",
             ),
             Mistake(
-                _group_size(lambda bits: bits),
-                "the scale of each group is forgotten: 16 bits.",
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 1, twice=0),
+                "keys AND values are kept: the codes count twice.",
             ),
             Mistake(
-                _group_size(lambda bits: 32 + bits),
-                "scales are stored in float16: 16 bits, not 32.",
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 0),
+                "the values are rounded too, with a scale and a minimum for each token of each head.",
             ),
             Mistake(
-                _group_size(lambda bits: 16 + bits, whole=math.floor),
-                "that group is too small and costs more than the budget: go up to the next power of two.",
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group) / heads,
+                "every head keeps its own keys and values.",
             ),
             Mistake(
-                _group_size(lambda bits: 16 + bits, whole=round),
-                "the nearest power of two may be too small a group, which costs more than the budget.",
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group) / layers,
+                "every block has a cache of its own.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, group, 1),
+                "a group of tokens shares the scales of its channels: a token pays its part of them only.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0.5, 0.5),
+                "a scale and a minimum, in float16: that makes four bytes, not two.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0.5, 1),
+                "the minimum of the keys is forgotten: each channel of a group has two numbers, not one.",
+            ),
+            Mistake(
+                lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 1, 0.5),
+                "the minimum of the values is forgotten: each token of a head has two numbers, not one.",
+            ),
+        ],
+    ),
+    Exercise(
+        id="08.word",
+        reference=lambda word: [word >> 4 * k & 15 for k in range(8)],
+        cases=WORDS,
+        mistakes=[
+            Mistake(
+                lambda word: [word >> 4 * k & 15 for k in reversed(range(8))],
+                "the other way round: code 0 lies in the lowest four bits.",
+            ),
+            Mistake(
+                lambda word: [word >> 4 * k for k in range(8)],
+                "a mask is missing: of what is left after the shift, only the lowest four bits are the code.",
+            ),
+            Mistake(
+                lambda word: [word >> k & 15 for k in range(8)],
+                "the codes overlap: each lies four bits above the one before it, not one.",
+            ),
+            Mistake(
+                lambda word: [abs(word) >> 4 * k & 15 for k in range(8)],
+                "the sign of the word means nothing, but its bits do: abs() changes them all.",
+            ),
+            Mistake(
+                lambda word: [word >> 8 * k & 255 for k in range(4)],
+                "those are the four bytes; each holds two codes.",
             ),
         ],
     ),

@@ -1,219 +1,293 @@
-"""Exercises of notebook 14, real models."""
-
-import math
+"""Exercises of notebook 14, other roads."""
 
 import torch
+import torch.nn.functional as F
 
 from nanoq.teach.checks import Exercise, Mistake
 
-
-def _draw(*shape, generator):
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+# ---- 14.wanda ----
 
 
-# ---- 14.channel_scales: a Conv1D ----
+def _kept(scores, sparsity):
+    """The highest scores of each row: bool (out, in)."""
+    count = scores.shape[1] - round(sparsity * scores.shape[1])
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    return keep.scatter_(1, scores.topk(count, dim=1).indices, True)
 
 
-def _channel_scales(weight, bits):
-    return weight.abs().amax(0) / (2 ** (bits - 1) - 1)
+def _wanda(weight, inputs, sparsity):
+    return _kept(weight.abs() * inputs.norm(dim=0), sparsity)
 
 
-def _kept_in_memory(weight, bits):
-    return weight.reshape(weight.shape[1], -1).abs().amax(1) / (2 ** (bits - 1) - 1)
+def _whole_matrix(weight, inputs, sparsity):
+    scores = weight.abs() * inputs.norm(dim=0)
+    return _kept(scores.view(1, -1), sparsity).view_as(weight)
 
 
-def _convolutions(generator):
-    shapes = ((4, 6), (6, 3), (5, 5))
-    return [(_draw(*shape, generator=generator), bits) for shape, bits in zip(shapes, (8, 4, 3), strict=True)]
-
-
-# ---- 14.ratio: OPT-125M, something small, opt-tales ----
-
-
-def _ratio(weights, rows, others, bits):
-    return 2 * (weights + others) / ((weights * bits + rows * (16 + bits)) / 8 + 2 * others)
-
-
-_COUNTS = [(84_934_656, 82_944, 40_304_640, 8), (84_934_656, 82_944, 40_304_640, 4), (2_654_208, 10_368, 261_504, 4),
-           (4096, 64, 1024, 3)]
-
-
-# ---- 14.protocol ----
-
-
-def _protocol(tokens, context):
-    return tokens // context, tokens // context * (context - 1)
-
-
-# ---- 14.bits_per_character ----
-
-
-def _bits_per_character(nats, tokens, characters):
-    return nats / math.log(2) * tokens / characters
-
-
-# ---- 14.drift ----
-
-
-def _drift(before, after):
-    return float((after - before).square().sum() / (before - before.mean(0)).square().sum())
-
-
-def _embeddings(generator):
+def _layers(generator):
     cases = []
-    for count, width in ((6, 4), (9, 5)):
-        before = 3 * _draw(width, generator=generator) + _draw(count, width, generator=generator)
-        cases.append((before, before + 0.3 * _draw(count, width, generator=generator)))
+    for out, width, sparsity in ((4, 8, 0.5), (6, 8, 0.25), (8, 12, 0.75)):
+        spread = 0.2 + 3 * torch.rand(width, generator=generator)
+        inputs = torch.randn(20, width, generator=generator) * spread
+        cases.append((torch.randn(out, width, generator=generator), inputs, sparsity))
     return cases
 
 
-# ---- 14.flips ----
+# ---- 14.two_of_four ----
 
 
-def _flips(lost, won, count):
-    return math.sqrt(lost + won - (won - lost) ** 2 / count) / count
+def _of_four(weight, chosen=lambda group: group.abs()):
+    groups = weight.reshape(-1, 4)
+    keep = torch.zeros_like(groups, dtype=torch.bool)
+    keep.scatter_(1, chosen(groups).topk(2, dim=1).indices, True)
+    return (groups * keep).view_as(weight)
 
 
-# ---- 14.gram_bytes: OPT-125M, OPT-1.3B, opt-tales ----
+def _matrices(generator):
+    return [(torch.randn(out, width, generator=generator),) for out, width in ((4, 8), (8, 4), (4, 12))]
 
 
-def _gram_bytes(width, inner):
-    return 4 * (3 * width**2 + inner**2)
+# ---- 14.whitened ----
+
+
+def _truncated(weight, rank):
+    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    return u[:, :rank] * s[:rank] @ vt[:rank]
+
+
+def _whitened(weight, gram, rank):
+    factor = torch.linalg.cholesky(gram)
+    return _truncated(weight @ factor, rank) @ torch.linalg.inv(factor)
+
+
+def _not_undone(weight, gram, rank):
+    return _truncated(weight @ torch.linalg.cholesky(gram), rank)
+
+
+def _with_gram(weight, gram, rank):
+    return _truncated(weight @ gram, rank) @ torch.linalg.inv(gram)
+
+
+def _transposed(weight, gram, rank):
+    factor = torch.linalg.cholesky(gram).T
+    return _truncated(weight @ factor, rank) @ torch.linalg.inv(factor)
+
+
+def _grams(generator):
+    cases = []
+    for out, width, rank in ((4, 4, 1), (6, 5, 2), (5, 8, 3)):
+        mix = torch.eye(width) + 0.6 * torch.randn(width, width, generator=generator)
+        inputs = torch.randn(8 * width, width, generator=generator) @ mix
+        gram = (inputs.T @ inputs / len(inputs) + 0.05 * torch.eye(width)).double()
+        cases.append((torch.randn(out, width, generator=generator).double(), gram, rank))
+    return cases
+
+
+# ---- 14.distil ----
+
+
+def _divergence(from_logits, to_logits, temperature, to_temperature=None):
+    """Mean over the rows of KL(from || to), both softened."""
+    from_ = F.log_softmax(from_logits / temperature, 1)
+    to = F.log_softmax(to_logits / (to_temperature or temperature), 1)
+    return (from_.exp() * (from_ - to)).sum(1).mean()
+
+
+def _predictions(generator):
+    return [(2 * torch.randn(n, 6, generator=generator), 2 * torch.randn(n, 6, generator=generator), temperature)
+            for n, temperature in ((3, 1.0), (4, 2.0), (5, 4.0))]
+
+
+# ---- 14.power_law ----
+
+
+def _power_law(bits, exponent):
+    count = 2 ** (bits - 1) - 1
+    return (torch.arange(1, count + 1) / count) ** (1 / exponent)
+
+
+def _one_more(bits, exponent):
+    count = 2 ** (bits - 1)
+    return (torch.arange(1, count + 1) / count) ** (1 / exponent)
+
+
+def _inverted(bits, exponent):
+    count = 2 ** (bits - 1) - 1
+    return (torch.arange(1, count + 1) / count) ** exponent
+
+
+def _with_zero(bits, exponent):
+    count = 2 ** (bits - 1) - 1
+    return (torch.arange(count + 1) / count) ** (1 / exponent)
+
+
+# ---- 14.memory ----
+
+
+def _memory(parameters, bits, layers, width, tokens):
+    return (parameters * bits / 8 + 2 * layers * width * tokens * 2) / 1e9
 
 
 EXERCISES = [
     Exercise(
-        id="14.channel_scales",
-        reference=_channel_scales,
-        cases=_convolutions,
+        id="14.missing",
+        reference="c",
         mistakes=[
-            Mistake(lambda weight, bits: weight.abs().amax(1) / (2 ** (bits - 1) - 1),
-                    "A scale for each input: right for nn.Linear, whose weight is (out, in). This one is (in, out)."),
-            Mistake(_kept_in_memory,
-                    "reshape keeps the order in memory and cuts it into other pieces; it does not exchange the axes. "
-                    "The shape fits, the numbers are mixed up."),
-            Mistake(lambda weight, bits: weight.abs().max() / (2 ** (bits - 1) - 1),
-                    "One scale for the whole matrix. Each output should have its own."),
-            Mistake(lambda weight, bits: weight.abs().amax(0) / 2 ** (bits - 1),
-                    "The largest code of a symmetric grid is one less: the largest weight would be clamped."),
-            Mistake(lambda weight, bits: weight.amax(0) / (2 ** (bits - 1) - 1),
-                    "The largest weight is not the largest in size: a channel may have its peak below zero."),
+            Mistake("a", "that is pruning again, road 1: blocks are one of the things that it can remove."),
+            Mistake("b", "that is quantisation, road 4: fewer bits for each number, and as many numbers as before."),
+            Mistake("d", "that is distillation, road 3: another model learns what this one does."),
         ],
     ),
     Exercise(
-        id="14.ratio",
-        reference=_ratio,
-        cases=_COUNTS,
+        id="14.wanda",
+        reference=_wanda,
+        cases=_layers,
         mistakes=[
-            Mistake(lambda weights, rows, others, bits: 16 / bits,
-                    "So the width promises. Embeddings, biases, norms, scales and zero points are in the file too."),
-            Mistake(lambda weights, rows, others, bits: 2 * weights / ((weights * bits + rows * (16 + bits)) / 8),
-                    "Those are the quantised layers alone. The file holds all other parameters too, before and after."),
-            Mistake(lambda weights, rows, others, bits: 2 * (weights + others) / (weights * bits / 8 + 2 * others),
-                    "Nearly: each row brings its float16 scale and its zero point along."),
-            Mistake(lambda weights, rows, others, bits: 2 * _ratio(weights, rows, others, bits),
-                    "That is against float32. The question is about a float16 file, two bytes a parameter."),
-            Mistake(lambda weights, rows, others, bits: 2 * (weights + others) / (
-                        (weights * bits + rows * (16 + bits)) / 8 + 4 * others),
-                    "You leave the other parameters in float32, four bytes each; they are stored in float16."),
-            Mistake(lambda weights, rows, others, bits: 1 / _ratio(weights, rows, others, bits),
-                    "Upside down: a model that shrank has a ratio above 1."),
-            Mistake(lambda weights, rows, others, bits: 2 * (weights + others) / (
-                        weights * bits / 8 + rows * (2 + bits) + 2 * others),
-                    "Bits and bytes: the scale is 2 bytes, but the zero point is `bits` bits, not bytes."),
+            Mistake(
+                lambda weight, inputs, sparsity: _kept((weight.abs() * inputs.norm(dim=0)).T, sparsity).T,
+                "the weights of one column compete here. Let those of a row compete: they feed the same output.",
+            ),
+            Mistake(_whole_matrix, "all weights of the matrix compete here, and some rows lose more than others: "
+                                   "each row is to keep the same number."),
+            Mistake(
+                lambda weight, inputs, sparsity: _kept(weight.abs() * inputs.square().sum(0), sparsity),
+                "that is the squared norm of each input: take its root, or the input counts twice.",
+            ),
+            Mistake(
+                lambda weight, inputs, sparsity: _kept(weight.abs(), sparsity),
+                "that is magnitude: the inputs are not used at all.",
+            ),
+            Mistake(
+                lambda weight, inputs, sparsity: _kept(weight * inputs.norm(dim=0), sparsity),
+                "a weight of -2 is as large as one of 2: the score is |w| times the norm.",
+            ),
+            Mistake(
+                lambda weight, inputs, sparsity: _kept(-weight.abs() * inputs.norm(dim=0), sparsity),
+                "the mask says what stays: True for the highest scores, not for the lowest.",
+            ),
         ],
     ),
     Exercise(
-        id="14.protocol",
-        reference=_protocol,
-        cases=[(341_469, 2048), (1000, 256), (512, 128), (7, 2)],
+        id="14.two_of_four",
+        reference=_of_four,
+        cases=_matrices,
         mistakes=[
-            Mistake(lambda tokens, context: (tokens // context, tokens // context * context),
-                    "The windows are right. But the first token of each has nothing before it: nothing predicts it."),
-            Mistake(lambda tokens, context: ((tokens - 1) // context, (tokens - 1) // context * context),
-                    "That is `window_losses`: windows that share a token, so that each makes `context` predictions. "
-                    "These share none."),
-            Mistake(lambda tokens, context: (tokens - context + 1, (tokens - context + 1) * (context - 1)),
-                    "Those are sliding windows, a new one at every token. These lie side by side."),
-            Mistake(lambda tokens, context: (-(-tokens // context), -(-tokens // context) * (context - 1)),
-                    "What does not fill a window is dropped, not rounded up."),
-            Mistake(lambda tokens, context: (tokens // context, tokens - tokens // context),
-                    "You predict the rest of the text too, which fills no window and is dropped."),
+            Mistake(lambda weight: _of_four(weight, lambda group: -group.abs()),
+                    "the two largest of each four have become 0: they are the ones to keep."),
+            Mistake(lambda weight: _of_four(weight.T.contiguous()).T,
+                    "the groups run down the columns: four neighbours in a row share one dot product."),
+            Mistake(lambda weight: _of_four(weight, lambda group: group),
+                    "a weight of -2 is as large as one of 2: compare sizes."),
+            Mistake(lambda weight: weight * _kept(weight.abs(), 0.5),
+                    "half of each row is gone, but not two in every four: the choice is made within each group."),
         ],
     ),
     Exercise(
-        id="14.bits_per_character",
-        reference=_bits_per_character,
-        cases=[(1.2833, 1000, 2700), (0.49, 500, 500), (3.32, 341_469, 1_290_000)],
+        id="14.sparse_bits",
+        reference=lambda sparsity, bits: 1 + (1 - sparsity) * bits,
+        cases=[(0.5, 16), (0.7, 16), (0.5, 4), (0.25, 3)],
         mistakes=[
-            Mistake(lambda nats, tokens, characters: nats * tokens / characters,
-                    "That is nats per character. A bit is log(2) nats."),
-            Mistake(lambda nats, tokens, characters: nats / math.log(2) * characters / tokens,
-                    "The wrong way round: a token is several characters, so each of them has only a part of its bits."),
-            Mistake(lambda nats, tokens, characters: nats / math.log(2),
-                    "Those are bits per token. How many characters has a token here?"),
-            Mistake(lambda nats, tokens, characters: math.exp(nats) * tokens / characters,
-                    "A perplexity cannot be shared out among characters: information adds up, perplexity does not."),
-            Mistake(lambda nats, tokens, characters: nats * math.log(2) * tokens / characters,
-                    "To change nats into bits divide by log(2): the smaller unit gives the larger number."),
+            Mistake(lambda sparsity, bits: (1 - sparsity) * bits,
+                    "the mask is missing: without it nobody knows where the values belong."),
+            Mistake(lambda sparsity, bits: 1 + sparsity * bits,
+                    "sparsity is the share that goes; what stays is stored."),
+            Mistake(lambda sparsity, bits: (1 - sparsity) * (bits + 1),
+                    "the mask has a bit for every weight, for those that went, too."),
+            Mistake(lambda sparsity, bits: bits,
+                    "that stores the zeros as well, as a dense file does."),
         ],
     ),
     Exercise(
-        id="14.drift",
-        reference=_drift,
-        cases=_embeddings,
+        id="14.break_even",
+        reference=lambda out, width: (out * width - 1) // (out + width),
+        cases=[(192, 192), (768, 192), (192, 768), (100, 10)],
         mistakes=[
-            Mistake(lambda before, after: float((after - before).square().sum() / before.square().sum()),
-                    "You divide by the length of the embeddings. What all texts have in common tells none apart: take "
-                    "their mean away below the line."),
-            Mistake(lambda before, after: float(
-                        (after - before).sum().square() / (before - before.mean(0)).square().sum()),
-                    "Square before you add up: changes of opposite sign cancel."),
-            Mistake(lambda before, after: math.sqrt(_drift(before, after)),
-                    "That is the square root: the ratio of lengths, not of squared lengths."),
-            Mistake(lambda before, after: float(
-                        (after - before).square().sum() / (before - before.mean(1, keepdim=True)).square().sum()),
-                    "The mean over the texts is to be taken away, a vector; yours is a number for each text."),
-            Mistake(lambda before, after: float(
-                        ((after - after.mean(0)) - (before - before.mean(0))).square().sum()
-                        / (before - before.mean(0)).square().sum()),
-                    "You centre what came after on its own mean: a move that all embeddings make is drift too."),
+            Mistake(lambda out, width: width // 2,
+                    "half of the columns is right for squares only, and even there no number is saved at exactly half: "
+                    "count both factors, out * r + r * in."),
+            Mistake(lambda out, width: min(out, width) - 1,
+                    "that is the largest rank that loses anything at all; two factors of that rank have more numbers "
+                    "than the matrix."),
+            Mistake(lambda out, width: out * width // (out + width),
+                    "nearly: where the division leaves no rest, both factors together have exactly as many numbers "
+                    "as the matrix, and nothing is saved."),
+            Mistake(lambda out, width: width - 1,
+                    "that counts one factor, (out, r). The other one, (r, in), is in the file as well."),
         ],
     ),
     Exercise(
-        id="14.flips",
-        reference=_flips,
-        cases=[(20, 26, 600), (5, 5, 200), (30, 2, 1000), (3, 0, 40)],
+        id="14.whitened",
+        reference=_whitened,
+        cases=_grams,
         mistakes=[
-            Mistake(lambda lost, won, count: abs(won - lost) / count,
-                    "That is the difference itself, not how far chance can move it."),
-            Mistake(lambda lost, won, count: math.sqrt(abs(won - lost)) / count,
-                    "Texts that were lost and texts that were won both make it uncertain; they do not cancel here."),
-            Mistake(lambda lost, won, count: math.sqrt(lost + won) / count,
-                    "Close: that is the mean of the squares. For the variance take the square of the mean away."),
-            Mistake(lambda lost, won, count: math.sqrt((lost + won) / count * (1 - (lost + won) / count) / count),
-                    "That is the standard error of the *share of texts that flip*. The direction counts: each text "
-                    "gives -1, 0 or +1."),
-            Mistake(lambda lost, won, count: math.sqrt((lost + won - (won - lost) ** 2 / count) / count),
-                    "That is the standard deviation of one text. The mean of many varies less."),
+            Mistake(lambda weight, gram, rank: _truncated(weight, rank),
+                    "that is the plain SVD: it treats all directions of the input alike."),
+            Mistake(_not_undone, "the whitening is not undone: the result has to be multiplied with inverse(C)."),
+            Mistake(_with_gram, "whiten by a factor C with C C^T = gram, not by gram itself: its effect is squared."),
+            Mistake(_transposed, "C C^T = gram, with C on the right of W; its transpose is another matrix."),
         ],
     ),
     Exercise(
-        id="14.gram_bytes",
-        reference=_gram_bytes,
-        cases=[(768, 3072), (2048, 8192), (192, 768)],
+        id="14.distil",
+        reference=lambda student, teacher, t: t**2 * _divergence(teacher, student, t),
+        cases=_predictions,
         mistakes=[
-            Mistake(lambda width, inner: 4 * (5 * width**2 + inner**2),
-                    "Query, key and value read the same input: one Gram matrix serves all three."),
-            Mistake(lambda width, inner: 4 * (4 * width**2 + 2 * width * inner),
-                    "Those are the weights. A Gram matrix is (in, in), whatever the number of outputs."),
-            Mistake(lambda width, inner: 4 * 4 * width**2,
-                    "The second layer of the MLP has `inner` inputs: its matrix is (inner, inner), the largest."),
-            Mistake(lambda width, inner: 3 * width**2 + inner**2,
-                    "Those are numbers; each of them has 4 bytes in float32."),
-            Mistake(lambda width, inner: 4 * (2 * width**2 + inner**2),
-                    "One is missing: the inputs are those of attention, of its output projection, and of both layers "
-                    "of the MLP."),
+            Mistake(lambda student, teacher, t: t**2 * _divergence(student, teacher, t),
+                    "KL the wrong way round: the average is taken over what the teacher expects, p log(p / q) with p "
+                    "the teacher's."),
+            Mistake(lambda student, teacher, t: t * _divergence(teacher, student, t),
+                    "T is not enough: the gradient shrinks twice, by the chain rule and because q - p itself does."),
+            Mistake(lambda student, teacher, t: _divergence(teacher, student, t),
+                    "the factor T**2 is missing: at T = 4 the student would hardly learn."),
+            Mistake(lambda student, teacher, t: t**2 * _divergence(teacher, student, t, 1.0),
+                    "the temperature divides both models' logits; here the student's are left as they are."),
+            Mistake(lambda student, teacher, t: len(student) * t**2 * _divergence(teacher, student, t),
+                    "take the mean over the predictions, not the sum: the loss must not grow with the batch."),
+        ],
+    ),
+    Exercise(
+        id="14.power_law",
+        reference=_power_law,
+        cases=[(3, 0.5), (4, 0.7), (2, 0.5)],
+        mistakes=[
+            Mistake(_inverted, "the powers |w|**a are to be evenly spaced, so go back with the power 1/a: these values "
+                               "crowd at the outer end."),
+            Mistake(_one_more, "one value too many: 0 and the negatives need codes as well."),
+            Mistake(_with_zero, "0 is on the grid anyway: give the values above it only."),
+            Mistake(lambda bits, exponent: _power_law(bits, 1.0), "that is the even grid: the exponent is not used."),
+        ],
+    ),
+    Exercise(
+        id="14.memory",
+        reference=_memory,
+        cases=[(175e9, 16, 96, 12288, 2048), (175e9, 4, 96, 12288, 2048), (7e9, 4, 32, 4096, 4096)],
+        mistakes=[
+            Mistake(lambda parameters, bits, layers, width, tokens:
+                    (parameters * bits + 4 * layers * width * tokens) / 1e9,
+                    "eight times too much for the weights: bits are no bytes."),
+            Mistake(lambda parameters, bits, layers, width, tokens:
+                    (parameters * bits / 8 + 2 * layers * width * tokens) / 1e9,
+                    "keys and values: two vectors for each token in each layer, of two bytes a number."),
+            Mistake(lambda parameters, bits, layers, width, tokens: (parameters * bits / 8 + 4 * width * tokens) / 1e9,
+                    "every layer has a cache of its own."),
+            Mistake(lambda parameters, bits, layers, width, tokens:
+                    (parameters * bits / 8 + 4 * layers * width * tokens) / 2**30,
+                    "that is GiB, 2**30 bytes; a GB has 10**9."),
+            Mistake(lambda parameters, bits, layers, width, tokens: parameters * bits / 8e9,
+                    "the weights alone: the cache of keys and values is missing."),
+        ],
+    ),
+    Exercise(
+        id="14.households",
+        reference=lambda mwh, kwh_a_home: 1000 * mwh / kwh_a_home,
+        cases=[(1287, 10715), (433, 3600), (190, 8500)],
+        mistakes=[
+            Mistake(lambda mwh, kwh_a_home: mwh / kwh_a_home,
+                    "a MWh has 1,000 kWh: bring both to one unit."),
+            Mistake(lambda mwh, kwh_a_home: kwh_a_home / (1000 * mwh),
+                    "upside down: that is the share of the training that one home uses."),
+            Mistake(lambda mwh, kwh_a_home: 12 * 1000 * mwh / kwh_a_home,
+                    "that is in household-months: the figure for a home is for a year already."),
         ],
     ),
 ]

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 05 · Four roads to a small model
+# # 14 · Other roads: prune, low rank, distil
 #
 # {{colab}}
 #
@@ -18,7 +18,7 @@
 # - place four spaces of grid values on one number line;
 # - do the memory arithmetic of a large model, and read a figure about energy with its uncertainty.
 #
-# **You need** notebook 04 (grids, files, paired intervals).
+# **You need** notebook 07 (GPTQ and its Hessian) and with it 04 (grids, files, paired intervals).
 
 # %%
 import csv
@@ -120,7 +120,7 @@ def versus(first, second):
         print(f"→ {better}: {gain:.3f} nats less than {worse}; intervals {'apart' if apart else 'overlap'}")
 
 # %%
-roads = {method: row for method, row in read_rows("leaderboard.csv").items() if row["bits"] < 16}  # notebook 04, 08
+roads = {method: row for method, row in read_rows("leaderboard.csv").items() if row["bits"] < 16}  # notebook 04, 07
 for row in roads.values():
     row["road"] = "quantise"
 roads |= read_rows("roads.csv")
@@ -168,7 +168,7 @@ show(fig, alt="Four pictures. Pruning: a weight matrix with half of its cells bl
 #   coarsest thing that can be pruned; single weights, neurons and heads can be, too. And the list
 #   leaves its second item out.
 #
-# **Exercise 05.missing.** Which road is the missing item?
+# **Exercise 14.missing.** Which road is the missing item?
 #
 # - a) leave whole blocks out
 # - b) store numbers as float16
@@ -181,7 +181,7 @@ answer = "c"
 ### END SOLUTION
 
 # %%
-check("05.missing", answer)
+check("14.missing", answer)
 
 # %% [markdown]
 # ## 2 · Pruning, weight by weight
@@ -189,8 +189,8 @@ check("05.missing", answer)
 # Set half of the weights to zero. Which half?
 #
 # - **Magnitude**: the smallest ones. A tiny weight hardly matters, does it? That depends on what it is multiplied with.
-# - So look at the inputs of a layer for once. The text with which one looks is called **calibration text**. It comes from
-#   the training split, and one look is all that the methods of this section need.
+# - So look at the inputs of a layer, as GPTQ did in notebook 07. The calibration text comes from the training split, and one
+#   look is all that the methods of this section need.
 
 # %%
 LAYER = "blocks.2.mlp.down"  # reads the 768 hidden neurons of an MLP
@@ -239,7 +239,7 @@ small = mask(weight.abs(), 0.5)  # (192, 768): magnitude
 print(f"magnitude and Wanda keep {100 * float((by_hand & small).sum() / small.sum()):.0f} % of their weights in common")
 
 # %% [markdown]
-# **Exercise 05.wanda.** The mask for any sparsity: True for what stays, `n - round(sparsity * n)` weights in each row.
+# **Exercise 14.wanda.** The mask for any sparsity: True for what stays, `n - round(sparsity * n)` weights in each row.
 
 # %%
 def wanda_mask(weight, inputs, sparsity):
@@ -251,7 +251,7 @@ def wanda_mask(weight, inputs, sparsity):
     ### END SOLUTION
 
 # %%
-check("05.wanda", wanda_mask)
+check("14.wanda", wanda_mask)
 
 # %% [markdown]
 # ### The weights that stay can help
@@ -259,8 +259,7 @@ check("05.wanda", wanda_mask)
 # - Both methods leave the surviving weights as they were. **SparseGPT** (Frantar and Alistarh 2023,
 #   [2301.00774](https://arxiv.org/abs/2301.00774)) lets them move: when a weight goes, those further right in its row
 #   take over what they can. Inputs that rise and fall together make that possible.
-# - How that is computed is the subject of notebook 08, GPTQ: the same walk through the columns, with 0 in place of a
-#   grid value. Here we only use it.
+# - It is the walk of GPTQ (notebook 07) through the columns, with 0 in place of a grid value. Here we only use it.
 #
 # One layer, its output error on text that was **not** used to choose. **Before you run it:** at which sparsity would
 # you stop?
@@ -298,7 +297,7 @@ assert middle["sparsegpt"] < middle["wanda"] < middle["magnitude"]
 # - **2:4**: two of every four neighbours in a row. Some graphics cards (Nvidia's since 2020) have circuits that skip
 #   exactly this pattern, and no other (Mishra et al. 2021, [2104.08378](https://arxiv.org/abs/2104.08378)).
 #
-# **Exercise 05.two_of_four.** In each group of four neighbours of a row keep the two weights with the largest $|w|$ and
+# **Exercise 14.two_of_four.** In each group of four neighbours of a row keep the two weights with the largest $|w|$ and
 # set the others to 0.
 
 # %%
@@ -312,7 +311,7 @@ def two_of_four(weight):
     ### END SOLUTION
 
 # %%
-check("05.two_of_four", two_of_four)
+check("14.two_of_four", two_of_four)
 
 # %%
 def pruned_figure(sparsity=0.5, pattern="row"):
@@ -364,7 +363,7 @@ assert bits_a_weight == 9 and sparse.mask.nbytes == count / 8 and sparse.values.
 # So half zeros is **9 bits a weight, and not 8**. At float16 the mask is a small tax; beside 3-bit codes it is a heavy
 # one.
 #
-# **Exercise 05.sparse_bits.** The bits that a sparse file needs for each weight, at a sparsity and for values of `bits`.
+# **Exercise 14.sparse_bits.** The bits that a sparse file needs for each weight, at a sparsity and for values of `bits`.
 
 # %%
 def sparse_bits(sparsity, bits):
@@ -374,7 +373,7 @@ def sparse_bits(sparsity, bits):
     ### END SOLUTION
 
 # %%
-check("05.sparse_bits", sparse_bits)
+check("14.sparse_bits", sparse_bits)
 
 # %%
 shares = torch.linspace(0, 0.9, 91)
@@ -609,7 +608,7 @@ assert (missing @ same).abs() > 0.99
 #   the one direction that does nothing. That is the redundancy there is: 1 of 192.
 # - Where low rank is famous, in fine-tuning, it is the *change* of the weights that has a low rank, not the weights.
 #
-# **Exercise 05.break_even.** The largest rank at which the two factors together have *fewer* numbers than the matrix.
+# **Exercise 14.break_even.** The largest rank at which the two factors together have *fewer* numbers than the matrix.
 
 # %%
 def break_even(out, width):
@@ -619,7 +618,7 @@ def break_even(out, width):
     ### END SOLUTION
 
 # %%
-check("05.break_even", break_even)
+check("14.break_even", break_even)
 
 # %%
 for out, width in ((192, 192), (192, 768)):
@@ -653,7 +652,7 @@ numbers = rank * (192 + 768)
 assert 0.49 < numbers / weight.numel() < 0.5
 
 # %% [markdown]
-# **Exercise 05.whitened.** The matrix of a rank whose outputs are nearest, given `weight` (out, n) and `gram` (n, n),
+# **Exercise 14.whitened.** The matrix of a rank whose outputs are nearest, given `weight` (out, n) and `gram` (n, n),
 # which is well conditioned.
 
 # %%
@@ -666,7 +665,7 @@ def aware_low_rank(weight, gram, rank):
     ### END SOLUTION
 
 # %%
-check("05.whitened", aware_low_rank)
+check("14.whitened", aware_low_rank)
 
 # %% tags=["measured"]
 thin = {"plain": try_out("svd, half the numbers", 16, lambda m: compress_model(m, LowRank(0.5, whitened=False)))}
@@ -787,7 +786,7 @@ assert slopes[8] < slopes[1] / 30 and 0.5 < 64 * slopes[8] / slopes[1] < 2
 # - The direction matters: $\mathrm{KL}(p \Vert q)$, teacher first, punishes a student that calls impossible what the
 #   teacher expects.
 #
-# **Exercise 05.distil.** The loss for logits of both, (n, classes): the mean over the n predictions.
+# **Exercise 14.distil.** The loss for logits of both, (n, classes): the mean over the n predictions.
 
 # %%
 def distil_loss(student, teacher, temperature):
@@ -799,7 +798,7 @@ def distil_loss(student, teacher, temperature):
     ### END SOLUTION
 
 # %%
-check("05.distil", distil_loss)
+check("14.distil", distil_loss)
 
 # %% [markdown]
 # ### A student half the size
@@ -850,10 +849,10 @@ assert added[heirs[0]] > 1 and added[heirs[2]] < added[heirs[1]] < 0.5 * added[t
 #
 # | rung | what it looks at | what it moves | where |
 # |:--|:--|:--|:--|
-# | data-free | the weights | nothing: nearest value | 04, 06 |
-# | calibrated | a little text | which value each weight takes, once | 08 |
-# | learned rounding | a little text, many times | which of two neighbours | 07 |
-# | quantisation-aware training | all the training text | the weights themselves | 07 |
+# | data-free | the weights | nothing: nearest value | 04, 05 |
+# | calibrated | a little text | which value each weight takes, once | 07 |
+# | learned rounding | a little text, many times | which of two neighbours | 06 |
+# | quantisation-aware training | all the training text | the weights themselves | 06 |
 #
 # Each rung costs more than the one before it, and each has its bits below which it is needed.
 #
@@ -888,7 +887,7 @@ assert all(values.abs().max() == 1 and (values == 0).any() for values in SPACES.
 #   64 weights with a scale each, so it also has the finer granularity and pays for it.
 #   <!-- claim: SOURCE arXiv 2305.14314 -->
 #
-# **Exercise 05.power_law.** The values **above 0** of a power-law grid with largest value 1, in ascending order: of the
+# **Exercise 14.power_law.** The values **above 0** of a power-law grid with largest value 1, in ascending order: of the
 # $2^b$ codes one stays idle, one is 0, and the rest are halved between the signs.
 
 # %%
@@ -900,7 +899,7 @@ def power_law(bits, exponent):
     ### END SOLUTION
 
 # %%
-check("05.power_law", power_law)
+check("14.power_law", power_law)
 
 # %% [markdown]
 # **Before you run it.** The values of a power-law grid lie where the weights are. Which of the four adds the least loss?
@@ -975,7 +974,7 @@ for name, seconds in middle_of.items():
 #   than multiplying. To skip them needs special hardware (2:4), or so many zeros that an index pays.
 # - **Half the neurons, half the blocks, low rank**: real operations are gone, on every machine.
 # - **Packed codes** make a file small and here make the product slower: they are unpacked in each call. What a compiled
-#   kernel gains, and when, is notebook 09.
+#   kernel gains, and when, is notebook 08.
 #
 # So structured pruning, low rank and distillation remove operations; quantisation makes them cheaper for hardware that knows
 # how, and moves fewer bytes. When one text at a time is written, moving bytes is most of the work.
@@ -1042,7 +1041,7 @@ assert student["bytes"] < GPTQ[2]["bytes"] and student["ci_high"] < 0.4 * GPTQ[2
 #   bytes of 3 bits alone, for less than twice its small loss. Half the blocks, taught by the teacher, and then
 #   4 bits: fewer bytes than 2-bit GPTQ, and less than 40 % of its added loss. The price is training, which GPTQ needs none of.
 #   <!-- claim: MATH 100 * 0.4 -->
-# - Trained rounding gets there as well: notebook 07's ternary weights that learned from the teacher add 0.136 nats in
+# - Trained rounding gets there as well: notebook 06's ternary weights that learned from the teacher add 0.136 nats in
 #   0.70 MB. <!-- claim: FILE data/results/tinystories/ternary.csv; FILE data/results/tinystories/ternary.csv: 696832 / 1e6 -->
 # - Repairs of section 4 are hybrids: compare them with the GPTQ row of the same *bytes*, not of the same bits.
 #
@@ -1076,7 +1075,7 @@ board
 # GPT-3 has 175 billion parameters in 96 layers of width 12,288, and reads up to 2,048 tokens.
 # <!-- claim: SOURCE Brown et al. 2020, arXiv 2005.14165 table 2.1 -->
 #
-# **Exercise 05.memory.** Gigabytes ($10^9$ bytes) for weights and cache.
+# **Exercise 14.memory.** Gigabytes ($10^9$ bytes) for weights and cache.
 
 # %%
 def memory_gb(parameters, bits, layers, width, tokens):
@@ -1086,7 +1085,7 @@ def memory_gb(parameters, bits, layers, width, tokens):
     ### END SOLUTION
 
 # %%
-check("05.memory", memory_gb)
+check("14.memory", memory_gb)
 
 # %%
 PARAMETERS, LAYERS, WIDTH, TOKENS, CARD = 175e9, 96, 12288, 2048, 80  # GPT-3; a card of 80 GB
@@ -1164,7 +1163,7 @@ assert 6 < 1287 / 190 < 7 and 552 / 1287 > 7 * 24.7 / 433
 #
 # ### "As much as 320 homes"
 #
-# **Exercise 05.households.** How many homes use as much in a year?
+# **Exercise 14.households.** How many homes use as much in a year?
 
 # %%
 def households(mwh, kwh_a_home):
@@ -1174,7 +1173,7 @@ def households(mwh, kwh_a_home):
     ### END SOLUTION
 
 # %%
-check("05.households", households)
+check("14.households", households)
 
 # %%
 HOMES = {"US, 2020": 10_715, "EU average": 3_600, "Sweden": 8_500, "Romania": 1_800}  # kWh a year
@@ -1228,10 +1227,9 @@ print(f"to beat: {tried['gptq 3'].bytes:,} bytes, {tried['gptq 3'].delta_nats:+.
 # %% [markdown]
 # ## What next
 #
-# - **06 · Ternary weights**: three values, which is quantisation and pruning at once.
-# - **07 · Learned rounding, QAT**: what training does for rounding, and distillation as its target.
-# - **08 · GPTQ**: how the survivors help. SparseGPT is the same walk.
-# - **09 · Size is not speed**: when a small file is a fast model.
+# - **15 · Real models**: rounding on OPT, BERT, GPT-2 and Llama.
+# - **16 · Playground**: what the models of the leaderboard write, side by side.
+# - Back to **05 · Ternary weights**, if you have not been there: three values are quantisation and pruning at once.
 #
 # ## Further reading
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 08 · GPTQ
+# # 07 · GPTQ
 #
 # {{colab}}
 #
@@ -139,7 +139,7 @@ print(f"{heard['strongest'] / heard['weakest']:,.0f} times")
 # with $d_r$ the rows of $D$. All of the calibration text has shrunk to the matrix $H$, `(in, in)`. (The paper writes
 # $2XX^\top$, the second derivative of the summed error. A factor in front of $H$ changes no decision below.)
 #
-# **Exercise 08.layer_error.** The error from $D$ `(out, in)` and the Gram matrix `(in, in)`, as a float.
+# **Exercise 07.layer_error.** The error from $D$ `(out, in)` and the Gram matrix `(in, in)`, as a float.
 
 # %%
 def layer_error(change, gram):
@@ -149,7 +149,7 @@ def layer_error(change, gram):
     ### END SOLUTION
 
 # %%
-check("08.layer_error", layer_error)
+check("07.layer_error", layer_error)
 
 # %% [markdown]
 # ### Why one Hessian serves all rows
@@ -253,7 +253,7 @@ show(ellipse_figure(0.9), alt="Grid of whole numbers with narrow error ellipses 
 # %% [markdown]
 # The point $(0,0)$ is nearer to the star by the eye, and nearly nine times worse by the ear of the layer.
 #
-# **Exercise 08.best_target.** The first weight has been rounded to `rounded`. Where (a real number) should the second
+# **Exercise 07.best_target.** The first weight has been rounded to `rounded`. Where (a real number) should the second
 # one go, so that the error is least? Set the derivative of $d^\top H d$ by the second weight to zero.
 
 # %%
@@ -264,7 +264,7 @@ def best_target(weight, rounded, hessian):
     ### END SOLUTION
 
 # %%
-check("08.best_target", best_target)
+check("07.best_target", best_target)
 
 # %% [markdown]
 # **Before you move the slider.** At which correlation does GPTQ's choice jump to $(0, 1)$? At which to $(0, -1)$, or
@@ -308,7 +308,7 @@ print(f"alone {hessian2(0.9)[0, 0]:.2f}, with help {least:.2f}, by the formula {
 assert abs(least - rest[0]) < 1e-6 and abs(rest[0] - (1 - 0.9**2)) < 1e-9
 
 # %% [markdown]
-# **Exercise 08.prune_cost.** The costs of all weights of a row `(n,)`, from the inverse `(n, n)`, in the units of the
+# **Exercise 07.prune_cost.** The costs of all weights of a row `(n,)`, from the inverse `(n, n)`, in the units of the
 # output error $d^\top H d$.
 
 # %%
@@ -319,7 +319,7 @@ def prune_cost(weight, inverse):
     ### END SOLUTION
 
 # %%
-check("08.prune_cost", prune_cost)
+check("07.prune_cost", prune_cost)
 
 # %% [markdown]
 # ### The next one
@@ -332,7 +332,7 @@ check("08.prune_cost", prune_cost)
 # Afterwards row and column $q$ are zero, and what is left is the inverse that we need. Keep this formula in mind;
 # section 14 needs it.
 #
-# **Exercise 08.eliminate.** Write it. Return a new matrix `(n, n)`; leave the argument alone.
+# **Exercise 07.eliminate.** Write it. Return a new matrix `(n, n)`; leave the argument alone.
 
 # %%
 def eliminate(inverse, q):
@@ -342,7 +342,7 @@ def eliminate(inverse, q):
     ### END SOLUTION
 
 # %%
-check("08.eliminate", eliminate)
+check("07.eliminate", eliminate)
 
 # %% [markdown]
 # From here on we work on a corner of a real layer, 16 rows and 48 inputs, in float64, with 1 % of the mean diagonal
@@ -580,7 +580,7 @@ show(fig, alt="Left: heat map of the upper triangular factor with column 20 abov
 # %% [markdown]
 # torch gives a *lower* triangular factor. Turn $H$ upside down and back to front, factor, turn the factor back: `flip`.
 #
-# **Exercise 08.column.** The target of column `k`. `error` is `weight - rounded`, zero from column `k` on.
+# **Exercise 07.column.** The target of column `k`. `error` is `weight - rounded`, zero from column `k` on.
 
 # %%
 def target(weight, error, factor, k):
@@ -590,7 +590,7 @@ def target(weight, error, factor, k):
     ### END SOLUTION
 
 # %%
-check("08.column", target)
+check("07.column", target)
 
 # %% [markdown]
 # The whole algorithm, with the sum turned round: each error is added at once to all targets that are still to come.
@@ -621,7 +621,7 @@ print("one factor = algorithm 1 = Gauss steps = package, at 8, 4, 3 and 2 bits")
 # - The sum makes no difference between grids: `grid` may be affine, ternary, NF4. GPTQ is a *rounding method*, not a
 #   grid.
 #
-# **Exercise 08.act_order.** The official code's option `--act-order` takes the columns with the largest diagonal of
+# **Exercise 07.act_order.** The official code's option `--act-order` takes the columns with the largest diagonal of
 # $H$ first, while most others can still help. Write it with `gptq_by_hand`: sort, round, and put the codes back.
 # (The grid has a scale for each row, so it fits any order of the columns.)
 
@@ -636,7 +636,7 @@ def act_order(weight, grid, hessian):
     ### END SOLUTION
 
 # %%
-check("08.act_order", act_order)
+check("07.act_order", act_order)
 
 # %% [markdown]
 # ## 7 · A lattice, and Babai's nearest plane
@@ -940,7 +940,7 @@ assert min(wider) > 1
 # - The quirk need not be a loss: it fits stale weights, which have moved less. It is still not what its authors
 #   describe, and two programs with "dynamic groups" may disagree because of it.
 #
-# **Exercise 08.group_size.** Each group costs a float16 scale and a zero point of `bits` bits. The smallest group size
+# **Exercise 07.group_size.** Each group costs a float16 scale and a zero point of `bits` bits. The smallest group size
 # that is a power of two and costs at most `budget` bits a weight? (The paper counts about 0.15 bits for groups of 128
 # and about 0.02 for 1024, at 3 bits: check yourself against it.)
 
@@ -952,7 +952,7 @@ def group_size(bits, budget):
     ### END SOLUTION
 
 # %%
-check("08.group_size", group_size)
+check("07.group_size", group_size)
 
 # %%
 for size in (1024, 128, 64, 32):
@@ -1096,7 +1096,7 @@ assert plain[3].delta_nats < 3 * naive[4].delta_nats and abs(plain[8].delta_nats
 # %% [markdown]
 # - Same files, same sizes: GPTQ only chooses other codes. It takes back most of the loss at 4, 3 and 2 bits.
 # - 3 bits with GPTQ are now near 4 bits without. 2 bits are still a wreck, though one that can be
-#   repaired: notebook 07 trains what rounding alone cannot save.
+#   repaired: notebook 06 trains what rounding alone cannot save.
 # - At 8 bits there was nothing to take back. Look at the intervals there before you name a winner.
 #
 # ### The luck of the calibration text
@@ -1292,7 +1292,7 @@ def stale(weight, grid, stats, *, damping=0.01):
     return codes.long()
 
 # %% [markdown]
-# **Exercise 08.bug.** Which line is wrong? Compare with `in_order` in section 5, if you must.
+# **Exercise 07.bug.** Which line is wrong? Compare with `in_order` in section 5, if you must.
 #
 # - a) the weight that is rounded has been changed before: it should be the original one
 # - b) the error has the wrong sign
@@ -1305,7 +1305,7 @@ suspect = "c"
 ### END SOLUTION
 
 # %%
-check("08.bug", suspect)
+check("07.bug", suspect)
 
 # %% [markdown]
 # **Before you run it.** Would a test on random data have caught it? Inputs whose neighbours have correlation $\rho$
@@ -1338,7 +1338,7 @@ assert score["stale"][2] < 1.1 * score["GPTQ"][2] and score["stale"][-1] > 1.5 *
 # - A test that would have caught it takes one line: **compare with an independent form of the same method.** That is
 #   what this notebook does at every step.
 #
-# **Exercise 08.repair.** Repair it without Gauss steps: the rows that are needed are all in one Cholesky factor (section
+# **Exercise 07.repair.** Repair it without Gauss steps: the rows that are needed are all in one Cholesky factor (section
 # 5). You get the inverse `(in, in)` of the damped Hessian; return int64 codes. One line is new, one changes.
 
 # %%
@@ -1355,7 +1355,7 @@ def repaired(weight, grid, inverse):
     ### END SOLUTION
 
 # %%
-check("08.repair", repaired)
+check("07.repair", repaired)
 
 # %% [markdown]
 # ### What did it cost?
@@ -1420,7 +1420,7 @@ if len(board.losses[0]) >= 128:
 #   models: each reads other windows. <!-- claim: SOURCE the student project's evaluate.py, January 2026 -->
 # - So the difference of two perplexities contains the luck of 2 × 12,800 windows. <!-- claim: MATH 100 * 128 -->
 #
-# **Exercise 08.noise.** The standard error of the difference of two perplexities, each near `perplexity`, each from its
+# **Exercise 07.noise.** The standard error of the difference of two perplexities, each near `perplexity`, each from its
 # own `windows` random windows, whose losses spread by `spread` (one standard deviation, nats). For a small change of
 # the loss the perplexity changes by that much times itself.
 
@@ -1432,7 +1432,7 @@ def noise(spread, windows, perplexity):
     ### END SOLUTION
 
 # %%
-check("08.noise", noise)
+check("07.noise", noise)
 
 # %% tags=["measured"]
 spread = float(board.losses[0].std())  # of our windows; theirs is not known
@@ -1490,10 +1490,10 @@ assert (eight - base).std() < 0.1 * base.std()
 # - **Geometry** (arXiv 2507.18553): GPTQ is Babai's nearest plane, with an error bound. QuIP's *LDLQ* is the same
 #   algorithm under another name.
 # - **GPTAQ, Qronos**: the target is what the *original* model computes, while the inputs are the quantised model's.
-# - **SparseGPT** (pruning with the same Hessian and the same loop), **AWQ** (scales the columns first, then rounds to
+# - **SparseGPT** (pruning with the same Hessian and the same loop, notebook 14), **AWQ** (scales the columns first, then rounds to
 #   nearest), **rotations** (QuaRot, SpinQuant: make weights and inputs easier to round before you round them).
 # - **AdaRound, BRECQ**: learn the rounding by gradients; **QAT** trains the weights with the rounding in place. Both
-#   are notebook 07.
+#   are notebook 06.
 #
 # ## What to keep
 #
@@ -1522,8 +1522,9 @@ print(f"to beat: {row.bytes:,} bytes, {row.delta_nats:+.4f} nats")
 # %% [markdown]
 # ## What next
 #
-# - **09**: from codes to speed: kernels that multiply with packed weights, and what 8-bit activations need.
-# - **05 and 10 to 13** use the Hessian again: pruning, and which layer deserves how many bits.
+# - **08 · Size is not speed**: from codes to speed: kernels that multiply with packed weights, and what 8-bit activations need.
+# - **10 · CMPQ** begins the part about which layer deserves how many bits, and **14 · Other roads** prunes; both use the
+#   Hessian again.
 #
 # ## Further reading
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 15 · The playground
+# # 16 · Playground
 #
 # {{colab}}
 #
@@ -17,7 +17,7 @@
 # - predict, without writing a word, how long two models write the same text;
 # - tell a difference in text from a difference in quality, and say what would show the latter.
 #
-# **You need** notebook 08 (naive rounding and GPTQ, the leaderboard). Every text below is **generated**, by a model with
+# **You need** notebook 07 (naive rounding and GPTQ, the leaderboard). Every text below is **generated**, by a model with
 # 2.7 M parameters that has read nothing but generated tales. Do not expect sense.
 
 # %%
@@ -136,7 +136,7 @@ show(shared_figure(everyone), alt="A bar for each of nine models: how many chara
 # One prompt, one seed: the order of neighbours in this figure is luck, and another seed gives another. Section 8 says what
 # is behind it.
 #
-# **Exercise 15.shared.** Do it by hand: how many characters do two texts share before the first difference? If one is the
+# **Exercise 16.shared.** Do it by hand: how many characters do two texts share before the first difference? If one is the
 # beginning of the other, it is all of the shorter.
 
 # %%
@@ -150,7 +150,7 @@ def shared_by_hand(a, b):
     ### END SOLUTION
 
 # %%
-check("15.shared", shared_by_hand)
+check("16.shared", shared_by_hand)
 
 # %% [markdown]
 # ## 3 · Which one has 3 bits?
@@ -213,7 +213,7 @@ show(line_figure(p, q, 0.6), alt="Two lines from 0 to 1, each cut into five piec
      "the first and b in the second.")
 
 # %% [markdown]
-# **Exercise 15.inverse_cdf.** The index that `u` falls on, for probabilities `(V,)`.
+# **Exercise 16.inverse_cdf.** The index that `u` falls on, for probabilities `(V,)`.
 
 # %%
 def inverse_cdf(p, u):
@@ -223,7 +223,7 @@ def inverse_cdf(p, u):
     ### END SOLUTION
 
 # %%
-check("15.inverse_cdf", inverse_cdf)
+check("16.inverse_cdf", inverse_cdf)
 
 # %% [markdown]
 # There is a flaw. Model q differs from p mostly in its first character, and yet *all* pieces behind it have moved.
@@ -235,7 +235,7 @@ check("15.inverse_cdf", inverse_cdf)
 # by the character's probability. The first to arrive wins. It can be shown that a character wins with just its
 # probability. Here each character has its own random number, and a change of one probability moves one runner only.
 #
-# **Exercise 15.race.** The winner's index, from probabilities `(V,)` and waiting times `(V,)`.
+# **Exercise 16.race.** The winner's index, from probabilities `(V,)` and waiting times `(V,)`.
 
 # %%
 def race(p, waits):
@@ -245,7 +245,7 @@ def race(p, waits):
     ### END SOLUTION
 
 # %%
-check("15.race", race)
+check("16.race", race)
 
 # %% [markdown]
 # ### Which of the two does our generator use?
@@ -376,7 +376,7 @@ display(HTML(everyone.divergence_html()))
 # A model that gave probability $p$ to the character that came is surprised by $-\log_2 p$ **bits**. The mean $b$ over
 # a text is its bits a character, and $2^b$ the perplexity. One character at a time it is a picture of what a model knows.
 #
-# **Exercise 15.surprise.** From logits `(V,)` and the index of the character that came: bits, as a float.
+# **Exercise 16.surprise.** From logits `(V,)` and the index of the character that came: bits, as a float.
 
 # %%
 def surprise(logits, index):
@@ -386,7 +386,7 @@ def surprise(logits, index):
     ### END SOLUTION
 
 # %%
-check("15.surprise", surprise)
+check("16.surprise", surprise)
 
 # %% [markdown]
 # A story with a word that no tale has. **Before you run it:** which character will surprise float32 most: the first of the
@@ -489,7 +489,7 @@ print(f"int8 is nearer by {gap.mean:.1f} characters, 95 % interval {gap.low:.1f}
 display(board)
 
 # %% [markdown]
-# **Exercise 15.conclusion.** From one prompt and one seed, int8 leaves float32 after some dozens of characters. Read by float32, both
+# **Exercise 16.conclusion.** From one prompt and one seed, int8 leaves float32 after some dozens of characters. Read by float32, both
 # stories have the same bits a character. Which conclusion holds?
 #
 # - a) int8 is worse: a good quantised model would write the same story.
@@ -503,7 +503,7 @@ conclusion = "c"
 ### END SOLUTION
 
 # %%
-check("15.conclusion", conclusion)
+check("16.conclusion", conclusion)
 
 # %% [markdown]
 # ## 8 · How long until they part?
@@ -616,7 +616,7 @@ print(f"slope {slope:.2f}")
 # - So the place where texts part says no more than the divergence does, and says it with far more noise. (It is a nice
 #   smoke test, though: no loss can be seen in a text that is the same to the end.)
 #
-# **Exercise 15.longer.** A better method makes the added divergence `times_less` times smaller. How many times as long
+# **Exercise 16.longer.** A better method makes the added divergence `times_less` times smaller. How many times as long
 # do the texts stay together?
 
 # %%
@@ -627,12 +627,12 @@ def longer(times_less):
     ### END SOLUTION
 
 # %%
-check("15.longer", longer)
+check("16.longer", longer)
 
 # %% [markdown]
 # ## 9 · Speed and bytes
 #
-# **Exercise 15.speed.** Characters a second from the times of single characters, in seconds. The first includes the
+# **Exercise 16.speed.** Characters a second from the times of single characters, in seconds. The first includes the
 # reading of the prompt, so leave it out.
 
 # %%
@@ -643,7 +643,7 @@ def speed(seconds):
     ### END SOLUTION
 
 # %%
-check("15.speed", speed)
+check("16.speed", speed)
 
 # %% [markdown]
 # **Before you run it.** The 2-bit files are the smallest by far. Which model writes fastest?
@@ -662,7 +662,7 @@ show(fig, alt="Two rows of bars for the ten models: size of the file, which fall
 # %% [markdown]
 # - Small is not fast. `QuantLinear` keeps packed codes and makes the float weight anew for every character; float32 and
 #   float16 (which is computed in float32 once it is loaded) just multiply.
-# - A model of 2.7 M parameters fits a processor's cache, so that there are not even bytes to be saved on the way. Notebook 09
+# - A model of 2.7 M parameters fits a processor's cache, so that there are not even bytes to be saved on the way. Notebook 08
 #   says when fewer bits do save time, and has kernels for it.
 #
 # ## 10 · Play
@@ -722,7 +722,7 @@ print("RTN 3 bit, and the same in groups of 64: loaded, and side by side")
 # ## The end of the course, and where to go next
 #
 # - **Your own model.** Train one on a text of yours (`nanoq train`), take it through the leaderboard, and look at it here.
-# - **Real models.** Notebook 14 does the same with models of `transformers`; there the losses are smaller and the stakes
+# - **Real models.** Notebook 15 does the same with models of `transformers`; there the losses are smaller and the stakes
 #   higher.
 # - **A method of your own.** `CONTRIBUTING.md` has the few lines that it takes; the recipes, the leaderboard and this
 #   playground know it at once.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 09 · Size is not speed
+# # 08 · Size is not speed
 #
 # {{colab}}
 #
@@ -178,7 +178,7 @@ print("packed by hand, as the package does it: an eighth of the bytes")
 #
 # The sum of $x$ is the same for all rows, so the zero point costs one product a row instead of one a weight.
 #
-# **Exercise 09.dot4.** One row: `packed` `(n / 2,)` in uint8, its scale and zero point (numbers), `x` `(n,)`. Return the
+# **Exercise 08.dot4.** One row: `packed` `(n / 2,)` in uint8, its scale and zero point (numbers), `x` `(n,)`. Return the
 # output, a tensor of no dimensions, or a number.
 
 # %%
@@ -191,7 +191,7 @@ def dot4(packed, scale, zero, x):
     ### END SOLUTION
 
 # %%
-check("09.dot4", dot4)
+check("08.dot4", dot4)
 
 # %% [markdown]
 # All rows at once in plain torch, and the same in numba, which compiles a Python loop to machine code:
@@ -297,7 +297,7 @@ for name, seconds in sorted(took.items(), key=lambda item: item[1]):
 #
 # ### Bytes
 #
-# **Exercise 09.bytes_moved.** A weight `(out, columns)` with codes of `bits` and groups of `group_size` columns (which
+# **Exercise 08.bytes_moved.** A weight `(out, columns)` with codes of `bits` and groups of `group_size` columns (which
 # divides `columns`) meets one token. The kernel reads every code once, a float32 scale and an int32 zero point for each
 # group, `x` in float32, and writes `y` in float32. How many bytes?
 
@@ -310,7 +310,7 @@ def bytes_moved(out, columns, bits, group_size):
     ### END SOLUTION
 
 # %%
-check("09.bytes_moved", bytes_moved)
+check("08.bytes_moved", bytes_moved)
 
 # %%
 def weight_bytes(layer):
@@ -360,7 +360,7 @@ print(f"for every byte that it reads, this machine could do {rate / bandwidth:.1
 # The last number is the **balance** of the machine. Work that does fewer operations for each byte leaves the processor
 # waiting; with more, the memory waits.
 #
-# **Exercise 09.intensity.** The *arithmetic intensity* of a product: operations for each byte. The weight `(out,
+# **Exercise 08.intensity.** The *arithmetic intensity* of a product: operations for each byte. The weight `(out,
 # columns)` in `bits` is read once (leave the scales out); each of the `tokens` is read and its result written, in
 # float32. A multiplication and an addition are two operations.
 
@@ -373,7 +373,7 @@ def intensity(out, columns, tokens, bits):
     ### END SOLUTION
 
 # %%
-check("09.intensity", intensity)
+check("08.intensity", intensity)
 
 # %% [markdown]
 # **Before you run it.** From one token to 256, does the intensity rise 256 times?
@@ -462,7 +462,7 @@ print(f"int8 and w8a8 read the same bytes; int8, which unpacks them to floats, t
 # - A point above its roof only says that the roof was measured while another program was running, or that part of the
 #   weight was still in the cache (some caches are larger than 256 MB).
 #
-# **Exercise 09.crossover.** How many tokens at once until a product with weights of `bits` is no longer limited by
+# **Exercise 08.crossover.** How many tokens at once until a product with weights of `bits` is no longer limited by
 # memory? Leave the bytes of activations and scales out. `rate` in operations, `bandwidth` in bytes a second.
 
 # %%
@@ -473,7 +473,7 @@ def crossover(rate, bandwidth, bits):
     ### END SOLUTION
 
 # %%
-check("09.crossover", crossover)
+check("08.crossover", crossover)
 
 # %% tags=["measured"]
 for bits in (32, 8, 4):
@@ -669,7 +669,7 @@ print(f"the course's model: int4 with a kernel is {gain:.1f} times as fast as de
 # for token $t$ and row $r$. It only works because neither scale depends on $k$. That is why W8A8 has scales for tokens
 # and rows, and none for groups of columns.
 #
-# **Exercise 09.w8a8.** Codes `(out, in)` in uint8, zero points and scales of the rows `(out, 1)`, scales of the tokens
+# **Exercise 08.w8a8.** Codes `(out, in)` in uint8, zero points and scales of the rows `(out, 1)`, scales of the tokens
 # `(tokens, 1)`, activations `q` `(tokens, in)` in int8. Return `y` `(tokens, out)`. (Use `.long()` for the integers.)
 
 # %%
@@ -682,7 +682,7 @@ def w8a8(codes, zero, weight_scale, x_scale, q):
     ### END SOLUTION
 
 # %%
-check("09.w8a8", w8a8)
+check("08.w8a8", w8a8)
 
 # %% [markdown]
 # ### Exact sums
@@ -837,7 +837,7 @@ print_added(with_outliers)
 #
 # $$s_j = \max|X_j|^{\alpha} \,/\, \max|W_j|^{1-\alpha}$$
 #
-# **Exercise 09.smooth.** The scales `(in,)` from inputs `x` `(tokens, in)`, a weight `(out, in)` and alpha.
+# **Exercise 08.smooth.** The scales `(in,)` from inputs `x` `(tokens, in)`, a weight `(out, in)` and alpha.
 
 # %%
 def smooth_scale(x, weight, alpha):
@@ -847,7 +847,7 @@ def smooth_scale(x, weight, alpha):
     ### END SOLUTION
 
 # %%
-check("09.smooth", smooth_scale)
+check("08.smooth", smooth_scale)
 
 # %% [markdown]
 # **Before you run it.** With $\alpha = ½$, what become of the ranges $\max|X_j|$ and $\max|W_j|$? And of outliers that were
@@ -989,7 +989,7 @@ for (name, bits), (channel, token) in errors.items():
 #
 # ### Bytes
 #
-# **Exercise 09.kv_bytes.** Bytes for each token: codes of `bits` for keys and values of `width` channels in each of
+# **Exercise 08.kv_bytes.** Bytes for each token: codes of `bits` for keys and values of `width` channels in each of
 # `heads` heads and `layers` blocks. Keys per channel: each group of `group` tokens has a float16 scale *and* a float16
 # minimum for each channel. Values per token: one scale and one minimum for each token of a head.
 
@@ -1003,7 +1003,7 @@ def kv_bytes(layers, heads, width, bits, group):
     ### END SOLUTION
 
 # %%
-check("09.kv_bytes", kv_bytes)
+check("08.kv_bytes", kv_bytes)
 
 # %%
 float_bytes = sum(t.numel() * t.element_size() for t in (*cache.keys, *cache.values)) / rows.numel()
@@ -1098,7 +1098,7 @@ for field in ("qweight", "qzeros", "scales", "g_idx"):
 #   eight codes from neighbouring inputs, the first in the lowest bits.
 # - The words are int32, so that many of them are negative numbers. That means nothing.
 #
-# **Exercise 09.word.** The eight codes in a word (a Python int, perhaps negative), as a list, code 0 first.
+# **Exercise 08.word.** The eight codes in a word (a Python int, perhaps negative), as a list, code 0 first.
 
 # %%
 def codes_of(word):
@@ -1108,7 +1108,7 @@ def codes_of(word):
     ### END SOLUTION
 
 # %%
-check("09.word", codes_of)
+check("08.word", codes_of)
 
 # %%
 word = int(tensors[f"{NAME}.qweight"][0, 5])  # the first eight inputs of output 5
@@ -1169,7 +1169,7 @@ if gguf:
 #
 # ## What next
 #
-# - **10 · Sensitivity**: layers are not equally important. If some need 8 bits and others can do with 3, which?
+# - **10 · CMPQ**: layers are not equally important. If some need 8 bits and others can do with 3, which?
 #
 # ## Further reading
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 14 · Real models
+# # 15 · Real models
 #
 # {{colab}}
 #
@@ -20,7 +20,7 @@
 # - measure an encoder by the drift of its embeddings, and give an accuracy the interval that it deserves;
 # - say what a large model needs in memory while it is quantised, and why.
 #
-# **You need** notebook 08 (GPTQ, paired intervals). Notebook 13 (which layer gets how many bits) is used once.
+# **You need** notebook 13 (which layer gets how many bits) and with it 07 (GPTQ, paired intervals).
 #
 # No network: the real model here is `opt-tales`, an OPT of 2.9 million parameters that ships with the course. One
 # constant in section 3 points everything at `facebook/opt-125m` or at a folder of yours.
@@ -240,7 +240,7 @@ with torch.no_grad():
     assert torch.equal(linear.weight, conv.weight.T) and torch.allclose(conv(x), linear(x), atol=1e-6)
 
 # %% [markdown]
-# **Exercise 14.channel_scales.** The scales of a symmetric grid with one scale for each **output**, for a `Conv1D` weight
+# **Exercise 15.channel_scales.** The scales of a symmetric grid with one scale for each **output**, for a `Conv1D` weight
 # `(in, out)`: the largest size in the channel over the largest code. Return `(out,)`.
 
 # %%
@@ -251,7 +251,7 @@ def channel_scales(weight, bits):
     ### END SOLUTION
 
 # %%
-check("14.channel_scales", channel_scales)
+check("15.channel_scales", channel_scales)
 
 # %% [markdown]
 # ### What does the mistake cost?
@@ -311,7 +311,7 @@ for method in ("nearest", "gptq"):
 # - GPTQ the wrong way round is worse than no GPTQ. The test for it costs nothing: **GPTQ has to beat nearest on every
 #   layer's output error.** If it does not, look at the axes first.
 # - There is a second reason for scales by output. A scale of an output can be multiplied *after* the sum over the
-#   inputs, so codes can be summed as integers (notebook 09). A scale of an input cannot leave the sum.
+#   inputs, so codes can be summed as integers (notebook 08). A scale of an input cannot leave the sum.
 #
 # ### Which architectures
 #
@@ -398,7 +398,7 @@ assert counts["opt-tales"]["weights"] == sum(layer.weight.numel() for layer in l
 # The share falls with the width $d$: a table of embeddings grows like $d$, layers like $d^2$. So **small models compress
 # badly**, and their compression ratios say more about the vocabulary than about the method.
 #
-# **Exercise 14.ratio.** The compression ratio of the file against **float16**, two bytes a parameter. The layers have
+# **Exercise 15.ratio.** The compression ratio of the file against **float16**, two bytes a parameter. The layers have
 # `weights` weights in `rows` rows; each row has one float16 scale, and one zero point of `bits` bits. The `others` are
 # stored in float16, before and after.
 
@@ -411,7 +411,7 @@ def ratio(weights, rows, others, bits):
     ### END SOLUTION
 
 # %%
-check("14.ratio", ratio)
+check("15.ratio", ratio)
 
 # %% [markdown]
 # Does the file keep to that? The package's own sizes, for the model that we have:
@@ -507,7 +507,7 @@ LIMIT = pick(ci=12, lab=40, full=None)  # held-out windows, evenly spread
 # Nearly every paper since has evaluated as GPTQ's authors did: the test text joined into one, cut into windows that lie
 # side by side and **share no token**, the remainder dropped; in each window every token but the first is predicted.
 #
-# **Exercise 14.protocol.** How many windows, and how many predictions in all, does a text of `tokens` tokens give?
+# **Exercise 15.protocol.** How many windows, and how many predictions in all, does a text of `tokens` tokens give?
 
 # %%
 def protocol(tokens, context):
@@ -518,7 +518,7 @@ def protocol(tokens, context):
     ### END SOLUTION
 
 # %%
-check("14.protocol", protocol)
+check("15.protocol", protocol)
 
 # %% [markdown]
 # Now the whole chain, for one width and method: quantise a copy, write it, **read it back**, and measure what was read.
@@ -675,7 +675,7 @@ print(f"for comparison: GPTQ at 4 bits adds {gaps['gptq', 4].mean:.4f} nats")
 # *per token* are about different questions, "which of 1,024 pieces?" and "which character?". What can be compared is
 # information per **character**. <!-- claim: FILE data/checkpoints/opt-tales/card.json -->
 #
-# **Exercise 14.bits_per_character.** From the mean loss in nats per token, and how many tokens and characters the text has.
+# **Exercise 15.bits_per_character.** From the mean loss in nats per token, and how many tokens and characters the text has.
 
 # %%
 def bits_per_character(nats, tokens, characters):
@@ -685,7 +685,7 @@ def bits_per_character(nats, tokens, characters):
     ### END SOLUTION
 
 # %%
-check("14.bits_per_character", bits_per_character)
+check("15.bits_per_character", bits_per_character)
 
 # %%
 gpt = nanoq.load("tales-2.7m")
@@ -739,7 +739,7 @@ else:
 # - Why the mean is taken away below the line: embeddings of all texts share a large part, which tells no text from another.
 #   In comparison with *that* any drift would look small. At a drift of 1 the embeddings have moved as far as they are apart.
 #
-# **Exercise 14.drift.** From the embeddings before and after, `(texts, width)` each. A float.
+# **Exercise 15.drift.** From the embeddings before and after, `(texts, width)` each. A float.
 
 # %%
 def drift(before, after):
@@ -750,7 +750,7 @@ def drift(before, after):
     ### END SOLUTION
 
 # %%
-check("14.drift", drift)
+check("15.drift", drift)
 
 # %% [markdown]
 # ### A task made of tales
@@ -845,7 +845,7 @@ for width, value in zip(WIDTHS, accuracies, strict=True):
 # - Blunt is not useless: it is the accuracy that somebody wanted. But "no loss of accuracy" on some hundred texts says
 #   only that the loss is below a few per cent.
 #
-# **Exercise 14.flips.** Of `count` texts, `lost` were right before and wrong after, `won` the other way round. The difference
+# **Exercise 15.flips.** Of `count` texts, `lost` were right before and wrong after, `won` the other way round. The difference
 # of the accuracies is a mean of values −1, 0 and +1. Its standard error: the standard deviation of these values (divide by
 # the number of texts, not by one less) over the root of the number.
 
@@ -858,7 +858,7 @@ def flips(lost, won, count):
     ### END SOLUTION
 
 # %%
-check("14.flips", flips)
+check("15.flips", flips)
 
 # %% tags=["measured"]
 for width in (8, 4, 3):
@@ -970,7 +970,7 @@ print(*(f"{row['model']}, {row['task']}: {row['skipped']}" for row in committed 
 #   each of its 1,024 tokens is another question (section 4).
 #   <!-- claim: FILE data/checkpoints/opt-tales/config.json -->
 #
-# - **Speed** is that of all layers at one token, on the machine that measured; below 1 is *slower* than float32 (notebook 09).
+# - **Speed** is that of all layers at one token, on the machine that measured; below 1 is *slower* than float32 (notebook 08).
 #
 # The first four, as numbers:
 
@@ -1012,7 +1012,7 @@ assert all(abs(row["cr_fp32"] - 2) < 0.01 and abs(row["change"]) < 0.01 for row 
 #
 # The rest of the model may wait on disk, and nothing of it depends on how many blocks there are.
 #
-# **Exercise 14.gram_bytes.** The bytes of all Gram matrices, in float32, of one OPT block of width `width` and an MLP of
+# **Exercise 15.gram_bytes.** The bytes of all Gram matrices, in float32, of one OPT block of width `width` and an MLP of
 # `inner` inside.
 
 # %%
@@ -1023,7 +1023,7 @@ def gram_bytes(width, inner):
     ### END SOLUTION
 
 # %%
-check("14.gram_bytes", gram_bytes)
+check("15.gram_bytes", gram_bytes)
 
 # %% [markdown]
 # For the shape of OPT-1.3B (24 blocks, width 2,048, MLP 8,192) and GPTQ's calibration of 128 windows of 2,048 tokens:
@@ -1094,7 +1094,7 @@ assert abs(float(memory["cr_fp16"]) - table["OPT-1.3B"][1]) < 0.01
 #
 # ## What next
 #
-# - **15 · The playground**: the models side by side, in your browser.
+# - **16 · Playground**: the models side by side, in your browser.
 # - Your own model: `nanoq.load` takes any class of transformers whose blocks lie in one list, and says so if it cannot.
 #
 # ## Further reading

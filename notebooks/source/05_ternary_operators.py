@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 06 · Ternary weights
+# # 05 · Ternary weights
 #
 # {{colab}}
 #
@@ -113,7 +113,7 @@ assert zero.float().mean() > 0.9
 #   $F(m) = \mathrm{erf}\big(m / \sigma\sqrt2\big)$ for the normal distribution. Set it to ½ and solve for $m$: half
 #   of all matrices have a larger largest weight.
 #
-# **Exercise 06.zeros.** The share of normally distributed weights ($\sigma = 1$) that naive rounding makes 0, if the
+# **Exercise 05.zeros.** The share of normally distributed weights ($\sigma = 1$) that naive rounding makes 0, if the
 # largest weight is `largest`. Use `math.erf`.
 
 # %%
@@ -124,7 +124,7 @@ def zeros(largest):
     ### END SOLUTION
 
 # %%
-check("06.zeros", zeros)
+check("05.zeros", zeros)
 
 # %%
 def usual_largest(n):
@@ -276,7 +276,7 @@ print(f"least mean error at {mean_at:.2f}, least mean squared error at {squared_
 #
 # The first wish: no weight shall be far off. Weights lie between $-\lambda$ and $\lambda$, $\lambda = \max|w|$.
 #
-# **Exercise 06.worst_error.** The largest error that *any* weight between `-largest` and `largest` can meet, given
+# **Exercise 05.worst_error.** The largest error that *any* weight between `-largest` and `largest` can meet, given
 # threshold and level. There are three candidates: look at the ends of the cells.
 
 # %%
@@ -287,7 +287,7 @@ def worst_error(threshold, level, largest):
     ### END SOLUTION
 
 # %%
-check("06.worst_error", worst_error)
+check("05.worst_error", worst_error)
 
 # %%
 t, a = torch.linspace(0, 1, 201)[None], torch.linspace(0, 1.2, 241)[:, None]  # (1, 201), (241, 1): in units of λ
@@ -352,7 +352,7 @@ show(fig, alt="Normal density cut at plus and minus 0.4307 into three parts of e
 assert round(third, 4) == 0.4307 and round(2 * third, 4) == 0.8615
 
 # %% [markdown]
-# **Exercise 06.mquant.** Thresholds and levels of all rows of a matrix, by the formula.
+# **Exercise 05.mquant.** Thresholds and levels of all rows of a matrix, by the formula.
 
 # %%
 def mquant(weight):
@@ -364,7 +364,7 @@ def mquant(weight):
     ### END SOLUTION
 
 # %%
-check("06.mquant", mquant)
+check("05.mquant", mquant)
 
 # %% [markdown]
 # The picture already hints at a weakness. The level is at 0.86 σ, while weights reach to 3 σ and beyond: the
@@ -379,7 +379,7 @@ check("06.mquant", mquant)
 #
 # $$I_0(t) = P(|w|>t) \qquad I_1(t) = E\big[\,|w|\,;\,|w|>t\,\big]$$
 #
-# **Exercise 06.mse.** Write the mean squared error with them, for $E\,w^2 = 1$. Start from
+# **Exercise 05.mse.** Write the mean squared error with them, for $E\,w^2 = 1$. Start from
 # $(\hat w - w)^2 = w^2 - 2\hat w w + \hat w^2$ and take the mean of each term.
 
 # %%
@@ -390,7 +390,7 @@ def mse(level, share, total):
     ### END SOLUTION
 
 # %%
-check("06.mse", mse)
+check("05.mse", mse)
 
 # %% [markdown]
 # The integrals for three distributions, all with $\sigma = 1$; we shall need the other two soon. The mean absolute
@@ -456,7 +456,7 @@ assert round(loss["mean error"], 3) == 0.026 and round(loss["squared error"], 2)
 # 1 − I₁²/I₀.
 # </details>
 #
-# **Exercise 06.best_level.** For weights `(n,)` instead of a density. Return a number.
+# **Exercise 05.best_level.** For weights `(n,)` instead of a density. Return a number.
 
 # %%
 def best_level(weight, threshold):
@@ -467,7 +467,7 @@ def best_level(weight, threshold):
     ### END SOLUTION
 
 # %%
-check("06.best_level", best_level)
+check("05.best_level", best_level)
 
 # %% [markdown]
 # ### The best threshold for a level
@@ -479,7 +479,7 @@ check("06.best_level", best_level)
 # Each of the two conditions gives one number from the other. Take turns: every half-step can only lower the squared
 # error. That is Lloyd's algorithm (1957, published 1982), known elsewhere as k-means.
 #
-# **Exercise 06.lloyd.** Start at `level = max|w|`. Do `steps` times: threshold to half the level, level to the mean
+# **Exercise 05.lloyd.** Start at `level = max|w|`. Do `steps` times: threshold to half the level, level to the mean
 # of the sizes above it. Return the level, a number.
 
 # %%
@@ -494,7 +494,7 @@ def lloyd(weight, steps):
     ### END SOLUTION
 
 # %%
-check("06.lloyd", lloyd)
+check("05.lloyd", lloyd)
 
 # %% [markdown]
 # The package does it without a loop: sort the sizes, try every number $k$ of weights above the threshold, and take the
@@ -679,7 +679,7 @@ for kind in ("normal", "Laplace"):
     assert errors == sorted(errors)
 
 # %% [markdown]
-# **Exercise 06.expected.** Which is exactly true for normal weights? `"a"`, `"b"`, `"c"` or `"d"`.
+# **Exercise 05.expected.** Which is exactly true for normal weights? `"a"`, `"b"`, `"c"` or `"d"`.
 #
 # - a) MQuant has the least mean squared error of all ternary quantisers.
 # - b) MQuant has the least mean absolute error of all ternary quantisers.
@@ -692,7 +692,7 @@ answer = "c"
 ### END SOLUTION
 
 # %%
-check("06.expected", answer)
+check("05.expected", answer)
 
 # %% [markdown]
 # ### How heavy are real tails?
@@ -754,7 +754,7 @@ assert kurtosis(whole.reshape(1, -1)) > 4 > kurtosis(whole)  # all rows thrown t
 # Three values need $\log_2 3 = 1.585$ bits if all are equally frequent, less if they are not. A code of two bits
 # wastes a quarter of its patterns. But $3^5 = 243$, just below $2^8 = 256$: **five codes fit a byte**, 1.6 bits each. <!-- claim: MATH 8 / 5 -->
 #
-# **Exercise 06.pack5.** Codes 0, 1, 2 are the digits of a number to base 3, the first of five neighbours being the
+# **Exercise 05.pack5.** Codes 0, 1, 2 are the digits of a number to base 3, the first of five neighbours being the
 # lowest. int64 `(n,)`, n a multiple of five → uint8 `(n / 5,)`.
 
 # %%
@@ -765,7 +765,7 @@ def pack5(codes):
     ### END SOLUTION
 
 # %%
-check("06.pack5", pack5)
+check("05.pack5", pack5)
 
 # %%
 codes = torch.tensor([2, 1, 0, 2, 1, 1, 1, 1, 1, 1])
@@ -842,7 +842,7 @@ assert torch.allclose(y, layer(x), atol=1e-5)
 print("sums alone give what QuantLinear gives:", tuple(y.shape))
 
 # %% [markdown]
-# **Exercise 06.operations.** For one input vector: the number of multiplications, and of additions or subtractions
+# **Exercise 05.operations.** For one input vector: the number of multiplications, and of additions or subtractions
 # (one for each weight that is not skipped), for codes `(out, in)` where code 1 stands for the value 0. Return a pair
 # of integers.
 
@@ -854,7 +854,7 @@ def operations(codes):
     ### END SOLUTION
 
 # %%
-check("06.operations", operations)
+check("05.operations", operations)
 
 # %% tags=["measured"]
 print(f"float32  {matrix.numel():,} multiplications, {matrix.numel():,} additions, for {tuple(matrix.shape)}")
@@ -866,7 +866,7 @@ for operator in ("naive", "tquant", "lloyd", "mquant"):
 # - One multiplication for each row instead of each weight. Every zero is a skipped addition too: the operators differ
 #   in how much they skip, by a factor of several.
 # - Whether that is *faster* is another matter. A CPU multiplies and adds in one instruction and gains nothing by
-#   skipping; sums pay on special kernels and special hardware. Notebook 09 measures.
+#   skipping; sums pay on special kernels and special hardware. Notebook 08 measures.
 #
 # ## 9 · Without data: both models
 #
@@ -1028,7 +1028,7 @@ assert min(fresh["tquant"], fresh["mquant"], fresh["lloyd"]) > 0.95 and 0.5 < fr
 #   factor.
 # - The squared error on the weights lumps the two together, and that is why it misled us.
 #
-# **Exercise 06.gain.** The gain of a row `(n,)`.
+# **Exercise 05.gain.** The gain of a row `(n,)`.
 
 # %%
 def gain(weight, rounded):
@@ -1038,7 +1038,7 @@ def gain(weight, rounded):
     ### END SOLUTION
 
 # %%
-check("06.gain", gain)
+check("05.gain", gain)
 
 # %% [markdown]
 # **The test of suspect 3.** Take gain alone: multiply the weights by a factor and round *nothing*. How does each
@@ -1177,7 +1177,7 @@ assert abs(facts["digits", "lloyd"]["gain"] - (1 - facts["digits", "lloyd"]["err
 assert best_error["lloyd"] < best_error["mquant"] < best_error["tquant"] < best_error["naive"]
 
 # %% [markdown]
-# **Exercise 06.fair_level.** So ask for the right size instead: the level that gives gain 1, given the threshold.
+# **Exercise 05.fair_level.** So ask for the right size instead: the level that gives gain 1, given the threshold.
 # Weights `(n,)`.
 
 # %%
@@ -1189,7 +1189,7 @@ def fair_level(weight, threshold):
     ### END SOLUTION
 
 # %%
-check("06.fair_level", fair_level)
+check("05.fair_level", fair_level)
 
 # %% [markdown]
 # **Before you run it.** The fair level has a *larger* squared error than the least-squares one, and keeps the codes.
@@ -1246,7 +1246,7 @@ for operator in ("tquant", "mquant", "lloyd"):
 # - The slides that this course grew from compare the three on a network that they do not name, and their figure for
 #   the data-free case is **lost** in our copy. The numbers above are ours, on our models. They neither confirm nor
 #   refute it.
-# - A method that looks at data sees the outputs and can repair their size: notebook 07. Judge an operator together
+# - A method that looks at data sees the outputs and can repair their size: notebook 06. Judge an operator together
 #   with what follows it.
 
 # %% [markdown]
@@ -1284,9 +1284,9 @@ print(f"to beat: {100 * max(fairly.values()):.1f} % of the digits; {min(added.va
 #
 # ## What next
 #
-# - **07 · AdaRound, BRECQ, QAT**: the same grids with data: learn which way each weight is rounded, or train with
+# - **06 · Learned rounding and QAT**: the same grids with data: learn which way each weight is rounded, or train with
 #   rounded weights.
-# - **08 · GPTQ**: any grid, ternary too, with each rounding making up for the errors of those before it.
+# - **07 · GPTQ**: any grid, ternary too, with each rounding making up for the errors of those before it.
 #
 # ## Further reading
 #

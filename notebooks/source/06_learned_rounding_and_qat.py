@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 07 · Learned rounding, and training with rounded weights
+# # 06 · Learned rounding and QAT: train the rounding, then the weights
 #
 # {{colab}}
 #
@@ -14,13 +14,13 @@
 #
 # - show by counting that nearest is not best, and say for which inputs it would be;
 # - build AdaRound: a soft weight, its exact start, the penalty that makes it choose, and the check that it has chosen;
-# - say which weights a ternary grid *freezes*, and how many that are for each operator of notebook 06;
+# - say which weights a ternary grid *freezes*, and how many that are for each operator of notebook 05;
 # - fit a layer to what the unquantised model computes, and a block instead of a layer;
 # - write the straight-through estimator and LSQ's gradient, and a QAT step without a library;
 # - recognise a weight that oscillates around a threshold, and say where it would be on average;
 # - compare the three ways fairly, and find out what a comparison really measured.
 #
-# **You need** notebook 04 (grids) and 06 (ternary operators). The language model comes back at the end.
+# **You need** notebook 04 (grids) and 05 (ternary operators). The language model comes back at the end.
 
 # %%
 import csv
@@ -129,7 +129,7 @@ assert place > 3 and errors.min() < 0.6 * near_error
 print("nearest comes on place", place, "of 512")
 
 # %% [markdown]
-# **Exercise 07.enumerate.** Find the best rounding of a row: try every combination of `lower` and `upper` `(n,)` and
+# **Exercise 06.enumerate.** Find the best rounding of a row: try every combination of `lower` and `upper` `(n,)` and
 # return the values `(n,)` with the least output error. `itertools.product` and `torch.where` help.
 
 # %%
@@ -143,7 +143,7 @@ def best_rounding(weight, lower, upper, gram):
     ### END SOLUTION
 
 # %%
-check("07.enumerate", best_rounding)
+check("06.enumerate", best_rounding)
 
 # %% [markdown]
 # ### What the best one does differently
@@ -296,7 +296,7 @@ assert v.sigmoid()[0] > 0 and v.sigmoid()[-1] < 1
 #   can *arrive*, exactly, and then stays, because its slope is 0.
 # - In the end the rest is decided by the sign of $v$: $v \ge 0$ is up.
 #
-# **Exercise 07.start.** Training should begin where the model is: with $\tilde w = w$. Which $v$ gives $h(v) =$ `share`,
+# **Exercise 06.start.** Training should begin where the model is: with $\tilde w = w$. Which $v$ gives $h(v) =$ `share`,
 # for shares `(n,)` strictly between 0 and 1?
 
 # %%
@@ -307,7 +307,7 @@ def start(share):
     ### END SOLUTION
 
 # %%
-check("07.start", start)
+check("06.start", start)
 
 # %%
 soft = SoftRounding(weight, grid)  # the package's; its v has been started
@@ -367,7 +367,7 @@ assert slope[20] < 1e-5 and slope[2] > 1
 # - And in the first fifth of the steps, the **warm-up**, there is no penalty at all. Then $\beta$ falls on a line from 20,
 #   where the warm-up ends, to 2 at the end.
 #
-# **Exercise 07.penalty.** The mean penalty of shares `(n,)` at `progress`, the share of the steps that are done; 0.0
+# **Exercise 06.penalty.** The mean penalty of shares `(n,)` at `progress`, the share of the steps that are done; 0.0
 # during the warm-up, which lasts until 0.2.
 
 # %%
@@ -381,7 +381,7 @@ def undecided_penalty(share, progress):
     ### END SOLUTION
 
 # %%
-check("07.penalty", undecided_penalty)
+check("06.penalty", undecided_penalty)
 
 # %% [markdown]
 # ### The loop
@@ -508,9 +508,9 @@ for name, values in (("nearest", near_ratio), ("AdaRound", learned_ratio)):
 # %% [markdown]
 # ### Whole layers, and pictures that it has not seen
 #
-# - Three methods, one grid of 3 bits, four layers. The error is measured on the calibration pictures, and on others
+# - Three methods, one grid of 3 bits, four layers. The error is measured on the **calibration set**, the pictures that the methods have seen, and on others
 #   from the test split.
-# - GPTQ comes in notebook 08; it also fits the outputs, but rounds a row *from left to right* and lets the later weights
+# - GPTQ comes in notebook 07; it also fits the outputs, but rounds a row *from left to right* and lets the later weights
 #   make up for it. It may move a weight by more than one step; AdaRound may not.
 
 # %%
@@ -552,7 +552,7 @@ for name in FOUR:
 # %% [markdown]
 # ## 4 · Three values: who may move?
 #
-# Now the grid of notebook 06: every weight is $-a$, $0$ or $a$. An operator chooses $a$ for each row: **naive** takes
+# Now the grid of notebook 05: every weight is $-a$, $0$ or $a$. An operator chooses $a$ for each row: **naive** takes
 # the largest weight, **TQuant** two thirds of it, **MQuant** 0.8615 standard deviations, so that each value gets a third
 # of the weights, **Lloyd** what gives the least squared error.
 #
@@ -579,7 +579,7 @@ show(fig, alt="Four histograms of one layer's weights in units of the level a, w
 assert frozen["naive"] < 0.002 < frozen["tquant"] < frozen["lloyd"] < frozen["mquant"] and frozen["mquant"] > 0.3
 
 # %% [markdown]
-# **Exercise 07.soft.** The soft weight on a ternary grid: between its lower and upper neighbour, `share` of the way. Codes
+# **Exercise 06.soft.** The soft weight on a ternary grid: between its lower and upper neighbour, `share` of the way. Codes
 # are $-1, 0, 1$; clip *inside*, that is each neighbour, so that a frozen weight stands at the end whatever its share.
 
 # %%
@@ -592,10 +592,10 @@ def soft_ternary(weight, level, share):
     ### END SOLUTION
 
 # %%
-check("07.soft", soft_ternary)
+check("06.soft", soft_ternary)
 
 # %% [markdown]
-# **Exercise 07.frozen.** If the weights are Gaussian with standard deviation 1, what share of them is frozen on a grid
+# **Exercise 06.frozen.** If the weights are Gaussian with standard deviation 1, what share of them is frozen on a grid
 # with level $a$? `math.erfc(x)` is the share of a Gaussian with standard deviation $1/\sqrt2$ beyond $\pm x$.
 
 # %%
@@ -606,7 +606,7 @@ def frozen_share(level):
     ### END SOLUTION
 
 # %%
-check("07.frozen", frozen_share)
+check("06.frozen", frozen_share)
 
 # %% tags=["measured"]
 for operator in OPERATORS:
@@ -666,9 +666,9 @@ print(f"MQuant: compared with nearest, AdaRound makes {outwards:,} zeros nonzero
 # %% [markdown]
 # - GPTQ is not bound to the two neighbours. It can use a grid that reaches further, and here wants one.
 # - Naive stands outside the picture of good levels for all three.
-# - So an operator is good or bad *for a method*. Notebook 06 found its order without data; do not carry it over.
+# - So an operator is good or bad *for a method*. Notebook 05 found its order without data; do not carry it over.
 # - The last step is a scale fitted to the codes by least squares, on the **outputs**: `refit`. (On the weights alone
-#   it may do harm; notebook 06 has found out why.)
+#   it may do harm; notebook 05 has found out why.)
 
 # %% tags=["measured"]
 for operator in OPERATORS:
@@ -688,7 +688,7 @@ for operator in OPERATORS:
 # - *Symmetric*: at its own outputs on the inputs that it gets now, $W\hat x$. The errors of the layer before are passed on.
 # - *Asymmetric*: at the outputs of the **unquantised** model, $Wx$. Then it can make up for errors that are not its own.
 #
-# **Exercise 07.asymmetric.** The asymmetric loss: weight and rounded weight `(out, in)`, inputs in the unquantised and in
+# **Exercise 06.asymmetric.** The asymmetric loss: weight and rounded weight `(out, in)`, inputs in the unquantised and in
 # the quantised model `(tokens, in)`. Sum over the outputs, mean over the tokens, as a float.
 
 # %%
@@ -700,7 +700,7 @@ def asymmetric_loss(weight, rounded, inputs, quantized_inputs):
     ### END SOLUTION
 
 # %%
-check("07.asymmetric", asymmetric_loss)
+check("06.asymmetric", asymmetric_loss)
 
 # %% [markdown]
 # Does every method need a second version now? No. Write both losses as quadratics in the rounded weight $Q$, complete
@@ -868,7 +868,7 @@ for label, values in result.items():
 #
 # $$\mathrm{mean}\;\sum_i \Delta z_i^2\,\Big(\frac{\partial L}{\partial z_i}\Big)^2$$
 #
-# **Exercise 07.fisher.** Compute it: changes and gradients `(pictures, outputs)`; sum over the outputs, mean over the
+# **Exercise 06.fisher.** Compute it: changes and gradients `(pictures, outputs)`; sum over the outputs, mean over the
 # pictures, as a float.
 
 # %%
@@ -879,7 +879,7 @@ def fisher_error(change, gradient):
     ### END SOLUTION
 
 # %%
-check("07.fisher", fisher_error)
+check("06.fisher", fisher_error)
 
 # %% [markdown]
 # - The released code of BRECQ has both, and its default is the plain error; so has the package (`fisher=True`).
@@ -915,7 +915,7 @@ assert not ((latent.round() - 0.3).abs() < 0.2).any()
 # - It is **never zero** unless a grid value hits the goal exactly. Remember that for section 9.
 # - The weight that is moved is no longer the weight that is used. It is called **latent**.
 #
-# **Exercise 07.straight.** Write the line that gives the value of `hard` and the gradient of `weight`. torch's
+# **Exercise 06.straight.** Write the line that gives the value of `hard` and the gradient of `weight`. torch's
 # `.detach()` makes a constant of a tensor.
 
 # %%
@@ -931,7 +931,7 @@ def straight(weight, scale, goal):
     return loss.detach(), weight.grad
 
 # %%
-check("07.straight", straight)
+check("06.straight", straight)
 
 # %% [markdown]
 # ### A step of QAT, by hand and by the package
@@ -994,7 +994,7 @@ assert by_scale[x.abs() < 1].abs().max() <= 0.5 + 1e-6
 # - $n$ weights pull at one scale, so its gradient is much larger than a weight's. LSQ slows it down by
 #   $1/\sqrt{n\,q_{max}}$, ternary: $1/\sqrt n$.
 #
-# **Exercise 07.lsq.** The gradient of the scales `(out,)`: weights `(out, in)`, scales `(out,)`, and the gradient that
+# **Exercise 06.lsq.** The gradient of the scales `(out,)`: weights `(out, in)`, scales `(out,)`, and the gradient that
 # arrives at the rounded weights, `upstream` `(out, in)`. Sum over a row, slowed down. Ternary.
 
 # %%
@@ -1007,7 +1007,7 @@ def scale_gradient(weight, scale, upstream):
     ### END SOLUTION
 
 # %%
-check("07.lsq", scale_gradient)
+check("06.lsq", scale_gradient)
 
 # %% [markdown]
 # The package's, compared with the formulas at a real layer:
@@ -1068,7 +1068,7 @@ show(fig, alt="Three films of a latent weight over 160 steps for the goals 0.1, 
 #   down; and it is never zero.
 # - No single state is right, but the *average over time* is. Once at the threshold, how often is it up?
 #
-# **Exercise 07.share.** The grid values around the goal are `low` and `high`, the loss is $(q - g)^2/2$. In what share of the
+# **Exercise 06.share.** The grid values around the goal are `low` and `high`, the loss is $(q - g)^2/2$. In what share of the
 # steps is the weight at `high`, in the long run? (On average it must not move.)
 
 # %%
@@ -1079,7 +1079,7 @@ def share_of_time(low, high, goal):
     ### END SOLUTION
 
 # %%
-check("07.share", share_of_time)
+check("06.share", share_of_time)
 
 # %% [markdown]
 # ### Why that is bad, and what helps
@@ -1225,9 +1225,9 @@ for run in RUNS:
 # Look at MQuant's line once more. Rounded, the model is hardly better than guessing. But its training loss was small **at
 # the first step, before anything had been learned**. How can that be?
 #
-# - You know the reason from notebook 06. MQuant's level is so low that every layer's outputs are too small (its *gain* is
+# - You know the reason from notebook 05. MQuant's level is so low that every layer's outputs are too small (its *gain* is
 #   0.63), and batch norm divides them by the *stored* deviations of the unrounded model.
-#   <!-- claim: FILE notebooks/source/06_ternary_operators.py -->
+#   <!-- claim: FILE notebooks/source/05_ternary_operators.py -->
 # - In training, batch norm takes the deviations of the *batch*, and stores new ones on the way. Every method that trains
 #   gets this repair for free, before it has changed a single weight.
 #
@@ -1505,7 +1505,7 @@ assert min(valleys["GPTQ"]) < 0.5 * min(valleys["nearest"]) and places["tquant"]
 # - The level is enough to explain it. What calibrated rounding can repair is **noise**, by letting errors cancel. What it
 #   cannot repair is a grid that ends too early: on MQuant's, four weights in ten are frozen below their size.
 # - So without data a level near Lloyd's is best; with GPTQ one that is higher. TQuant, which takes two thirds of the
-#   largest weight, stands near that by luck: its level depends on how many weights a row has (notebook 06). AdaRound,
+#   largest weight, stands near that by luck: its level depends on how many weights a row has (notebook 05). AdaRound,
 #   bound to its two neighbours, wants a lower one than GPTQ (section 4), and in the table it has Lloyd first.
 # - For the slides' network, unknown, the valley may lie elsewhere. "MQuant for post-training" is a statement about *that*
 #   valley.
@@ -1577,7 +1577,8 @@ assert apart(("qat", "lloyd"), ("float16, from scratch", ""))
 #
 # <!-- claim: CELL max(sizes) < 0.7e6 -->
 #
-# **The best ternary GPT in 0.70 MB.** Learned scales and distillation help by about as much; nobody has combined them here.
+# **The best ternary GPT in 0.70 MB.** Learned scales and distillation (learning from the float model, notebook 14) help by about as
+# much; nobody has combined them here.
 # `prepare_qat(model, recipe, scales="learned")`, `nanoq.compress.distil.distillation_loss` and `nanoq.lm.training.train(..., loss_fn=...)`
 # are all you need; `benchmarks/ternary.py` shows them at work.
 
@@ -1587,8 +1588,8 @@ print(f"to beat: {min(v for (m, o), v in added.items() if o in OPERATORS):+.3f} 
 # %% [markdown]
 # ## What next
 #
-# - **08 · GPTQ**: no gradients at all; each rounding makes up for the errors of those before it.
-# - **09**: what small files are worth in time.
+# - **07 · GPTQ**: no gradients at all; each rounding makes up for the errors of those before it.
+# - **08 · Size is not speed**: what small files are worth in time.
 #
 # ## Further reading
 #
