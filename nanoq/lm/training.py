@@ -198,7 +198,8 @@ def _rate(run: "_Run", config: TrainConfig, started: float) -> int:
 
 def next_token_loss(model: GPT, rows: Tensor) -> Tensor:
     """Mean next-token loss of windows (B, T + 1), in nats."""
-    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1).float(), rows[:, 1:].flatten())
+    logits = model(rows[:, :-1]).flatten(0, 1)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), rows[:, 1:].flatten())
 
 
 class _Run:

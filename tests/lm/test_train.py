@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import json
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from nanoq import store
@@ -70,9 +72,11 @@ def assert_same_weights(a, b):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_the_loss_falls_on_a_text_that_repeats(optimizer):
-    config = TrainConfig(tokens=120 * 8 * 16, batch=8, optimizer=optimizer, warmup=5, evaluate_every=40)
+def test_the_loss_falls_on_a_text_that_repeats(optimizer, precision):
+    config = TrainConfig(tokens=120 * 8 * 16, batch=8, optimizer=optimizer, precision=precision, warmup=5,
+                         evaluate_every=40)
     _, history = run(config, shape=replace(SHAPE, dropout=0.0))
     assert history[-1]["valid_loss"] < 0.3 < 1.0 < history[0]["train_loss"]
 
@@ -166,15 +170,33 @@ def test_the_gradient_is_clipped():
     assert (clipped[name] - start[name]).norm() < 0.5 * (free[name] - start[name]).norm()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, optimizer):
-    config = replace(CONFIG, optimizer=optimizer)
+def test_a_resumed_training_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, optimizer, precision):
+    config = replace(CONFIG, optimizer=optimizer, precision=precision)
     with at_step(5, crash), pytest.raises(Crash):
         run(config, tmp_path)
     weights, history = run(config, tmp_path, resume=True)
     unbroken, unbroken_history = run(config)
     assert_same_weights(weights, unbroken)
     assert history == unbroken_history and [row["step"] for row in history] == [3, 6, 8]
+
+
+def test_bf16_is_for_products_and_weights_stay_in_float32():
+    (single, single_history), (brief, brief_history) = run(), run(replace(CONFIG, precision="bf16"))
+    assert all(weight.dtype == torch.float32 for weight in brief.values())
+    assert not torch.equal(single["blocks.0.mlp.up.weight"], brief["blocks.0.mlp.up.weight"])
+    assert brief_history[-1]["valid_loss"] == pytest.approx(single_history[-1]["valid_loss"], rel=0.02)
+
+
+def test_a_state_from_before_there_was_a_precision_is_resumed_in_fp32(tmp_path):
+    with at_step(5, crash), pytest.raises(Crash):
+        run(out=tmp_path)
+    with safe_open(tmp_path / STATE, "pt") as file:
+        facts, tensors = json.loads(file.metadata()["nanoq"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del facts["train"]["precision"]
+    save_file(tensors, tmp_path / STATE, metadata={"nanoq": json.dumps(facts)})
+    assert_same_weights(run(out=tmp_path, resume=True)[0], run()[0])
 
 
 def test_resuming_a_finished_training_changes_nothing(tmp_path):
