@@ -13,7 +13,7 @@ _HOMES = {name: "nanoq.verbs" for name in
           ("load", "quantize", "prune", "evaluate", "compare", "generate", "save", "export")}
 _HOMES |= {"Checkpoint": "nanoq.store", "Recipe": "nanoq.quant", "Round": "nanoq.quant", "Prune": "nanoq.compress",
            "LowRank": "nanoq.compress"}
-_ROOMS = ("compress", "hf", "lm", "mixed", "numbers", "quant", "teach", "vision")
+_ROOMS = ("compress", "hf", "lm", "mixed", "numbers", "quant", "store", "tasks", "teach", "verbs", "vision")
 
 __all__ = [*_HOMES, *_ROOMS]
 

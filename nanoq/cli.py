@@ -1,4 +1,8 @@
-"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `export`, `generate`, `quiz` and so on."""
+"""The command line: `nanoq compare`, `train`, `quantize`, `evaluate`, `export`, `generate`, `quiz` and so on.
+
+torch takes seconds to import, and a command that only shows its help has no use for it. So the commands reach the rest
+of the package as `nanoq.quant`, `nanoq.store` and so on, which are imported when they are first asked for.
+"""
 
 import io
 import json
@@ -12,41 +16,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import psutil
-import torch
 import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 import nanoq
-from nanoq import __version__, hf
-from nanoq.compress import SCORES
+from nanoq import __version__
 from nanoq.files import check_file, check_folder, data_dir, write_text
-from nanoq.hf.checkpoint import CONFIG
-from nanoq.lm.corpus import load_corpus
-from nanoq.lm.evaluate import perplexity, window_losses
-from nanoq.lm.model import GPT, GPTConfig
-from nanoq.lm.tokenizer import CharTokenizer
-from nanoq.lm.training import STATE, TrainConfig
-from nanoq.lm.training import train as run_training
-from nanoq.memory import out_of_memory
-from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS, Recipe
-from nanoq.quant.embeddings import usual_width
-from nanoq.quant.export import (
-    FORMATS,
-    GGUF_FILE,
-    check_export,
-    count_parameters,
-    export_model,
-    export_notes,
-    format_named,
-)
-from nanoq.store import CARD, WEIGHTS, Checkpoint, find_checkpoint, inspect, read_card, weight_files
-from nanoq.tasks import task_for
-from nanoq.verbs import continuation, recipe_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from nanoq.lm import GPT, GPTConfig
+    from nanoq.quant import Recipe
+    from nanoq.store import Checkpoint
+
+# What the help says without the modules that know it; a test compares both, and the defaults of `train`.
+METHODS = "nearest, gptq, adaround, brecq, autoround"
+GRIDS = ("affine, affine-dynamic, ternary, power-of-two, power-law, entropy-coded, k-means, k-means-input, hqq, "
+         "imatrix, mxfp4, mxfp8, nvfp4, nf4, nf4-dq")
+SCORES = "magnitude, wanda, random"
+FORMATS = "compressed-tensors, gptq, gguf"
+KINDS = "causal-lm, seq2seq, masked-lm, encoder"
 
 
 class _App(typer.Typer):
@@ -97,7 +92,7 @@ CalibrationWindowsOption = Annotated[int, typer.Option(
     min=1, help="Windows of text, or images, to calibrate on, from the training split.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Windows that go through a block at once.")]
 KindOption = Annotated[str | None, typer.Option(
-    help=f"{', '.join(hf.KINDS)}, for a model of transformers; by default what its configuration says.")]
+    help=f"{KINDS}, for a model of transformers; by default what its configuration says.")]
 WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -113,6 +108,8 @@ def _one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has enough: click ends the program without a word
         raise
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
+        from nanoq.memory import out_of_memory
+
         shortage = out_of_memory(error)
         if not shortage and not isinstance(error, (ValueError, OSError)):
             raise
@@ -139,7 +136,9 @@ def _print_table(cells: list[list[str]], names: int, gap: int, caption: str | No
     Console(width=max(console.width, needed), markup=False).print(table)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> "torch.device":
+    import torch
+
     if name != "auto":
         try:
             probe = torch.empty(0, device=name)
@@ -152,7 +151,9 @@ def _device(name: str) -> torch.device:
 
 def _weights(name: str) -> Path:
     """Where the weights of a checkpoint or a Hugging Face model lie; a file that is not there for one on the hub."""
-    return hf.weights_file(name) if hf.is_hugging_face(name) else find_checkpoint(name) / WEIGHTS
+    if nanoq.hf.is_hugging_face(name):
+        return nanoq.hf.weights_file(name)
+    return nanoq.store.find_checkpoint(name) / nanoq.store.WEIGHTS
 
 
 def _check_out(out: Path, source: str | None = None, force: bool = False) -> None:
@@ -167,8 +168,12 @@ def _check_out(out: Path, source: str | None = None, force: bool = False) -> Non
     Raises:
         ValueError: if the folder is that of the source, or holds a model that is not to be replaced.
     """
+    from nanoq.hf.checkpoint import CONFIG
+    from nanoq.lm.training import STATE
+    from nanoq.store import CARD, WEIGHTS
+
     check_folder(out)
-    foreign = source is not None and hf.is_hugging_face(source)
+    foreign = source is not None and nanoq.hf.is_hugging_face(source)
     if source is not None and out.is_dir() and (folder := _weights(source).parent).is_dir() and folder.samefile(out):
         raise ValueError(f"--out {out} is the folder of the model that is read, which would be lost: name another one")
     if (out / CONFIG).exists() and not foreign:
@@ -184,7 +189,7 @@ def _check_out(out: Path, source: str | None = None, force: bool = False) -> Non
 def _is_result(folder: Path) -> bool:
     """Whether a folder holds what `nanoq quantize` or `nanoq prune` made of another model."""
     try:
-        return not {"layers", "recipe"}.isdisjoint(read_card(folder))
+        return not {"layers", "recipe"}.isdisjoint(nanoq.store.read_card(folder))
     except (OSError, ValueError):
         return False
 
@@ -228,18 +233,17 @@ def compare(
 def train(
     corpus: Annotated[str, typer.Argument(help="tales, tinystories, wikitext-2 or a text file.")] = "tales",
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and its history.")] = Path("runs/model"),
-    characters: Annotated[int, typer.Option(help="Training characters to read in all.")] = TrainConfig.tokens,
-    batch: Annotated[int, typer.Option(help="Sequences in a step.")] = TrainConfig.batch,
-    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = TrainConfig.optimizer,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the block matrices.")] = TrainConfig.lr,
-    lr_rest: Annotated[float, typer.Option(help="Peak learning rate of everything else.")] = TrainConfig.lr_rest,
-    schedule: Annotated[str, typer.Option(help="linear or cosine.")] = TrainConfig.schedule,
-    warmup: Annotated[int, typer.Option(help="Steps of linear growth.")] = TrainConfig.warmup,
+    characters: Annotated[int, typer.Option(help="Training characters to read in all.")] = 4_000_000,
+    batch: Annotated[int, typer.Option(help="Sequences in a step.")] = 8,
+    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the block matrices.")] = 0.02,
+    lr_rest: Annotated[float, typer.Option(help="Peak learning rate of everything else.")] = 3e-3,
+    schedule: Annotated[str, typer.Option(help="linear or cosine.")] = "linear",
+    warmup: Annotated[int, typer.Option(help="Steps of linear growth.")] = 50,
     precision: Annotated[str, typer.Option(
         help="fp32, or bf16 for matrix products: half as fast again where the processor multiplies it.")] = "fp32",
-    evaluate_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.evaluate_every,
-    layers: int = GPTConfig.layers, heads: int = GPTConfig.heads, width: int = GPTConfig.width,
-    context: int = GPTConfig.context, dropout: float = GPTConfig.dropout,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between saved states.")] = 100,
+    layers: int = 6, heads: int = 6, width: int = 192, context: int = 256, dropout: float = 0.0,
     seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
     force: ForceOption = False,
@@ -248,29 +252,29 @@ def train(
     """Train a GPT on a corpus. Ctrl-C saves; --resume goes on bit for bit."""
     with _one_line_errors():
         _check_out(out, force=force or resume)
-        text = load_corpus(corpus)
-        tokenizer = CharTokenizer.from_text(text.train)
-        config = GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
+        text = nanoq.lm.load_corpus(corpus)
+        tokenizer = nanoq.lm.CharTokenizer.from_text(text.train)
+        config = nanoq.lm.GPTConfig(tokenizer.vocab_size, context, layers, heads, width, dropout=dropout)
         model = _untrained(config, seed, _device(device))
-        recipe = TrainConfig(tokens=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
+        recipe = nanoq.lm.TrainConfig(tokens=characters, batch=batch, optimizer=optimizer, lr=lr, lr_rest=lr_rest,
                              schedule=schedule, warmup=warmup, precision=precision, evaluate_every=evaluate_every,
                              seed=seed)
         splits = tokenizer.encode(text.train), tokenizer.encode(text.valid)
-        history = run_training(model, *splits, recipe, out, resume)
+        history = nanoq.lm.train(model, *splits, recipe, out, resume)
         step = history[-1]["step"] if history else 0
         if step < recipe.steps(context):
             print(f"stopped at step {step}; go on with --resume")
             raise typer.Exit(130)
-        losses = window_losses(model, splits[1])
+        losses = nanoq.lm.window_losses(model, splits[1])
         card = {"corpus": corpus, "source": text.source, "licence": text.licence,
                 "parameters": model.parameter_count(), "characters_seen": history[-1]["characters"],
-                "seconds": history[-1]["seconds"], "validation_perplexity": round(perplexity(losses), 4),
+                "seconds": history[-1]["seconds"], "validation_perplexity": round(nanoq.lm.perplexity(losses), 4),
                 "command": _command()}
-        nanoq.save(out, Checkpoint(model, tokenizer, card))
-    print(f"validation perplexity {perplexity(losses):.4f}; wrote {out}")
+        nanoq.save(out, nanoq.Checkpoint(model, tokenizer, card))
+    print(f"validation perplexity {nanoq.lm.perplexity(losses):.4f}; wrote {out}")
 
 
-def _untrained(config: GPTConfig, seed: int, device: torch.device) -> GPT:
+def _untrained(config: "GPTConfig", seed: int, device: "torch.device") -> "GPT":
     """The model to train, unless it cannot fit: where memory runs out little by little, the system ends the program."""
     count = config.layers * 12 * config.width**2 + (config.vocab_size + config.context) * config.width
     needed = count * (12 if device.type == "cpu" else 4)  # float32: weights, gradients, and one moment at the least
@@ -278,7 +282,7 @@ def _untrained(config: GPTConfig, seed: int, device: torch.device) -> GPT:
     if needed > there:
         raise ValueError(f"a model of {count:,} parameters needs {needed / 1e9:,.0f} GB of memory, and there are "
                          f"{there / 1e9:,.0f}: take a smaller --width, --context or number of --layers")
-    return GPT(config, seed).to(device)
+    return nanoq.lm.GPT(config, seed).to(device)
 
 
 @app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
@@ -293,9 +297,9 @@ def quantize(
         help="Instead of --bits: bits per weight, as 2.25, of codes that are entropy-coded; the smallest files at a "
              "loss.")] = None,
     spacing: Annotated[str | None, typer.Option(help="With --rate: watersic or equal steps.")] = None,
-    method: Annotated[str, typer.Option(help=f"{', '.join([*METHODS, *BLOCK_METHODS])}.")] = "gptq",
+    method: Annotated[str, typer.Option(help=f"{METHODS}.")] = "gptq",
     grid: Annotated[str | None, typer.Option(
-        help=f"{', '.join(GRIDS)}; by default affine. The next three are for affine and affine-dynamic, which needs "
+        help=f"{GRIDS}; by default affine. The next three are for affine and affine-dynamic, which needs "
              "the first of them.")] = None,
     group_size: Annotated[int | None, typer.Option(
         help="Columns that share a scale; by default, or with -1, a whole row.")] = None,
@@ -319,7 +323,7 @@ def quantize(
                                      "The same command goes on where it was stopped. By default where free memory does "
                                      "not hold the model.")] = None,
     export: Annotated[str | None, typer.Option(
-        help=f"Also write {', '.join(FORMATS)}, to the folder OUT-EXPORT beside OUT. Whether the format takes the "
+        help=f"Also write {FORMATS}, to the folder OUT-EXPORT beside OUT. Whether the format takes the "
              "quantised layers is looked at before the work.")] = None,
     corpus: CalibrationOption = None,
     windows: CalibrationWindowsOption = 128,
@@ -331,6 +335,10 @@ def quantize(
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a model, and write it as packed codes."""
+    from nanoq.quant import BLOCK_METHODS
+    from nanoq.quant.export import check_export, count_parameters
+    from nanoq.verbs import recipe_for
+
     with _one_line_errors():
         given = {"grid": grid, "rate": rate, "spacing": spacing, "group_size": None if group_size == -1 else group_size,
                  "symmetric": symmetric or None, "search": search, "damping": damping, "act_order": act_order or None}
@@ -347,7 +355,8 @@ def quantize(
         _check_out(out, checkpoint, force)
         beside = _check_beside(out, checkpoint, export, force)
         together = average_bits is not None or kind is not None or export or rotate
-        if stream is None and not together and method not in BLOCK_METHODS and (reason := hf.beyond_memory(checkpoint)):
+        if stream is None and not together and method not in BLOCK_METHODS and (
+                reason := nanoq.hf.beyond_memory(checkpoint)):
             print(f"{reason}: one block in memory at a time (--no-stream: all at once)")
             stream = True
         if stream:
@@ -375,34 +384,35 @@ def _check_beside(out: Path, source: str, format: str | None, force: bool) -> Pa
     """The folder that an export goes to, if there is to be one, when it may be written there."""
     if format is None:
         return None
-    format_named(format)
+    nanoq.quant.export.format_named(format)
     beside = out.with_name(f"{out.name}-{format}")
     _check_export_out(beside, source, force)
     return beside
 
 
-def _stream(source: str, out: Path, plan: Recipe | Callable[..., Recipe], options: dict, corpus: str | None,
-            windows: int, context: int | None, batch: int, seed: int, device: torch.device) -> None:
+def _stream(source: str, out: Path, plan: "Recipe | Callable[..., Recipe]", options: dict, corpus: str | None,
+            windows: int, context: int | None, batch: int, seed: int, device: "torch.device") -> None:
     from nanoq.hf.stream import open_folder, quantize_opened  # not every user has transformers
+    from nanoq.quant.embeddings import usual_width
 
     empty, weights = open_folder(source, device)
     parameters = empty.model.parameter_count()
-    recipe = plan if isinstance(plan, Recipe) else plan(**{"embeddings": usual_width(empty.model)} | options)
-    task = task_for(empty, corpus, context=context)
+    recipe = plan if isinstance(plan, nanoq.Recipe) else plan(**{"embeddings": usual_width(empty.model)} | options)
+    task = nanoq.tasks.task_for(empty, corpus, context=context)
     calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
     quantize_opened(empty, weights, out, recipe, calibration, batch)
-    _say_size(out, weight_files(out), parameters)
+    _say_size(out, nanoq.store.weight_files(out), parameters)
 
 
-def _load(name: str, kind: str | None = None, device: str = "auto") -> Checkpoint:
+def _load(name: str, kind: str | None = None, device: str = "auto") -> "Checkpoint":
     loaded = nanoq.load(name, kind)
     loaded.model.to(_device(device))
     return loaded
 
 
-def _write(out: Path, made: Checkpoint, parameters: int, entropy: bool = False) -> None:
+def _write(out: Path, made: "Checkpoint", parameters: int, entropy: bool = False) -> None:
     """Save a model, and say how small it is."""
-    _say_size(out, [nanoq.save(out, made, entropy=entropy) / WEIGHTS], parameters)
+    _say_size(out, [nanoq.save(out, made, entropy=entropy) / nanoq.store.WEIGHTS], parameters)
 
 
 def _say_size(out: Path, files: list[Path], parameters: int) -> None:
@@ -414,7 +424,7 @@ def _say_size(out: Path, files: list[Path], parameters: int) -> None:
 def prune(
     checkpoint: ModelArgument,
     out: ResultOption,
-    method: Annotated[str, typer.Option(help=f"{', '.join(SCORES)} or sparsegpt.")] = "sparsegpt",
+    method: Annotated[str, typer.Option(help=f"{SCORES} or sparsegpt.")] = "sparsegpt",
     sparsity: Annotated[float, typer.Option(help="Share of the weights that becomes 0.")] = 0.5,
     pattern: Annotated[str, typer.Option(help="row, matrix, or 2:4 and its like, which has a sparsity of its own.")] =
         "row",
@@ -432,15 +442,15 @@ def prune(
     with _one_line_errors():
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint, kind, device)
-        parameters = count_parameters(loaded.model)
+        parameters = nanoq.quant.export.count_parameters(loaded.model)
         made = nanoq.prune(loaded, method, sparsity, pattern, bits, data=corpus, windows=windows, context=context,
                            batch=batch, seed=seed, in_place=True)
         _write(out, made, parameters)
 
 
-def _read_recipe(path: Path) -> Recipe:
+def _read_recipe(path: Path) -> "Recipe":
     try:
-        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
+        return nanoq.Recipe.from_json(json.loads(path.read_text(encoding="utf-8-sig")))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: nested without end
         raise ValueError(f"{path} is not JSON: {error}") from None
 
@@ -469,7 +479,8 @@ def evaluate(
             raise ValueError(f"the losses of '{checkpoint}' are not finite: its weights are damaged, or its training "
                              "failed")
         file = _weights(checkpoint)
-        files = [file] if file.is_file() else weight_files(file.parent)  # shards; none of a model on the hub
+        # Shards where it is no file; none of a model on the hub.
+        files = [file] if file.is_file() else nanoq.store.weight_files(file.parent)
     print(found)
     if files:
         print(f"{'file':20}{sum(file.stat().st_size for file in files):,} bytes")
@@ -490,7 +501,7 @@ def generate(
     with _one_line_errors():
         loaded = _load(checkpoint, device=device)
         print(prompt, end="", flush=True)
-        for piece in continuation(loaded, prompt, length, temperature, top_k, seed):
+        for piece in nanoq.verbs.continuation(loaded, prompt, length, temperature, top_k, seed):
             print(piece, end="", flush=True)
     print()
 
@@ -504,7 +515,7 @@ def corpus(
     with _one_line_errors():
         if write:
             check_folder(write)
-        text = load_corpus(name)
+        text = nanoq.lm.load_corpus(name)
         if write:
             for split in ("train", "valid", "test"):
                 write_text(write / f"{split}.txt", getattr(text, split))
@@ -522,17 +533,19 @@ def info(checkpoint: Annotated[str | None, typer.Argument(help="A checkpoint's n
     """The card of a checkpoint; without one, this machine and what is shipped."""
     with _one_line_errors():
         if checkpoint:
-            foreign = hf.is_hugging_face(checkpoint) and not hf.is_quantized(checkpoint)
-            card = hf.describe(checkpoint) if foreign else inspect(checkpoint)
+            foreign = nanoq.hf.is_hugging_face(checkpoint) and not nanoq.hf.is_quantized(checkpoint)
+            card = nanoq.hf.describe(checkpoint) if foreign else nanoq.store.inspect(checkpoint)
             kinds = Counter(layout.get("kind", "quantised") for layout in card.get("layers", {}).values())
             card["layers"] = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 quantised"
             console.print_json(json.dumps(card))
             return
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"nanoq {__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, GPU: {gpu}")
     print(f"NANOQ_DATA: {os.environ.get('NANOQ_DATA', 'not set')}")
-    for card_path in sorted((data_dir() / "checkpoints").glob(f"*/{CARD}")):
+    for card_path in sorted((data_dir() / "checkpoints").glob(f"*/{nanoq.store.CARD}")):
         card = json.loads(card_path.read_text(encoding="utf-8"))
         measure = "test accuracy" if "test_accuracy" in card else "validation perplexity"
         print(f"{card_path.parent.name:18} {card['parameters']:,} parameters, "
@@ -601,14 +614,14 @@ def save(
     with _one_line_errors():
         _check_out(out, checkpoint, force)
         loaded = _load(checkpoint)
-        _write(out, loaded, count_parameters(loaded.model), entropy)
+        _write(out, loaded, nanoq.quant.export.count_parameters(loaded.model), entropy)
 
 
 @app.command(epilog="Example: nanoq export runs/opt-4bit --format gguf --out runs/opt-4bit-gguf")
 def export(
     checkpoint: ModelArgument,
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
-    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.")] = "compressed-tensors",
+    format: Annotated[str, typer.Option(help=f"{FORMATS}.")] = "compressed-tensors",
     force: ForceOption = False,
 ) -> None:
     """Write a quantised Hugging Face model as a file that transformers, vLLM or llama.cpp runs."""
@@ -619,6 +632,9 @@ def export(
 
 def _check_export_out(out: Path, source: str, force: bool) -> None:
     """Look, before the work, whether an export may be written to a folder: as `_check_out`."""
+    from nanoq.quant.export import GGUF_FILE
+    from nanoq.store import CARD
+
     if (out / CARD).exists():
         raise ValueError(f"--out {out} holds a model of nanoq, whose {CARD} would stay: name another folder")
     if (out / GGUF_FILE).exists() and not force:
@@ -626,8 +642,10 @@ def _check_export_out(out: Path, source: str, force: bool) -> None:
     _check_out(out, source, force)
 
 
-def _export(out: Path, checkpoint: Checkpoint, format: str) -> None:
+def _export(out: Path, checkpoint: "Checkpoint", format: str) -> None:
     """Write a quantised model for other programs, and say what there is to know of the file."""
+    from nanoq.quant.export import count_parameters, export_model, export_notes
+
     file = export_model(out, checkpoint, format)
     _say_size(file, [file], count_parameters(checkpoint.model))
     for note in export_notes(checkpoint, format):

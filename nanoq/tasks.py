@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.decoding import decoded_once
 from nanoq.lm.corpus import Corpus, corpus_of
 from nanoq.lm.evaluate import (
     AgainstOriginal,
@@ -137,12 +139,15 @@ class Task:
         """Measure a model, and what it loses against another one on the same windows."""
         watch = None if against is None else AgainstOriginal(against)
         started = time.perf_counter()
-        outputs = self.outputs(model, watch)
+        with nullcontext() if against is None else decoded_once(against):
+            outputs = self.outputs(model, watch)
         seconds = time.perf_counter() - started - (watch.seconds if watch else 0)
         speed = len(outputs) * self.predictions / seconds
         losses, caption = self.loss_of(outputs), self.caption(len(outputs))
-        delta = None if against is None else paired_difference(losses, self.losses(against))
-        divergence = watch.divergence() if watch else None
+        delta = divergence = None
+        if watch:
+            others = self.loss_of(torch.cat(watch.measured)) if watch.measured else self.losses(against)
+            delta, divergence = paired_difference(losses, others), watch.divergence()
         return Evaluation(losses, self.unit, caption, self.more(outputs), speed, delta, divergence)
 
 
@@ -256,10 +261,11 @@ class Images(Task):
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The logits of each image (N, classes)."""
         device, logits = next(model.parameters()).device, []
-        for part in self.held_out[0].split(256):
-            logits.append(model.eval()(part.to(device)).cpu())
-            if watch:
-                watch(part, logits[-1])
+        with decoded_once(model):
+            for part in self.held_out[0].split(256):
+                logits.append(model.eval()(part.to(device)).cpu())
+                if watch:
+                    watch(part, logits[-1], Tensor.cpu)
         return torch.cat(logits)
 
     def loss_of(self, outputs: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import nanoq
-from nanoq import __version__
+from nanoq import __version__, cli
 from nanoq.cli import app
-from nanoq.compress import SparseQuantLinear
-from nanoq.lm import GPT, CharTokenizer, GPTConfig, generate, load_corpus, perplexity, window_losses
+from nanoq.compress import SCORES, SparseQuantLinear
+from nanoq.hf import KINDS
+from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, generate, load_corpus, perplexity, window_losses
+from nanoq.quant import BLOCK_METHODS, GRIDS, METHODS
+from nanoq.quant.export import FORMATS
 from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save, write_folder
 
 NANOQ = Path(sys.executable).with_name("nanoq")
@@ -247,9 +252,46 @@ def test_generate_prints_what_the_package_generates(request, folder):
     assert ok("generate", folder, *options) == expected + "\n"
 
 
-def test_the_command_line_starts_without_transformers():
-    code = "import sys, nanoq.cli; sys.exit(bool({'transformers', 'sklearn', 'datasets'} & set(sys.modules)))"
+SLOW_TO_IMPORT = ["torch", "numpy", "numba", "scipy", "matplotlib", "transformers", "sklearn", "datasets"]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "quantize --help", "train --help", "doctor --help"])
+def test_help_is_shown_without_the_packages_that_take_seconds_to_import(arguments):
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print(sorted(sys.modules.keys() & {SLOW_TO_IMPORT}), file=sys.stderr))
+sys.argv += {arguments.split()}
+from nanoq.__main__ import main
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "[]\n") and "Usage: " in result.stdout
+
+
+def test_the_package_is_imported_in_parts_as_they_are_asked_for():
+    code = ("import sys, nanoq; before = 'torch' in sys.modules; "
+            "print(before, nanoq.quantize.__module__, nanoq.store.__name__, 'torch' in sys.modules)")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False nanoq.verbs nanoq.store True\n"
+
+
+def test_the_verbs_are_imported_without_transformers():
+    code = "import sys, nanoq.verbs; sys.exit(bool({'transformers', 'sklearn', 'datasets'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_help_names_what_there_is():
+    for shown, there in [(cli.METHODS, [*METHODS, *BLOCK_METHODS]), (cli.GRIDS, GRIDS), (cli.SCORES, SCORES),
+                         (cli.FORMATS, FORMATS), (cli.KINDS, KINDS)]:
+        assert shown.split(", ") == list(there)
+
+
+def test_train_has_the_defaults_of_the_package():
+    given = {name: parameter.default for name, parameter in signature(cli.train).parameters.items()}
+    there = {field.name: field.default for part in (GPTConfig, TrainConfig) for field in fields(part)}
+    there["characters"] = there.pop("tokens")
+    same = given.keys() & there.keys()
+    assert len(same) == 15 and {name: given[name] for name in same} == {name: there[name] for name in same}
 
 
 def test_corpus_shows_the_splits_and_writes_them(text, tmp_path):
@@ -395,7 +437,7 @@ def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
 ])
 def test_a_file_in_the_place_of_the_output_is_found_before_the_work(command, model, text, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("once\n")
-    for work in ("cli.load_corpus", "cli._load", "teach.leaderboard.compare"):
+    for work in ("lm.load_corpus", "cli._load", "teach.leaderboard.compare"):
         monkeypatch.setattr(f"nanoq.{work}", None)
     assert_one_line(run(*command.format(model=model, text=text, file=tmp_path / "taken").split()),
                     "taken is a file: give a folder")

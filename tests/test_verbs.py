@@ -182,10 +182,13 @@ def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(
                                    test_labels=labels)
     chances = {right: torch.tensor([[0.9, 0.1] if (label == 0) == (n < right) else [0.1, 0.9]
                                     for n, label in enumerate(labels)]).double() for right in (6, 3)}
-    monkeypatch.setattr(ReviewProbe, "_probe", lambda self, right: (
-        SimpleNamespace(predict_log_proba=lambda _: chances[right].log().numpy()), torch.zeros(8, 1)))
+    monkeypatch.setattr(ReviewProbe, "_probe", lambda self, model: (
+        SimpleNamespace(predict_log_proba=lambda _: chances[model.right].log().numpy()), torch.zeros(8, 1)))
+    models = {right: torch.nn.Module() for right in chances}
+    for right, model in models.items():
+        model.right = right
     for right, against in ((6, 3), (3, 6), (6, None)):
-        assert task.evaluate(right, against).more["accuracy"].startswith(f"{right / 8:.4f}, ")
+        assert task.evaluate(models[right], models.get(against)).more["accuracy"].startswith(f"{right / 8:.4f}, ")
 
 
 @pytest.mark.parametrize("recipe", [

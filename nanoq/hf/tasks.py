@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.decoding import decoded_once
 from nanoq.hf.model import HFModel
 from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
@@ -251,8 +252,9 @@ def features(
     ids = token_ids(tokenizer, texts, min(max_length, model.config.context))
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
-    pooled = [_pooled(model.eval(), tokenizer, [ids[i] for i in part])
-              for part in progress(parts, desc="features", unit="batch", leave=False, delay=1)]
+    with decoded_once(model):
+        pooled = [_pooled(model.eval(), tokenizer, [ids[i] for i in part])
+                  for part in progress(parts, desc="features", unit="batch", leave=False, delay=1)]
     return torch.cat(pooled)[torch.tensor(order).argsort()]
 
 

@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.decoding import decoded_once
 from nanoq.lm.model import check_tokens
 from nanoq.progress import progress
 
@@ -54,7 +56,8 @@ def window_losses(
 MOST_NATS = math.log(sys.float_info.max)  # whose exp a float can hold
 
 
-Watch = Callable[[Tensor, Tensor], None]  # is shown each batch of inputs and the logits that a model gives for it
+Measure = Callable[[Tensor], Tensor]  # what is measured of the logits that any model gives for a batch
+Watch = Callable[[Tensor, Tensor, Measure], None]  # is shown each batch of inputs, and a model's logits for it
 
 
 @torch.inference_mode()
@@ -65,7 +68,7 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16, watch: Watch | N
         model: maps tokens (B, T) to logits (B, T, V); is put into evaluation mode and back.
         rows: tokens (W, T + 1).
         batch: rows in a forward pass.
-        watch: is shown the tokens (B, T) and logits of each pass.
+        watch: is shown the tokens (B, T) and logits of each pass, and what makes losses (B,) of logits.
 
     Raises:
         ValueError: if a token is not in the model's vocabulary.
@@ -74,16 +77,23 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16, watch: Watch | N
     training = model.training
     model.eval()
     losses = []
-    for part in progress(rows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
-        part = part.to(device)
-        logits = model(part[:, :-1])  # (B, T, V)
-        check_tokens(part, logits.shape[-1])
-        if watch:
-            watch(part[:, :-1], logits)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten(), reduction="none")  # (B * T,)
-        losses.append(loss.view(len(part), -1).double().mean(1).cpu())
+    with decoded_once(model):
+        for part in progress(rows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
+            part = part.to(device)
+            logits, measure = model(part[:, :-1]), partial(_mean_losses, part[:, 1:])  # logits (B, T, V)
+            check_tokens(part, logits.shape[-1])
+            losses.append(measure(logits))
+            if watch:
+                watch(part[:, :-1], logits, measure)
     model.train(training)
     return torch.cat(losses)
+
+
+def _mean_losses(targets: Tensor, logits: Tensor) -> Tensor:
+    """Mean cross-entropy of each row, float64 (B,): targets (B, T), logits (B, T, V)."""
+    targets = targets.to(logits.device)
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")  # (B * T,)
+    return loss.view(targets.shape).double().mean(1).cpu()
 
 
 def perplexity(losses: Tensor) -> float:
@@ -156,6 +166,10 @@ class AgainstOriginal:
     """A `Watch` that compares a model's predictions with those of another on the same inputs.
 
     Where there are few, the other's are kept for the next model: call `divergence` between two.
+
+    Attributes:
+        measured: what is measured of the other model, batch by batch, so that it need not run once more for it.
+        seconds: that it took.
     """
 
     KEPT = 2**26  # numbers
@@ -164,16 +178,20 @@ class AgainstOriginal:
         self.original = original
         self.known: list[Tensor] = []
         self.kept, self.kl, self.same = 0, [], []
-        self.seconds = 0.0  # that it took
+        self.measured: list[Tensor] = []
+        self.seconds = 0.0
 
     @torch.inference_mode()
-    def __call__(self, inputs: Tensor, logits: Tensor) -> None:
+    def __call__(self, inputs: Tensor, logits: Tensor, measure: Measure) -> None:
         """Compare one batch: logits (..., classes)."""
         number, started = len(self.kl), time.perf_counter()
         if number < len(self.known):
             p = self.known[number].to(logits.device).float()
         else:
-            p = self.original.eval()(inputs.to(next(self.original.parameters()).device)).float().log_softmax(-1)
+            given = self.original.eval()(inputs.to(next(self.original.parameters()).device))
+            if number == len(self.measured):
+                self.measured.append(measure(given))
+            p = given.float().log_softmax(-1).to(logits.device)
             self.kept += p.numel()
             if self.kept <= self.KEPT and number == len(self.known):
                 self.known.append(p.cpu())

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanoq.decoding import DecodingLayer
 from nanoq.numbers.blocks import CODEBOOKS, SCALES_PER_COARSE, PackedScales
 from nanoq.numbers.floats import FLOATS
 from nanoq.quant import entropy_coding
@@ -16,7 +17,7 @@ from nanoq.store import GEOMETRY, LAYERS, PACKED, geometry
 GRID_TENSORS = ("scale", "scale_coarse", "scale_offset", "zero_point", "codebook", "order")
 
 
-class PackedLayer(nn.Module):
+class PackedLayer(DecodingLayer):
     """A layer whose buffers keep their types: `model.half()` would change what the file holds.
 
     Attributes:
@@ -27,7 +28,7 @@ class PackedLayer(nn.Module):
 
     def _apply(self, fn, recurse=True) -> Self:
         """Go to the model's device, and no more."""
-        self._decoded = None
+        self._decoded = self._weight = None
         kept = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         device = next(self.buffers(recurse=False)).device
@@ -37,7 +38,7 @@ class PackedLayer(nn.Module):
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._decoded = None
+        self._decoded = self._weight = None
 
 
 class QuantLayer(PackedLayer):
@@ -136,7 +137,7 @@ class QuantLayer(PackedLayer):
 
 
 class QuantLinear(QuantLayer):
-    """A linear layer that makes its float weight anew in every call, unless it has a kernel.
+    """A linear layer that makes its float weight anew in every call, unless it has a kernel or `decoded_once` lasts.
 
     `kernel` multiplies by the packed codes themselves where it can; `nanoq.quant.kernels` sets it. Without one the
     layer computes what the file's values give, bit for bit.
@@ -150,7 +151,7 @@ class QuantLinear(QuantLayer):
         if self.kernel is not None and self.kernel.takes(x):
             y = self.kernel(x if self.order is None else x[..., self.order])
             return y if bias is None else y + bias
-        return F.linear(x, self.dequantize().to(x.dtype), bias)
+        return F.linear(x, self.decoded().to(x.dtype), bias)
 
     @property
     def weight(self) -> Tensor:
@@ -191,7 +192,7 @@ class QuantConv2d(QuantLayer):
 
 def apply_packed(layer: PackedLayer, x: Tensor) -> Tensor:
     """What a packed layer gives, in the type of x: a convolution if its layout says how it goes over an image."""
-    weight, bias = layer.dequantize().to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype)
+    weight, bias = layer.decoded().to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype)
     if "kernel_size" not in layer.layout:
         return F.linear(x, weight, bias)
     weight = weight.unflatten(1, (-1, *layer.layout["kernel_size"]))

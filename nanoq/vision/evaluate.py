@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nanoq.decoding import decoded_once
 from nanoq.progress import progress
 
 
@@ -25,7 +26,8 @@ def correct(model: nn.Module, pictures: Tensor, labels: Tensor, batch: int = 500
     training = model.training
     model.eval()
     parts = progress(pictures.split(batch), desc="evaluate", unit="batch", leave=False, delay=1)
-    answers = torch.cat([model(part.to(device)).argmax(1).cpu() for part in parts])
+    with decoded_once(model):
+        answers = torch.cat([model(part.to(device)).argmax(1).cpu() for part in parts])
     model.train(training)
     return answers == labels.cpu()
 

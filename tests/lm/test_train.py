@@ -212,40 +212,54 @@ def test_dropout_is_part_of_what_is_resumed():
     assert not torch.equal(weights["token_embedding.weight"], without["token_embedding.weight"])
 
 
-KILLED_WHILE_SAVING = """
-saves, save = count(1), store.save_file
-def killed(tensors, path, **options):
+STOPPED = """
+def killed(tensors, path, save=store.save_file, saves=count(1), **options):
     save(tensors, path, **options)
     if next(saves) == 2:
         Path(path).write_bytes(Path(path).read_bytes()[:1000])
         os.kill(os.getpid(), signal.SIGKILL)
-store.save_file = killed
-run(out="out")
-"""
-KILLED_IN_A_STEP = """
-with at_step(5, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-    run(out="out")
+
+def stopped(name):
+    if name == "while saving":
+        store.save_file = killed
+        run(out=name)
+    with at_step(5, lambda: os.kill(os.getpid(), getattr(signal, name, signal.SIGKILL))):
+        print(run(out=name)[1][-1]["step"], file=open(name + ".txt", "w"))
+
+run()  # what the first training of a process imports, the children have from here
+for name in ("in a step", "while saving", "SIGINT", "SIGTERM"):
+    child = os.fork()
+    if not child:
+        stopped(name)
+        os._exit(0)
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sep=",")
 """
 
 
-@pytest.mark.parametrize("body", [KILLED_IN_A_STEP, KILLED_WHILE_SAVING], ids=["in a step", "while saving"])
-def test_a_training_killed_by_force_resumes_as_if_it_had_not_been(tmp_path, body):
-    assert script(body, cwd=tmp_path).returncode == -signal.SIGKILL
-    weights, history = run(out=tmp_path / "out", resume=True)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of trainings that were stopped in their fifth step or while saving, and how their processes ended."""
+    folder = tmp_path_factory.mktemp("stopped")
+    result = script(STOPPED, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, dict(line.split(",") for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", ["in a step", "while saving"])
+def test_a_training_killed_by_force_resumes_as_if_it_had_not_been(stopped, name):
+    folder, ends = stopped
+    assert int(ends[name]) == -signal.SIGKILL
+    weights, history = run(out=folder / name, resume=True)
     unbroken, unbroken_history = run()
     assert_same_weights(weights, unbroken)
     assert history == unbroken_history
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_ctrl_c_ends_the_step_saves_and_returns(tmp_path, name):
-    result = script(f"""
-with at_step(5, lambda: os.kill(os.getpid(), signal.{name})):
-    weights, history = run(out="out")
-print(history[-1]["step"])
-""", cwd=tmp_path)
-    assert (result.returncode, result.stdout.strip()) == (0, "5"), result.stderr
-    weights, history = run(out=tmp_path / "out", resume=True)
+def test_ctrl_c_ends_the_step_saves_and_returns(stopped, name):
+    folder, ends = stopped
+    assert (ends[name], (folder / f"{name}.txt").read_text()) == ("0", "5\n")
+    weights, history = run(out=folder / name, resume=True)
     assert_same_weights(weights, run()[0])
     assert [row["step"] for row in history] == [3, 5, 6, 8]
 

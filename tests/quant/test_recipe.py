@@ -178,8 +178,8 @@ OPTIONS = {"affine-dynamic": {"group_size": 8}, "entropy-coded": {"rate": 4.0}}
 
 
 def spec_of(grid, method="nearest"):
-    return Round(method, bits=BITS.get(grid, 4), grid=grid,
-        grid_options=OPTIONS.get(grid, {}))
+    return Round(method, bits=BITS.get(grid, 4), grid=grid, grid_options=OPTIONS.get(grid, {}),
+                 method_options={"steps": 50} if method == "adaround" else {})
 
 
 @pytest.mark.parametrize("grid", GRIDS)
