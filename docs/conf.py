@@ -1,7 +1,7 @@
 """The course as web pages that need no network: sphinx-build -M html . docs/_build -c docs -W --keep-going.
 
 The source folder is the repository itself, so nothing is copied: the front page is README.md; then come the committed
-student notebooks with their outputs, the teaching pages, and the package's docstrings.
+student notebooks with the outputs of the solved ones, the teaching pages, and the package's docstrings.
 """
 
 import re
@@ -33,7 +33,7 @@ language = "en-GB"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md",
-                    "notebooks/*.ipynb", "notebooks/teaching/**.md",
+                    "notebooks/*.ipynb", "notebooks/glossary.md", "notebooks/teaching/**.md",
                     "docs/api/*.md"]
 exclude_patterns = [".*", "**/.*", "docs/_build", "notebooks/solutions", "notebooks/source"]
 
@@ -70,7 +70,8 @@ def contents() -> str:
              for part in PARTS}
     parts["teaching"] = [ROOT / f"{KIT}.md"]
     parts["the package"] = sorted(ROOT.glob("docs/api/*.md"))
-    parts["behind it"] = [ROOT / page for page in ("CONTRIBUTING.md", "data/README.md", "data/results/README.md")]
+    behind = ("notebooks/glossary.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md")
+    parts["behind it"] = [ROOT / page for page in behind]
     return "\n\n".join(_toctree(pages, part.capitalize()) for part, pages in parts.items())
 
 
@@ -99,6 +100,25 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
 
     if page.suffix == ".md":
         source[0] = LINK.sub(linked, source[0])
+    elif page.suffix == ".ipynb":
+        source[0] = nbformat.writes(with_outputs(page))
+
+
+def with_outputs(page: Path) -> nbformat.NotebookNode:
+    """A student edition with the outputs of the solved one, but for the verdicts of checks.
+
+    What a reader is to predict is folded.
+    """
+    notebook = nbformat.read(page, 4)
+    solved = {cell.id: cell for cell in nbformat.read(page.parent / "solutions" / page.name, 4).cells}
+    predict = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            predict = "**Before you run it" in cell.source
+        elif not cell.source.startswith("check("):
+            cell.outputs = solved[cell.id].outputs
+            cell.metadata.tags = cell.metadata.get("tags", []) + ["hide-output"] * predict
+    return notebook
 
 
 def copy_front_page(app: Sphinx, exception: Exception | None) -> None:
@@ -113,7 +133,7 @@ def copy_front_page(app: Sphinx, exception: Exception | None) -> None:
 def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
     """Give figures the alt text that `show` wrote, which myst-nb drops; put words in place of remote badges."""
     path = Path(doctree["source"])
-    words = figure_texts(path) if path.suffix == ".ipynb" else {}
+    words = figure_texts(path.parent / "solutions" / path.name) if path.suffix == ".ipynb" else {}
     for image in list(doctree.findall(nodes.image)):
         if "://" in image["uri"]:
             image.replace_self(nodes.Text(image["alt"]))

@@ -43,7 +43,7 @@ def pages(site):
 def test_each_notebook_has_a_page_in_the_order_of_the_course(site, pages):
     index = site / "index.html"
     links = [target(link["href"], index)[0] for link in pages[index].select(".sidebar-tree a")]
-    chapters = [link for link in links if link.parent == site / "notebooks"]
+    chapters = [link for link in links if link.parent == site / "notebooks" and link.name[0].isdigit()]
     assert sorted(chapters) == [site / "notebooks" / f"{path.stem}.html" for path in NOTEBOOKS]
     first, second = (pages[chapter] for chapter in chapters[:2])
     assert target(first.select_one("a.next-page")["href"], chapters[0])[0] == chapters[1]
@@ -78,9 +78,17 @@ def test_the_map_of_notebook_00_leads_to_pages(site, pages):
     assert linked == {path.stem for path in NOTEBOOKS} | {"README"}  # that of the lecturer's kit
 
 
+def test_what_is_to_be_predicted_is_folded_and_no_check_says_correct(site, pages):
+    page = pages[site / "notebooks/01_data_types.html"]
+    assert page.select("details.below-input") and page.select(".cell_output")
+    assert "✓" not in page.article.text
+
+
 def test_each_figure_has_its_words(site, pages):
     for path in NOTEBOOKS:
-        outputs = [output for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        solved = json.loads((path.parent / "solutions" / path.name).read_text(encoding="utf-8"))
+        student = {cell["id"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]}
+        outputs = [output for cell in solved["cells"] if cell["id"] in student
                    for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
         images = pages[site / "notebooks" / f"{path.stem}.html"].select("article img")
         assert [image["alt"] for image in images] == [output["metadata"]["image/png"]["alt"] for output in outputs]

@@ -78,7 +78,8 @@ def test_what_the_learner_wrote_stays(installed, jupyter):
 def test_a_checkout_copies_too_where_a_folder_is_named(tmp_path, jupyter):
     assert run("--folder", tmp_path / "mine").exit_code == 0
     copies = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
-    assert copies == {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")}
+    shipped = [*NOTEBOOKS.glob("*.ipynb"), NOTEBOOKS / "glossary.md"]
+    assert copies == {path.name: path.read_bytes() for path in shipped}
 
 
 def test_a_notebook_that_is_not_there(installed, jupyter):

@@ -28,12 +28,29 @@ level (and where `return ...` would not do) the author writes the stub behind th
     ### END SOLUTION
 
 Placeholders. `{{colab}}` in the first cell becomes the badge; a cell that installs nanoq on Colab follows it.
-`{{cost_card}}` becomes the minutes and the memory that this program has measured.
+`{{cost_card}}` becomes the minutes and the memory that this program has measured, `{{time_card}}` the minutes that a
+learner takes, section by section, and `{{self_test}}` up to five questions of the quiz, with folded answers.
 
 Tags. `# %% tags=["measured"]` marks an output with times or measured floats: it is not compared by nbval.
+`tags=["claims"]` marks a cell of assertions that the solved edition has and the student edition has not.
+
+Further. A section `## Further · Title` can be skipped; its first line begins with `**Adds**`. It is folded, and what is
+left without such sections, the core, is run once more, by itself.
+
+Predictions. `**Before you run it.**` stands above the cell to be run, with `<details><summary>After you have run
+it</summary> ... </details>` in the same markdown cell: the fold is moved below the cell to be run.
+
+Exercises. `**Exercise 3.**` gets the difficulty and the minutes of the exercise that is checked next.
+
+Terms. The first use of each term of `nanoq/teach/glossary.py` becomes a link to `notebooks/glossary.md`, which is
+written here, in the notebook that explains it and in all later ones. Words that have an everyday sense
+(`learner.EVERYDAY`) have to be *emphasised* to be taken for the term.
+
+Limits. Notebooks in `learner.NEW_STYLE` keep those of `learner.style_problems`.
 
 Both editions are run in a fresh kernel, in the folder where they will lie, and have to run without an error
-and without a word on stderr. Nothing is replaced unless all went well.
+and without a word on stderr. Nothing is replaced unless all went well. The solved edition keeps its outputs; a student
+edition has none.
 """
 
 import argparse
@@ -53,6 +70,7 @@ from pathlib import Path
 
 import claims
 import jupytext
+import learner
 import nbformat
 import psutil
 from nbclient import NotebookClient
@@ -65,11 +83,11 @@ from nanoq.teach.checks import exercises_of
 
 REPOSITORY = "nanoq-course/nanoq"
 MAX_CELL_LINES = 25
+GLOSSARY = "glossary.md"  # in the folder of the student editions
 
 REGION = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION(?P<stub>.*)\n(?P<body>(?:.*\n)*?) *### END SOLUTION$", re.MULTILINE
 )
-CHECK = re.compile(r"^check\(\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=[\"'][^\"'])[^>]*>")
 # What differs on the next machine or in the next run, and so would fail nbval.
 UNSTABLE = re.compile(r"(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\Users)\S*| at 0x[0-9a-fA-F]{6,}")
@@ -121,10 +139,13 @@ def read_source(source: Path) -> NotebookNode:
     """Read a py:percent source into a notebook: solved, not run, placeholders in place, stable cell ids."""
     cells = jupytext.read(source).cells
     cells.insert(1, new_code_cell(BOOTSTRAP))
-    seen: Counter[str] = Counter()
     for cell in cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags + ["nbval-ignore-output"] * ("measured" in tags)} if tags else {}
+    cells[1].metadata = {"jupyter": {"source_hidden": True}}
+    cells = learner.arrange(cells)
+    seen: Counter[str] = Counter()
+    for cell in cells:
         # From the text, not the position: a new cell leaves the ids of all others as they were.
         cell.id = _digest(source.stem, cell.source, str(seen[cell.source]))
         seen[cell.source] += 1
@@ -165,20 +186,31 @@ def assignment_code(code: str) -> str:
 
 
 def edition(template: NotebookNode, code: Callable[[str], str]) -> NotebookNode:
-    """Return the template with `code` applied to each code cell."""
+    """Return the template with `code` applied to each code cell; claims are for the solved edition alone."""
     notebook = copy.deepcopy(template)
+    notebook.cells = [cell for cell in notebook.cells if code is solved_code or learner.shown(cell)]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = code(cell.source)
     return notebook
 
 
-def fill_in(notebook: NotebookNode, source: Path, cost: dict) -> None:
-    """Fill the placeholders and keep the cost in the metadata."""
+def fill_in(notebook: NotebookNode, source: Path, cost: dict, folder: str) -> None:
+    """Fill the placeholders, rate the exercises, link the terms, and keep the cost in the metadata.
+
+    `folder` leads from the notebook to the one that has the glossary.
+    """
+    number, exercises = source.stem[:2], exercises_of(source.stem[:2])
+    fillings = {
+        "{{colab}}": colab_badge(source), "{{cost_card}}": cost_card(cost), "{{self_test}}": learner.self_test(number),
+        # from the source: a stub is as long as it looks, and the solved edition is as long as the student's
+        "{{time_card}}": learner.time_card(read_source(source).cells, exercises, number),
+    }
+    learner.rate_exercises(notebook.cells, exercises)
+    learner.link_terms(notebook.cells, number, f"{folder}{GLOSSARY}")
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = cell.source.replace("{{colab}}", colab_badge(source))
-            cell.source = cell.source.replace("{{cost_card}}", cost_card(cost))
+        for placeholder, text in fillings.items() if cell.cell_type == "markdown" else ():
+            cell.source = cell.source.replace(placeholder, text)
     notebook.metadata["nanoq"] = {"cost": cost}
 
 
@@ -197,7 +229,7 @@ def cost_card(cost: dict) -> str:
 def assignment(template: NotebookNode, source: Path, cost: dict, cohort: int | None = None) -> NotebookNode:
     """Return the nbgrader source edition: solutions between markers, graded checks, all other code locked."""
     notebook = edition(template, assignment_code)
-    fill_in(notebook, source, cost)
+    fill_in(notebook, source, cost, f"https://github.com/{REPOSITORY}/blob/main/notebooks/")
     exercises = exercises_of(source.stem[:2])
     waiting: list[NotebookNode] = []
     for cell in notebook.cells:
@@ -205,7 +237,7 @@ def assignment(template: NotebookNode, source: Path, cost: dict, cohort: int | N
             continue
         if REGION.search(cell.source):
             waiting.append(cell)
-        elif ids := CHECK.findall(cell.source):
+        elif ids := learner.CHECK.findall(cell.source):
             slug = ids[0].replace(".", "-")
             for number, solution in enumerate(waiting, start=1):
                 _grade(solution, f"{slug}-solution-{number}", solution=True)
@@ -319,6 +351,8 @@ def source_problems(template: NotebookNode, source: Path) -> Iterator[str]:
         else:
             yield from _code_problems(cell.source, where)
     yield from _exercise_problems(template, source)
+    exercises = exercises_of(source.stem[:2])
+    yield from (f"{source}: {problem}" for problem in learner.style_problems(template, source.stem, exercises))
 
 
 def _code_problems(code: str, where: str) -> Iterator[str]:
@@ -330,7 +364,7 @@ def _code_problems(code: str, where: str) -> Iterator[str]:
         yield f"{where} has a solution marker without its partner"
     if any(not region["indent"] and not region["stub"].strip() for region in regions):
         yield f"{where} has a solution at the top level without a stub: ### BEGIN SOLUTION name = ..."
-    checks = len(CHECK.findall(code))
+    checks = len(learner.CHECK.findall(code))
     if checks > 1 or (checks and regions):
         yield f"{where}: a check has a cell of its own, after the cell with the solution"
 
@@ -342,7 +376,9 @@ def _exercise_problems(template: NotebookNode, source: Path) -> Iterator[str]:
     for number, cell in enumerate(template.cells, start=1):
         if cell.cell_type == "code" and REGION.search(cell.source):
             solution = number
-        for exercise_id in CHECK.findall(cell.source) if cell.cell_type == "code" else []:
+        if not learner.shown(cell) and (learner.CHECK.search(cell.source) or REGION.search(cell.source)):
+            yield f"{source}: cell {number} has claims and an exercise; the student edition would lack it"
+        for exercise_id in learner.CHECK.findall(cell.source) if cell.cell_type == "code" else []:
             if exercise_id not in exercises:
                 yield f"{source}: cell {number} checks {exercise_id!r}, which is not registered"
             if solution is None or exercise_id in checked:
@@ -411,12 +447,35 @@ def build(source: Path) -> dict:
         notebook = edition(template, code)
         measured = execute(notebook, path, strict=code is solved_code)
         cost = cost or measured  # the solved edition comes first; the stubs of the other cost less
-        fill_in(notebook, source, cost)
         _demand(output_problems(notebook, path))
+        if code is student_code:
+            clear_outputs(notebook)
+        fill_in(notebook, source, cost, folder_of(path))
         executed[path] = notebook
+    if learner.has_further(template):
+        _run_core(template, next(iter(executed)))
     for path, notebook in executed.items():
         write(notebook, path)
     return cost
+
+
+def _run_core(template: NotebookNode, path: Path) -> None:
+    try:
+        execute(learner.core(edition(template, solved_code)), path, strict=True)
+    except BuildError as error:
+        raise BuildError(f"{error} (without the Further sections: the core must not need them)") from None
+
+
+def folder_of(path: Path) -> str:
+    """Return what leads from an edition to the folder of the student editions."""
+    return "../" if path.parent.name == "solutions" else ""
+
+
+def clear_outputs(notebook: NotebookNode) -> None:
+    """Take away what running a notebook has left in it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
 
 
 def check(source: Path) -> Iterator[str]:
@@ -433,11 +492,25 @@ def check(source: Path) -> Iterator[str]:
             yield f"{path}: no cost measured with the profile lab in the metadata; rebuild it"
             continue
         expected = edition(template, code)
-        fill_in(expected, source, cost)
+        fill_in(expected, source, cost, folder_of(path))
         yield from _stale_cells(committed, expected, path)
-        yield from output_problems(committed, path)
         if code is solved_code:
+            yield from output_problems(committed, path)
             yield from claims.problems(ledger(source))
+        else:
+            yield from (f"{path}: {problem}" for problem in learner.student_problems(committed, source.stem))
+
+
+def fresh_glossary(folder: Path) -> str:
+    """Return the page with all terms, as it should be."""
+    return learner.glossary_page([path.stem for path in sorted((folder / "source").glob("[0-9][0-9]_*.py"))])
+
+
+def stale_glossary(folder: Path) -> Iterator[str]:
+    """Say whether the page with all terms is not as it should be."""
+    page = folder / GLOSSARY
+    if not page.exists() or page.read_text(encoding="utf-8") != fresh_glossary(folder):
+        yield f"{page}: not what nanoq/teach/glossary.py gives; run python tools/build.py --prose"
 
 
 def orphans(folder: Path) -> Iterator[str]:
@@ -461,8 +534,9 @@ def refresh_prose(source: Path) -> list[Path]:
         notebook = edition(template, code)
         if _code_of(notebook) != _code_of(committed):
             raise BuildError(f"{path}: the code has changed; run python tools/build.py {source.stem[:2]}")
-        fill_in(notebook, source, committed.metadata.nanoq.cost)
-        keep_outputs(notebook, committed)
+        fill_in(notebook, source, committed.metadata.nanoq.cost, folder_of(path))
+        if code is solved_code:
+            keep_outputs(notebook, committed)
         notebook.metadata = committed.metadata
         if notebook.cells != committed.cells:
             refreshed[path] = notebook
@@ -478,7 +552,7 @@ def _committed(path: Path, source: Path) -> NotebookNode:
 
 
 def _code_of(notebook: NotebookNode) -> list[tuple]:
-    return [(cell.id, cell.source, cell.metadata) for cell in notebook.cells if cell.cell_type == "code"]
+    return [(cell.id, cell.source, cell.metadata.get("tags")) for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def keep_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
@@ -571,12 +645,14 @@ def main(arguments: Sequence[str], folder: Path = Path(__file__).parents[1] / "n
         chosen = [sources[number] for number in options.numbers or sources]
         pages = [] if options.numbers else claims.pages_ledger(folder.resolve().parent)
         if options.check:
-            _demand(chain(*map(check, chosen), orphans(folder), claims.problems(pages)))
+            _demand(chain(*map(check, chosen), orphans(folder), stale_glossary(folder), claims.problems(pages)))
         elif options.claims:
             print(*chain(*map(ledger, chosen), pages), sep="\n")
         else:
             for source in chosen:
                 _produce(source, options)
+            if not (options.assignments or options.kit):
+                (folder / GLOSSARY).write_text(fresh_glossary(folder), encoding="utf-8")
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -150,6 +150,8 @@ class Exercise:
         points: What it is worth in the nbgrader edition.
         compare: `compare(expected, got)` returns None if they agree and a clause that says how they differ if
             they do not. Give one where more than one answer is right.
+        minutes: How long a learner takes; 0 where nobody has said.
+        difficulty: 1 to 3, shown as ●○○ to ●●●.
     """
 
     id: str
@@ -158,6 +160,8 @@ class Exercise:
     cases: Cases | Callable[[torch.Generator], Cases] = ()
     points: int = 1
     compare: Callable[[object, object], str | None] = difference
+    minutes: int = 0
+    difficulty: int = 1
 
     def draw_cases(self) -> Cases:
         """Return the cases, drawn with a seed that depends on the id alone if they are to be drawn."""

@@ -14,9 +14,9 @@ def find_notebook(number: int, folder: Path | None = None) -> Path:
 
     Args:
         number: Which, from 0.
-        folder: Where to work. Notebooks that are not there are copied; those that are there stay as they are. By
-            default the `notebooks` of a checkout themselves, and `nanoq-course` in the working directory where nanoq
-            was installed from a wheel, which carries them inside the package.
+        folder: Where to work. Notebooks that are not there are copied, with the glossary that they link to; those that
+            are there stay as they are. By default the `notebooks` of a checkout themselves, and `nanoq-course` in the
+            working directory where nanoq was installed from a wheel, which carries them inside the package.
 
     Raises:
         ValueError: If there is no such notebook.
@@ -29,7 +29,7 @@ def find_notebook(number: int, folder: Path | None = None) -> Path:
     if folder is None and shipped == beside:
         return notebooks[number]
     folder = folder or Path("nanoq-course")
-    for path in notebooks.values():
+    for path in [*notebooks.values(), *shipped.glob("glossary.md")]:
         if not (folder / path.name).exists():
             with atomic_path(folder / path.name) as temporary:
                 shutil.copyfile(path, temporary)

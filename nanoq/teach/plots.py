@@ -1,6 +1,8 @@
 """Figures that everybody can read: Okabe-Ito colours, laptop size, and a text for every picture."""
 
+import functools
 import html
+from collections.abc import Callable
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -71,3 +73,28 @@ def show(fig: Figure, *, alt: str) -> None:
     display({"image/png": png.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
     folded = f"<details><summary>Figure in words</summary>{html.escape(alt)}</details>"
     display({"text/html": folded, "text/plain": alt}, raw=True)
+
+
+def figure(alt: str | Callable[..., str]) -> Callable[[Callable[..., Figure]], Callable[..., None]]:
+    """Decorate a function that draws, so that a notebook shows its figure, with its words, in one line.
+
+    Args:
+        alt: The text alternative, or a function that makes it of the arguments of the drawing function.
+
+    Example:
+        @figure("A line rises.")
+        def rising(values):
+            fig, ax = plt.subplots()
+            ax.plot(values)
+            return fig
+    """
+
+    def decorate(draw: Callable[..., Figure]) -> Callable[..., None]:
+        @functools.wraps(draw)  # so that `??` shows the code that draws
+        def shown(*arguments: object, **options: object) -> None:
+            words = alt(*arguments, **options) if callable(alt) else alt
+            show(draw(*arguments, **options), alt=words)
+
+        return shown
+
+    return decorate

@@ -73,6 +73,13 @@ def _half(rng: Random) -> tuple[int]:
     return (1 << 15 | rng.randint(13, 19) << 10 | rng.randint(1, 7) << 7,)
 
 
+def _four_weights(rng: Random) -> tuple[torch.Tensor]:
+    """Weights whose largest is negative and a short multiple of 127."""
+    largest = rng.choice((2, 3, 4, 5, 6)) * 1.27
+    others = [round(largest * rng.choice((0.1, 0.3, 0.45, 0.6)), 2) for _ in range(3)]
+    return (torch.tensor([others[0], -round(largest, 2), -others[1], others[2]], dtype=torch.float64),)
+
+
 def _overflow(rng: Random) -> tuple[int, int]:
     bits = rng.choice((6, 7, 8))
     return 2 ** (bits - 1) + rng.randint(3, 2 ** (bits - 1) - 3), bits
@@ -167,6 +174,9 @@ TEMPLATES = (
              f"How many different values do {bits} bits tell apart?"),
     Template("00.bytes", _pick(range(1001, 2000, 2), (2, 3, 5, 6)), lambda weights, bits:
              f"{weights:,} codes of {bits} bits are packed without gaps. How many bytes do they take?"),
+    Template("00.scale", _four_weights, lambda weight:
+             f"The weights {_list(weight.tolist())} are stored as codes from −127 to 127, so that the grid just covers "
+             "them. What is the scale?"),
     Template("01.signed", _bits, lambda digits:
              f"Which number is `{digits}` in int8 (two's complement)?"),
     Template("01.wrap", _overflow, lambda total, bits:
@@ -443,10 +453,11 @@ def render(questions: Sequence[Question], seed: int, key: bool = False) -> str:
     for place, question in enumerate(questions, start=1):
         parts.append(question_markdown(question, place))
         if key:
-            parts.append(_key_markdown(question))
+            parts.append(key_markdown(question))
     return "\n".join(parts)
 
 
-def _key_markdown(question: Question) -> str:
+def key_markdown(question: Question) -> str:
+    """The right letter, and what each wrong one means."""
     wrong = "\n".join(f"> - {letter}: {hint}" for letter, hint in sorted(question.hints.items()))
     return f"> **Key: {question.key}**\n>\n{wrong}\n"

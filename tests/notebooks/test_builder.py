@@ -101,14 +101,14 @@ def code_of(notebook):
 def test_the_solved_edition_is_solved_and_the_student_edition_is_not(course):
     solved, student = read(course / "solutions/00_tiny.ipynb"), read(course / "00_tiny.ipynb")
     assert code_of(solved)[3].outputs[0].text == "✓ 00.scale: correct\n"
-    assert code_of(student)[3].outputs[0].text == "– 00.scale: not attempted yet\n"
     assert code_of(student)[2].source.endswith('scale."""\n    return ...  # your code here (about 2 lines)')
     assert [cell.id for cell in solved.cells] == [cell.id for cell in student.cells]
     for notebook in (solved, student):
         nbformat.validate(notebook)
-        assert [cell.execution_count for cell in code_of(notebook)] == [1, 2, 3, 4, 5, 6]
         assert code_of(notebook)[4].metadata.tags == ["measured", "nbval-ignore-output"]
-        assert code_of(notebook)[5].outputs[-1].text == "6\n"  # and no progress bar on stderr
+    assert [cell.execution_count for cell in code_of(solved)] == [1, 2, 3, 4, 5, 6]
+    assert code_of(solved)[5].outputs[-1].text == "6\n"  # and no progress bar on stderr
+    assert not any(cell.outputs or cell.execution_count for cell in code_of(student))
 
 
 def test_stubs_at_the_top_level(build):
@@ -129,7 +129,7 @@ def test_the_cost_is_measured_and_the_badge_links_to_the_notebook(course):
 
 
 def test_the_alt_text_reaches_the_page(course):
-    notebook = read(course / "00_tiny.ipynb")
+    notebook = read(course / "solutions/00_tiny.ipynb")
     classic, _ = HTMLExporter(template_name="classic").from_notebook_node(notebook)
     assert 'alt="A line rises from &lt;1&gt; to 3."' in classic
     lab, _ = HTMLExporter().from_notebook_node(notebook)  # has no alt for pictures, so it is in the text
@@ -144,6 +144,7 @@ def test_building_again_changes_only_what_is_measured(build, course):
     page.write_text("".join(f"<!-- generated: {section} -->\n<!-- end -->\n" for section in SECTIONS))
     assert build.main(["00"], course) == 0
     assert before == [without_measurements(path) for path in paths]
+    assert (course / "glossary.md").read_text().startswith("# Glossary")
     assert f"| running all of it | {read(paths[0]).metadata.nanoq.cost.minutes} minutes" in page.read_text()
 
 
@@ -303,25 +304,30 @@ def quick_profile(notebook):
     notebook.metadata.nanoq.cost.profile = "ci"
 
 
+DAMAGES = [
+    (stale, "cell 3 is not what the source gives"),
+    (extra, "cell 8 is not what the source gives"),
+    (costless, "no cost measured"),
+    (other_cost, "cell 1 is not what the source gives"),
+    (quick_profile, "no cost measured with the profile lab"),
+]
+DAMAGED_OUTPUTS = [
+    (not_run, "execution counts do not run from 1 to 6"),
+    (run_twice, "execution counts do not run from 1 to 6"),
+    (failed, "cell 3 shows KeyError: 'x'"),
+    (warned, "cell 3 writes to stderr: 'Warning: old'"),
+    (has_an_address, "cell 3 shows what differs on the next machine: ' at 0x7f3a5c2d1e90'"),
+    (has_a_path, "cell 3 shows what differs on the next machine: '/home/ada/x.py'"),
+    (figure_without_words, "cell 7 has a figure without alt text"),
+]
+
+
 @pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (stale, "cell 3 is not what the source gives"),
-        (extra, "cell 8 is not what the source gives"),
-        (not_run, "execution counts do not run from 1 to 6"),
-        (run_twice, "execution counts do not run from 1 to 6"),
-        (failed, "cell 3 shows KeyError: 'x'"),
-        (warned, "cell 3 writes to stderr: 'Warning: old'"),
-        (has_an_address, "cell 3 shows what differs on the next machine: ' at 0x7f3a5c2d1e90'"),
-        (has_a_path, "cell 3 shows what differs on the next machine: '/home/ada/x.py'"),
-        (figure_without_words, "cell 7 has a figure without alt text"),
-        (costless, "no cost measured"),
-        (other_cost, "cell 1 is not what the source gives"),
-        (quick_profile, "no cost measured with the profile lab"),
-    ],
+    ("name", "damage", "said"),
+    [("00_tiny.ipynb", *damage) for damage in (*DAMAGES, (run_twice, "cell 3 has been run"), (warned, "cell 3 has"))]
+    + [("solutions/00_tiny.ipynb", *damage) for damage in DAMAGES + DAMAGED_OUTPUTS],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-@pytest.mark.parametrize("name", ["00_tiny.ipynb", "solutions/00_tiny.ipynb"])
 def test_a_damaged_edition(build, course, capsys, name, damage, said):
     notebook = read(course / name)
     damage(notebook)
@@ -329,6 +335,12 @@ def test_a_damaged_edition(build, course, capsys, name, damage, said):
     assert build.main(["--check"], course) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(str(course / name)) and said in line
+
+
+def test_a_stale_glossary(build, course, capsys):
+    (course / "glossary.md").write_text("by hand")
+    assert build.main(["--check"], course) == 1
+    assert "glossary.md: not what nanoq/teach/glossary.py gives" in capsys.readouterr().err
 
 
 def test_a_good_tree_passes(build, course, capsys):
@@ -362,3 +374,45 @@ def test_nbval_compares_all_that_is_not_measured(course):
     )  # fmt: skip
     assert run.returncode == 1 and "1 failed, 11 passed" in run.stdout, run.stdout
     assert "FAILED solutions/01_changed.ipynb::Cell 5" in run.stdout
+
+
+# ---- claims, and what is Further ----
+
+FURTHER = """
+# %% [markdown]
+# ## Further · More
+#
+# **Adds** more.
+
+# %%
+more = 3
+
+# %% [markdown]
+# ## 2 · Rest
+"""
+
+
+def test_claims_are_in_the_solved_edition_alone(build, course, monkeypatch):
+    monkeypatch.setenv("NANOQ_PROFILE", "lab")
+    source = course / "source/00_tiny.py"
+    source.write_text(SOURCE + '\n# %% tags=["claims"]\nassert scale(torch.tensor([127.0])) == 1\n')
+    assert build.main(["00"], course) == 0
+    assert "assert" in code_of(read(course / "solutions/00_tiny.ipynb"))[-1].source
+    assert "assert" not in "".join(cell.source for cell in read(course / "00_tiny.ipynb").cells)
+    assert build.main(["--check"], course) == 0
+    source.write_text(source.read_text().replace("== 1", "== 2"))
+    assert build.main(["00"], course) == 1
+
+
+def test_an_exercise_cannot_stand_among_claims(build, course, capsys):
+    changed = SOURCE.replace('# %%\ncheck(', '# %% tags=["claims"]\ncheck(')
+    (course / "source/00_tiny.py").write_text(changed)
+    assert build.main(["--check"], course) == 1
+    assert "cell 5 has claims and an exercise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cell", "code"), [("print(1)", 0), ("print(more)", 1)])
+def test_the_core_has_to_run_without_what_is_further(build, course, capsys, cell, code):
+    (course / "source/00_tiny.py").write_text(f"{SOURCE}{FURTHER}\n# %%\n{cell}\n")
+    assert build.main(["00"], course) == code
+    assert ("the core must not need them" in capsys.readouterr().err) == bool(code)

@@ -3,6 +3,7 @@
 import pkgutil
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from nanoq.teach import exercises
@@ -23,6 +24,20 @@ def test_a_learner_can_run_the_student_edition_untouched(build, source):
     assert list(build.output_problems(notebook, path)) == []
     printed = "".join(build._text(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert printed.count("not attempted yet") >= len(exercises_of(source.stem[:2]))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_learner_can_leave_out_all_that_is_further(build, source):
+    template = build.read_source(source)
+    if build.learner.has_further(template):
+        core = build.learner.core(build.edition(template, build.student_code))
+        build.execute(core, source.parents[1] / f"{source.stem}.ipynb", strict=False)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_student_edition_has_no_outputs_and_in_the_new_style_no_spoilers(build, source):
+    student = nbformat.read(source.parents[1] / f"{source.stem}.ipynb", 4)
+    assert list(build.learner.student_problems(student, source.stem)) == []
 
 
 @pytest.mark.parametrize("module", [module.name for module in pkgutil.iter_modules(exercises.__path__)])

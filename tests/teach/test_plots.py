@@ -1,5 +1,7 @@
 """Figures: the style, and the alternative text (tests/notebooks shows that it reaches the HTML page)."""
 
+import inspect
+
 import matplotlib.pyplot as plt
 import pytest
 
@@ -47,3 +49,16 @@ def test_the_same_figure_gives_the_same_bytes(figure, shown):
     show(figure, alt="A line")
     show(figure, alt="A line")
     assert shown[0][0]["image/png"] == shown[2][0]["image/png"]
+
+
+def test_a_decorated_figure_shows_itself_with_its_words_and_its_code(shown):
+    @plots.figure(lambda values: f"A line of {len(values)} values.")
+    def line(values):
+        """Draw a line."""
+        fig, axes = plt.subplots()
+        axes.plot(values)
+        return fig
+
+    assert line([1, 2, 3]) is None
+    assert shown[0][1] == {"image/png": {"alt": "A line of 3 values."}}
+    assert "axes.plot(values)" in inspect.getsource(line) and line.__doc__ == "Draw a line."

@@ -15,6 +15,8 @@ def _within_half(expected, got):
 EXERCISES = [
     Exercise(
         id="00.levels",
+        minutes=1,
+        difficulty=1,
         reference=lambda bits: 2**bits,
         cases=[(1,), (2,), (3,), (8,)],
         mistakes=[
@@ -42,8 +44,10 @@ EXERCISES = [
     ),
     Exercise(
         id="00.bytes",
+        minutes=3,
+        difficulty=2,
         reference=lambda weights, bits: math.ceil(weights * bits / 8),
-        cases=[(1000, 32), (1000, 4), (10, 3), (7, 2)],
+        cases=[(1000, 32), (1000, 4), (10, 3), (7, 2), (3, 3)],
         mistakes=[
             Mistake(
                 lambda weights, bits: weights * bits,
@@ -73,6 +77,8 @@ EXERCISES = [
     ),
     Exercise(
         id="00.scale",
+        minutes=3,
+        difficulty=2,
         reference=lambda weight: weight.abs().max() / 127,
         cases=[
             (torch.tensor([0.5, -1.0, 0.25]),),
@@ -100,6 +106,8 @@ EXERCISES = [
     ),
     Exercise(
         id="00.gpt3",
+        minutes=2,
+        difficulty=1,
         reference=350.0,
         compare=_within_half,
         mistakes=[
@@ -113,6 +121,8 @@ EXERCISES = [
     ),
     Exercise(
         id="00.still_fp32",
+        minutes=1,
+        difficulty=1,
         reference="c",
         mistakes=[
             Mistake("a", "16 values would fit into 4 bits, but nobody has packed them: each still takes its 32."),
