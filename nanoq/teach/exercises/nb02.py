@@ -5,7 +5,8 @@ import math
 import torch
 
 from nanoq.numbers import FLOATS
-from nanoq.teach.checks import Exercise, Mistake, difference
+from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 # ---- 02.bound: at most half a step, as a share of the number ----
 

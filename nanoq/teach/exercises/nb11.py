@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 
 from nanoq.mixed.sensitivity import quantile
-from nanoq.teach.checks import Exercise, Mistake, difference
+from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 
 def _draw(*shape, generator):
