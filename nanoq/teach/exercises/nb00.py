@@ -43,7 +43,7 @@ EXERCISES = [
     Exercise(
         id="00.bytes",
         reference=lambda weights, bits: math.ceil(weights * bits / 8),
-        cases=[(1000, 32), (1000, 4), (10, 3), (7, 2)],
+        cases=[(1000, 32), (1000, 4), (10, 3), (7, 2), (3, 3)],
         mistakes=[
             Mistake(
                 lambda weights, bits: weights * bits,
@@ -60,6 +60,10 @@ EXERCISES = [
             Mistake(
                 lambda weights, bits: weights * bits // 8,
                 "that cuts off the last byte where it is not full, and a weight with it: round up.",
+            ),
+            Mistake(
+                lambda weights, bits: round(weights * bits / 8),
+                "to the nearest: of 9 bits the last would be lost. Round up.",
             ),
             Mistake(
                 lambda weights, bits: weights * math.ceil(bits / 8),

@@ -2,13 +2,18 @@
 
 import math
 import re
+from numbers import Real
 
 from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import Array, summary
 
 
 def _exactly(expected: float, got: object) -> str | None:
     """Floats bit for bit: subnormals are too small for a tolerance."""
-    got = float(got)
+    if isinstance(got, Array):
+        got = got.item()
+    if isinstance(got, str) or not isinstance(got, Real):
+        return f"a number is wanted, got {summary(got)}"
     if expected == got or (math.isnan(expected) and math.isnan(got)):
         return None
     return f"expected {expected!r}, got {got!r}"
@@ -79,6 +84,8 @@ CARDS_CASES = [
 def _letters(expected: str, got: object) -> str | None:
     """Letters in any order, with or without commas, or an "and" between them."""
     chosen = {letter for letter in re.sub(r"\band\b", "", str(got).lower()) if letter.isalpha()}
+    if not chosen or not chosen <= set("abcdefg"):
+        return 'answer with letters from a to g in quotes, such as "bd"'
     return None if chosen == set(expected) else f"{''.join(sorted(chosen))!r} is not yet the set of wrong sentences"
 
 

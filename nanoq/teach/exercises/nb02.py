@@ -24,6 +24,7 @@ CASTS = [
     (torch.tensor([1.0, 70000.0, 1e-9, 0.0]), torch.tensor([1.0, torch.inf, 0.0, 0.0])),
     (torch.tensor([torch.inf, -1e6, 3.0, -2e-9, 5e-9]), torch.tensor([torch.inf, -torch.inf, 3.0, 0.0, 0.0])),
     (torch.tensor([0.0, 0.0, 500.0, -0.001]), torch.tensor([0.0, 0.0, torch.nan, 0.0])),
+    (torch.tensor([[1e5, 2e5], [1e-9, 1.0]]), torch.tensor([[torch.inf, torch.inf], [0.0, 1.0]])),
 ]
 
 
@@ -90,6 +91,8 @@ def _terms(generator):
         (_half(torch.rand(300, generator=generator)), _half),
         (_bfloat(torch.rand(200, generator=generator)), _bfloat),
         (_float8(torch.full((400,), 0.1)), _float8),  # here even the Kahan sum gets stuck
+        # a growth that is not a number of the type: each of the operations has to be rounded
+        (_bfloat(torch.tensor([-0.1, 0.2324, 2.234, 54.25, 0.0752, -0.4023])), _bfloat),
     ]
 
 
@@ -311,6 +314,7 @@ EXERCISES = [
         id="02.to_int8",
         reference=_to_int8(lambda w: w.abs().max() / 127),
         cases=WEIGHTS,
+        dtype=torch.int8,
         mistakes=[
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 127, lambda units: units),
@@ -411,8 +415,9 @@ EXERCISES = [
     ),
     Exercise(
         id="02.largest_batch",
-        reference=lambda memory, parameters, each: (memory - 16 * parameters) // each,
-        cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000)],
+        reference=lambda memory, parameters, each: max(0, (memory - 16 * parameters) // each),
+        cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000),
+               (100_000, 10_000, 30_000)],
         mistakes=[
             Mistake(
                 lambda memory, parameters, each: memory // each,
@@ -433,6 +438,10 @@ EXERCISES = [
             Mistake(
                 lambda memory, parameters, each: -((16 * parameters - memory) // each),
                 "rounded up: that one sequence too many does not fit.",
+            ),
+            Mistake(
+                lambda memory, parameters, each: (memory - 16 * parameters) // each,
+                "right where the model fits. Where it does not, the batch is not negative but 0.",
             ),
         ],
     ),
@@ -539,6 +548,16 @@ EXERCISES = [
             Mistake(
                 lambda x, step, u: torch.round(x / step) * step,
                 "that is nearest: the random number has to decide.",
+            ),
+            Mistake(
+                lambda x, step, u: (torch.floor(x / step) + (u < x / step - torch.floor(x / step))) * step,
+                "the right probabilities, with a small u for up. Here a large one is: u has to reach what is missing "
+                "to the step above.",
+            ),
+            Mistake(
+                lambda x, step, u: (torch.floor(x / step) + (u >= x / step - torch.floor(x / step))) * step,
+                "the missing part is what lies between x and the step above; you compare u with the part below x, so "
+                "a number just above a step would mostly go up.",
             ),
         ],
     ),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 
 def _logits(*values: float) -> Tensor:
@@ -26,6 +27,13 @@ def _attention(q: Tensor, k: Tensor) -> Tensor:
 
 def _keep(logits: Tensor, k: int, filler: float = -torch.inf) -> Tensor:
     return logits.masked_fill(logits < logits.topk(k).values[-1], filler)
+
+
+def _impossible(expected: Tensor, got: object) -> str | None:
+    """-1e9 is as impossible as minus infinity: its exp is 0 as well."""
+    if isinstance(got, Tensor):
+        got = got.masked_fill(got < -1e4, -torch.inf)
+    return difference(expected, got)
 
 
 EXERCISES = [
@@ -102,7 +110,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda T: torch.ones(T, T).tril(),
-                "right triangle, but of floats: a mask is a yes or a no, dtype=torch.bool.",
+                "right triangle, but of numbers: a mask is a yes or a no, dtype=torch.bool.",
             ),
             Mistake(
                 lambda T: torch.ones(T, T, dtype=torch.bool),
@@ -236,6 +244,7 @@ EXERCISES = [
     Exercise(
         id="03.top_k",
         reference=_keep,
+        compare=_impossible,
         cases=[
             (_logits(1.0, 3.0, 2.0, -1.0), 2),
             (_logits(0.5, -0.5, 0.1, 4.0, 2.0), 3),

@@ -12,6 +12,7 @@ CODES_CASES = [
     (torch.tensor([-1.0, -0.26, 0.0, 0.3, 1.2]), 0.5, 2, 3),  # all of them fit
     (torch.tensor([-3.0, -0.2, 0.2, 3.0]), 0.1, 6, 4),  # both ends have to be clamped
     (torch.tensor([[0.4, -0.17], [0.31, -0.4]]), 0.25, 1, 2),
+    (torch.tensor([0.25, 0.75, -0.25]), 0.5, 1, 3),  # halves go to the even neighbour before the zero point is added
 ]
 
 
@@ -107,7 +108,13 @@ EXERCISES = [
         id="04.codes",
         reference=_codes,
         cases=CODES_CASES,
+        dtype=torch.int64,
         mistakes=[
+            Mistake(
+                lambda w, s, z, b: torch.round(w / s + z).clamp(0, 2**b - 1).long(),
+                "round first, then add the zero point: half-way numbers go to the even neighbour, and an odd zero "
+                "point changes which that is.",
+            ),
             Mistake(
                 lambda w, s, z, b: (torch.round(w / s) + z).long(),
                 "a clamp is missing: a code below 0 or above 2**bits - 1 does not fit into the bits.",
@@ -264,6 +271,7 @@ EXERCISES = [
         id="04.pack4",
         reference=_pack4,
         cases=PACK_CASES,
+        dtype=torch.uint8,
         mistakes=[
             Mistake(
                 lambda codes: (codes[0::2] << 4 | codes[1::2]).to(torch.uint8),
@@ -307,6 +315,11 @@ EXERCISES = [
             Mistake(
                 lambda losses, reference: losses.std() / math.sqrt(len(losses)),
                 "that is the standard error of one model's loss; it is the difference that is asked for.",
+            ),
+            Mistake(
+                lambda losses, reference: (losses - reference).std(correction=0) / math.sqrt(len(losses)),
+                "a spread divided by n, numpy's default; that of a sample is divided by n - 1, as tensor.std() does "
+                "(numpy: ddof=1).",
             ),
         ],
     ),
