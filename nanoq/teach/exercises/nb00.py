@@ -15,6 +15,10 @@ def _within_half(expected, got):
 EXERCISES = [
     Exercise(
         id="00.levels",
+        hints=(
+            "write down all codes of 1, 2 and 3 bits, and count.",
+            "one more bit doubles the number: a power of two, `return 2 ** ...`.",
+        ),
         reference=lambda bits: 2**bits,
         cases=[(1,), (2,), (3,), (8,)],
         mistakes=[
@@ -42,6 +46,10 @@ EXERCISES = [
     ),
     Exercise(
         id="00.bytes",
+        hints=(
+            "how many bits are there altogether, and how many fit into a byte?",
+            "begin with `weights * bits / 8`, and round up, for what is left over needs a byte too.",
+        ),
         reference=lambda weights, bits: math.ceil(weights * bits / 8),
         cases=[(1000, 32), (1000, 4), (10, 3), (7, 2), (3, 3)],
         mistakes=[
@@ -77,6 +85,10 @@ EXERCISES = [
     ),
     Exercise(
         id="00.scale",
+        hints=(
+            "which weight has to get the code 127, or −127?",
+            "the largest size, `weight.abs().max()`, is to be 127 steps.",
+        ),
         reference=lambda weight: weight.abs().max() / 127,
         cases=[
             (torch.tensor([0.5, -1.0, 0.25]),),
@@ -104,6 +116,10 @@ EXERCISES = [
     ),
     Exercise(
         id="00.gpt3",
+        hints=(
+            "how many bytes is one number in fp16?",
+            "175e9 weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
+        ),
         reference=350.0,
         compare=_within_half,
         mistakes=[
@@ -117,6 +133,11 @@ EXERCISES = [
     ),
     Exercise(
         id="00.still_fp32",
+        hints=(
+            "is the *type* of the numbers in the file another one?",
+            "a tensor of fp32 has four bytes for each number, whatever the number is; and what multiplies it "
+            "sees fp32.",
+        ),
         reference="c",
         mistakes=[
             Mistake("a", "16 values would fit into 4 bits, but nobody has packed them: each still takes its 32."),

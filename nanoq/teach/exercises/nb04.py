@@ -75,6 +75,10 @@ def _losses(generator):
 EXERCISES = [
     Exercise(
         id="04.affine",
+        hints=(
+            "how many *steps* lie between 2**bits values? And how many of them between `low` and 0?",
+            "`scale = (high - low) / (2**bits - 1)`, and the zero point is `-low / scale`, rounded.",
+        ),
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
         cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3)],
         mistakes=[
@@ -106,6 +110,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.codes",
+        hints=(
+            "divide, round, add the zero point, clamp, make integers.",
+            "`torch.round(weight / scale) + zero_point`, then `.clamp(0, 2**bits - 1)`.",
+        ),
         reference=_codes,
         cases=CODES_CASES,
         dtype=torch.int64,
@@ -147,6 +155,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.noise",
+        hints=(
+            "an error spread evenly over one step has a variance of step² / 12.",
+            "`step = (high - low) / (2**bits - 1)`.",
+        ),
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 12,
         cases=[(-1.0, 1.0, 2), (-0.3, 0.9, 4), (0.0, 5.0, 8)],
         mistakes=[
@@ -170,6 +182,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.cast",
+        hints=(
+            "which code does the largest weight get before the cast to int8?",
+            "it is 128 = 0b1000_0000: a cast to int8 keeps these eight bits, and reads the first as negative.",
+        ),
         reference="c",
         mistakes=[
             Mistake("a", "128 is not an int8: the codes end at 127."),
@@ -179,6 +195,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.row_scale",
+        hints=(
+            "a maximum for each row, in a shape that still has two dimensions.",
+            "`weight.abs().amax(1, keepdim=True)`, divided by the largest code of a symmetric grid.",
+        ),
         reference=lambda weight, bits: weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
         cases=[
             (torch.tensor([[0.5, -1.0, 0.25], [0.1, 0.2, 0.3]]), 8),
@@ -210,6 +230,11 @@ EXERCISES = [
     ),
     Exercise(
         id="04.average_bits",
+        hints=(
+            "how many groups has the row, and what does each store besides its codes?",
+            "`groups = math.ceil(columns / group_size)`, and each costs `16 + bits` bits, which `columns` "
+            "weights share.",
+        ),
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
         cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192)],
         mistakes=[
@@ -241,6 +266,11 @@ EXERCISES = [
     ),
     Exercise(
         id="04.best_share",
+        hints=(
+            "for each share: a scale, codes, values, squared error. Then the share of the smallest.",
+            "`qmax = 2 ** (bits - 1) - 1`, `scale = share * weight.abs().max() / qmax`, and the codes have to "
+            "be clamped to -qmax … qmax.",
+        ),
         points=2,
         reference=_best_share(lambda error, scale: error.square().sum()),
         cases=_rows,
@@ -269,6 +299,11 @@ EXERCISES = [
     ),
     Exercise(
         id="04.pack4",
+        hints=(
+            "take every second code from 0, and every second from 1: the one lies low in the byte, the other "
+            "four bits higher.",
+            "`codes[0::2]` and `codes[1::2] << 4`, put together with `|`, and made uint8 at the end.",
+        ),
         reference=_pack4,
         cases=PACK_CASES,
         dtype=torch.uint8,
@@ -297,6 +332,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.standard_error",
+        hints=(
+            "paired: subtract window by window, and only then ask how much the differences vary.",
+            "`difference = losses - reference`; its spread divided by the root of the number of windows.",
+        ),
         reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
         cases=_losses,
         mistakes=[
@@ -325,6 +364,12 @@ EXERCISES = [
     ),
     Exercise(
         id="04.audit",
+        hints=(
+            "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
+            "nearly?",
+            "about 12 bytes, that is three floats: the weight and two more. What does AdamW keep for each "
+            "parameter?",
+        ),
         reference="b",
         mistakes=[
             Mistake("a", "float64 weights would be 8 bytes a parameter: divide the file's size by their number."),
@@ -334,6 +379,10 @@ EXERCISES = [
     ),
     Exercise(
         id="04.payload",
+        hints=(
+            "what is stored for each code, for each row, and for each parameter of the rest?",
+            "one byte, four bytes, four bytes.",
+        ),
         reference=lambda weights, rows, rest: weights + 4 * rows + 4 * rest,
         cases=[(2_654_208, 10_368, 68_160), (1000, 10, 50)],
         mistakes=[
