@@ -80,7 +80,7 @@ EXERCISES = [
             "`scale = (high - low) / (2**bits - 1)`, and the zero point is `-low / scale`, rounded.",
         ),
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
-        cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3)],
+        cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3), (-0.2, 1.0, 3)],
         mistakes=[
             Mistake(
                 lambda low, high, bits: ((high - low) / 2**bits, round(-low / ((high - low) / 2**bits))),
@@ -236,7 +236,7 @@ EXERCISES = [
             "weights share.",
         ),
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
-        cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192)],
+        cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192), (160, 4, 128)],
         mistakes=[
             Mistake(
                 lambda columns, bits, group_size: bits,
