@@ -15,10 +15,6 @@ def _within_half(expected, got):
 EXERCISES = [
     Exercise(
         id="00.levels",
-        hints=(
-            "write down all codes of 1, 2 and 3 bits, and count.",
-            "one more bit doubles the number: a power of two, `return 2 ** ...`.",
-        ),
         reference=lambda bits: 2**bits,
         cases=[(1,), (2,), (3,), (8,)],
         mistakes=[
@@ -43,13 +39,13 @@ EXERCISES = [
                 "in Python ^ is not a power but a bitwise exclusive or; the power is **.",
             ),
         ],
+        hints=(
+            "write down all codes of 1, 2 and 3 bits, and count.",
+            "one more bit doubles the number: a power of two, `return 2 ** ...`.",
+        ),
     ),
     Exercise(
         id="00.bytes",
-        hints=(
-            "how many bits are there altogether, and how many fit into a byte?",
-            "begin with `weights * bits / 8`, and round up, for what is left over needs a byte too.",
-        ),
         reference=lambda weights, bits: math.ceil(weights * bits / 8),
         cases=[(1000, 32), (1000, 4), (10, 3), (7, 2), (3, 3)],
         mistakes=[
@@ -82,13 +78,13 @@ EXERCISES = [
                 "those are megabytes: bytes are asked for.",
             ),
         ],
+        hints=(
+            "how many bits are there altogether, and how many fit into a byte?",
+            "begin with `weights * bits / 8`, and round up, for what is left over needs a byte too.",
+        ),
     ),
     Exercise(
         id="00.scale",
-        hints=(
-            "which weight has to get the code 127, or −127?",
-            "the largest size, `weight.abs().max()`, is to be 127 steps.",
-        ),
         reference=lambda weight: weight.abs().max() / 127,
         cases=[
             (torch.tensor([0.5, -1.0, 0.25]),),
@@ -113,13 +109,13 @@ EXERCISES = [
                 "upside down: the scale is the step in the weight that one step of the code stands for.",
             ),
         ],
+        hints=(
+            "which weight has to get the code 127, or −127?",
+            "the largest size, `weight.abs().max()`, is to be 127 steps.",
+        ),
     ),
     Exercise(
         id="00.gpt3",
-        hints=(
-            "how many bytes is one number in fp16?",
-            "175e9 weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
-        ),
         reference=350.0,
         compare=_within_half,
         mistakes=[
@@ -130,19 +126,23 @@ EXERCISES = [
             Mistake(350e9, "those are bytes; a GB has 10**9 of them."),
             Mistake(350e3, "those are megabytes, units of 10**6 bytes; a GB has 10**9."),
         ],
+        hints=(
+            "how many bytes is one number in fp16?",
+            "175e9 weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
+        ),
     ),
     Exercise(
         id="00.still_fp32",
-        hints=(
-            "is the *type* of the numbers in the file another one?",
-            "a tensor of fp32 has four bytes for each number, whatever the number is; and what multiplies it "
-            "sees fp32.",
-        ),
         reference="c",
         mistakes=[
             Mistake("a", "16 values would fit into 4 bits, but nobody has packed them: each still takes its 32."),
             Mistake("b", "right about the speed, but a file of fp32 numbers has 4 bytes for each, whatever it is."),
             Mistake("d", "right about the file, but the product multiplies the same fp32 numbers; it sees no pattern."),
         ],
+        hints=(
+            "is the *type* of the numbers in the file another one?",
+            "a tensor of fp32 has four bytes for each number, whatever the number is; and what multiplies it "
+            "sees fp32.",
+        ),
     ),
 ]

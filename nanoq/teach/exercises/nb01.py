@@ -92,10 +92,6 @@ def _letters(expected: str, got: object) -> str | None:
 EXERCISES = [
     Exercise(
         id="01.signed",
-        hints=(
-            "the first digit has a weight like all others, only a negative one.",
-            "split it: `int(digits[0])` counts `-2 ** (len(digits) - 1)`, and `int(digits[1:], 2)` is the rest.",
-        ),
         reference=_signed(lambda bits: -(2 ** (bits - 1))),
         cases=[("10001001",), ("01111111",), ("11111111",), ("10000000",), ("1010",), ("0111111111111",), ("10110",)],
         mistakes=[
@@ -130,13 +126,13 @@ EXERCISES = [
                 "read from the wrong end: the first digit is the most significant one.",
             ),
         ],
+        hints=(
+            "the first digit has a weight like all others, only a negative one.",
+            "split it: `int(digits[0])` counts `-2 ** (len(digits) - 1)`, and `int(digits[1:], 2)` is the rest.",
+        ),
     ),
     Exercise(
         id="01.wrap",
-        hints=(
-            "adding or taking off `2**bits` changes none of the bits that are kept: go on until it is in range.",
-            "shift the range to 0 … 2**bits - 1 by adding `2 ** (bits - 1)`, take `% 2**bits`, and shift back.",
-        ),
         reference=lambda total, bits: (total + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1),
         cases=[(150, 8), (100, 8), (128, 8), (-128, 8), (-129, 8), (1000, 8), (-700, 8), (9, 4), (-9, 4)],
         mistakes=[
@@ -165,15 +161,13 @@ EXERCISES = [
                 "right for 8 bits only: use `bits`.",
             ),
         ],
+        hints=(
+            "adding or taking off `2**bits` changes none of the bits that are kept: go on until it is in range.",
+            "shift the range to 0 … 2**bits - 1 by adding `2 ** (bits - 1)`, take `% 2**bits`, and shift back.",
+        ),
     ),
     Exercise(
         id="01.decode",
-        hints=(
-            "take the pattern apart first: 1 sign bit, 5 exponent bits, 10 fraction bits. Then there are three "
-            "kinds of field.",
-            "`sign, field, fraction = pattern >> 15, pattern >> 10 & 31, pattern & 1023`; then `if field == "
-            "31`, `elif field == 0`, `else`.",
-        ),
         reference=_decode(),
         cases=DECODE_CASES,
         compare=_exactly,
@@ -196,13 +190,15 @@ EXERCISES = [
             Mistake(_decode(over=1), "the fraction bits come after the point: the last of them counts 1/1024, not 1."),
             Mistake(_decode(over=1023), "ten bits count in steps of 1/1024; 1023/1024 is the largest fraction, not 1."),
         ],
+        hints=(
+            "take the pattern apart first: 1 sign bit, 5 exponent bits, 10 fraction bits. Then there are three "
+            "kinds of field.",
+            "`sign, field, fraction = pattern >> 15, pattern >> 10 & 31, pattern & 1023`; then `if field == "
+            "31`, `elif field == 0`, `else`.",
+        ),
     ),
     Exercise(
         id="01.gap",
-        hints=(
-            "try a format with 1 fraction bit: which of 1, 2, 3, 4, 5 does it have?",
-            "from `2 ** (mantissa + 1)` on the step is 2: what is the first number that is stepped over?",
-        ),
         reference=lambda mantissa: 2 ** (mantissa + 1) + 1,
         cases=[(23,), (10,), (7,), (3,), (1,)],
         mistakes=[
@@ -223,14 +219,13 @@ EXERCISES = [
                 "that one is missing too, but it is not the first.",
             ),
         ],
+        hints=(
+            "try a format with 1 fraction bit: which of 1, 2, 3, 4, 5 does it have?",
+            "from `2 ** (mantissa + 1)` on the step is 2: what is the first number that is stepped over?",
+        ),
     ),
     Exercise(
         id="01.largest",
-        hints=(
-            "the largest number has the highest field that still holds numbers, and in it the highest fraction.",
-            "start from `field, fraction = 2**exponent - 1, 2**mantissa - 1`, and take one off field for "
-            "\"ieee\", off fraction for \"fn\".",
-        ),
         reference=_largest,
         cases=LARGEST_CASES,
         compare=_exactly,
@@ -261,13 +256,14 @@ EXERCISES = [
                 "that is where the next binade would begin: the largest is one step below it, or two.",
             ),
         ],
+        hints=(
+            "the largest number has the highest field that still holds numbers, and in it the highest fraction.",
+            "start from `field, fraction = 2**exponent - 1, 2**mantissa - 1`, and take one off field for "
+            "\"ieee\", off fraction for \"fn\".",
+        ),
     ),
     Exercise(
         id="01.block_bits",
-        hints=(
-            "a block of `block` numbers has one scale: what is each number's part of it?",
-            "`bits` for the code, plus `scale_bits` shared by `block` numbers.",
-        ),
         reference=lambda bits, block, scale_bits: bits + scale_bits / block,
         cases=[(4, 32, 8), (8, 32, 8), (4, 16, 8), (4, 64, 32), (4, 16, 24)],
         mistakes=[
@@ -294,13 +290,13 @@ EXERCISES = [
                 "those are the bits of the whole block; for each number, please.",
             ),
         ],
+        hints=(
+            "a block of `block` numbers has one scale: what is each number's part of it?",
+            "`bits` for the code, plus `scale_bits` shared by `block` numbers.",
+        ),
     ),
     Exercise(
         id="01.cards",
-        hints=(
-            "bytes first, then cards.",
-            "`parameters * bits / 8` bytes, divided by `card * 10**9`, and a part of a card is a whole card.",
-        ),
         reference=_cards(),
         cases=CARDS_CASES,
         mistakes=[
@@ -317,13 +313,13 @@ EXERCISES = [
                 "as if every parameter took 4 bytes: use `bits`.",
             ),
         ],
+        hints=(
+            "bytes first, then cards.",
+            "`parameters * bits / 8` bytes, divided by `card * 10**9`, and a part of a card is a whole card.",
+        ),
     ),
     Exercise(
         id="01.notes",
-        hints=(
-            "each sentence can be computed: try `torch.finfo`, `int(..., 2)`, or parameters times bytes.",
-            "three are right. Begin with the numbers of bits of fp32, which add up to 32.",
-        ),
         reference="aceg",
         compare=_letters,
         mistakes=[
@@ -336,5 +332,9 @@ EXERCISES = [
             Mistake("acefg", "f is right: 70 billion *parameters*, times four bytes."),
             Mistake("bdf", "those are the right ones; it is the wrong ones that are asked for."),
         ],
+        hints=(
+            "each sentence can be computed: try `torch.finfo`, `int(..., 2)`, or parameters times bytes.",
+            "three are right. Begin with the numbers of bits of fp32, which add up to 32.",
+        ),
     ),
 ]

@@ -181,10 +181,6 @@ def _scaled_cast(largest=lambda w: w.abs().max(), top=lambda fmt: fmt.max, back=
 EXERCISES = [
     Exercise(
         id="02.bound",
-        hints=(
-            "how far apart are neighbours just above 1, and how far off can the nearest be?",
-            "the step above 1 is `2.0 ** -fraction_bits`; nearest is off by at most half of it.",
-        ),
         reference=lambda fraction_bits: 2.0 ** -(fraction_bits + 1),
         cases=[(10,), (7,), (3,), (2,)],
         compare=_bound,
@@ -206,13 +202,13 @@ EXERCISES = [
                 "wrong sign of the exponent: more bits make the error smaller.",
             ),
         ],
+        hints=(
+            "how far apart are neighbours just above 1, and how far off can the nearest be?",
+            "the step above 1 is `2.0 ** -fraction_bits`; nearest is off by at most half of it.",
+        ),
     ),
     Exercise(
         id="02.losses",
-        hints=(
-            "two masks of True and False, one for each kind of loss; then count what is True.",
-            "`overflowed = before.isfinite() & ~after.isfinite()`, and the other mask compares with 0.",
-        ),
         reference=_casts(_over, _under),
         cases=CASTS,
         mistakes=[
@@ -230,14 +226,13 @@ EXERCISES = [
             ),
             Mistake(lambda before, after: _casts(_over, _under)(before, after)[::-1], "right numbers, wrong order."),
         ],
+        hints=(
+            "two masks of True and False, one for each kind of loss; then count what is True.",
+            "`overflowed = before.isfinite() & ~after.isfinite()`, and the other mask compares with 0.",
+        ),
     ),
     Exercise(
         id="02.stuck",
-        hints=(
-            "the step doubles at each power of two. When is `term` no more than half of it?",
-            "start at a power of two not above the term, `power = 2.0 ** math.floor(math.log2(term))`, and "
-            "double it while `term > power * 2.0 ** -fraction_bits / 2`.",
-        ),
         reference=_stuck(),
         cases=[(0.1, 10), (0.1, 7), (1.0, 10), (1.0, 7), (0.3, 3), (0.01, 3)],
         mistakes=[
@@ -262,14 +257,14 @@ EXERCISES = [
                 "that is where adding 1 stops; a smaller term stops earlier.",
             ),
         ],
+        hints=(
+            "the step doubles at each power of two. When is `term` no more than half of it?",
+            "start at a power of two not above the term, `power = 2.0 ** math.floor(math.log2(term))`, and "
+            "double it while `term > power * 2.0 ** -fraction_bits / 2`.",
+        ),
     ),
     Exercise(
         id="02.kahan",
-        hints=(
-            "two numbers go through the loop, `total` and `lost`; every `+` and `-` stands in a `small(...)`.",
-            "in the loop: `term = small(term - lost)`, then `new = small(total + term)`, then the new `lost`, "
-            "then `total = new`.",
-        ),
         points=2,
         reference=_kahan(),
         cases=_terms,
@@ -300,13 +295,14 @@ EXERCISES = [
                 "here every sum has to be rounded.",
             ),
         ],
+        hints=(
+            "two numbers go through the loop, `total` and `lost`; every `+` and `-` stands in a `small(...)`.",
+            "in the loop: `term = small(term - lost)`, then `new = small(total + term)`, then the new `lost`, "
+            "then `total = new`.",
+        ),
     ),
     Exercise(
         id="02.slips",
-        hints=(
-            "what should be there, and where is it not?",
-            "`torch.round(matrix)` rounds halves to even: compare `claimed` with it.",
-        ),
         reference=lambda matrix, claimed: claimed != torch.round(matrix),
         cases=SLIPS,
         mistakes=[
@@ -331,13 +327,13 @@ EXERCISES = [
                 "those are the right ones: mark the wrong ones.",
             ),
         ],
+        hints=(
+            "what should be there, and where is it not?",
+            "`torch.round(matrix)` rounds halves to even: compare `claimed` with it.",
+        ),
     ),
     Exercise(
         id="02.to_int8",
-        hints=(
-            "in this order: scale, divide, round, clamp, cast.",
-            "`scale = (weight.abs().max() / 127).item()`, then codes from `torch.round(weight / scale)`.",
-        ),
         reference=_to_int8(lambda w: w.abs().max() / 127),
         cases=WEIGHTS,
         dtype=torch.int8,
@@ -380,13 +376,13 @@ EXERCISES = [
                 "that is no scale at all: large numbers would not fit, and small ones become 0.",
             ),
         ],
+        hints=(
+            "in this order: scale, divide, round, clamp, cast.",
+            "`scale = (weight.abs().max() / 127).item()`, then codes from `torch.round(weight / scale)`.",
+        ),
     ),
     Exercise(
         id="02.bytes",
-        hints=(
-            "one byte for each code; and how many scales are there?",
-            "`rows * columns`, plus 4 bytes for each scale: `rows` of them or 1.",
-        ),
         reference=lambda rows, columns, per_row: rows * columns + 4 * (rows if per_row else 1),
         cases=[(3, 3, False), (3, 3, True), (768, 192, True), (192, 768, False)],
         mistakes=[
@@ -411,14 +407,13 @@ EXERCISES = [
                 "those are bits; a byte has eight.",
             ),
         ],
+        hints=(
+            "one byte for each code; and how many scales are there?",
+            "`rows * columns`, plus 4 bytes for each scale: `rows` of them or 1.",
+        ),
     ),
     Exercise(
         id="02.intensity",
-        hints=(
-            "operations above the line, bytes below it.",
-            "`2 * out * width * batch` operations; three matrices are moved: out × width, width × batch, out × "
-            "batch.",
-        ),
         reference=lambda out, width, batch, size: 2 * out * width * batch / (
             size * (out * width + width * batch + out * batch)),
         cases=[(1024, 1024, 1, 4), (1024, 1024, 512, 2), (100, 300, 7, 4)],
@@ -447,14 +442,14 @@ EXERCISES = [
                 "upside down: operations for each byte are asked for.",
             ),
         ],
+        hints=(
+            "operations above the line, bytes below it.",
+            "`2 * out * width * batch` operations; three matrices are moved: out × width, width × batch, out × "
+            "batch.",
+        ),
     ),
     Exercise(
         id="02.largest_batch",
-        hints=(
-            "first take off what the model itself needs.",
-            "`memory - 16 * parameters` is left; how many times does `each` fit into it, in whole numbers and "
-            "not below 0?",
-        ),
         reference=lambda memory, parameters, each: max(0, (memory - 16 * parameters) // each),
         cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000),
                (100_000, 10_000, 30_000)],
@@ -484,13 +479,14 @@ EXERCISES = [
                 "right where the model fits. Where it does not, the batch is not negative but 0.",
             ),
         ],
+        hints=(
+            "first take off what the model itself needs.",
+            "`memory - 16 * parameters` is left; how many times does `each` fit into it, in whole numbers and "
+            "not below 0?",
+        ),
     ),
     Exercise(
         id="02.scaled_cast",
-        hints=(
-            "into the format's range, round, and back.",
-            "`scale = weight.abs().max() / fmt.max`; round `weight / scale`, and do not forget the way back.",
-        ),
         reference=_scaled_cast(),
         cases=_scaled,
         mistakes=[
@@ -512,14 +508,13 @@ EXERCISES = [
                 "127 is int8's largest number; every format has its own.",
             ),
         ],
+        hints=(
+            "into the format's range, round, and back.",
+            "`scale = weight.abs().max() / fmt.max`; round `weight / scale`, and do not forget the way back.",
+        ),
     ),
     Exercise(
         id="02.loss_scale",
-        hints=(
-            "go through the steps one by one, and keep a count of good ones in a row.",
-            "`good = 0`, then for each step: an overflow halves the scale and sets `good = 0`; otherwise `good "
-            "+= 1`, and at `patience` the scale doubles and the count starts anew.",
-        ),
         reference=_loss_scale(),
         cases=HISTORIES,
         mistakes=[
@@ -542,13 +537,14 @@ EXERCISES = [
             Mistake(_loss_scale(up=1.0), "it never grows again: one bad batch would hold it down for good."),
             Mistake(_loss_scale(down=1.0), "after an overflow the factor has to fall, or the next step overflows too."),
         ],
+        hints=(
+            "go through the steps one by one, and keep a count of good ones in a row.",
+            "`good = 0`, then for each step: an overflow halves the scale and sets `good = 0`; otherwise `good "
+            "+= 1`, and at `patience` the scale doubles and the count starts anew.",
+        ),
     ),
     Exercise(
         id="02.lost",
-        hints=(
-            "which weights are still the same after the update, though the update was not 0?",
-            "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
-        ),
         reference=_lost,
         cases=_updates,
         mistakes=[
@@ -573,14 +569,13 @@ EXERCISES = [
                 "that is the share of the updates that arrived.",
             ),
         ],
+        hints=(
+            "which weights are still the same after the update, though the update was not 0?",
+            "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
+        ),
     ),
     Exercise(
         id="02.stochastic",
-        hints=(
-            "measure x in steps: a whole number of them and a part. With which u does `x / step + u` reach the "
-            "next whole number?",
-            "`torch.floor(x / step + u)` is the number of steps.",
-        ),
         reference=lambda x, step, u: torch.floor(x / step + u) * step,
         cases=[
             (torch.tensor([0.1, 0.3, 0.9, -0.2]), 1.0, torch.tensor([0.95, 0.5, 0.05, 0.1])),
@@ -618,5 +613,10 @@ EXERCISES = [
                 "a number just above a step would mostly go up.",
             ),
         ],
+        hints=(
+            "measure x in steps: a whole number of them and a part. With which u does `x / step + u` reach the "
+            "next whole number?",
+            "`torch.floor(x / step + u)` is the number of steps.",
+        ),
     ),
 ]

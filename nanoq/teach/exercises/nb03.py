@@ -39,10 +39,6 @@ def _impossible(expected: Tensor, got: object) -> str | None:
 EXERCISES = [
     Exercise(
         id="03.perplexity",
-        hints=(
-            "e to the power of the mean loss.",
-            "the mean first: `losses.mean()`, then `math.exp` of it.",
-        ),
         reference=lambda losses: math.exp(losses.mean()),
         cases=[
             (torch.tensor([0.5, 1.5, 1.0]),),
@@ -71,13 +67,13 @@ EXERCISES = [
                 "upside down: that is the (geometric) mean probability of the right character, a number below one.",
             ),
         ],
+        hints=(
+            "e to the power of the mean loss.",
+            "the mean first: `losses.mean()`, then `math.exp` of it.",
+        ),
     ),
     Exercise(
         id="03.bits_per_char",
-        hints=(
-            "how many nats does the whole text cost? Change the unit, then share it out.",
-            "`loss * tokens` nats in all; a nat is `1 / math.log(2)` bits; divide by `characters`.",
-        ),
         reference=lambda loss, tokens, characters: loss * tokens / math.log(2) / characters,
         cases=[(1.0, 100, 100), (3.2, 250, 1000), (0.9, 1000, 1000), (2.5, 40, 172)],
         mistakes=[
@@ -98,13 +94,13 @@ EXERCISES = [
                 "tokens and characters are swapped: loss × tokens is all the text costs, then share it out.",
             ),
         ],
+        hints=(
+            "how many nats does the whole text cost? Change the unit, then share it out.",
+            "`loss * tokens` nats in all; a nat is `1 / math.log(2)` bits; divide by `characters`.",
+        ),
     ),
     Exercise(
         id="03.mask",
-        hints=(
-            "row t may read columns 0 … t: which triangle of a square is that?",
-            "begin with `torch.ones(T, T, dtype=torch.bool)`, and keep the lower triangle with its diagonal.",
-        ),
         reference=_causal,
         cases=[(1,), (3,), (6,)],
         mistakes=[
@@ -129,14 +125,13 @@ EXERCISES = [
                 "everything may read everything: in training the model would copy the next character.",
             ),
         ],
+        hints=(
+            "row t may read columns 0 … t: which triangle of a square is that?",
+            "begin with `torch.ones(T, T, dtype=torch.bool)`, and keep the lower triangle with its diagonal.",
+        ),
     ),
     Exercise(
         id="03.attention", points=2,
-        hints=(
-            "scores, scale, mask, softmax: in this order.",
-            "`scores = q @ k.mT / q.shape[-1] ** 0.5`; then `masked_fill` with minus infinity where reading is "
-            "*not* allowed.",
-        ),
         reference=_attention,
         cases=lambda generator: [
             tuple(2 * torch.randn(T, width, generator=generator) for _ in "qk")
@@ -176,15 +171,14 @@ EXERCISES = [
                 "queries and keys are swapped: the rows are the queries, which read, the columns the keys.",
             ),
         ],
+        hints=(
+            "scores, scale, mask, softmax: in this order.",
+            "`scores = q @ k.mT / q.shape[-1] ** 0.5`; then `masked_fill` with minus infinity where reading is "
+            "*not* allowed.",
+        ),
     ),
     Exercise(
         id="03.block_parameters",
-        hints=(
-            "attention has four square matrices (query, key, value, output), the MLP two that are four times as "
-            "large.",
-            "`4 * width**2` for attention, `8 * width**2` for the MLP; then the two norms, of one gain for each "
-            "channel.",
-        ),
         reference=lambda width, heads: 12 * width**2 + 2 * width,
         cases=[(192, 6), (64, 4), (768, 12)],
         mistakes=[
@@ -209,13 +203,15 @@ EXERCISES = [
                 "you counted biases; this model has none, neither in its linear layers nor in its norms.",
             ),
         ],
+        hints=(
+            "attention has four square matrices (query, key, value, output), the MLP two that are four times as "
+            "large.",
+            "`4 * width**2` for attention, `8 * width**2` for the MLP; then the two norms, of one gain for each "
+            "channel.",
+        ),
     ),
     Exercise(
         id="03.training_bytes",
-        hints=(
-            "which four numbers are kept for each parameter?",
-            "weight, gradient, and AdamW's two moments, four bytes each.",
-        ),
         reference=lambda parameters: 16 * parameters,
         cases=[(1,), (1000,), (2_700_000,)],
         mistakes=[
@@ -236,13 +232,13 @@ EXERCISES = [
                 "32 is the number of bits of a float; four floats of 4 bytes each.",
             ),
         ],
+        hints=(
+            "which four numbers are kept for each parameter?",
+            "weight, gradient, and AdamW's two moments, four bytes each.",
+        ),
     ),
     Exercise(
         id="03.temperature",
-        hints=(
-            "the temperature changes the logits, and softmax makes probabilities of them.",
-            "divide the logits by the temperature, then `.softmax(0)`.",
-        ),
         reference=lambda logits, temperature: (logits / temperature).softmax(0),
         cases=[
             (_logits(2.0, 1.0, 0.0, -1.0), 0.5),
@@ -271,14 +267,13 @@ EXERCISES = [
                 "these are not probabilities yet: divide by their sum, which is what softmax does.",
             ),
         ],
+        hints=(
+            "the temperature changes the logits, and softmax makes probabilities of them.",
+            "divide the logits by the temperature, then `.softmax(0)`.",
+        ),
     ),
     Exercise(
         id="03.top_k",
-        hints=(
-            "how large is the k-th largest logit? Everything below it has to go.",
-            "`logits.topk(k).values[-1]` is the smallest that stays; `masked_fill` the others with "
-            "`-torch.inf`.",
-        ),
         reference=_keep,
         compare=_impossible,
         cases=[
@@ -304,14 +299,14 @@ EXERCISES = [
                 "these are the k smallest.",
             ),
         ],
+        hints=(
+            "how large is the k-th largest logit? Everything below it has to go.",
+            "`logits.topk(k).values[-1]` is the smallest that stays; `masked_fill` the others with "
+            "`-torch.inf`.",
+        ),
     ),
     Exercise(
         id="03.positions",
-        hints=(
-            "write down for prompt 3 and new 4 which places are computed for each new character.",
-            "with a cache each place once, `prompt + new - 1` in all; without, `prompt` places for the first "
-            "new character, `prompt + 1` for the second, …",
-        ),
         reference=lambda prompt, new, cached: prompt + new - 1 if cached else new * prompt + new * (new - 1) // 2,
         cases=[(10, 5, True), (10, 5, False), (1, 20, True), (3, 20, False), (7, 1, True)],
         mistakes=[
@@ -336,5 +331,10 @@ EXERCISES = [
                 "off by one without the cache: the first new character comes out of the prompt alone.",
             ),
         ],
+        hints=(
+            "write down for prompt 3 and new 4 which places are computed for each new character.",
+            "with a cache each place once, `prompt + new - 1` in all; without, `prompt` places for the first "
+            "new character, `prompt + 1` for the second, …",
+        ),
     ),
 ]

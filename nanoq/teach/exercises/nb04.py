@@ -75,10 +75,6 @@ def _losses(generator):
 EXERCISES = [
     Exercise(
         id="04.affine",
-        hints=(
-            "how many *steps* lie between 2**bits values? And how many of them between `low` and 0?",
-            "`scale = (high - low) / (2**bits - 1)`, and the zero point is `-low / scale`, rounded.",
-        ),
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
         cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3), (-0.2, 1.0, 3)],
         mistakes=[
@@ -107,13 +103,13 @@ EXERCISES = [
                 "the middle code is right only if the range is the same on both sides of 0: use low.",
             ),
         ],
+        hints=(
+            "how many *steps* lie between 2**bits values? And how many of them between `low` and 0?",
+            "`scale = (high - low) / (2**bits - 1)`, and the zero point is `-low / scale`, rounded.",
+        ),
     ),
     Exercise(
         id="04.codes",
-        hints=(
-            "divide, round, add the zero point, clamp, make integers.",
-            "`torch.round(weight / scale) + zero_point`, then `.clamp(0, 2**bits - 1)`.",
-        ),
         reference=_codes,
         cases=CODES_CASES,
         dtype=torch.int64,
@@ -152,13 +148,13 @@ EXERCISES = [
                 "that is the range of signed codes; here they start at 0, and the zero point makes up for it.",
             ),
         ],
+        hints=(
+            "divide, round, add the zero point, clamp, make integers.",
+            "`torch.round(weight / scale) + zero_point`, then `.clamp(0, 2**bits - 1)`.",
+        ),
     ),
     Exercise(
         id="04.noise",
-        hints=(
-            "an error spread evenly over one step has a variance of step² / 12.",
-            "`step = (high - low) / (2**bits - 1)`.",
-        ),
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 12,
         cases=[(-1.0, 1.0, 2), (-0.3, 0.9, 4), (0.0, 5.0, 8)],
         mistakes=[
@@ -179,26 +175,26 @@ EXERCISES = [
                 "that is the standard deviation of the error; the mean squared error is its square.",
             ),
         ],
+        hints=(
+            "an error spread evenly over one step has a variance of step² / 12.",
+            "`step = (high - low) / (2**bits - 1)`.",
+        ),
     ),
     Exercise(
         id="04.cast",
-        hints=(
-            "which code does the largest weight get before the cast to int8?",
-            "it is 128 = 0b1000_0000: a cast to int8 keeps these eight bits, and reads the first as negative.",
-        ),
         reference="c",
         mistakes=[
             Mistake("a", "128 is not an int8: the codes end at 127."),
             Mistake("b", "that would be a clamp, and nobody wrote one; a cast keeps the low eight bits and no more."),
             Mistake("d", "no: a cast is silent, which is what makes it a trap."),
         ],
+        hints=(
+            "which code does the largest weight get before the cast to int8?",
+            "it is 128 = 0b1000_0000: a cast to int8 keeps these eight bits, and reads the first as negative.",
+        ),
     ),
     Exercise(
         id="04.row_scale",
-        hints=(
-            "a maximum for each row, in a shape that still has two dimensions.",
-            "`weight.abs().amax(1, keepdim=True)`, divided by the largest code of a symmetric grid.",
-        ),
         reference=lambda weight, bits: weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
         cases=[
             (torch.tensor([[0.5, -1.0, 0.25], [0.1, 0.2, 0.3]]), 8),
@@ -227,14 +223,13 @@ EXERCISES = [
                 "off by one: the largest symmetric code is 2**(bits-1) - 1, 127 at 8 bits.",
             ),
         ],
+        hints=(
+            "a maximum for each row, in a shape that still has two dimensions.",
+            "`weight.abs().amax(1, keepdim=True)`, divided by the largest code of a symmetric grid.",
+        ),
     ),
     Exercise(
         id="04.average_bits",
-        hints=(
-            "how many groups has the row, and what does each store besides its codes?",
-            "`groups = math.ceil(columns / group_size)`, and each costs `16 + bits` bits, which `columns` "
-            "weights share.",
-        ),
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
         cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192), (160, 4, 128)],
         mistakes=[
@@ -263,14 +258,14 @@ EXERCISES = [
                 "the shorter last group is forgotten: 192 columns in groups of 128 make two groups.",
             ),
         ],
+        hints=(
+            "how many groups has the row, and what does each store besides its codes?",
+            "`groups = math.ceil(columns / group_size)`, and each costs `16 + bits` bits, which `columns` "
+            "weights share.",
+        ),
     ),
     Exercise(
         id="04.best_share",
-        hints=(
-            "for each share: a scale, codes, values, squared error. Then the share of the smallest.",
-            "`qmax = 2 ** (bits - 1) - 1`, `scale = share * weight.abs().max() / qmax`, and the codes have to "
-            "be clamped to -qmax … qmax.",
-        ),
         points=2,
         reference=_best_share(lambda error, scale: error.square().sum()),
         cases=_rows,
@@ -296,14 +291,14 @@ EXERCISES = [
                 "that is the worst share: the least error is wanted.",
             ),
         ],
+        hints=(
+            "for each share: a scale, codes, values, squared error. Then the share of the smallest.",
+            "`qmax = 2 ** (bits - 1) - 1`, `scale = share * weight.abs().max() / qmax`, and the codes have to "
+            "be clamped to -qmax … qmax.",
+        ),
     ),
     Exercise(
         id="04.pack4",
-        hints=(
-            "take every second code from 0, and every second from 1: the one lies low in the byte, the other "
-            "four bits higher.",
-            "`codes[0::2]` and `codes[1::2] << 4`, put together with `|`, and made uint8 at the end.",
-        ),
         reference=_pack4,
         cases=PACK_CASES,
         dtype=torch.uint8,
@@ -329,13 +324,14 @@ EXERCISES = [
                 "that is one code in each byte, half of it empty: two fit.",
             ),
         ],
+        hints=(
+            "take every second code from 0, and every second from 1: the one lies low in the byte, the other "
+            "four bits higher.",
+            "`codes[0::2]` and `codes[1::2] << 4`, put together with `|`, and made uint8 at the end.",
+        ),
     ),
     Exercise(
         id="04.standard_error",
-        hints=(
-            "paired: subtract window by window, and only then ask how much the differences vary.",
-            "`difference = losses - reference`; its spread divided by the root of the number of windows.",
-        ),
         reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
         cases=_losses,
         mistakes=[
@@ -361,28 +357,28 @@ EXERCISES = [
                 "(numpy: ddof=1).",
             ),
         ],
+        hints=(
+            "paired: subtract window by window, and only then ask how much the differences vary.",
+            "`difference = losses - reference`; its spread divided by the root of the number of windows.",
+        ),
     ),
     Exercise(
         id="04.audit",
-        hints=(
-            "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
-            "nearly?",
-            "about 12 bytes, that is three floats: the weight and two more. What does AdamW keep for each "
-            "parameter?",
-        ),
         reference="b",
         mistakes=[
             Mistake("a", "float64 weights would be 8 bytes a parameter: divide the file's size by their number."),
             Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
             Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes a parameter almost exactly."),
         ],
+        hints=(
+            "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
+            "nearly?",
+            "about 12 bytes, that is three floats: the weight and two more. What does AdamW keep for each "
+            "parameter?",
+        ),
     ),
     Exercise(
         id="04.payload",
-        hints=(
-            "what is stored for each code, for each row, and for each parameter of the rest?",
-            "one byte, four bytes, four bytes.",
-        ),
         reference=lambda weights, rows, rest: weights + 4 * rows + 4 * rest,
         cases=[(2_654_208, 10_368, 68_160), (1000, 10, 50)],
         mistakes=[
@@ -407,5 +403,9 @@ EXERCISES = [
                 "those are megabytes: bytes are asked for.",
             ),
         ],
+        hints=(
+            "what is stored for each code, for each row, and for each parameter of the rest?",
+            "one byte, four bytes, four bytes.",
+        ),
     ),
 ]
