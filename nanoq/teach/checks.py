@@ -251,7 +251,7 @@ def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
     """A function: what it does in all cases, what is wrong about that, and whether the mistake is known."""
     cases = exercise.draw_cases()
     got = _run(answer, cases, LIMIT)
-    if _from_stub(answer, got[0]):
+    if all(_from_stub(answer, outcome) for outcome in got):
         return "missing", ""
     problem = _first_problem(exercise, answer, cases, got)
     if problem is None:
@@ -347,8 +347,10 @@ def _problem(exercise: Exercise, call: str, expected: object, outcome: _Outcome)
         return f"{call} did not end within {LIMIT:g} seconds: is there a loop whose condition never becomes false?"
     if outcome.error is not None:
         return f"{call} raised {type(outcome.error).__name__}: {outcome.error}{_remedy(outcome.error)}"
-    if outcome.value is None or outcome.value is ...:
-        return f"{call} returned {summary(outcome.value)}: this way through the function has no `return` with a value"
+    if outcome.value is None:
+        return f"{call} returned None: this branch of the function has no `return`"
+    if outcome.value is ...:
+        return f"{call} returned ...: this branch of the function is not written yet"
     if message := exercise.differs(expected, outcome.value):
         return type(message)(f"{call}: {message}")
     if outcome.changed_argument is not None:

@@ -232,6 +232,13 @@ def positions_by_loop(prompt, new, cached):
     return total
 
 
+def positions_to_come(prompt, new, cached):
+    """One branch is still to be written."""
+    if cached:
+        return ...
+    return positions_by_loop(prompt, new, cached)
+
+
 def positions_without_cache(prompt, new, cached):
     """Misses the other branch."""
     if not cached:
@@ -906,6 +913,7 @@ positions
   right   lambda p, n, c: p + n - 1 if c else n * (2 * p + n - 1) / 2
   right   lambda p, n, c: (c and p + n - 1) or n * p + n * (n - 1) // 2
   wrong   positions_without_cache
+  wrong   positions_to_come
   wrong   lambda p, n, c: p + n
   wrong   lambda p, n, c: p + n - 1
   wrong   lambda p, n, c: p + n - 1 if not c else sum(range(p, p + n))

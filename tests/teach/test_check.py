@@ -53,7 +53,7 @@ def no_return_on_one_way(weight, bits):
 
 
 def one_way_to_write(weight, bits):
-    return rows(weight, bits) if bits == 8 else ...
+    return rows(weight, bits) if bits == 4 else ...
 
 
 def untouched(weight, bits):
@@ -100,8 +100,8 @@ def test_right_answers():
         (lambda w, b: rows(w, b).tolist(), "the values are right; return a torch.Tensor of them: torch.tensor(...)"),
         (lambda w, b: rows(w, b).tolist() if b == 8 else rows(w, b) + 1, "expected tensor([0.1429, 0.1429, 0])"),
         (forgets_to_return, "forgets_to_return returned None: `return` the value; printing it is not enough"),
-        (no_return_on_one_way, "returned None: this way through the function has no `return` with a value"),
-        (one_way_to_write, "returned Ellipsis: this way through the function has no `return` with a value"),
+        (no_return_on_one_way, "returned None: this branch of the function has no `return`"),
+        (one_way_to_write, "returned ...: this branch of the function is not written yet"),
         (lambda w, b: F.relu(w), "name 'F' is not defined. It is not imported: add `import torch.nn.functional as F`"),  # noqa: F821
         (lambda w, b: ceil(b), "Write math.ceil, and add `import math` if it is missing"),  # noqa: F821
         (lambda w, b: xml.unheard_of, "module 'xml' has no attribute 'unheard_of'"),

@@ -145,6 +145,14 @@ def test_a_right_answer_is_right_in_other_forms(exercise):
 
 
 @every_function
+def test_a_right_answer_may_compute_in_double_precision(exercise):
+    def in_double(*args):
+        return exercise.reference(*(arg.double() if is_float_tensor(arg) else arg for arg in args))
+
+    assert examine(exercise, in_double).kind == "right"
+
+
+@every_function
 def test_a_right_answer_of_another_type_is_told_which(exercise):
     for form, verdict in in_other_forms(exercise, exercise.reference, TOLD):
         told = "the values are right" in verdict.line or "True or False is wanted" in verdict.line
