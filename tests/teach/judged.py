@@ -809,7 +809,7 @@ bits_per_char
   wrong   lambda l, t, c: l * t / math.log(2)
   wrong   lambda l, t, c: math.exp(l / math.log(2) * t / c)
 
-mask of a language model
+mask of nanoGPT
   right   lambda T: torch.tril(torch.ones(T, T)).bool()
   right   lambda T: torch.arange(T)[:, None] >= torch.arange(T)
   right   lambda T: ~torch.ones(T, T).triu(1).bool()
