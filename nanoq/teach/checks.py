@@ -21,25 +21,49 @@ The tests feed every registered exercise its reference, its mistakes and a stub:
 
 import copy
 import difflib
+import dis
 import importlib.util
 import math
 import os
+import re
+import signal
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from numbers import Real
+from types import ModuleType
 
-import numpy as np
 import torch
 
-MAX_VALUES_SHOWN = 8
+from nanoq.teach.differences import Array, Form, difference, name_of, summary, worst, wrong_dtype
+
+LIMIT = 10.0  # seconds for an answer's calls, all cases together
 
 Cases = Sequence[tuple]
-Array = (torch.Tensor, np.ndarray)
+
+# Names that a learner uses without the import, and the import.
+MODULES = "math torch numpy itertools functools statistics random operator struct collections fractions decimal copy"
+IMPORTS = {module: f"import {module}" for module in MODULES.split()} | {
+    "np": "import numpy as np", "F": "import torch.nn.functional as F", "nn": "from torch import nn",
+    "Fraction": "from fractions import Fraction", "Decimal": "from decimal import Decimal",
+    "deepcopy": "from copy import deepcopy", "Counter": "from collections import Counter",
+}  # fmt: skip
+
+# What a docstring, `pass`, `x = ...` and `a, b = ..., ...` are made of: a function of nothing else is still a stub.
+STUB_OPERATIONS = {
+    "RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "POP_TOP", "STORE_FAST", "UNPACK_SEQUENCE",
+}  # fmt: skip
 
 
 class CheckFailed(AssertionError):
     """An answer did not pass while `NANOQ_STRICT=1`, that is in a graded or a solved notebook."""
+
+
+class _TooLong(BaseException):
+    """The answer's time is up. Not an Exception, so that an `except Exception` in the answer does not catch it."""
 
 
 @dataclass(frozen=True)
@@ -50,106 +74,22 @@ class Mistake:
     hint: str
 
 
-def difference(expected: object, got: object) -> str | None:
-    """Say in one clause how `got` differs from `expected`; None if they agree.
-
-    Integers, booleans and strings have to be equal (strings up to case and outer blanks), floats within 1e-4
-    relative or 1e-6 absolute. Tensors and arrays have to agree in shape and in kind (float, integer, bool),
-    not in width: int8 codes equal the same int64 codes. Tuples and lists are compared value by value.
-    """
-    if isinstance(expected, Array) and not expected.shape:
-        expected = expected.item()
-    if isinstance(expected, Array):
-        return _array_difference(expected, got)
-    if isinstance(expected, (tuple, list)):
-        return _sequence_difference(expected, got)
-    if isinstance(got, Array) and math.prod(got.shape) == 1:
-        got = got.item()  # a 0-d tensor is as good as a number, and the other way round
-    return None if _equal_scalars(expected, got) else f"expected {_summary(expected)}, got {_summary(got)}"
-
-
-def _equal_scalars(expected: object, got: object) -> bool:
-    if isinstance(got, Array):
-        return False  # several values; == would compare each of them
-    if isinstance(expected, str) and isinstance(got, str):
-        return expected.strip().casefold() == got.strip().casefold()
-    if isinstance(expected, bool) != isinstance(got, (bool, np.bool_)):
-        return False  # 1 == True in Python, but a number does not answer a yes-or-no question
-    if isinstance(expected, float) and isinstance(got, Real):
-        both_nan = math.isnan(expected) and math.isnan(got)
-        return both_nan or math.isclose(expected, got, rel_tol=1e-4, abs_tol=1e-6)
-    return expected == got
-
-
-def _array_difference(expected: torch.Tensor | np.ndarray, got: object) -> str | None:
-    if type(got) is not type(expected):
-        return f"expected {_summary(expected)}, got {_summary(got)}"
-    want, have = (torch.as_tensor(array).detach() for array in (expected, got))
-    if have.shape != want.shape:
-        return f"expected shape {tuple(want.shape)}, got {tuple(have.shape)}"
-    if _kind(have) != _kind(want):
-        return f"expected {_kind(want)} values, got {_kind(have)} values"
-    if _kind(want) == "float":
-        wrong = ~torch.isclose(have.double(), want.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
-    else:
-        wrong = have != want
-    if not wrong.any():
-        return None
-    if want.numel() <= MAX_VALUES_SHOWN:
-        return f"expected {_summary(want)}, got {_summary(have)}"
-    first = tuple(wrong.nonzero()[0].tolist())
-    return (f"{int(wrong.sum())} of {wrong.numel()} values differ, the first at {list(first)}: "
-            f"expected {_summary(want[first].item())}, got {_summary(have[first].item())}")
-
-
-def _sequence_difference(expected: Sequence, got: object) -> str | None:
-    if not isinstance(got, (tuple, list)):
-        return f"expected {len(expected)} values, got {_summary(got)}"
-    if len(got) != len(expected):
-        return f"expected {len(expected)} values, got {len(got)}"
-    for i, (want, have) in enumerate(zip(expected, got, strict=True)):
-        if message := difference(want, have):
-            return f"value {i}: {message}"
-    return None
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    if tensor.dtype == torch.bool:
-        return "bool"
-    return "float" if tensor.is_floating_point() else "integer"
-
-
-def _summary(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Array):
-        name = "tensor" if isinstance(value, torch.Tensor) else "array"
-        if math.prod(value.shape) > MAX_VALUES_SHOWN:
-            return f"a {name} of shape {tuple(value.shape)}"
-        values = np.asarray(value.tolist())
-        return f"{name}({np.array2string(values, separator=', ', formatter={'float_kind': '{:.4g}'.format})})"
-    if callable(value):
-        return f"the function {_name(value)}"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _name(function: Callable) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
 @dataclass(frozen=True)
 class Exercise:
     """One exercise.
 
     Attributes:
         id: Notebook number, dot, name: `"04.qmax"`.
-        reference: The right answer: a function, or the value itself (for a quiz, the letter).
+        reference: The right answer: a function, or the value itself. A single letter is the key of a multiple choice
+            whose other options are the mistakes.
         mistakes: Wrong answers, each with its hint; at least three.
         cases: Arguments for each call of a function, or a function that draws them from a `torch.Generator`.
         points: What it is worth in the nbgrader edition.
         compare: `compare(expected, got)` returns None if they agree and a clause that says how they differ if
             they do not. Give one where more than one answer is right.
+        rtol: How far a float may be off, relative to the right one: more for what is rounded or estimated on the way.
+        dtype: The type that the exercise asks for by name: tensors that have it in the right answer must have it.
+        hints: For whoever makes an unknown mistake: an idea, and from the second wrong try on how to begin.
         minutes: How long a learner takes; 0 where nobody has said.
         difficulty: 1 to 3, shown as ●○○ to ●●●.
     """
@@ -159,9 +99,19 @@ class Exercise:
     mistakes: Sequence[Mistake]
     cases: Cases | Callable[[torch.Generator], Cases] = ()
     points: int = 1
-    compare: Callable[[object, object], str | None] = difference
+    compare: Callable[[object, object], str | None] | None = None
+    rtol: float = 1e-4
+    dtype: torch.dtype | None = None
+    hints: tuple[str, str] | tuple[()] = ()
     minutes: int = 0
     difficulty: int = 1
+
+    @property
+    def choices(self) -> str:
+        """The letters of a multiple choice; empty for every other exercise."""
+        if not isinstance(self.reference, str) or len(self.reference) != 1:
+            return ""
+        return "".join(sorted({self.reference, *(str(mistake.answer) for mistake in self.mistakes)}))
 
     def draw_cases(self) -> Cases:
         """Return the cases, drawn with a seed that depends on the id alone if they are to be drawn."""
@@ -172,9 +122,24 @@ class Exercise:
     def differs(self, expected: object, got: object) -> str | None:
         """Compare two results, whatever they are: a `compare` may not have thought of this `got`."""
         try:
-            return self.compare(expected, got)
+            message = self.compare(expected, got) if self.compare else difference(expected, got, self.rtol)
+            return message or (self.dtype and wrong_dtype(expected, got, self.dtype))
         except Exception:
-            return f"expected {_summary(expected)}, got {_summary(got)}"
+            return f"expected {summary(expected)}, got {summary(got)}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check` thinks of an answer.
+
+    Attributes:
+        kind: `"right"`; `"wrong"`; `"known"`, wrong in a way that has a hint of its own; `"form"`, right values of the
+            wrong type; or `"missing"`, not attempted.
+        line: The line that is printed.
+    """
+
+    kind: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -182,7 +147,7 @@ class _Outcome:
     """What one call gave: a value or an exception, and whether it changed an argument."""
 
     value: object = None
-    error: Exception | None = None
+    error: BaseException | None = None
     changed_argument: int | None = None
 
 
@@ -204,8 +169,14 @@ def find_exercise(exercise_id: str) -> Exercise:
     return exercises[exercise_id]
 
 
+_wrong_tries: Counter[str] = Counter()  # by exercise, in this session
+
+
 def check(exercise_id: str, answer: object) -> None:
     """Check an answer and print one line: correct, wrong with a hint, or not attempted yet.
+
+    Where an exercise has hints, a second line gives the first of them to whoever makes a mistake that is not known, and
+    the second to whoever has been wrong before.
 
     Args:
         exercise_id: For example `"04.qmax"`.
@@ -215,44 +186,129 @@ def check(exercise_id: str, answer: object) -> None:
         ValueError: If there is no such exercise.
         CheckFailed: If the answer is wrong or missing and `NANOQ_STRICT=1`.
     """
-    passed, line = judge(find_exercise(exercise_id), answer)
-    if not passed and os.environ.get("NANOQ_STRICT") == "1":
-        raise CheckFailed(line)
-    print(line)
+    exercise = find_exercise(exercise_id)
+    verdict = examine(exercise, answer)
+    if verdict.kind != "right" and os.environ.get("NANOQ_STRICT") == "1":
+        raise CheckFailed(verdict.line)
+    print(verdict.line)
+    if verdict.kind in ("wrong", "known"):
+        again = _wrong_tries[exercise_id]
+        _wrong_tries[exercise_id] += 1
+        if exercise.hints and (again or verdict.kind == "wrong"):
+            print(f"  Hint: {exercise.hints[min(again, 1)]}")
 
 
 def judge(exercise: Exercise, answer: object) -> tuple[bool, str]:
     """Return whether `answer` solves the exercise, and the line that `check` prints about it."""
+    verdict = examine(exercise, answer)
+    return verdict.kind == "right", verdict.line
+
+
+def examine(exercise: Exercise, answer: object) -> Verdict:
+    """Judge an answer."""
     if _is_stub(answer):
-        return False, f"– {exercise.id}: not attempted yet"
-    if callable(answer) != callable(exercise.reference):
-        wanted = "a function" if callable(exercise.reference) else "a value"
-        return False, f"✗ {exercise.id}: expected {wanted}, got {_summary(answer)}"
-    cases = exercise.draw_cases() if callable(answer) else [()]
-    got = _run(answer, cases)
-    if _from_stub(got[0]):
-        return False, f"– {exercise.id}: not attempted yet"
+        return Verdict("missing", f"– {exercise.id}: not attempted yet")
+    if exercise.choices:
+        kind, message = _choose(exercise, answer)
+    elif callable(answer) and callable(exercise.reference):
+        kind, message = _try(exercise, answer)
+    elif callable(answer) or callable(exercise.reference):
+        kind, message = "wrong", f"expected a value, got {summary(answer)}" if callable(answer) else (
+            f"expected a function, got {summary(answer)}: hand over its name, without brackets")
+    else:
+        kind, message = _weigh(exercise, answer)
+    if kind == "missing":
+        return Verdict(kind, f"– {exercise.id}: not attempted yet")
+    return Verdict(kind, f"✓ {exercise.id}: correct" if kind == "right" else f"✗ {exercise.id}: {message}")
+
+
+def _choose(exercise: Exercise, answer: object) -> tuple[str, str]:
+    """Multiple choice: c, "C", " c. " and "(c)" are all one answer, and nothing gives the key away."""
+    found = re.fullmatch(r"[\s(\[\"']*([a-z])\s*(?:[).:,\]\"'].*)?", str(answer), re.IGNORECASE | re.DOTALL)
+    letter = found[1].lower() if found else ""
+    if not isinstance(answer, str) or letter not in [*exercise.choices]:
+        *others, last = exercise.choices
+        return "wrong", f'answer with one letter in quotes, {", ".join(others)} or {last}'
+    hints = {mistake.answer: mistake.hint for mistake in exercise.mistakes}
+    return ("right", "") if letter == exercise.reference else ("known", hints[letter])
+
+
+def _weigh(exercise: Exercise, answer: object) -> tuple[str, str]:
+    """A plain value: what is wrong about it is said without the right one."""
+    problem = exercise.differs(exercise.reference, answer)
+    if problem is None:
+        return "right", ""
+    for mistake in exercise.mistakes:
+        if exercise.differs(mistake.answer, answer) is None:
+            return "known", mistake.hint
+    if not isinstance(exercise.reference, Real):
+        return "wrong", problem
+    if isinstance(answer, Array) and math.prod(answer.shape) == 1:
+        answer = answer.item()
+    if isinstance(answer, bool) or not isinstance(answer, Real) or math.isnan(answer):
+        return "wrong", f"a number is wanted, got {summary(answer)}"
+    far = not exercise.reference / 3 < answer < exercise.reference * 3
+    return "wrong", f"{'much ' * far}too {'small' if answer < exercise.reference else 'large'}: {summary(answer)}"
+
+
+def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
+    """A function: what it does in all cases, what is wrong about that, and whether the mistake is known."""
+    cases = exercise.draw_cases()
+    got = _run(answer, cases, LIMIT)
+    if all(_from_stub(answer, outcome) for outcome in got):
+        return "missing", ""
     problem = _first_problem(exercise, answer, cases, got)
     if problem is None:
-        return True, f"✓ {exercise.id}: correct"
-    hints = (m.hint for m in exercise.mistakes if _agree(exercise, _run(m.answer, cases), got))
-    return False, f"✗ {exercise.id}: {next(hints, problem)}"
+        return "right", ""
+    if len(got) < len(cases):
+        return "wrong", problem
+    said = [(m.hint, _unlike(exercise, _run(m.answer, cases), got)) for m in exercise.mistakes]
+    exact = (hint for hint, unlike in said if unlike is None)
+    alike = (hint for hint, unlike in said if isinstance(unlike, Form))
+    if hint := next(exact, None) or (not isinstance(problem, Form) and next(alike, None)):
+        return "known", hint
+    return "form" if isinstance(problem, Form) else "wrong", problem
 
 
-def _run(answer: object, cases: Cases) -> list[_Outcome]:
-    """Call the answer on a copy of each case, so that no call can spoil the next."""
-    if not callable(answer):
-        return [_Outcome(answer)]
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` once so many seconds have passed; no limit where there are no signals (Windows, threads)."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooLong
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    before, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, before)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
+
+
+def _run(answer: Callable, cases: Cases, seconds: float = math.inf) -> list[_Outcome]:
+    """Call the answer on a copy of each case, so that no call can spoil the next; fewer if the time is up."""
     outcomes = []
-    for case in cases:
-        args = copy.deepcopy(case)
-        try:
-            value, error = answer(*args), None
-        except Exception as exception:  # whatever a learner's code raises is a wrong answer, not a crash
-            value, error = None, exception
-        changed = (i for i, arg in enumerate(args) if _is_data(arg) and difference(case[i], arg))
-        outcomes.append(_Outcome(value, error, next(changed, None)))
+    try:
+        with _time_limit(seconds) if seconds < math.inf else nullcontext():
+            for case in cases:
+                outcomes.append(_call(answer, case))
+    except _TooLong as late:
+        outcomes.append(_Outcome(error=late))
     return outcomes
+
+
+def _call(answer: Callable, case: tuple) -> _Outcome:
+    args = copy.deepcopy(case)
+    try:
+        value, error = answer(*args), None
+    except (Exception, SystemExit) as exception:  # whatever a learner's code raises is a wrong answer, not a crash
+        value, error = None, exception
+    changed = (i for i, arg in enumerate(args) if _is_data(arg) and difference(case[i], arg))
+    return _Outcome(value, error, next(changed, None))
 
 
 def _is_data(argument: object) -> bool:
@@ -264,29 +320,76 @@ def _is_stub(value: object) -> bool:
     return value is None or value is ... or (isinstance(value, tuple) and any(v is ... for v in value))
 
 
-def _from_stub(outcome: _Outcome) -> bool:
+def _from_stub(answer: Callable, outcome: _Outcome) -> bool:
     """Whether a function is still a stub: it returns one, or stops at a `...` that it cannot compute with."""
-    if outcome.error is None:
-        return _is_stub(outcome.value)
-    return isinstance(outcome.error, NotImplementedError) or "ellipsis" in str(outcome.error)
+    if outcome.error is not None:
+        return isinstance(outcome.error, NotImplementedError) or "ellipsis" in str(outcome.error)
+    return _is_stub(outcome.value) and not (outcome.value is None and _has_body(answer))
 
 
-def _first_problem(exercise: Exercise, answer: object, cases: Cases, got: list[_Outcome]) -> str | None:
+def _has_body(function: Callable) -> bool:
+    """Whether there is more in it than a docstring and what stubs are made of."""
+    code = getattr(function, "__code__", None)
+    return code is None or any(step.opname not in STUB_OPERATIONS for step in dis.get_instructions(code)) or (
+        any(isinstance(value, (int, float, str)) for value in code.co_consts[1:]))
+
+
+def _first_problem(exercise: Exercise, answer: Callable, cases: Cases, got: list[_Outcome]) -> str | None:
     """Say what is wrong in the first case that is, without knowing the mistake."""
-    for case, right, outcome in zip(cases, _run(exercise.reference, cases), got, strict=True):
-        call = f"{_name(answer)}({', '.join(map(_summary, case))})" if callable(answer) else ""
-        if outcome.error is not None:
-            return f"{call} raised {type(outcome.error).__name__}: {outcome.error}"
-        if message := exercise.differs(right.value, outcome.value):
-            return f"{call}: {message}" if call else message
-        if outcome.changed_argument is not None:
-            return f"{call} changes its argument number {outcome.changed_argument + 1}; leave it as it was"
+    if all(outcome.value is None and outcome.error is None for outcome in got):
+        return f"{name_of(answer)} returned None: `return` the value; printing it is not enough"
+    right = _run(exercise.reference, cases)
+    return worst([
+        _problem(exercise, f"{name_of(answer)}({', '.join(map(summary, case))})", expected.value, outcome)
+        for case, expected, outcome in zip(cases, right, got, strict=False)
+    ])
+
+
+def _problem(exercise: Exercise, call: str, expected: object, outcome: _Outcome) -> str | None:
+    """Say what is wrong with one call."""
+    if isinstance(outcome.error, _TooLong):
+        return f"{call} did not end within {LIMIT:g} seconds: is there a loop whose condition never becomes false?"
+    if outcome.error is not None:
+        return f"{call} raised {type(outcome.error).__name__}: {outcome.error}{_remedy(outcome.error)}"
+    if outcome.value is None:
+        return f"{call} returned None: this branch of the function has no `return`"
+    if outcome.value is ...:
+        return f"{call} returned ...: this branch of the function is not written yet"
+    if message := exercise.differs(expected, outcome.value):
+        return type(message)(f"{call}: {message}")
+    if outcome.changed_argument is not None:
+        return f"{call} changes its argument number {outcome.changed_argument + 1}; leave it as it was"
     return None
 
 
-def _agree(exercise: Exercise, a: list[_Outcome], b: list[_Outcome]) -> bool:
-    """Whether two answers do the same on every case: the same value, or the same kind of exception."""
-    return all(
-        type(x.error) is type(y.error) and (x.error is not None or exercise.differs(x.value, y.value) is None)
-        for x, y in zip(a, b, strict=True)
-    )
+def _remedy(error: BaseException) -> str:
+    """The import that is missing, where one is: `math` is not there, or `ceil` without its module."""
+    name = getattr(error, "name", None) or ""
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        module = f"{error.obj.__name__}.{name}"
+        return f". Is it not imported? Add `import {module}`" if _exists(module) else ""
+    if not isinstance(error, NameError):
+        return ""
+    if name in IMPORTS:
+        return f". It is not imported: add `{IMPORTS[name]}`"
+    home = next((module.__name__ for module in (math, torch) if len(name) > 1 and hasattr(module, name)), None)
+    return f". Write {home}.{name}, and add `import {home}` if it is missing" if home else ""
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _unlike(exercise: Exercise, a: list[_Outcome], b: list[_Outcome]) -> str | None:
+    """Whether two answers do the same on every case: the same value, or the same exception; how not, if not."""
+    return worst([_differ(exercise, x, y) for x, y in zip(a, b, strict=True)])
+
+
+def _differ(exercise: Exercise, a: _Outcome, b: _Outcome) -> str | None:
+    if a.error is None and b.error is None:
+        return exercise.differs(a.value, b.value)
+    texts = {(type(each.error), re.sub(r"\d+", "", str(each.error))) for each in (a, b)}
+    return None if len(texts) == 1 else "another exception"

@@ -28,6 +28,7 @@
 
 # %%
 import csv
+import math
 import statistics
 import textwrap
 import time
@@ -293,7 +294,7 @@ assert [values[-1].item() for values in totals.values()] == [256, 32, 2, 1]
 def stuck(term, fraction_bits):
     """The power of two at which adding `term` changes nothing any more, as a float."""
     ### BEGIN SOLUTION
-    power = 2.0**-40
+    power = 2.0 ** math.floor(math.log2(term))
     while term > power * 2.0**-fraction_bits / 2:
         power *= 2
     return power
@@ -777,13 +778,13 @@ assert 0.4 < growth["bf16"] / growth["fp32"] < 0.85
 #   bf16 copy of every weight.
 #
 # **Exercise 02.largest_batch.** How many sequences fit into `memory` bytes, with 16 bytes for each parameter and `each`
-# bytes of activations for each sequence? All are ints, and the answer is one.
+# bytes of activations for each sequence? All are ints, and the answer is one: 0 where not even the model fits.
 
 # %%
 def largest_batch(memory, parameters, each):
     """The largest batch that fits."""
     ### BEGIN SOLUTION
-    return (memory - 16 * parameters) // each
+    return max(0, (memory - 16 * parameters) // each)
     ### END SOLUTION
 
 # %%

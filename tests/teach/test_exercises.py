@@ -42,3 +42,10 @@ def test_each_mistake_gets_its_own_hint(number, exercise):
 def test_a_stub_is_not_attempted(number, exercise):
     stub = (lambda *args: ...) if callable(exercise.reference) else ...
     assert judge(exercise, stub) == (False, f"– {exercise.id}: not attempted yet")
+
+
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04"])
+def test_each_exercise_of_the_first_notebooks_has_two_hints(number):
+    for exercise in exercises_of(number).values():
+        idea, beginning = exercise.hints
+        assert idea != beginning and all(hint[-1] in ".?:…" for hint in exercise.hints), exercise.id

@@ -41,6 +41,10 @@ EXERCISES = [
                 "in Python ^ is not a power but a bitwise exclusive or; the power is **.",
             ),
         ],
+        hints=(
+            "write down all codes of 1, 2 and 3 bits, and count.",
+            "one more bit doubles the number: a power of two, `return 2 ** ...`.",
+        ),
     ),
     Exercise(
         id="00.bytes",
@@ -66,6 +70,10 @@ EXERCISES = [
                 "that cuts off the last byte where it is not full, and a weight with it: round up.",
             ),
             Mistake(
+                lambda weights, bits: round(weights * bits / 8),
+                "to the nearest: of 9 bits the last would be lost. Round up.",
+            ),
+            Mistake(
                 lambda weights, bits: weights * math.ceil(bits / 8),
                 "that gives each weight bytes of its own; packed, several small codes share a byte.",
             ),
@@ -74,6 +82,10 @@ EXERCISES = [
                 "those are megabytes: bytes are asked for.",
             ),
         ],
+        hints=(
+            "how many bits are there altogether, and how many fit into a byte?",
+            "begin with `weights * bits / 8`, and round up, for what is left over needs a byte too.",
+        ),
     ),
     Exercise(
         id="00.scale",
@@ -103,6 +115,10 @@ EXERCISES = [
                 "upside down: the scale is the step in the weight that one step of the code stands for.",
             ),
         ],
+        hints=(
+            "which weight has to get the code 127, or −127?",
+            "the largest size, `weight.abs().max()`, is to be 127 steps.",
+        ),
     ),
     Exercise(
         id="00.gpt3",
@@ -118,6 +134,10 @@ EXERCISES = [
             Mistake(350e9, "those are bytes; a GB has 10**9 of them."),
             Mistake(350e3, "those are megabytes, units of 10**6 bytes; a GB has 10**9."),
         ],
+        hints=(
+            "how many bytes is one number in fp16?",
+            "175e9 weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
+        ),
     ),
     Exercise(
         id="00.still_fp32",
@@ -129,5 +149,10 @@ EXERCISES = [
             Mistake("b", "right about the speed, but a file of fp32 numbers has 4 bytes for each, whatever it is."),
             Mistake("d", "right about the file, but the product multiplies the same fp32 numbers; it sees no pattern."),
         ],
+        hints=(
+            "is the *type* of the numbers in the file another one?",
+            "a tensor of fp32 has four bytes for each number, whatever the number is; and what multiplies it "
+            "sees fp32.",
+        ),
     ),
 ]

@@ -2,13 +2,18 @@
 
 import math
 import re
+from numbers import Real
 
 from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import Array, summary
 
 
 def _exactly(expected: float, got: object) -> str | None:
     """Floats bit for bit: subnormals are too small for a tolerance."""
-    got = float(got)
+    if isinstance(got, Array):
+        got = got.item()
+    if isinstance(got, str) or not isinstance(got, Real):
+        return f"a number is wanted, got {summary(got)}"
     if expected == got or (math.isnan(expected) and math.isnan(got)):
         return None
     return f"expected {expected!r}, got {got!r}"
@@ -79,6 +84,8 @@ CARDS_CASES = [
 def _letters(expected: str, got: object) -> str | None:
     """Letters in any order, with or without commas, or an "and" between them."""
     chosen = {letter for letter in re.sub(r"\band\b", "", str(got).lower()) if letter.isalpha()}
+    if not chosen or not chosen <= set("abcdefg"):
+        return 'answer with letters from a to g in quotes, such as "bd"'
     return None if chosen == set(expected) else f"{''.join(sorted(chosen))!r} is not yet the set of wrong sentences"
 
 
@@ -119,6 +126,10 @@ EXERCISES = [
                 "read from the wrong end: the first digit is the most significant one.",
             ),
         ],
+        hints=(
+            "the first digit has a weight like all others, only a negative one.",
+            "split it: `int(digits[0])` counts `-2 ** (len(digits) - 1)`, and `int(digits[1:], 2)` is the rest.",
+        ),
     ),
     Exercise(
         id="01.wrap",
@@ -150,6 +161,10 @@ EXERCISES = [
                 "right for 8 bits only: use `bits`.",
             ),
         ],
+        hints=(
+            "adding or taking off `2**bits` changes none of the bits that are kept: go on until it is in range.",
+            "shift the range to 0 … 2**bits - 1 by adding `2 ** (bits - 1)`, take `% 2**bits`, and shift back.",
+        ),
     ),
     Exercise(
         id="01.decode",
@@ -175,6 +190,12 @@ EXERCISES = [
             Mistake(_decode(over=1), "the fraction bits come after the point: the last of them counts 1/1024, not 1."),
             Mistake(_decode(over=1023), "ten bits count in steps of 1/1024; 1023/1024 is the largest fraction, not 1."),
         ],
+        hints=(
+            "take the pattern apart first: 1 sign bit, 5 exponent bits, 10 fraction bits. Then there are three "
+            "kinds of field.",
+            "`sign, field, fraction = pattern >> 15, pattern >> 10 & 31, pattern & 1023`; then `if field == "
+            "31`, `elif field == 0`, `else`.",
+        ),
     ),
     Exercise(
         id="01.gap",
@@ -198,6 +219,10 @@ EXERCISES = [
                 "that one is missing too, but it is not the first.",
             ),
         ],
+        hints=(
+            "try a format with 1 fraction bit: which of 1, 2, 3, 4, 5 does it have?",
+            "from `2 ** (mantissa + 1)` on the step is 2: what is the first number that is stepped over?",
+        ),
     ),
     Exercise(
         id="01.largest",
@@ -231,6 +256,11 @@ EXERCISES = [
                 "that is where the next binade would begin: the largest is one step below it, or two.",
             ),
         ],
+        hints=(
+            "the largest number has the highest field that still holds numbers, and in it the highest fraction.",
+            "start from `field, fraction = 2**exponent - 1, 2**mantissa - 1`, and take one off field for "
+            "\"ieee\", off fraction for \"fn\".",
+        ),
     ),
     Exercise(
         id="01.block_bits",
@@ -260,6 +290,10 @@ EXERCISES = [
                 "those are the bits of the whole block; for each number, please.",
             ),
         ],
+        hints=(
+            "a block of `block` numbers has one scale: what is each number's part of it?",
+            "`bits` for the code, plus `scale_bits` shared by `block` numbers.",
+        ),
     ),
     Exercise(
         id="01.cards",
@@ -279,6 +313,10 @@ EXERCISES = [
                 "as if every parameter took 4 bytes: use `bits`.",
             ),
         ],
+        hints=(
+            "bytes first, then cards.",
+            "`parameters * bits / 8` bytes, divided by `card * 10**9`, and a part of a card is a whole card.",
+        ),
     ),
     Exercise(
         id="01.notes",
@@ -294,5 +332,9 @@ EXERCISES = [
             Mistake("acefg", "f is right: 70 billion *parameters*, times four bytes."),
             Mistake("bdf", "those are the right ones; it is the wrong ones that are asked for."),
         ],
+        hints=(
+            "each sentence can be computed: try `torch.finfo`, `int(..., 2)`, or parameters times bytes.",
+            "three are right. Begin with the numbers of bits of fp32, which add up to 32.",
+        ),
     ),
 ]

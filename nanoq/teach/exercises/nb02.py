@@ -5,7 +5,8 @@ import math
 import torch
 
 from nanoq.numbers import FLOATS
-from nanoq.teach.checks import Exercise, Mistake, difference
+from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 # ---- 02.bound: at most half a step, as a share of the number ----
 
@@ -23,6 +24,7 @@ CASTS = [
     (torch.tensor([1.0, 70000.0, 1e-9, 0.0]), torch.tensor([1.0, torch.inf, 0.0, 0.0])),
     (torch.tensor([torch.inf, -1e6, 3.0, -2e-9, 5e-9]), torch.tensor([torch.inf, -torch.inf, 3.0, 0.0, 0.0])),
     (torch.tensor([0.0, 0.0, 500.0, -0.001]), torch.tensor([0.0, 0.0, torch.nan, 0.0])),
+    (torch.tensor([[1e5, 2e5], [1e-9, 1.0]]), torch.tensor([[torch.inf, torch.inf], [0.0, 1.0]])),
 ]
 
 
@@ -89,6 +91,8 @@ def _terms(generator):
         (_half(torch.rand(300, generator=generator)), _half),
         (_bfloat(torch.rand(200, generator=generator)), _bfloat),
         (_float8(torch.full((400,), 0.1)), _float8),  # here even the Kahan sum gets stuck
+        # a growth that is not a number of the type: each of the operations has to be rounded
+        (_bfloat(torch.tensor([-0.1, 0.2324, 2.234, 54.25, 0.0752, -0.4023])), _bfloat),
     ]
 
 
@@ -198,6 +202,10 @@ EXERCISES = [
                 "wrong sign of the exponent: more bits make the error smaller.",
             ),
         ],
+        hints=(
+            "how far apart are neighbours just above 1, and how far off can the nearest be?",
+            "the step above 1 is `2.0 ** -fraction_bits`; nearest is off by at most half of it.",
+        ),
     ),
     Exercise(
         id="02.losses",
@@ -218,6 +226,10 @@ EXERCISES = [
             ),
             Mistake(lambda before, after: _casts(_over, _under)(before, after)[::-1], "right numbers, wrong order."),
         ],
+        hints=(
+            "two masks of True and False, one for each kind of loss; then count what is True.",
+            "`overflowed = before.isfinite() & ~after.isfinite()`, and the other mask compares with 0.",
+        ),
     ),
     Exercise(
         id="02.stuck",
@@ -245,6 +257,11 @@ EXERCISES = [
                 "that is where adding 1 stops; a smaller term stops earlier.",
             ),
         ],
+        hints=(
+            "the step doubles at each power of two. When is `term` no more than half of it?",
+            "start at a power of two not above the term, `power = 2.0 ** math.floor(math.log2(term))`, and "
+            "double it while `term > power * 2.0 ** -fraction_bits / 2`.",
+        ),
     ),
     Exercise(
         id="02.kahan",
@@ -278,6 +295,11 @@ EXERCISES = [
                 "here every sum has to be rounded.",
             ),
         ],
+        hints=(
+            "two numbers go through the loop, `total` and `lost`; every `+` and `-` stands in a `small(...)`.",
+            "in the loop: `term = small(term - lost)`, then `new = small(total + term)`, then the new `lost`, "
+            "then `total = new`.",
+        ),
     ),
     Exercise(
         id="02.slips",
@@ -305,11 +327,16 @@ EXERCISES = [
                 "those are the right ones: mark the wrong ones.",
             ),
         ],
+        hints=(
+            "what should be there, and where is it not?",
+            "`torch.round(matrix)` rounds halves to even: compare `claimed` with it.",
+        ),
     ),
     Exercise(
         id="02.to_int8",
         reference=_to_int8(lambda w: w.abs().max() / 127),
         cases=WEIGHTS,
+        dtype=torch.int8,
         mistakes=[
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 127, lambda units: units),
@@ -349,6 +376,10 @@ EXERCISES = [
                 "that is no scale at all: large numbers would not fit, and small ones become 0.",
             ),
         ],
+        hints=(
+            "in this order: scale, divide, round, clamp, cast.",
+            "`scale = (weight.abs().max() / 127).item()`, then codes from `torch.round(weight / scale)`.",
+        ),
     ),
     Exercise(
         id="02.bytes",
@@ -376,6 +407,10 @@ EXERCISES = [
                 "those are bits; a byte has eight.",
             ),
         ],
+        hints=(
+            "one byte for each code; and how many scales are there?",
+            "`rows * columns`, plus 4 bytes for each scale: `rows` of them or 1.",
+        ),
     ),
     Exercise(
         id="02.intensity",
@@ -407,11 +442,17 @@ EXERCISES = [
                 "upside down: operations for each byte are asked for.",
             ),
         ],
+        hints=(
+            "operations above the line, bytes below it.",
+            "`2 * out * width * batch` operations; three matrices are moved: out × width, width × batch, out × "
+            "batch.",
+        ),
     ),
     Exercise(
         id="02.largest_batch",
-        reference=lambda memory, parameters, each: (memory - 16 * parameters) // each,
-        cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000)],
+        reference=lambda memory, parameters, each: max(0, (memory - 16 * parameters) // each),
+        cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000),
+               (100_000, 10_000, 30_000)],
         mistakes=[
             Mistake(
                 lambda memory, parameters, each: memory // each,
@@ -433,7 +474,16 @@ EXERCISES = [
                 lambda memory, parameters, each: -((16 * parameters - memory) // each),
                 "rounded up: that one sequence too many does not fit.",
             ),
+            Mistake(
+                lambda memory, parameters, each: (memory - 16 * parameters) // each,
+                "right where the model fits. Where it does not, the batch is not negative but 0.",
+            ),
         ],
+        hints=(
+            "first take off what the model itself needs.",
+            "`memory - 16 * parameters` is left; how many times does `each` fit into it, in whole numbers and "
+            "not below 0?",
+        ),
     ),
     Exercise(
         id="02.scaled_cast",
@@ -458,6 +508,10 @@ EXERCISES = [
                 "127 is int8's largest number; every format has its own.",
             ),
         ],
+        hints=(
+            "into the format's range, round, and back.",
+            "`scale = weight.abs().max() / fmt.max`; round `weight / scale`, and do not forget the way back.",
+        ),
     ),
     Exercise(
         id="02.loss_scale",
@@ -483,6 +537,11 @@ EXERCISES = [
             Mistake(_loss_scale(up=1.0), "it never grows again: one bad batch would hold it down for good."),
             Mistake(_loss_scale(down=1.0), "after an overflow the factor has to fall, or the next step overflows too."),
         ],
+        hints=(
+            "go through the steps one by one, and keep a count of good ones in a row.",
+            "`good = 0`, then for each step: an overflow halves the scale and sets `good = 0`; otherwise `good "
+            "+= 1`, and at `patience` the scale doubles and the count starts anew.",
+        ),
     ),
     Exercise(
         id="02.lost",
@@ -510,6 +569,10 @@ EXERCISES = [
                 "that is the share of the updates that arrived.",
             ),
         ],
+        hints=(
+            "which weights are still the same after the update, though the update was not 0?",
+            "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
+        ),
     ),
     Exercise(
         id="02.stochastic",
@@ -539,6 +602,21 @@ EXERCISES = [
                 lambda x, step, u: torch.round(x / step) * step,
                 "that is nearest: the random number has to decide.",
             ),
+            Mistake(
+                lambda x, step, u: (torch.floor(x / step) + (u < x / step - torch.floor(x / step))) * step,
+                "the right probabilities, with a small u for up. Here a large one is: u has to reach what is missing "
+                "to the step above.",
+            ),
+            Mistake(
+                lambda x, step, u: (torch.floor(x / step) + (u >= x / step - torch.floor(x / step))) * step,
+                "the missing part is what lies between x and the step above; you compare u with the part below x, so "
+                "a number just above a step would mostly go up.",
+            ),
         ],
+        hints=(
+            "measure x in steps: a whole number of them and a part. With which u does `x / step + u` reach the "
+            "next whole number?",
+            "`torch.floor(x / step + u)` is the number of steps.",
+        ),
     ),
 ]

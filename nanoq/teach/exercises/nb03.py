@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 
 def _logits(*values: float) -> Tensor:
@@ -26,6 +27,13 @@ def _attention(q: Tensor, k: Tensor) -> Tensor:
 
 def _keep(logits: Tensor, k: int, filler: float = -torch.inf) -> Tensor:
     return logits.masked_fill(logits < logits.topk(k).values[-1], filler)
+
+
+def _impossible(expected: Tensor, got: object) -> str | None:
+    """-1e9 is as impossible as minus infinity: its exp is 0 as well."""
+    if isinstance(got, Tensor):
+        got = got.masked_fill(got < -1e4, -torch.inf)
+    return difference(expected, got)
 
 
 EXERCISES = [
@@ -59,6 +67,10 @@ EXERCISES = [
                 "upside down: that is the (geometric) mean probability of the right character, a number below one.",
             ),
         ],
+        hints=(
+            "e to the power of the mean loss.",
+            "the mean first: `losses.mean()`, then `math.exp` of it.",
+        ),
     ),
     Exercise(
         id="03.bits_per_char",
@@ -82,6 +94,10 @@ EXERCISES = [
                 "tokens and characters are swapped: loss × tokens is all the text costs, then share it out.",
             ),
         ],
+        hints=(
+            "how many nats does the whole text cost? Change the unit, then share it out.",
+            "`loss * tokens` nats in all; a nat is `1 / math.log(2)` bits; divide by `characters`.",
+        ),
     ),
     Exercise(
         id="03.mask",
@@ -102,13 +118,17 @@ EXERCISES = [
             ),
             Mistake(
                 lambda T: torch.ones(T, T).tril(),
-                "right triangle, but of floats: a mask is a yes or a no, dtype=torch.bool.",
+                "right triangle, but of numbers: a mask is a yes or a no, dtype=torch.bool.",
             ),
             Mistake(
                 lambda T: torch.ones(T, T, dtype=torch.bool),
                 "everything may read everything: in training the model would copy the next character.",
             ),
         ],
+        hints=(
+            "row t may read columns 0 … t: which triangle of a square is that?",
+            "begin with `torch.ones(T, T, dtype=torch.bool)`, and keep the lower triangle with its diagonal.",
+        ),
     ),
     Exercise(
         id="03.attention", points=2,
@@ -151,6 +171,11 @@ EXERCISES = [
                 "queries and keys are swapped: the rows are the queries, which read, the columns the keys.",
             ),
         ],
+        hints=(
+            "scores, scale, mask, softmax: in this order.",
+            "`scores = q @ k.mT / q.shape[-1] ** 0.5`; then `masked_fill` with minus infinity where reading is "
+            "*not* allowed.",
+        ),
     ),
     Exercise(
         id="03.block_parameters",
@@ -178,6 +203,12 @@ EXERCISES = [
                 "you counted biases; this model has none, neither in its linear layers nor in its norms.",
             ),
         ],
+        hints=(
+            "attention has four square matrices (query, key, value, output), the MLP two that are four times as "
+            "large.",
+            "`4 * width**2` for attention, `8 * width**2` for the MLP; then the two norms, of one gain for each "
+            "channel.",
+        ),
     ),
     Exercise(
         id="03.training_bytes",
@@ -201,6 +232,10 @@ EXERCISES = [
                 "32 is the number of bits of a float; four floats of 4 bytes each.",
             ),
         ],
+        hints=(
+            "which four numbers are kept for each parameter?",
+            "weight, gradient, and AdamW's two moments, four bytes each.",
+        ),
     ),
     Exercise(
         id="03.temperature",
@@ -232,10 +267,15 @@ EXERCISES = [
                 "these are not probabilities yet: divide by their sum, which is what softmax does.",
             ),
         ],
+        hints=(
+            "the temperature changes the logits, and softmax makes probabilities of them.",
+            "divide the logits by the temperature, then `.softmax(0)`.",
+        ),
     ),
     Exercise(
         id="03.top_k",
         reference=_keep,
+        compare=_impossible,
         cases=[
             (_logits(1.0, 3.0, 2.0, -1.0), 2),
             (_logits(0.5, -0.5, 0.1, 4.0, 2.0), 3),
@@ -259,6 +299,11 @@ EXERCISES = [
                 "these are the k smallest.",
             ),
         ],
+        hints=(
+            "how large is the k-th largest logit? Everything below it has to go.",
+            "`logits.topk(k).values[-1]` is the smallest that stays; `masked_fill` the others with "
+            "`-torch.inf`.",
+        ),
     ),
     Exercise(
         id="03.positions",
@@ -286,5 +331,10 @@ EXERCISES = [
                 "off by one without the cache: the first new character comes out of the prompt alone.",
             ),
         ],
+        hints=(
+            "write down for prompt 3 and new 4 which places are computed for each new character.",
+            "with a cache each place once, `prompt + new - 1` in all; without, `prompt` places for the first "
+            "new character, `prompt + 1` for the second, …",
+        ),
     ),
 ]

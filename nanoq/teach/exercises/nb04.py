@@ -12,6 +12,7 @@ CODES_CASES = [
     (torch.tensor([-1.0, -0.26, 0.0, 0.3, 1.2]), 0.5, 2, 3),  # all of them fit
     (torch.tensor([-3.0, -0.2, 0.2, 3.0]), 0.1, 6, 4),  # both ends have to be clamped
     (torch.tensor([[0.4, -0.17], [0.31, -0.4]]), 0.25, 1, 2),
+    (torch.tensor([0.25, 0.75, -0.25]), 0.5, 1, 3),  # halves go to the even neighbour before the zero point is added
 ]
 
 
@@ -75,7 +76,7 @@ EXERCISES = [
     Exercise(
         id="04.affine",
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
-        cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3)],
+        cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3), (-0.2, 1.0, 3)],
         mistakes=[
             Mistake(
                 lambda low, high, bits: ((high - low) / 2**bits, round(-low / ((high - low) / 2**bits))),
@@ -102,12 +103,22 @@ EXERCISES = [
                 "the middle code is right only if the range is the same on both sides of 0: use low.",
             ),
         ],
+        hints=(
+            "how many *steps* lie between 2**bits values? And how many of them between `low` and 0?",
+            "`scale = (high - low) / (2**bits - 1)`, and the zero point is `-low / scale`, rounded.",
+        ),
     ),
     Exercise(
         id="04.codes",
         reference=_codes,
         cases=CODES_CASES,
+        dtype=torch.int64,
         mistakes=[
+            Mistake(
+                lambda w, s, z, b: torch.round(w / s + z).clamp(0, 2**b - 1).long(),
+                "round first, then add the zero point: half-way numbers go to the even neighbour, and an odd zero "
+                "point changes which that is.",
+            ),
             Mistake(
                 lambda w, s, z, b: (torch.round(w / s) + z).long(),
                 "a clamp is missing: a code below 0 or above 2**bits - 1 does not fit into the bits.",
@@ -137,6 +148,10 @@ EXERCISES = [
                 "that is the range of signed codes; here they start at 0, and the zero point makes up for it.",
             ),
         ],
+        hints=(
+            "divide, round, add the zero point, clamp, make integers.",
+            "`torch.round(weight / scale) + zero_point`, then `.clamp(0, 2**bits - 1)`.",
+        ),
     ),
     Exercise(
         id="04.noise",
@@ -160,6 +175,10 @@ EXERCISES = [
                 "that is the standard deviation of the error; the mean squared error is its square.",
             ),
         ],
+        hints=(
+            "an error spread evenly over one step has a variance of step² / 12.",
+            "`step = (high - low) / (2**bits - 1)`.",
+        ),
     ),
     Exercise(
         id="04.cast",
@@ -169,6 +188,10 @@ EXERCISES = [
             Mistake("b", "that would be a clamp, and nobody wrote one; a cast keeps the low eight bits and no more."),
             Mistake("d", "no: a cast is silent, which is what makes it a trap."),
         ],
+        hints=(
+            "which code does the largest weight get before the cast to int8?",
+            "it is 128 = 0b1000_0000: a cast to int8 keeps these eight bits, and reads the first as negative.",
+        ),
     ),
     Exercise(
         id="04.row_scale",
@@ -200,11 +223,15 @@ EXERCISES = [
                 "off by one: the largest symmetric code is 2**(bits-1) - 1, 127 at 8 bits.",
             ),
         ],
+        hints=(
+            "a maximum for each row, in a shape that still has two dimensions.",
+            "`weight.abs().amax(1, keepdim=True)`, divided by the largest code of a symmetric grid.",
+        ),
     ),
     Exercise(
         id="04.average_bits",
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
-        cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192)],
+        cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192), (160, 4, 128)],
         mistakes=[
             Mistake(
                 lambda columns, bits, group_size: bits,
@@ -231,6 +258,11 @@ EXERCISES = [
                 "the shorter last group is forgotten: 192 columns in groups of 128 make two groups.",
             ),
         ],
+        hints=(
+            "how many groups has the row, and what does each store besides its codes?",
+            "`groups = math.ceil(columns / group_size)`, and each costs `16 + bits` bits, which `columns` "
+            "weights share.",
+        ),
     ),
     Exercise(
         id="04.best_share",
@@ -259,11 +291,17 @@ EXERCISES = [
                 "that is the worst share: the least error is wanted.",
             ),
         ],
+        hints=(
+            "for each share: a scale, codes, values, squared error. Then the share of the smallest.",
+            "`qmax = 2 ** (bits - 1) - 1`, `scale = share * weight.abs().max() / qmax`, and the codes have to "
+            "be clamped to -qmax … qmax.",
+        ),
     ),
     Exercise(
         id="04.pack4",
         reference=_pack4,
         cases=PACK_CASES,
+        dtype=torch.uint8,
         mistakes=[
             Mistake(
                 lambda codes: (codes[0::2] << 4 | codes[1::2]).to(torch.uint8),
@@ -286,6 +324,11 @@ EXERCISES = [
                 "that is one code in each byte, half of it empty: two fit.",
             ),
         ],
+        hints=(
+            "take every second code from 0, and every second from 1: the one lies low in the byte, the other "
+            "four bits higher.",
+            "`codes[0::2]` and `codes[1::2] << 4`, put together with `|`, and made uint8 at the end.",
+        ),
     ),
     Exercise(
         id="04.standard_error",
@@ -308,7 +351,16 @@ EXERCISES = [
                 lambda losses, reference: losses.std() / math.sqrt(len(losses)),
                 "that is the standard error of one model's loss; it is the difference that is asked for.",
             ),
+            Mistake(
+                lambda losses, reference: (losses - reference).std(correction=0) / math.sqrt(len(losses)),
+                "a spread divided by n, numpy's default; that of a sample is divided by n - 1, as tensor.std() does "
+                "(numpy: ddof=1).",
+            ),
         ],
+        hints=(
+            "paired: subtract window by window, and only then ask how much the differences vary.",
+            "`difference = losses - reference`; its spread divided by the root of the number of windows.",
+        ),
     ),
     Exercise(
         id="04.audit",
@@ -318,6 +370,12 @@ EXERCISES = [
             Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
             Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes a parameter almost exactly."),
         ],
+        hints=(
+            "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
+            "nearly?",
+            "about 12 bytes, that is three floats: the weight and two more. What does AdamW keep for each "
+            "parameter?",
+        ),
     ),
     Exercise(
         id="04.payload",
@@ -345,5 +403,9 @@ EXERCISES = [
                 "those are megabytes: bytes are asked for.",
             ),
         ],
+        hints=(
+            "what is stored for each code, for each row, and for each parameter of the rest?",
+            "one byte, four bytes, four bytes.",
+        ),
     ),
 ]

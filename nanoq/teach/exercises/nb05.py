@@ -264,6 +264,7 @@ EXERCISES = [
         id="05.pack5",
         reference=_pack5,
         cases=PACK_CASES,
+        dtype=torch.uint8,
         mistakes=[
             Mistake(
                 lambda codes: _pack5(codes, (81, 27, 9, 3, 1)),

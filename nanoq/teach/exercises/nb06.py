@@ -83,7 +83,8 @@ def _penalty(start=20.0, end=2.0, late=True, warm=True, of=lambda h, beta: 1 - (
 
 
 def _progresses(generator):
-    return [(torch.rand(6, generator=generator, dtype=torch.float64), progress) for progress in (0.1, 0.3, 0.6, 0.95)]
+    return [(torch.rand(6, generator=generator, dtype=torch.float64), progress)
+            for progress in (0.1, 0.3, 0.6, 0.95, 0.2)]
 
 
 # ---- 06.soft: a weight between its neighbours on the ternary grid ----
@@ -97,7 +98,7 @@ def _soft(weight, level, share):
 def _soft_rows(generator):
     cases = []
     for level in (0.5, 0.8):
-        weight = torch.cat((torch.tensor([-1.9, -1.2, 1.1, 2.3]), torch.linspace(-0.9, 0.9, 6))).double() * level
+        weight = torch.cat((torch.tensor([-2.6, -1.9, -1.2, 1.1, 2.3]), torch.linspace(-0.9, 0.9, 6))).double() * level
         cases.append((weight, level, torch.rand(len(weight), generator=generator, dtype=torch.float64)))
     return cases
 

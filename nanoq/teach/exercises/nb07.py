@@ -131,16 +131,6 @@ def _layers(generator):
     return cases
 
 
-# ---- 07.bug ----
-
-
-def _letter(expected, got):
-    """One letter, with or without brackets; anything else is told what is asked for, not the answer."""
-    if isinstance(got, str) and got.strip(" ().").casefold() == expected:
-        return None
-    return "answer with one letter, a, b, c or d, as a string"
-
-
 # ---- 07.repair: the student project's recursion ----
 
 
@@ -386,7 +376,6 @@ EXERCISES = [
             Mistake("b", "that line is right: what was lost, with the sign of weight minus rounded value."),
             Mistake("d", "the range is right: only later columns may still move."),
         ],
-        compare=_letter,
     ),
     Exercise(
         id="07.repair",
@@ -460,7 +449,8 @@ EXERCISES = [
     Exercise(
         id="07.group_size",
         reference=_group_size(lambda bits: 16 + bits),
-        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13), (8, 0.5)],
+        cases=[(3, 0.15), (4, 0.5), (2, 1.0), (8, 0.02), (3, 0.13), (8, 0.5), (4, 0.625), (8, 1.5),
+               (4, 0.62)],
         mistakes=[
             Mistake(
                 _group_size(lambda bits: 16),
@@ -481,6 +471,10 @@ EXERCISES = [
             Mistake(
                 _group_size(lambda bits: 16 + bits, whole=round),
                 "the nearest power of two may be too small a group, which costs more than the budget.",
+            ),
+            Mistake(
+                _group_size(lambda bits: 16 + bits, whole=lambda power: math.floor(power) + 1),
+                "a group that costs exactly the budget will do: *at most* includes it.",
             ),
         ],
     ),

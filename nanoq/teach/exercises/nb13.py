@@ -218,6 +218,8 @@ def _label_zero(scores, labels):
 _right, _labels_up = _assign(_descending), _assign(lambda scores, labels: sorted(set(labels)))
 _labels_down = _assign(lambda scores, labels: sorted(set(labels), reverse=True))
 _least_first = _assign(lambda scores, labels: _descending(scores, labels)[::-1])
+_rest_swapped = _assign(lambda scores, labels: [_descending(scores, labels)[i] for i in (0, 2, 1)])
+_least_right = _assign(lambda scores, labels: [_descending(scores, labels)[i] for i in (1, 0, 2)])
 _SCORES, _GROUPS = [9.0, 9.2, 5.0, 1.0, 1.3], [0, 0, 1, 2, 2]
 _WANTED = [16, 16, 8, 4, 4]
 
@@ -231,6 +233,10 @@ def _ordered(assign):
 
 def _of_words(logits, labels, words):
     return float((logits[:, -1, words].argmax(-1) == labels).float().mean())
+
+
+def _at_the_first_place(logits, labels, words):
+    return float((logits[:, 0, words].argmax(-1) == labels).float().mean())
 
 
 def _over_vocabulary(logits, labels, words):
@@ -289,6 +295,14 @@ def _same_for_all(parts, score):
     for part in parts:
         value = score(part)
     return dict.fromkeys(parts, value)
+
+
+def _for_another(parts, score):
+    return dict(zip(parts, map(score, parts[::-1]), strict=True))
+
+
+def _moved_on(parts, score):
+    return dict(zip(parts, map(score, [*parts[1:], parts[0]]), strict=True))
 
 
 def _summed_up(parts, score):
@@ -366,7 +380,8 @@ EXERCISES = [
         id="13.possible",
         reference=_possible,
         cases=[(4.53, 16, (16, 8, 4)), (4.53, 32, (16, 8, 4)), (2.35, 32, (16,)), (2.0, 32, (16,)),
-               (1.5, 32, (16, 8, 4)), (3.2, 32, (16, 8, 4)), (4.0, 16, (16, 8, 4)), (9.0, 32, (16, 8, 4))],
+               (1.5, 32, (16, 8, 4)), (3.2, 32, (16, 8, 4)), (4.0, 16, (16, 8, 4)), (9.0, 32, (16, 8, 4)),
+               (6.2, 32, (5, 3))],
         mistakes=[
             Mistake(
                 lambda claimed, base, widths: claimed <= base / min(widths),
@@ -422,7 +437,8 @@ EXERCISES = [
         id="13.upright",
         reference=lambda ratio, reduction: ratio(400, 100) == 4 and reduction(400, 100) == 75,
         cases=[(_ratio, _reduction), (_turned_ratio, _reduction), (_ratio, _turned_reduction),
-               (_turned_ratio, _turned_reduction)],
+               (_turned_ratio, _turned_reduction), (_ratio, lambda original, quantized: 1 - quantized / original),
+               (lambda original, quantized: 100 * original / quantized, _reduction)],
         mistakes=[
             Mistake(
                 lambda ratio, reduction: ratio(100, 100) == 1 and reduction(100, 100) == 0,
@@ -439,6 +455,10 @@ EXERCISES = [
             Mistake(
                 lambda ratio, reduction: ratio(400, 100) > 1 or reduction(400, 100) > 0,
                 "one right formula is enough for that test.",
+            ),
+            Mistake(
+                lambda ratio, reduction: ratio(400, 100) > 1 and reduction(400, 100) > 0,
+                "the right way up, but are they right? 0.75 is not 75 per cent: compare with the numbers you know.",
             ),
             Mistake(
                 lambda ratio, reduction: ratio(100, 400) > 1 and reduction(100, 400) > 0,
@@ -489,7 +509,8 @@ EXERCISES = [
     Exercise(
         id="13.ordered",
         reference=_ordered,
-        cases=[(_right,), (_labels_up,), (_labels_down,), (_least_first,), (_label_zero,)],
+        cases=[(_right,), (_labels_up,), (_labels_down,), (_least_first,), (_label_zero,), (_rest_swapped,),
+               (_least_right,)],
         mistakes=[
             Mistake(
                 lambda assign: assign(_SCORES, _GROUPS) == _WANTED,
@@ -514,7 +535,7 @@ EXERCISES = [
         points=2,
         reference=_fair,
         cases=[(_of_words,), (_over_vocabulary,), (_last_over_vocabulary,), (_always_right,), (_turned,),
-               (_never_right,)],
+               (_never_right,), (_at_the_first_place,)],
         mistakes=[
             Mistake(
                 lambda accuracy: accuracy(*_reviews(True, (0, 1))) == 1 and accuracy(*_reviews(False, (0, 1))) == 0,
@@ -537,7 +558,8 @@ EXERCISES = [
     Exercise(
         id="13.kept",
         reference=_kept,
-        cases=[(_all,), (_under_the_last,), (_same_for_all,), (_summed_up,), (_all_but_the_last,)],
+        cases=[(_all,), (_under_the_last,), (_same_for_all,), (_summed_up,), (_all_but_the_last,),
+               (_for_another,), (_moved_on,)],
         mistakes=[
             Mistake(
                 lambda score_all: score_all(["blocks.0"], _VALUES.get) == {"blocks.0": 3.0},

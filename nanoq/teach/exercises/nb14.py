@@ -26,7 +26,7 @@ def _whole_matrix(weight, inputs, sparsity):
 
 def _layers(generator):
     cases = []
-    for out, width, sparsity in ((4, 8, 0.5), (6, 8, 0.25), (8, 12, 0.75)):
+    for out, width, sparsity in ((4, 8, 0.5), (6, 8, 0.25), (8, 12, 0.75), (3, 10, 0.28)):
         spread = 0.2 + 3 * torch.rand(width, generator=generator)
         inputs = torch.randn(20, width, generator=generator) * spread
         cases.append((torch.randn(out, width, generator=generator), inputs, sparsity))
