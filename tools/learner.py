@@ -174,8 +174,8 @@ def self_test(number: str) -> str:
 
 
 def anchor(term: str) -> str:
-    """Return the name of a term's heading, as GitHub, Sphinx and JupyterLab all make it."""
-    return term.replace(" ", "-")
+    """Return the name of a term's heading, as GitHub and Sphinx make it: "two's complement" is twos-complement."""
+    return re.sub(r"[^\w -]", "", term.casefold()).replace(" ", "-")
 
 
 def glossary_page(slugs: Sequence[str]) -> str:

@@ -90,6 +90,11 @@ def test_the_first_use_of_a_term_becomes_a_link_and_no_other(learner, terms):
     ]
 
 
+@pytest.mark.parametrize(("term", "name"), [("KV cache", "kv-cache"), ("two's complement", "twos-complement")])
+def test_the_anchor_of_a_term_is_that_of_its_heading(learner, term, name):
+    assert learner.anchor(term) == name
+
+
 def test_a_term_is_not_linked_before_the_notebook_that_explains_it(learner, terms):
     cells = text("A zero point.")
     assert learner.link_terms(cells, "00", "g.md") == set() and cells[0].source == "A zero point."
