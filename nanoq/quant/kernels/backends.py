@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -110,31 +111,27 @@ class Kernel:
 
     Attributes:
         backend: "int8", "int4", "int3" or "int2".
-        bits: of a code.
-        codes: packed, column by column: uint8 (bytes, out).
-        scale, zero: float32 (groups, out).
-        in_features, group: columns of the weight, and of a group.
+        in_features: columns of the weight.
+        arrays: what the loops take: the codes, packed column by column, uint8 (bytes, out); bits of a code; scale and
+            zero, float32 (groups, out); columns of a group.
     """
 
     backend: str
-    bits: int
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor
     in_features: int
-    group: int
+    arrays: tuple[np.ndarray, int, np.ndarray, np.ndarray, int]
 
     @classmethod
     def of(cls, layer: QuantLinear, backend: str) -> Self:
         """The kernel of a layer that can run on the backend, as `why_not` says."""
-        bits, columns = WEIGHT_ONLY[backend], layer.layout["in_features"]
-        packed = layer.codes
+        bits, columns, grid = WEIGHT_ONLY[backend], layer.layout["in_features"], layer.grid
+        codes = layer.codes
         if bits != layer.layout["bits"] or layer.layout["levels"] == 3:
-            packed = pack(layer.unpacked(), bits)
-        packed = F.pad(packed, (0, -packed.shape[1] % 3 if bits == 3 else 0))
-        grid, rows = layer.grid, len(packed)
-        return cls(backend, bits, packed.T.contiguous(), _by_group(grid.scale, rows), _by_group(grid.zero_codes, rows),
-                   columns, grid.group_size if grid.scale.shape[1] > 1 else max(columns, len(packed.T) * 8 // bits))
+            codes = pack(layer.unpacked(), bits)
+        codes = F.pad(codes, (0, -codes.shape[1] % 3 if bits == 3 else 0))
+        scale, zero = (values.float().expand(len(codes), -1).T.contiguous().numpy()
+                       for values in (grid.scale, grid.zero_codes))
+        group = grid.group_size if len(scale) > 1 else codes.shape[1] * 8 // bits
+        return cls(backend, columns, (codes.T.contiguous().numpy(), bits, scale, zero, group))
 
     def takes(self, x: Tensor) -> bool:
         """Whether it can multiply x (..., in): on the CPU, and without gradients."""
@@ -143,38 +140,31 @@ class Kernel:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
         rows = x.detach().reshape(-1, self.in_features).float()
-        y = self._product(rows) if len(rows) <= MOST_TOKENS else rows @ self._weight()
-        return y.to(x.dtype).view(*x.shape[:-1], self.codes.shape[1])
+        y = torch.from_numpy(self._product(rows)) if len(rows) <= MOST_TOKENS else rows @ self._weight()
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
 
-    @property
-    def arrays(self) -> tuple:
-        """What the compiled loops take."""
-        return self.codes.numpy(), self.bits, self.scale.numpy(), self.zero.numpy(), self.group
-
-    def _product(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, len(self.codes) * 8 // self.bits - self.in_features)).contiguous()
-        y = torch.empty(len(x), self.codes.shape[1])
-        threads = _threads(self.codes.numel() * 8 // self.bits * len(x))
+    def _product(self, x: Tensor) -> np.ndarray:
+        codes, bits = self.arrays[:2]
+        rows, columns = np.ascontiguousarray(x.numpy()), len(codes) * 8 // bits
+        if columns > self.in_features:  # the last byte has room for more codes
+            rows = np.pad(rows, ((0, 0), (0, columns - self.in_features)))
+        y = np.empty((len(rows), codes.shape[1]), np.float32)
+        threads = _threads(columns * y.size)
         if threads == 1:
-            weight_only_rows(0, self.codes.shape[1], *self.arrays, x.numpy(), y.numpy())
+            weight_only_rows(0, codes.shape[1], *self.arrays, rows, y)
         else:
-            weight_only_threads(threads, *self.arrays, x.numpy(), y.numpy())
+            weight_only_threads(threads, *self.arrays, rows, y)
         return y
 
     def _weight(self) -> Tensor:
         """The dequantised weight, float32 (in, out)."""
-        weight = torch.empty(self.in_features, self.codes.shape[1])
-        threads = _threads(weight.numel())
+        weight = np.empty((self.in_features, self.arrays[0].shape[1]), np.float32)
+        threads = _threads(weight.size)
         if threads == 1:
-            decode_columns(0, len(weight), *self.arrays, weight.numpy())
+            decode_columns(0, len(weight), *self.arrays, weight)
         else:
-            decode_threads(threads, *self.arrays, weight.numpy())
-        return weight
-
-
-def _by_group(values: Tensor, rows: int) -> Tensor:
-    """A value for each group, (rows or 1, groups), as float32 (groups, rows)."""
-    return values.float().expand(rows, -1).T.contiguous()
+            decode_threads(threads, *self.arrays, weight)
+        return torch.from_numpy(weight)
 
 
 def _fits(x: Tensor, columns: int) -> bool:
