@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.quant.kernels.loops import (
+    SERIAL,
     decode_columns,
     decode_threads,
     integer_rows,
@@ -27,13 +28,12 @@ _ENDS = {"int4": 2, "int3": 8, "int2": 4}  # where a code ends that ends a byte:
 BACKENDS = ("dequantize", *WEIGHT_ONLY, "w8a8")
 MOST_TOKENS = 6  # of a weight-only product: beyond, decoding and a float product take less time
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-_SERIAL = 2**18  # fewer multiplications than this take less time than starting a second thread
 _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
 _MOST_COLUMNS = (2**31 - 1) // (_LARGEST_CODE * _LARGEST_ACTIVATION)  # whose sum of products fits int32
 
 
 def _threads(multiplications: int) -> int:
-    return 1 if multiplications < _SERIAL else torch.get_num_threads()
+    return 1 if multiplications < SERIAL else torch.get_num_threads()
 
 
 # ---- integer products ----
@@ -132,6 +132,11 @@ class Kernel:
                        for values in (grid.scale, grid.zero_codes))
         group = grid.group_size if len(scale) > 1 else codes.shape[1] * 8 // bits
         return cls(backend, columns, (codes.T.contiguous().numpy(), bits, scale, zero, group))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight that a product reads: codes, scales and zero points."""
+        return sum(part.nbytes for part in self.arrays if isinstance(part, np.ndarray))
 
     def takes(self, x: Tensor) -> bool:
         """Whether it can multiply x (..., in): on the CPU, and without gradients."""

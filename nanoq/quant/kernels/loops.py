@@ -14,7 +14,7 @@ from numba import prange
 from nanoq.compiled import compiled
 
 FAST = {"reassoc", "contract", "nsz"}
-FLOAT = 32  # "bits" of a weight that is kept as it is, (out, in)
+SERIAL = 2**19  # fewer multiplications than this take less time than starting a second thread
 BLOCK = 1024  # rows whose sums lie in the nearest cache
 COLUMNS = 64  # whose products are added one by one: sums of sums have smaller errors
 _i32, _f32 = np.int32, np.float32

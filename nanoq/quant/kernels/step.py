@@ -5,6 +5,8 @@ that `GPT.forward` calls for it. Here each block is one compiled call. `GPT.forw
 `nanoq.lm.generation` comes here where that gives the same, and tests compare the two.
 
 Layers of evenly spaced codes are multiplied by their codes (`nanoq.quant.kernels`), all others by their float weight.
+One thread does it: a product of a small model is over before a second one has started, and numba, where it has loops in
+threads, gives OpenMP its own number of them, for torch as well.
 """
 
 import math
