@@ -113,10 +113,11 @@ def test_threads_share_the_rows_of_a_large_layer():
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        for bits, tokens in ((8, 1), (4, 6)):
-            layer = quant_linear(301, 700, bits, {})
+        for bits, tokens in ((8, 1), (4, 6), (3, 20)):
+            layer = quant_linear(1001, 700, bits, {})
             use_backend(layer, f"int{bits}")
             assert_is_the_dequantised_product(layer, inputs(tokens, 700))
+            assert torch.get_num_threads() == 3  # whatever numba tells OpenMP
     finally:
         torch.set_num_threads(threads)
 

@@ -36,6 +36,13 @@ def _threads(multiplications: int) -> int:
     return 1 if multiplications < SERIAL else torch.get_num_threads()
 
 
+def _in_threads(loop: Callable, threads: int, *arrays) -> None:
+    """Run a loop in threads; numba, when it starts its first, tells OpenMP how many, and so torch."""
+    loop(threads, *arrays)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
 # ---- integer products ----
 
 
@@ -47,7 +54,7 @@ def numba_product(codes: Tensor, q: Tensor) -> Tensor:
     if threads == 1:
         integer_rows(0, len(codes), *arrays)
     else:
-        integer_threads(threads, *arrays)
+        _in_threads(integer_threads, threads, *arrays)
     return sums
 
 
@@ -158,7 +165,7 @@ class Kernel:
         if threads == 1:
             weight_only_rows(0, codes.shape[1], *self.arrays, rows, y)
         else:
-            weight_only_threads(threads, *self.arrays, rows, y)
+            _in_threads(weight_only_threads, threads, *self.arrays, rows, y)
         return y
 
     def _weight(self) -> Tensor:
@@ -168,7 +175,7 @@ class Kernel:
         if threads == 1:
             decode_columns(0, len(weight), *self.arrays, weight)
         else:
-            decode_threads(threads, *self.arrays, weight)
+            _in_threads(decode_threads, threads, *self.arrays, weight)
         return torch.from_numpy(weight)
 
 
