@@ -15,6 +15,7 @@ of the first way in the same round, with its quartiles. Writes `data/results/gen
 - "batch": eight prompts, one after the other and together. "playground": three models in turns, 150 characters each.
 - "smollm2", "smollm2 prompt": SmolLM2-135M writes 32 tokens, and reads 128: float32 and codes in groups of 32 as
   `nanoq generate` runs them (transformers with this package's layers), and llama.cpp with the same codes in Q4_0.
+  "layers alone" is the products of a token one after the other, and nothing else of the model.
 """
 
 import argparse
@@ -195,6 +196,13 @@ def smollm2_tables(models: dict, there: subprocess.Popen | None, threads: int):
         next(stream_tokens(model, torch.arange(500, 500 + count), 0.0, None, 0))
         return time.perf_counter() - start
 
+    def layers_alone(model, count):
+        calls = [(layer, torch.ones(1, layer.weight_shape[1])) for layer in model.modules()
+                 if isinstance(layer, QuantLinear)]
+        for _ in range(count):
+            for layer, x in calls:
+                QuantLinear.forward(layer, x)
+
     def elsewhere(what, count):
         there.stdin.write(f"{what} {threads} {count}\n")
         there.stdin.flush()
@@ -202,6 +210,9 @@ def smollm2_tables(models: dict, there: subprocess.Popen | None, threads: int):
 
     for table, what, way, count in (("smollm2", "write", writes, 32), ("smollm2 prompt", "prompt", reads, 128)):
         ways = {name: lambda model=model, way=way, count=count: way(model, count) for name, model in models.items()}
+        if what == "write":
+            ways |= {f"{name}, layers alone": lambda model=models[name]: layers_alone(model, 32)
+                     for name in ("int8", "int4")}
         if there:
             ways["llama.cpp Q4_0"] = lambda what=what, count=count: elsewhere(what, count)
         yield table, ways, count

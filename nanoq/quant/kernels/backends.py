@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
@@ -337,6 +338,6 @@ def candidates(layer: QuantLinear, backends: list[str], x: Tensor) -> Iterator[t
     weight, bias = layer.dequantize(), None if layer.bias is None else layer.bias.detach()
     yield "fp32", lambda: F.linear(x, weight, bias)
     for backend in backends:
-        other = QuantLinear(layer.layout, dict(layer.named_buffers()) | {"bias": layer.bias})
+        other = copy(layer)
         use_backend(other, backend)
         yield backend, functools.partial(other, x)
