@@ -549,3 +549,25 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
         assert float(coded[bits]["perplexity"]) <= most
     ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)
+
+
+def generation():
+    """Rows of how fast models write, by table, way and threads."""
+    with open(RESULTS / "generation.csv", newline="") as file:
+        return {(row["table"], row["way"], row["threads"]): row for row in csv.DictReader(file)}
+
+
+def generation_lines():
+    """The table of the README: a line for each way, with its rate and its ratio with one thread and with two."""
+    for table, way, threads in generation():
+        if threads == "1":
+            both = [generation()[table, way, n] for n in ("1", "2")]
+            cells = [f"{float(row['rate']):,.0f} | {float(row['ratio']):.2f}" for row in both]
+            yield f"| {table} | {way} | {' | '.join(cells)} |"
+
+
+def test_the_table_of_writing_in_the_readme_is_the_file():
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| what | way | one thread, a second | ratio | two threads, a second | ratio |") + 2
+    assert lines[start : start + len(list(generation_lines()))] == list(generation_lines())
+    assert not lines[start + len(list(generation_lines()))].startswith("|")

@@ -1,6 +1,7 @@
 """Sampling text from a model, one token at a time."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -18,17 +19,17 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None, generator:
     Raises:
         ValueError: if a logit is no number.
     """
-    if not logits.isfinite().all():
+    if not math.isfinite(logits.sum()) and not logits.isfinite().all():  # a sum is sooner made than a look at each
         raise ValueError("the model's logits hold NaN or infinity: its weights are damaged, or its training failed")
     if temperature < COLDEST:
         return logits.argmax(keepdim=True)
-    logits = logits / temperature
+    if temperature != 1:
+        logits = logits / temperature
     if top_k is not None:
         logits = logits.masked_fill(logits < logits.topk(min(top_k, len(logits))).values[-1], -torch.inf)
     return torch.multinomial(logits.softmax(0), 1, generator=generator)
 
 
-@torch.inference_mode()
 def stream(
     model: GPT, prompt: Tensor, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
     make_cache: Callable[[int], KVCache] = KVCache,
@@ -41,23 +42,78 @@ def stream(
     Raises:
         ValueError: if the prompt is empty, temperature or top_k is out of range, or a logit is no number.
     """
-    if not len(prompt):
+    for (token,) in stream_batch(model, [prompt], temperature=temperature, top_k=top_k, seed=seed,
+                                 make_cache=make_cache):
+        yield token
+
+
+@torch.inference_mode()
+def stream_batch(
+    model: GPT, prompts: Sequence[Tensor], *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
+    make_cache: Callable[[int], KVCache] = KVCache,
+) -> Iterator[list[int]]:
+    """Continue several prompts, of any lengths, together: an id for each, without end.
+
+    The first goes on as `stream` does with this seed, the second as with the next, and so on, as far as the rounding of
+    sums leaves it.
+
+    Raises:
+        ValueError: as `stream`.
+    """
+    if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("the prompt is empty: give at least one character to go on from")
     if not temperature >= 0 or (top_k is not None and top_k < 1):
         raise ValueError("temperature must not be negative, and top_k must be at least 1")
-    generator = torch.Generator().manual_seed(seed)
-    context = model.config.context
-    read, cache = prompt[-context:], make_cache(model.config.layers)
-    history = read.tolist()
+    context, reader = model.config.context, _reader(model, len(prompts), make_cache)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    histories = [prompt[-context:].tolist() for prompt in prompts]
+    logits = [reader.begin(i, torch.tensor(history)) for i, history in enumerate(histories)]
     while True:
-        logits = model(read[None].to(next(model.parameters()).device), cache)[0, -1]
-        token = next_token(logits.float().cpu(), temperature, top_k, generator)
-        yield int(token)
-        history.append(int(token))
-        read = token
-        if cache.length == context:
-            history = history[-(context // 2 + 1) :]
-            read, cache = torch.tensor(history), make_cache(model.config.layers)
+        tokens = [int(next_token(row, temperature, top_k, generator))
+                  for row, generator in zip(logits, generators, strict=True)]
+        yield tokens
+        for i, history in enumerate(histories):
+            if reader.lengths[i] == context:
+                del history[: -(context // 2) or None]
+                reader.begin(i, torch.tensor(history, dtype=torch.long))
+            history.append(tokens[i])
+        logits = reader(tokens)
+
+
+def _reader(model: GPT, texts: int, make_cache: Callable[[int], KVCache]):
+    """What reads tokens into caches: compiled loops, where they compute what the model does."""
+    if make_cache is KVCache:
+        from nanoq.quant.kernels.step import Step, fits  # numba is slow to import
+
+        if fits(model):
+            return Step(model, texts)
+    return _Reader(model, texts, make_cache)
+
+
+class _Reader:
+    """Does what `nanoq.quant.kernels.step.Step` does for any model and any cache, a text after the other."""
+
+    def __init__(self, model: GPT, texts: int, make_cache: Callable[[int], KVCache]):
+        self.model, self.make_cache = model, make_cache
+        self.device = next(model.parameters()).device
+        self.caches: list[KVCache | None] = [None] * texts
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens read of each text."""
+        return [cache.length for cache in self.caches]
+
+    def begin(self, text: int, tokens: Tensor) -> Tensor | None:
+        """Begin a text anew with tokens (T,): logits (V,) of what comes after them, None after none."""
+        self.caches[text] = self.make_cache(self.model.config.layers)
+        return self._read(text, tokens) if len(tokens) else None
+
+    def __call__(self, tokens: list[int]) -> list[Tensor]:
+        """Read one more token of each text: ids (B,) -> logits (V,) of each."""
+        return [self._read(i, torch.tensor([token])) for i, token in enumerate(tokens)]
+
+    def _read(self, text: int, tokens: Tensor) -> Tensor:
+        return self.model(tokens[None].to(self.device), self.caches[text])[0, -1].float().cpu()
 
 
 def generate(
@@ -66,6 +122,13 @@ def generate(
     make_cache: Callable[[int], KVCache] = KVCache,
 ) -> str:
     """The prompt and `length` more characters, sampled as `stream` does."""
-    tokens = stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed,
-                    make_cache=make_cache)
-    return prompt + tokenizer.decode(islice(tokens, length))
+    return generate_batch(model, tokenizer, [prompt], length, temperature=temperature, top_k=top_k, seed=seed,
+                          make_cache=make_cache)[0]
+
+
+def generate_batch(model: GPT, tokenizer: CharTokenizer, prompts: Sequence[str], length: int = 200,
+                   **options) -> list[str]:
+    """Each prompt and `length` more characters, all in one go; `options` and errors are those of `stream_batch`."""
+    rounds = stream_batch(model, [tokenizer.encode(prompt) for prompt in prompts], **options)
+    texts = zip(*islice(rounds, length), strict=True) if length else [()] * len(prompts)
+    return [prompt + tokenizer.decode(text) for prompt, text in zip(prompts, texts, strict=True)]

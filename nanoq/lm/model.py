@@ -69,11 +69,15 @@ def check_tokens(tokens: Tensor, vocabulary: int) -> None:
 
 
 class KVCache:
-    """Keys and values of the tokens read so far, a pair of (B, heads, T, head width) for each block."""
+    """Keys and values of the tokens read so far, a pair of (B, heads, T, head width) for each block.
+
+    They lie in memory that is taken for more tokens than there are, so that a new one moves none of them.
+    """
 
     def __init__(self, layers: int):
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
+        self._rooms: list[Tensor | None] = [None] * layers  # (2, B, heads, at least T, head width)
 
     @property
     def length(self) -> int:
@@ -82,11 +86,16 @@ class KVCache:
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append one block's new keys and values; return all of them."""
-        if self.keys[layer] is not None:
-            k = torch.cat((self.keys[layer], k), dim=2)
-            v = torch.cat((self.values[layer], v), dim=2)
-        self.keys[layer], self.values[layer] = k, v
-        return k, v
+        past = 0 if self.keys[layer] is None else self.keys[layer].shape[2]
+        room, total = self._rooms[layer], past + k.shape[2]
+        if room is None or room.shape[3] < total:
+            room = k.new_empty(2, *k.shape[:2], max(64, 2 * total), k.shape[3])
+            if past:
+                room[0, :, :, :past], room[1, :, :, :past] = self.keys[layer], self.values[layer]
+            self._rooms[layer] = room
+        room[0, :, :, past:total], room[1, :, :, past:total] = k, v
+        self.keys[layer], self.values[layer] = room[:, :, :, :total]
+        return self.keys[layer], self.values[layer]
 
 
 class Attention(nn.Module):

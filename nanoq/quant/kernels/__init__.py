@@ -2,10 +2,11 @@
 
 At one token a linear layer does nothing but read its weight, so that fewer bytes are less time. Two kinds of kernel:
 
-* Weight-only ("int8", "int4"): codes become small integers (code - zero point) in registers and are multiplied by
-  float32 activations. The result is the dequantised product within float32 rounding: only the order of the sum and the
-  place of the scale differ, y_r = sum over groups g of scale_rg * sum over k in g of (code_rk - zero_rg) x_k. For
-  several tokens a row is decoded once, into the cache.
+* Weight-only ("int8", "int4", "int3", "int2"): codes become small floats in registers and are multiplied by float32
+  activations. The result is the dequantised product within float32 rounding: only the order of the sum and the places
+  of the scale and the zero differ, y_r = sum over groups g of scale_rg * (sum of code_rk x_k - zero_rg * sum of x_k),
+  the sums over k in g. For many tokens the weight is decoded once and multiplied as a float matrix. "int8" keeps each
+  code in a byte, whatever its width, and takes the codes of an entropy-coded layer, decoded once.
 * W8A8 ("w8a8"): activations are rounded too, each token on its own symmetric scale, and both sides are multiplied as
   integers (ZeroQuant, Yao et al. 2022, arXiv 2206.01861). The int32 sums are exact; the rounding of
   the activations changes the result, so it is never chosen unless asked for.
@@ -19,6 +20,7 @@ from nanoq.quant.kernels.backends import (
     MOST_TOKENS,
     WEIGHT_ONLY,
     BackendReport,
+    IntegerKernel,
     Kernel,
     candidates,
     choose_backend,
@@ -28,10 +30,12 @@ from nanoq.quant.kernels.backends import (
     quantize_per_token,
     torch_product,
     use_backend,
+    weight_only,
     why_not,
 )
 
 __all__ = [
-    "BACKENDS", "MOST_TOKENS", "WEIGHT_ONLY", "BackendReport", "Kernel", "candidates", "choose_backend",
-    "integer_product", "is_exact", "numba_product", "quantize_per_token", "torch_product", "use_backend", "why_not",
+    "BACKENDS", "MOST_TOKENS", "WEIGHT_ONLY", "BackendReport", "IntegerKernel", "Kernel", "candidates",
+    "choose_backend", "integer_product", "is_exact", "numba_product", "quantize_per_token", "torch_product",
+    "use_backend", "weight_only", "why_not",
 ]

@@ -1,29 +1,47 @@
 """Backends of a quantised layer: what each takes, and which is the fastest here."""
 
 import functools
-import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanoq.quant.kernels.loops import integer_rows, integer_threads, weight_only_rows, weight_only_threads
+from nanoq.quant.kernels.loops import (
+    SERIAL,
+    decode_columns,
+    decode_threads,
+    integer_rows,
+    integer_threads,
+    weight_only_rows,
+    weight_only_threads,
+)
+from nanoq.quant.packing import pack
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.timing import measure
 
-WEIGHT_ONLY = ("int8", "int4")
+WEIGHT_ONLY = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}  # and bits of a code
+_ENDS = {"int4": 2, "int3": 8, "int2": 4}  # where a code ends that ends a byte: a multiple of so many columns
 BACKENDS = ("dequantize", *WEIGHT_ONLY, "w8a8")
-MOST_TOKENS = 64  # of a weight-only product: beyond, dequantising and a float product take less time
+MOST_TOKENS = 6  # of a weight-only product: beyond, decoding and a float product take less time
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-_SERIAL = 2**16  # fewer multiplications than this take less time than starting a second thread
 _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
 _MOST_COLUMNS = (2**31 - 1) // (_LARGEST_CODE * _LARGEST_ACTIVATION)  # whose sum of products fits int32
 
 
 def _threads(multiplications: int) -> int:
-    return 1 if multiplications < _SERIAL else torch.get_num_threads()
+    return 1 if multiplications < SERIAL else torch.get_num_threads()
+
+
+def _in_threads(loop: Callable, threads: int, *arrays) -> None:
+    """Run a loop in threads; numba, when it starts its first, tells OpenMP how many, and so torch."""
+    loop(threads, *arrays)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 # ---- integer products ----
@@ -37,7 +55,7 @@ def numba_product(codes: Tensor, q: Tensor) -> Tensor:
     if threads == 1:
         integer_rows(0, len(codes), *arrays)
     else:
-        integer_threads(threads, *arrays)
+        _in_threads(integer_threads, threads, *arrays)
     return sums
 
 
@@ -97,56 +115,108 @@ def quantize_per_token(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Kernel:
-    """A layer's weight in the form that a product needs; `codes` is the layer's own buffer, not a copy.
+    """A layer's weight in the form that products with its codes need, which is a copy: the layer keeps its own.
 
     Attributes:
-        backend: "int8", "int4" or "w8a8".
+        backend: "int8", "int4", "int3" or "int2".
         in_features: columns of the weight.
-        codes: packed, uint8 (out, bytes).
-        scale: float32 (out, groups).
-        zero: int32 (out, groups).
-        group_bytes: bytes of a row that share a scale.
+        arrays: what the loops take: the codes, packed column by column, uint8 (bytes, out); bits of a code; scale and
+            zero, float32 (groups, out); columns of a group.
     """
 
     backend: str
     in_features: int
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor
-    group_bytes: int
+    arrays: tuple[np.ndarray, int, np.ndarray, np.ndarray, int]
+
+    @classmethod
+    def of(cls, layer: QuantLinear, backend: str) -> Self:
+        """The kernel of a layer that can run on the backend, as `why_not` says."""
+        bits, columns, grid = WEIGHT_ONLY[backend], layer.layout["in_features"], layer.grid
+        codes = layer.codes
+        if bits != layer.layout["bits"] or layer.layout["levels"] == 3:
+            codes = pack(layer.unpacked(), bits)
+        codes = F.pad(codes, (0, -codes.shape[1] % 3 if bits == 3 else 0))
+        scale, zero = (values.float().expand(len(codes), -1).T.contiguous().numpy()
+                       for values in (grid.scale, grid.zero_codes))
+        group = grid.group_size if len(scale) > 1 else codes.shape[1] * 8 // bits
+        return cls(backend, columns, (codes.T.contiguous().numpy(), bits, scale, zero, group))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weight that a product reads: codes, scales and zero points."""
+        return sum(part.nbytes for part in self.arrays if isinstance(part, np.ndarray))
 
     def takes(self, x: Tensor) -> bool:
-        """Whether it can multiply x (..., in): on the CPU, without gradients, and of a number of tokens that pays."""
-        return (
-            x.device.type == "cpu" and x.dtype in _FLOATS and x.shape[-1] == self.in_features
-            and 0 < x.numel() // self.in_features <= (MOST_TOKENS if self.backend in WEIGHT_ONLY else math.inf)
-            and not (x.requires_grad and torch.is_grad_enabled())
-        )
+        """Whether it can multiply x (..., in): on the CPU, and without gradients."""
+        return _fits(x, self.in_features)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
-        rows = x.detach().reshape(-1, self.in_features).float().contiguous()
-        y = self._integer(rows) if self.backend == "w8a8" else self._weight_only(rows)
-        return y.to(x.dtype).reshape(*x.shape[:-1], len(self.codes))
+        rows = x.detach().reshape(-1, self.in_features).float()
+        y = torch.from_numpy(self._product(rows)) if len(rows) <= MOST_TOKENS else rows @ self._weight()
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
 
-    def _weight_only(self, x: Tensor) -> Tensor:
-        if self.backend == "int4":  # even columns, then odd ones: each half of a byte meets one piece of x
-            x = F.pad(x, (0, self.in_features % 2)).unflatten(1, (-1, 2)).transpose(1, 2).flatten(1)
-        y = torch.empty(len(self.codes), len(x))
-        scale, zero = self.scale.numpy(), self.zero.numpy()
-        arguments = self.codes.numpy(), scale, zero, self.group_bytes, x.numpy(), y.numpy()
-        threads = _threads(len(self.codes) * x.numel())
+    def _product(self, x: Tensor) -> np.ndarray:
+        codes, bits = self.arrays[:2]
+        rows, columns = np.ascontiguousarray(x.numpy()), len(codes) * 8 // bits
+        if columns > self.in_features:  # the last byte has room for more codes
+            rows = np.pad(rows, ((0, 0), (0, columns - self.in_features)))
+        y = np.empty((len(rows), codes.shape[1]), np.float32)
+        threads = _threads(columns * y.size)
         if threads == 1:
-            weight_only_rows(0, len(self.codes), *arguments)
+            weight_only_rows(0, codes.shape[1], *self.arrays, rows, y)
         else:
-            weight_only_threads(threads, *arguments)
-        return y.T
+            _in_threads(weight_only_threads, threads, *self.arrays, rows, y)
+        return y
 
-    def _integer(self, x: Tensor) -> Tensor:
-        q, x_scale = quantize_per_token(x)
+    def _weight(self) -> Tensor:
+        """The dequantised weight, float32 (in, out)."""
+        weight = np.empty((self.in_features, self.arrays[0].shape[1]), np.float32)
+        threads = _threads(weight.size)
+        if threads == 1:
+            decode_columns(0, len(weight), *self.arrays, weight)
+        else:
+            _in_threads(decode_threads, threads, *self.arrays, weight)
+        return torch.from_numpy(weight)
+
+
+def _fits(x: Tensor, columns: int) -> bool:
+    return (x.device.type == "cpu" and x.dtype in _FLOATS and x.shape[-1] == columns and x.numel() > 0
+            and not (x.requires_grad and torch.is_grad_enabled()))
+
+
+@dataclass
+class IntegerKernel:
+    """A layer's weight for products of integers; `codes` is the layer's own buffer, not a copy.
+
+    Attributes:
+        codes: uint8 (out, in).
+        scale: float32 (out, 1).
+        zero: int32 (out, 1).
+    """
+
+    backend = "w8a8"
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    @classmethod
+    def of(cls, layer: QuantLinear) -> Self:
+        """The kernel of a layer that can run on "w8a8"."""
+        grid, rows = layer.grid, len(layer.codes)
+        return cls(layer.codes, grid.scale.expand(rows, -1).contiguous(),
+                   grid.zero_codes.int().expand(rows, -1).contiguous())
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether it can multiply x (..., in): on the CPU, and without gradients."""
+        return _fits(x, self.codes.shape[1])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply: x (..., in) -> x W^T (..., out), in the type of x, with x rounded to 8 bits."""
+        q, x_scale = quantize_per_token(x.detach().reshape(-1, self.codes.shape[1]).float())
         sums = integer_product()(self.codes, q)  # (out, tokens)
         sums = sums - self.zero * q.sum(1, dtype=torch.int32)
-        return (sums * self.scale).T * x_scale
+        return ((sums * self.scale).T * x_scale).to(x.dtype).view(*x.shape[:-1], len(self.codes))
 
 
 def why_not(layer: QuantLinear, backend: str) -> str | None:
@@ -156,12 +226,12 @@ def why_not(layer: QuantLinear, backend: str) -> str | None:
         return None
     if layer.codebook is not None or "codebook" in layer.layout:
         return "its codes stand for a codebook, not for evenly spaced values"
-    if bits != (needed := 4 if backend == "int4" else 8):
+    if backend != "int8" and bits != (needed := WEIGHT_ONLY.get(backend, 8)):
         return f"it has {bits} bits, not {needed}"
     if layer.codes.device.type != "cpu":
         return f"it is on {layer.codes.device}, not on the CPU"
     groups = layer.scale.shape[1]
-    if backend == "int4" and groups > 1 and layer.layout["group_size"] % 2:
+    if groups > 1 and layer.layout["group_size"] % _ENDS.get(backend, 1):
         return f"a group of {layer.layout['group_size']} columns ends within a byte"
     if backend == "w8a8" and groups > 1:
         return "an integer sum needs one scale a row, not one a group"
@@ -170,11 +240,16 @@ def why_not(layer: QuantLinear, backend: str) -> str | None:
     return None
 
 
+def weight_only(layer: QuantLinear) -> str | None:
+    """The backend that multiplies a layer by its codes as they are packed, or else by one a byte; None if none does."""
+    return next((name for name in reversed(WEIGHT_ONLY) if why_not(layer, name) is None), None)
+
+
 def use_backend(layer: QuantLinear, backend: str) -> None:
     """Make a layer compute on a backend, one of `BACKENDS`; set it again after changing a buffer in place.
 
-    Whatever a kernel does not take (a GPU tensor, an input that needs gradients, for "int8" and "int4" more than
-    `MOST_TOKENS` tokens) still goes through the dequantised weight.
+    Whatever a kernel does not take (a GPU tensor, an input that needs gradients) still goes through the dequantised
+    weight.
 
     Raises:
         ValueError: if there is no such backend, or the layer cannot run on it.
@@ -183,17 +258,10 @@ def use_backend(layer: QuantLinear, backend: str) -> None:
         raise ValueError(f"no backend '{backend}': there are {', '.join(BACKENDS)}")
     if reason := why_not(layer, backend):
         raise ValueError(f"the layer cannot run on '{backend}': {reason}; 'dequantize' runs every layer")
-    layer.kernel = None if backend == "dequantize" else _kernel(layer, backend)
-
-
-def _kernel(layer: QuantLinear, backend: str) -> Kernel:
-    grid, rows = layer.grid, len(layer.codes)
-    width = layer.codes.shape[1]
-    group_bytes = grid.group_size * grid.bits // 8 if grid.scale.shape[1] > 1 else width
-    return Kernel(
-        backend, layer.layout["in_features"], layer.codes, grid.scale.expand(rows, -1).contiguous(),
-        grid.zero_codes.int().expand(rows, -1).contiguous(), group_bytes,
-    )  # fmt: skip
+    if backend == "dequantize":
+        layer.kernel = None
+    else:
+        layer.kernel = IntegerKernel.of(layer) if backend == "w8a8" else Kernel.of(layer, backend)
 
 
 # ---- the choice ----
@@ -270,6 +338,6 @@ def candidates(layer: QuantLinear, backends: list[str], x: Tensor) -> Iterator[t
     weight, bias = layer.dequantize(), None if layer.bias is None else layer.bias.detach()
     yield "fp32", lambda: F.linear(x, weight, bias)
     for backend in backends:
-        other = QuantLinear(layer.layout, dict(layer.named_buffers()) | {"bias": layer.bias})
+        other = copy(layer)
         use_backend(other, backend)
         yield backend, functools.partial(other, x)

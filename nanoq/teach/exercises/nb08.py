@@ -139,7 +139,7 @@ EXERCISES = [
                 lambda out, columns, bits, group_size: (
                     out * columns * bits / 8 + out * (columns / group_size) * (2 + bits / 8) + 4 * (columns + out)
                 ),
-                "that is how a file stores scales and zero points; this kernel keeps a float32 and an int32 of each.",
+                "that is how a file stores scales and zero points; this kernel keeps both in float32.",
             ),
             Mistake(
                 lambda out, columns, bits, group_size: (
