@@ -373,6 +373,164 @@ def swapped_in_by_another(replace, model, name):
     return not torch.equal(before, model(torch.ones(1, 4)))
 
 
+def lloyd_by_while(weight, steps):
+    """Plain Python."""
+    sizes = weight.abs().tolist()
+    level = max(sizes)
+    while steps:
+        level = statistics.fmean(size for size in sizes if size > level / 2)
+        steps -= 1
+    return level
+
+
+def erf_by_sums(x):
+    """2/sqrt(pi) times the integral of exp(-t^2), by the rule of the midpoint."""
+    n = 20000
+    return 2 / math.sqrt(math.pi) * sum(math.exp(-((i + 0.5) * x / n) ** 2) for i in range(n)) * x / n
+
+
+def best_of_all(weight, lower, upper, gram):
+    """All combinations in a loop, one by one."""
+    best, least = None, math.inf
+    for ends in itertools.product(*zip(lower.tolist(), upper.tolist(), strict=True)):
+        change = torch.tensor(ends, dtype=weight.dtype) - weight
+        if float(change @ gram @ change) < least:
+            best, least = torch.tensor(ends, dtype=weight.dtype), float(change @ gram @ change)
+    return best
+
+
+def penalty_by_loop(share, progress, first=20.0, last=2.0):
+    """A mean in Python."""
+    if progress < 0.2:
+        return 0
+    beta = first + (last - first) * (progress - 0.2) / 0.8
+    return statistics.fmean(1 - abs(2 * h - 1) ** beta for h in share.tolist())
+
+
+def straight_with(line):
+    """The exercise with its one line."""
+
+    def straight(weight, scale, goal):
+        weight = weight.clone().requires_grad_()
+        hard = scale * (weight / scale).round()
+        rounded = line(weight, hard)
+        loss = (rounded - goal).square().sum()
+        loss.backward()
+        return loss.detach(), weight.grad
+
+    return straight
+
+
+def lsq_by_loop(weight, scale, upstream):
+    """Row by row and weight by weight."""
+    rows = []
+    for w, s, g in zip(weight.tolist(), scale.tolist(), upstream.tolist(), strict=True):
+        slopes = [round(x / s) - x / s if abs(x / s) <= 1 else math.copysign(1, x) for x in w]
+        rows.append(sum(a * b for a, b in zip(g, slopes, strict=True)) / len(w) ** 0.5)
+    return torch.tensor(rows)
+
+
+def act_order_by_inverse(weight, grid, hessian):
+    """GPTQ as the paper prints it, by elimination in the inverse, from the largest diagonal down."""
+    order = sorted(range(len(hessian)), key=lambda i: -float(hessian[i, i]))
+    weight, codes = weight.clone(), torch.zeros_like(weight, dtype=torch.long)
+    inverse = torch.linalg.inv(hessian)
+    for k in order:
+        codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
+        error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+        weight -= torch.outer(error / inverse[k, k], inverse[k])
+        inverse = inverse - torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
+    return codes
+
+
+def repaired_by_elimination(weight, grid, inverse):
+    """The inverse is updated after each column."""
+    weight, codes, inverse = weight.clone(), torch.zeros_like(weight, dtype=torch.long), inverse.clone()
+    for k in range(weight.shape[1]):
+        codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
+        error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+        weight[:, k + 1 :] -= torch.outer(error, inverse[k, k + 1 :]) / inverse[k, k]
+        inverse -= torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
+    return codes
+
+
+def dot_by_loop(packed, scale, zero, x):
+    """Byte by byte."""
+    total = 0.0
+    for i, byte in enumerate(packed.tolist()):
+        total += (byte % 16 - zero) * float(x[2 * i]) + (byte // 16 - zero) * float(x[2 * i + 1])
+    return scale * total
+
+
+def w8a8_in_floats(codes, zero, weight_scale, x_scale, q):
+    """Weights and activations in floats first."""
+    return (q.double() * x_scale) @ ((codes.double() - zero) * weight_scale).T
+
+
+def ends_by_hand(scores, share):
+    """Sums, with the middle between them."""
+    k, n = int(share * len(scores) + 0.5), len(scores)
+    return [sum(scores[:k]) / k, sum(scores[k : n - k]) / (n - 2 * k), sum(scores[n - k :]) / k]
+
+
+def attainable_by_products(blocks, widths, base):
+    """All mixes that differ, if they are few."""
+    counts = itertools.combinations_with_replacement(widths, blocks)
+    return sorted({Fraction(base * blocks, sum(mix)) for mix in counts})
+
+
+def finds_a_bug(algorithm):
+    """A toy of two parts and two levels."""
+    damage = {("x", 1): 1.0, ("x", 2): 3.0, ("y", 1): 5.0, ("y", 2): 11.0}
+    scores = algorithm(["x", "y"], [1, 2], lambda part, level: 10.0 + damage.get((part, level), 0.0))
+    return scores.keys() == {"x", "y"} and np.isclose(scores["x"], 2) and np.isclose(scores["y"], 8)
+
+
+def score_is_fair(score, x, targets, weight):
+    """The same shift for all classes, and a large random one."""
+    quiet = torch.ones_like(weight) * torch.arange(weight.shape[1])
+    loud = 5 * torch.randn(weight.shape, dtype=weight.dtype, generator=torch.Generator().manual_seed(3))
+    return math.isclose(score(x, targets, weight, quiet), 0, abs_tol=1e-6) and score(x, targets, weight, loud) > 0
+
+
+def better(a, b):
+    """Counts the seeds."""
+    wins = [sum(x[2] < y[1] for x, y in zip(*pair, strict=True)) for pair in ((a, b), (b, a))]
+    return "A" if wins[0] == len(a) else "B" if wins[1] == len(b) else "open"
+
+
+def copies(table):
+    """Index by index."""
+    names, pairs = list(table), []
+    for i in range(len(names)):
+        for j in range(i + 1, len(names)):
+            if all(x == y for x, y in zip(table[names[i]], table[names[j]], strict=True)):
+                pairs.append([names[i], names[j]])
+    return pairs
+
+
+def shared_by_commonprefix(a, b):
+    """Python's own."""
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
+
+
+def lot_by_loop(p, u):
+    """Goes along the line."""
+    end = 0.0
+    for i, share in enumerate(p.tolist()):
+        end += share
+        if u < end:
+            return i
+    return len(p) - 1
+
+
+def lot_without_last_return(p, u):
+    """Forgets to return in some cases."""
+    for i, end in enumerate(p.cumsum(0).tolist()):
+        if end > u and i:
+            return i
+
+
 TABLE = r"""
 levels
   right   lambda bits: 1 << bits
@@ -1313,4 +1471,509 @@ raw
   right   "(d)"
   known   "a"
   wrong   "abcd"
+
+zeros
+  right   lambda largest: math.erf(largest / math.sqrt(8))
+  right   lambda largest: erf_by_sums(largest / 8**0.5)
+  right   lambda largest: torch.erf(torch.tensor(largest / 8**0.5))
+  right   lambda largest: statistics.NormalDist().cdf(largest / 2) * 2 - 1
+  right   lambda largest: 1 - math.erfc(largest / 8**0.5)
+  known   lambda largest: math.erf(largest / 2)
+  known   lambda largest: statistics.NormalDist().cdf(largest / 2)
+  wrong   lambda largest: largest / 2
+  wrong   lambda largest: 100 * math.erf(largest / 8**0.5)
+
+best_level
+  right   lambda w, t: statistics.fmean(abs(x) for x in w.tolist() if abs(x) > t)
+  right   lambda w, t: np.abs(w.numpy())[np.abs(w.numpy()) > t].mean()
+  right   lambda w, t: (w.abs() * (w.abs() > t)).sum() / (w.abs() > t).sum()
+  known   lambda w, t: w.abs().mean()
+  wrong   lambda w, t: w.abs()[w.abs() > t].median()
+  wrong   lambda w, t: w.abs().max()
+  wrong   lambda w, t: w.abs()[w.abs() > t]
+
+lloyd
+  right   lloyd_by_while
+  right   lambda w, n: torch.tensor(lloyd_by_while(w, n))
+  known   lambda w, n: lloyd_by_while(w, n) / 2
+  known   lambda w, n: lloyd_by_while(w, n - 1)
+  wrong   lambda w, n: lloyd_by_while(w, 100)
+  wrong   lambda w, n: lloyd_by_while(w[w > 0], n)
+
+mse
+  right   lambda a, share, total: 1 + a * (a * share - 2 * total)
+  right   lambda a, share, total: Fraction(1) - 2 * a * total + a * a * share
+  known   lambda a, share, total: 1 - a * total + a**2 * share
+  wrong   lambda a, share, total: 1 + 2 * a * total + a**2 * share
+  wrong   lambda a, share, total: (1 - a) ** 2
+  wrong   lambda a, share, total: share - 2 * a * total + a**2 * share
+
+expected
+  right   " C"
+  known   "d)"
+  wrong   "tquant"
+
+operations
+  right   lambda codes: [codes.shape[0], codes.numel() - codes.eq(1).sum()]
+  right   lambda codes: np.array([len(codes), np.count_nonzero(codes.numpy() - 1)])
+  right   lambda codes: (len(codes), sum(code != 1 for row in codes.tolist() for code in row))
+  known   lambda codes: (codes.numel(), int((codes != 1).sum()))
+  wrong   lambda codes: (codes.shape[1], int((codes != 1).sum()))
+  wrong   lambda codes: (len(codes), (codes != 1).sum(1))
+  wrong   lambda codes: int((codes != 1).sum())
+  wrong   lambda codes: (len(codes), int((codes != 1).sum()) - len(codes))
+
+gain
+  right   lambda w, r: torch.dot(w, r) / w.dot(w)
+  right   lambda w, r: np.vdot(w.numpy(), r.numpy()) / np.vdot(w.numpy(), w.numpy())
+  right   lambda w, r: torch.linalg.lstsq(w[:, None], r[:, None]).solution
+  known   lambda w, r: r.norm() / w.norm()
+  wrong   lambda w, r: (r / w).mean()
+  wrong   lambda w, r: torch.corrcoef(torch.stack((w, r)))[0, 1]
+  wrong   lambda w, r: 1.0
+
+fair_level
+  right   lambda w, t: (w**2).sum() / (w.abs() * (w.abs() > t)).sum()
+  right   lambda w, t: sum(x * x for x in w.tolist()) / sum(abs(x) for x in w.tolist() if abs(x) > t)
+  known   lambda w, t: w.abs()[w.abs() > t].mean()
+  wrong   lambda w, t: w.norm() / w.abs()[w.abs() > t].sum()
+  wrong   lambda w, t: w.square().mean() / w.abs()[w.abs() > t].mean()
+
+enumerate
+  right   best_of_all
+  form    lambda *args: best_of_all(*args).tolist()
+  wrong   lambda w, lower, upper, gram: best_of_all(w, lower, upper, gram) == upper
+  wrong   lambda w, lower, upper, gram: upper
+  known   lambda w, lower, upper, gram: best_of_all(w, lower, upper, torch.eye(len(w)).double())
+
+penalty
+  right   penalty_by_loop
+  right   lambda h, progress: torch.tensor(penalty_by_loop(h, progress))
+  known   lambda h, progress: penalty_by_loop(h, progress, 2.0, 20.0)
+  known   lambda h, progress: penalty_by_loop(h, progress) * len(h)
+  wrong   lambda h, progress: penalty_by_loop(h, progress, 10.0)
+  wrong   lambda h, progress: penalty_by_loop(h, progress) if progress >= 0.2 else None
+  wrong   lambda h, progress: -penalty_by_loop(h, progress)
+
+frozen
+  right   lambda level: 1 - math.erf(level / 2**0.5)
+  right   lambda level: 2 * statistics.NormalDist().cdf(-level)
+  right   lambda level: 1 - erf_by_sums(level / 2**0.5)
+  known   lambda level: statistics.NormalDist().cdf(-level)
+  known   lambda level: math.erf(level / 2**0.5)
+  wrong   lambda level: math.exp(-(level**2) / 2)
+  wrong   lambda level: 100 * math.erfc(level / 2**0.5)
+
+asymmetric
+  right   lambda w, r, x, y: ((w @ x.T - r @ y.T) ** 2).sum() / len(x)
+  right   lambda w, r, x, y: F.mse_loss(y @ r.T, x @ w.T) * len(w)
+  right   lambda w, r, x, y: np.square(y.numpy() @ r.numpy().T - x.numpy() @ w.numpy().T).sum(1).mean()
+  known   lambda w, r, x, y: F.mse_loss(y @ r.T, x @ w.T)
+  known   lambda w, r, x, y: F.mse_loss(y @ r.T, y @ w.T) * len(w)
+  wrong   lambda w, r, x, y: (y @ r.T - x @ w.T).abs().sum(1).mean()
+  wrong   lambda w, r, x, y: (y @ r - x @ w).square().sum(1).mean()
+  wrong   lambda w, r, x, y: (w - r).square().sum()
+
+straight
+  right   straight_with(lambda w, hard: w + hard.detach() - w.detach())
+  right   straight_with(lambda w, hard: hard.detach() + (w - w.detach()))
+  known   straight_with(lambda w, hard: hard)
+  known   straight_with(lambda w, hard: hard.detach())
+  known   straight_with(lambda w, hard: w)
+  wrong   straight_with(lambda w, hard: hard.detach() + w)
+  wrong   straight_with(lambda w, hard: w * hard.detach() / w.detach())
+  wrong   straight_with(lambda w, hard: hard.long())
+  missing straight_with(lambda w, hard: ...)
+
+lsq
+  right   lsq_by_loop
+  form    lambda w, s, g: lsq_by_loop(w, s, g).numpy()
+  form    lambda w, s, g: lsq_by_loop(w, s, g).tolist()
+  wrong   lambda w, s, g: lsq_by_loop(w, s, g)[:, None]
+  wrong   lambda w, s, g: -lsq_by_loop(w, s, g)
+  wrong   lambda w, s, g: lsq_by_loop(w, s, g).sum()
+
+share
+  right   lambda low, high, goal: 1 - (high - goal) / (high - low)
+  right   lambda low, high, goal: torch.tensor((goal - low) / (high - low))
+  known   lambda low, high, goal: goal
+  wrong   lambda low, high, goal: (goal - low) / high
+  wrong   lambda low, high, goal: (high + low) / 2 - goal
+
+layer_error
+  right   lambda d, g: torch.trace(d @ g @ d.T)
+  right   lambda d, g: sum(row @ g @ row for row in d)
+  right   lambda d, g: torch.einsum("oi,ij,oj->", d, g, d)
+  right   lambda d, g: (d @ torch.linalg.cholesky(g)).square().sum()
+  known   lambda d, g: d.square().sum()
+  known   lambda d, g: (d @ g @ d.T).sum()
+  wrong   lambda d, g: torch.trace(d @ g @ d.T).sqrt()
+  wrong   lambda d, g: (d @ g @ d.T).diagonal()
+  wrong   lambda d, g: (d @ g).norm()
+
+best_target
+  right   lambda w, r, h: w[1] - (r - w[0]) * h[1, 0] / h[1, 1]
+  right   lambda w, r, h: float(w[1]) + float(w[0] - r) * float(h[0, 1] / h[1, 1])
+  right   lambda w, r, h: (h[1] @ w - h[1, 0] * r) / h[1, 1]
+  known   lambda w, r, h: w[1] + (w[0] - r) * h[0, 1]
+  wrong   lambda w, r, h: w[1]
+  wrong   lambda w, r, h: w[1] + (w[0] - r) * h[1, 1] / h[0, 1]
+  wrong   lambda w, r, h: w[1] + (w[0] - r)
+
+prune_cost
+  right   lambda w, inverse: w**2 / torch.diag(inverse)
+  right   lambda w, inverse: torch.stack([w[i] ** 2 / inverse[i, i] for i in range(len(w))])
+  form    lambda w, inverse: [float(w[i] ** 2 / inverse[i, i]) for i in range(len(w))]
+  known   lambda w, inverse: w**2
+  wrong   lambda w, inverse: w**2 / inverse
+  wrong   lambda w, inverse: (w**2 / torch.diag(inverse)).min()
+  wrong   lambda w, inverse: (w**2 / torch.diag(inverse)).argmin()
+  wrong   lambda w, inverse: w.abs() / torch.diag(inverse)
+
+eliminate
+  right   lambda inverse, q: inverse - inverse[:, q : q + 1] @ inverse[q : q + 1] / inverse[q, q]
+  right   lambda inverse, q: inverse.addr(inverse[:, q], inverse[q], alpha=-1 / float(inverse[q, q]))
+  form    lambda inverse, q: inverse.numpy() - np.outer(inverse[:, q], inverse[q]) / inverse[q, q].numpy()
+  wrong   lambda inverse, q: inverse.sub_(torch.outer(inverse[:, q], inverse[q]) / inverse[q, q])
+  wrong   lambda inverse, q: inverse - inverse[:, q] * inverse[q] / inverse[q, q]
+  wrong   lambda inverse, q: torch.linalg.inv(inverse)
+
+column
+  right   lambda w, e, c, k: w[:, k] + (e @ c[:, k]) / c[k, k]
+  right   lambda w, e, c, k: w[:, k] + sum(e[:, j] * c[j, k] for j in range(k)) / c[k, k]
+  form    lambda w, e, c, k: (w[:, k] + (e @ c[:, k]) / c[k, k]).numpy()
+  known   lambda w, e, c, k: w[:, k] - (e @ c[:, k]) / c[k, k]
+  wrong   lambda w, e, c, k: w[:, k : k + 1] + (e @ c[:, k : k + 1]) / c[k, k]
+  wrong   lambda w, e, c, k: w[:, k] + (e @ c)[:, k] / c[k, k] ** 2
+  wrong   lambda w, e, c, k: w[k] + (e @ c[:, k]) / c[k, k]
+
+act_order
+  right   act_order_by_inverse
+  form    lambda w, grid, h: act_order_by_inverse(w, grid, h).double()
+  form    lambda w, grid, h: act_order_by_inverse(w, grid, h).numpy()
+  wrong   lambda w, grid, h: grid.encode(w).long()
+  wrong   lambda w, grid, h: grid.decode(act_order_by_inverse(w, grid, h))
+  known   lambda w, grid, h: repaired_by_elimination(w, grid, torch.linalg.inv(h))
+
+repair
+  right   repaired_by_elimination
+  form    lambda w, grid, inverse: repaired_by_elimination(w, grid, inverse).double()
+  known   lambda w, grid, inverse: grid.encode(w).long()
+  wrong   lambda w, grid, inverse: repaired_by_elimination(w, grid, inverse.T.tril())
+
+noise of GPTQ
+  right   lambda s, n, p: math.hypot(s, s) / n**0.5 * p
+  right   lambda s, n, p: torch.tensor(p * s * (2 / n) ** 0.5)
+  known   lambda s, n, p: p * s / n**0.5
+  wrong   lambda s, n, p: math.exp(s * (2 / n) ** 0.5)
+  wrong   lambda s, n, p: 1.96 * p * s * (2 / n) ** 0.5
+
+dot4
+  right   dot_by_loop
+  right   lambda packed, s, z, x: s * ((torch.stack((packed & 15, packed >> 4), 1).flatten().int() - z) * x).sum()
+  wrong   lambda packed, s, z, x: s * ((torch.stack((packed >> 4, packed & 15), 1).flatten().int() - z) * x).sum()
+  wrong   lambda packed, s, z, x: s * (torch.stack((packed & 15, packed >> 4), 1).flatten().int() - z) * x
+  wrong   lambda packed, s, z, x: dot_by_loop(packed, 1 / s, z, x)
+
+bytes_moved
+  right   lambda o, c, b, g: o * (c * b / 8 + c / g * 8 + 4) + 4 * c
+  right   lambda o, c, b, g: o * c * b // 8 + o * c // g * 4 + o * c // g * 4 + 4 * c + 4 * o
+  known   lambda o, c, b, g: o * c * b / 8 + 4 * (c + o)
+  wrong   lambda o, c, b, g: o * c * b / 8 + o * c / g * 8 + 4 * c * o
+  wrong   lambda o, c, b, g: o * c / 2 + o * c / g * 8 + 4 * (c + o)
+  wrong   lambda o, c, b, g: o * c * b / 8 + o * c / g * 8 + 2 * (c + o)
+
+intensity of size is not speed
+  right   lambda o, c, n, b: 2 * n / (b / 8 + 4 * n * (1 / o + 1 / c))
+  known   lambda o, c, n, b: 2 * o * c * n / (o * c * b / 8)
+  wrong   lambda o, c, n, b: 2 * o * c * n / (o * c * b / 8 + 4 * n * c)
+  wrong   lambda o, c, n, b: 2 * o * c * n / (o * c * b / 8 + 2 * n * (c + o))
+
+crossover
+  right   lambda rate, bandwidth, bits: bits / 16 / (bandwidth / rate)
+  known   lambda rate, bandwidth, bits: rate / bandwidth
+  wrong   lambda rate, bandwidth, bits: rate * bandwidth * bits / 16
+  wrong   lambda rate, bandwidth, bits: rate / bandwidth * bits / 32
+  wrong   lambda rate, bandwidth, bits: math.ceil(rate / bandwidth * bits / 16) + 1
+
+w8a8
+  right   w8a8_in_floats
+  right   lambda c, z, ws, xs, q: F.linear(q.double(), (c.double() - z)) * ws.T * xs
+  form    lambda c, z, ws, xs, q: w8a8_in_floats(c, z, ws, xs, q).numpy()
+  wrong   lambda c, z, ws, xs, q: w8a8_in_floats(c, z, ws, xs, q).round()
+  wrong   lambda c, z, ws, xs, q: ((q.int() @ (c - z).to(torch.int8).int().T) * ws.T * xs).T
+  wrong   lambda c, z, ws, xs, q: w8a8_in_floats(c, 0 * z, ws, xs, q)
+
+smooth
+  right   lambda x, w, a: x.abs().max(0).values.pow(a) * w.abs().max(0).values.pow(a - 1)
+  right   lambda x, w, a: torch.exp(a * x.abs().amax(0).log() - (1 - a) * w.abs().amax(0).log())
+  form    lambda x, w, a: np.abs(x.numpy()).max(0) ** a / np.abs(w.numpy()).max(0) ** (1 - a)
+  known   lambda x, w, a: x.abs().amax(0) ** (1 - a) / w.abs().amax(0) ** a
+  wrong   lambda x, w, a: x.abs().amax(1) ** a / w.abs().amax(0)[0] ** (1 - a)
+  wrong   lambda x, w, a: (x.abs().amax(0) / w.abs().amax(0)) ** a
+  wrong   lambda x, w, a: x / (x.abs().amax(0) ** a / w.abs().amax(0) ** (1 - a))
+
+kv_bytes
+  right   lambda l, h, w, b, g: l * h * (w * b / 4 + 4 * w / g + 4)
+  right   lambda l, h, w, b, g: Fraction(l * h * w * b, 4) + Fraction(4 * l * h * w, g) + 4 * l * h
+  known   lambda l, h, w, b, g: l * h * w * b / 4
+  wrong   lambda l, h, w, b, g: l * h * (w * b / 4 + 4 / g + 4)
+  wrong   lambda l, h, w, b, g: l * h * (w * b / 4 + 4 * w / g + 4 * w / g)
+
+forced
+  right   lambda n, p, q: max(min(p, n - 1) + min(q, n - 1) - n + 1, 0)
+  right   lambda n, p, q: sum(1 for i in range(min(p, q)) if min(p, n - 1) + min(q, n - 1) - i > n - 1)
+  known   lambda n, p, q: max(0, p + q - n + 1)
+  wrong   lambda n, p, q: max(0, n - p - q)
+  wrong   lambda n, p, q: abs(min(p, n - 1) + min(q, n - 1) - n + 1)
+
+enough
+  right   lambda width, level: math.ceil(round(width / level**2, 6)) + 1
+  right   lambda width, level: next(n for n in itertools.count(2) if width / (n - 1) <= level**2 * (1 + 1e-12))
+  known   lambda width, level: math.ceil(width / level + 1)
+  wrong   lambda width, level: round(width / level**2)
+  wrong   lambda width, level: math.ceil(width**2 / level**2 + 1)
+
+path
+  right   lambda size: (1 + size**2) ** -0.5
+  right   lambda size: math.cos(math.atan(size))
+  right   lambda size: 1 / math.hypot(1, size)
+  known   lambda size: 1 / (1 + size)
+  wrong   lambda size: 1 - size**2
+  wrong   lambda size: math.sqrt(1 - size**2)
+
+ends
+  right   ends_by_hand
+  right   lambda scores, share: torch.tensor(ends_by_hand(scores, share), dtype=torch.float64)
+  wrong   lambda scores, share: ends_by_hand(scores[::-1], share)
+  wrong   lambda scores, share: ends_by_hand(scores, share)[:2]
+  wrong   lambda scores, share: [sorted(scores)[0], sum(scores) / len(scores), sorted(scores)[-1]]
+
+encoder
+  right   "B"
+  known   "c."
+  wrong   "bidirectional"
+
+sensitivity
+  right   lambda base, losses: statistics.fmean(loss - base for loss in losses)
+  right   lambda base, losses: np.mean(losses) - base
+  right   lambda base, losses: torch.tensor(losses, dtype=torch.float64).mean() - base
+  known   lambda base, losses: np.mean(losses)
+  known   lambda base, losses: base - np.mean(losses)
+  wrong   lambda base, losses: max(losses) - base
+  wrong   lambda base, losses: [loss - base for loss in losses]
+  wrong   lambda base, losses: statistics.median(losses) - base
+
+catch
+  right   finds_a_bug
+  form    lambda algorithm: int(finds_a_bug(algorithm))
+  wrong   lambda algorithm: not finds_a_bug(algorithm)
+  wrong   lambda algorithm: True
+  wrong   lambda algorithm: False
+  missing lambda algorithm: None
+  wrong   lambda algorithm: print(finds_a_bug(algorithm))
+
+flips of PMPQ
+  right   lambda b, a: ((b.float() - a.float()).mean(), (b.float() - a.float()).std() / len(a) ** 0.5)
+  right   lambda b, a: [np.mean(b.numpy()) - np.mean(a.numpy()), np.std(1.0 * b.numpy() - a.numpy()) / len(a) ** 0.5]
+  wrong   lambda b, a: float((b.double() - a.double()).mean())
+  wrong   lambda b, a: ((b.double() - a.double()).mean(), (b.double() - a.double()).var() / len(a))
+  wrong   lambda b, a: ((b ^ a).double().mean(), (b.double() - a.double()).std() / len(a) ** 0.5)
+
+matched of PMPQ
+  right   lambda w, e: sum(s <= e * float((w * w).sum()) for s in
+            itertools.accumulate(sorted((w * w).flatten().tolist()))) / w.numel()
+  right   lambda w, e: np.mean(np.cumsum(np.sort(w.numpy().ravel() ** 2)) <= e * (w.numpy() ** 2).sum())
+  wrong   lambda w, e: e
+  wrong   lambda w, e: int((w.flatten().square().sort().values.cumsum(0) <= e * w.square().sum()).sum())
+
+constructed
+  right   "(C)"
+  known   "a"
+  wrong   "rows"
+
+growth
+  right   lambda h, sigma: h.diagonal().sum() * sigma**2 / 2
+  right   lambda h, sigma: torch.linalg.eigvalsh(h).sum() * sigma**2 / 2
+  right   lambda h, sigma: np.trace(h.numpy()) * sigma * sigma * 0.5
+  known   lambda h, sigma: h.trace() * sigma**2
+  wrong   lambda h, sigma: torch.det(h) * sigma**2 / 2
+  wrong   lambda h, sigma: h.trace() * sigma**2 / 2 / len(h) ** 2
+
+pair
+  right   lambda f, w, e: (f(w + e) - 2 * f(w) + f(w - e)) / 2
+  right   lambda f, w, e: float(f(w + e) - f(w) + f(w - e) - f(w)) / 2
+  known   lambda f, w, e: f(w + e) - f(w)
+  wrong   lambda f, w, e: abs(f(w + e) - f(w - e)) / 2
+  wrong   lambda f, w, e: max(f(w + e), f(w - e)) - f(w)
+
+draws
+  right   lambda spread, mean, share: math.ceil(spread**2 / share**2 / mean**2)
+  right   lambda spread, mean, share: next(n for n in itertools.count(1) if spread / n**0.5 <= share * mean)
+  known   lambda spread, mean, share: math.ceil(spread / share / mean)
+  wrong   lambda spread, mean, share: (spread / share / mean) ** 2
+  wrong   lambda spread, mean, share: math.ceil((1.96 * spread / share / mean) ** 2)
+
+first_order
+  right   lambda g, s: math.sqrt(2 / math.pi) * (g.square() * s.square()).sum().sqrt()
+  right   lambda g, s: np.sqrt(2 / np.pi) * np.linalg.norm(g.numpy() * s.numpy())
+  known   lambda g, s: (g * s).norm()
+  wrong   lambda g, s: math.sqrt(2 / math.pi) * (g.norm(dim=1) * s[:, 0]).sum()
+  wrong   lambda g, s: math.sqrt(2) / math.pi * (g * s).norm()
+
+test
+  right   score_is_fair
+  form    lambda *args: int(score_is_fair(*args))
+  wrong   lambda score, x, targets, weight: score(x, targets, weight, torch.zeros_like(weight)) < 1e-6
+  wrong   lambda *args: not score_is_fair(*args)
+  wrong   lambda *args: True
+
+verdict
+  right   better
+  right   lambda a, b: better(a, b).lower()
+  wrong   lambda a, b: "open"
+  wrong   lambda a, b: better(a, b) == "A"
+  wrong   lambda a, b: better(a[:1], b[:1])
+  wrong   lambda a, b: better(b, a)
+
+worth
+  right   lambda a, b, bits: (3 * b - 0.75 * a) * 4.0**-bits
+  right   lambda a, b, bits: a / 4 ** (bits + 1) + b / 4 ** (bits - 1) - (a + b) / 4**bits
+  wrong   lambda a, b, bits: (0.75 * a - 3 * b) * 4.0**-bits
+  wrong   lambda a, b, bits: (3 * b - 0.75 * a)
+  wrong   lambda a, b, bits: (4 * b - a / 4) * 4.0**-bits
+
+possible
+  right   lambda claimed, base, widths: min(widths) <= base / claimed <= max(widths)
+  right   lambda claimed, base, widths: not (claimed < base / max(widths) or claimed > base / min(widths))
+  wrong   lambda claimed, base, widths: claimed in [base / width for width in widths]
+  wrong   lambda claimed, base, widths: claimed > 1
+  wrong   lambda claimed, base, widths: base / max(widths) <= claimed
+  wrong   lambda claimed, base, widths: [base / max(widths), base / min(widths)]
+
+attainable
+  right   attainable_by_products
+  right   lambda n, widths, base: np.array([float(ratio) for ratio in attainable_by_products(n, widths, base)])
+  wrong   lambda n, widths, base: set(attainable_by_products(n, widths, base))
+  wrong   lambda n, widths, base: len(attainable_by_products(n, widths, base))
+  wrong   lambda n, widths, base: attainable_by_products(n, widths, 32)
+  wrong   lambda n, widths, base: attainable_by_products(n, widths, base)[1:]
+
+duplicates
+  right   copies
+  right   lambda table: [(a, b) for a, b in itertools.combinations(table, 2) if table[a] == table[b]]
+  wrong   lambda table: [a for a, b in itertools.combinations(table, 2) if table[a] == table[b]]
+  wrong   lambda table: len(copies(table))
+  wrong   lambda table: bool(copies(table))
+  wrong   lambda table: copies(table)[:1]
+
+channel_scales
+  right   lambda w, b: w.abs().T.amax(1) / (2 ** (b - 1) - 1)
+  right   lambda w, b: torch.tensor([max(abs(x) for x in column) / (2 ** (b - 1) - 1) for column in w.T.tolist()])
+  form    lambda w, b: np.abs(w.numpy()).max(0) / (2 ** (b - 1) - 1)
+  wrong   lambda w, b: w.abs().amax(0, keepdim=True) / (2 ** (b - 1) - 1)
+  wrong   lambda w, b: w.abs().mean(0) / (2 ** (b - 1) - 1)
+  wrong   lambda w, b: w.abs().amax(0) / 127
+
+ratio
+  right   lambda n, r, rest, b: 16 * (n + rest) / (n * b + r * (16 + b) + 16 * rest)
+  right   lambda n, r, rest, b: Fraction(16 * (n + rest), n * b + r * (16 + b) + 16 * rest)
+  known   lambda n, r, rest, b: 16 / b
+  wrong   lambda n, r, rest, b: (n * b + r * (16 + b) + 16 * rest) / 8
+  wrong   lambda n, r, rest, b: 16 * (n + rest) / (n * b + r * (32 + b) + 16 * rest)
+  wrong   lambda n, r, rest, b: 1 - (n * b + r * (16 + b) + 16 * rest) / (16 * (n + rest))
+
+protocol
+  right   lambda n, c: [n // c, n // c * c - n // c]
+  right   lambda n, c: (int(n / c), int(n / c) * (c - 1))
+  right   lambda n, c: (len(range(c, n + 1, c)), len(range(c, n + 1, c)) * (c - 1))
+  wrong   lambda n, c: n // c
+  wrong   lambda n, c: (n / c, n / c * (c - 1))
+  wrong   lambda n, c: (n // c, n - 1)
+
+bits_per_character
+  right   lambda nats, tokens, characters: tokens * nats * math.log2(math.e) / characters
+  known   lambda nats, tokens, characters: nats * tokens / characters
+  wrong   lambda nats, tokens, characters: math.log2(nats) * tokens / characters
+  wrong   lambda nats, tokens, characters: nats / math.log(10) * tokens / characters
+
+drift
+  right   lambda b, a: (a - b).square().mean() / (b - b.mean(0)).square().mean()
+  right   lambda b, a: (a - b).norm() ** 2 / (b - b.mean(0)).norm() ** 2
+  right   lambda b, a: ((a - b) ** 2).sum() / (b.var(0, correction=0).sum() * len(b))
+  known   lambda b, a: ((a - b) ** 2).sum() / (b**2).sum()
+  wrong   lambda b, a: ((a - b) ** 2).sum() / b.var(0).sum() / len(b)
+  wrong   lambda b, a: ((a - b) ** 2).sum(1) / ((b - b.mean(0)) ** 2).sum(1)
+  wrong   lambda b, a: (a - b).abs().sum() / (b - b.mean(0)).abs().sum()
+
+flips of real models
+  right   lambda lost, won, n: statistics.pstdev([-1] * lost + [1] * won + [0] * (n - lost - won)) / n**0.5
+  right   lambda lost, won, n: np.std([-1] * lost + [1] * won + [0] * (n - lost - won)) / np.sqrt(n)
+  wrong   lambda lost, won, n: (lost + won) / n
+  wrong   lambda lost, won, n: math.sqrt(lost * won) / n
+  known   lambda lost, won, n: math.sqrt(lost + won) / n
+
+gram_bytes
+  right   lambda w, inner: 4 * w * w * 3 + 4 * inner * inner
+  right   lambda w, inner: sum(4 * n**2 for n in (w, w, w, inner))
+  known   lambda w, inner: 3 * w**2 + inner**2
+  wrong   lambda w, inner: 4 * (3 * w + inner) ** 2
+  wrong   lambda w, inner: 8 * (3 * w**2 + inner**2)
+  wrong   lambda w, inner: 4 * (3 * w**2 + inner)
+
+shared
+  right   shared_by_commonprefix
+  right   lambda a, b: next((i for i in range(min(len(a), len(b))) if a[i] != b[i]), min(len(a), len(b)))
+  right   lambda a, b: max(i for i in range(min(len(a), len(b)) + 1) if a[:i] == b[:i])
+  wrong   lambda a, b: len(set(a) & set(b))
+  wrong   lambda a, b: a[: shared_by_commonprefix(a, b)]
+  wrong   lambda a, b: next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+
+inverse_cdf
+  right   lot_by_loop
+  right   lambda p, u: torch.searchsorted(p.cumsum(0), torch.tensor(u, dtype=p.dtype), right=True)
+  right   lambda p, u: np.searchsorted(np.cumsum(p.numpy()), u, side="right")
+  wrong   lot_without_last_return
+  wrong   lambda p, u: torch.searchsorted(p.cumsum(0), torch.tensor(u, dtype=p.dtype))
+  wrong   lambda p, u: float(p[lot_by_loop(p, u)])
+  wrong   lambda p, u: torch.multinomial(p, 1)
+  wrong   lambda p, u: lot_by_loop(p.flip(0), u)
+
+race
+  right   lambda p, waits: min(range(len(p)), key=lambda i: float(waits[i] / p[i]))
+  right   lambda p, waits: np.argmin(waits.numpy() / p.numpy())
+  right   lambda p, waits: (p / waits).argmax()
+  wrong   lambda p, waits: float((waits / p).min())
+  wrong   lambda p, waits: (p * waits).argmax()
+  wrong   lambda p, waits: (waits / p).argsort()
+
+surprise
+  right   lambda logits, i: -math.log2(logits.softmax(0)[i])
+  right   lambda logits, i: F.cross_entropy(logits[None], torch.tensor([i])) / math.log(2)
+  right   lambda logits, i: float(logits.logsumexp(0) - logits[i]) * math.log2(math.e)
+  known   lambda logits, i: -logits.log_softmax(0)[i]
+  wrong   lambda logits, i: -logits.log_softmax(0) / math.log(2)
+  wrong   lambda logits, i: 1 / logits.softmax(0)[i]
+  wrong   lambda logits, i: -torch.log10(logits.softmax(0)[i])
+
+speed
+  right   lambda seconds: 1 / statistics.fmean(seconds[1:])
+  right   lambda seconds: len(seconds[1:]) / math.fsum(seconds[1:])
+  right   lambda seconds: 1 / np.mean(seconds[1:])
+  known   lambda seconds: len(seconds) / sum(seconds)
+  wrong   lambda seconds: 1 / statistics.median(seconds[1:])
+  wrong   lambda seconds: 1 / seconds[1]
+  wrong   lambda seconds: seconds.pop(0) and len(seconds) / sum(seconds)
+
+longer
+  right   lambda times_less: times_less**0.5
+  right   lambda times_less: math.exp(math.log(times_less) / 2)
+  known   lambda times_less: times_less
+  wrong   lambda times_less: times_less / 2
+  wrong   lambda times_less: 10 * times_less / 100
+
+conclusion
+  right   "c"
+  known   "b."
+  wrong   "neither"
 """

@@ -53,10 +53,9 @@ def test_answers_are_judged_as_they_should_be(title, capsys):
     assert misjudged == []
 
 
-def test_the_table_has_all_exercises_of_the_first_notebooks_and_enough_answers():
-    listed = {find(title).id for title in TABLE}
-    assert listed >= {id for number in ("00", "01", "02", "03", "04") for id in exercises_of(number)}
-    assert sum(map(len, TABLE.values())) >= 500
+def test_the_table_has_a_thousand_answers_to_nearly_all_exercises():
+    assert len({find(title).id for title in TABLE}) > 0.9 * len(ALL)
+    assert sum(map(len, TABLE.values())) >= 1000
 
 
 # ---- other forms of an answer ----
