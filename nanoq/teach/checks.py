@@ -133,8 +133,8 @@ class Verdict:
     """What `check` thinks of an answer.
 
     Attributes:
-        kind: `"right"`; `"wrong"`; `"known"`, wrong in a way that has a hint of its own; `"form"`, right values of the
-            wrong type; or `"missing"`, not attempted.
+        kind: `"right"`; `"wrong"`; `"known"`, wrong in a way that has a hint of its own; `"broken"`, stopped by an
+            error or without a result; `"form"`, right values of the wrong type; or `"missing"`, not attempted.
         line: The line that is printed.
     """
 
@@ -175,8 +175,8 @@ _wrong_tries: Counter[str] = Counter()  # by exercise, in this session
 def check(exercise_id: str, answer: object) -> None:
     """Check an answer and print one line: correct, wrong with a hint, or not attempted yet.
 
-    Where an exercise has hints, a second line gives the first of them to whoever makes a mistake that is not known, and
-    the second to whoever has been wrong before.
+    Where an exercise has hints, a second line gives the first of them to whoever is wrong in a way that is not known,
+    and the second to whoever has been wrong before.
 
     Args:
         exercise_id: For example `"04.qmax"`.
@@ -191,7 +191,7 @@ def check(exercise_id: str, answer: object) -> None:
     if verdict.kind != "right" and os.environ.get("NANOQ_STRICT") == "1":
         raise CheckFailed(verdict.line)
     print(verdict.line)
-    if verdict.kind in ("wrong", "known"):
+    if verdict.kind in ("wrong", "known", "broken"):
         again = _wrong_tries[exercise_id]
         _wrong_tries[exercise_id] += 1
         if exercise.hints and (again or verdict.kind == "wrong"):
@@ -261,12 +261,14 @@ def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
     if problem is None:
         return "right", ""
     if len(got) < len(cases):
-        return "wrong", problem
+        return "broken", problem
     said = [(m.hint, _unlike(exercise, _run(m.answer, cases), got)) for m in exercise.mistakes]
     exact = (hint for hint, unlike in said if unlike is None)
     alike = (hint for hint, unlike in said if isinstance(unlike, Form))
     if hint := next(exact, None) or (not isinstance(problem, Form) and next(alike, None)):
         return "known", hint
+    if any(outcome.error is not None or outcome.value is None for outcome in got):
+        return "broken", problem
     return "form" if isinstance(problem, Form) else "wrong", problem
 
 

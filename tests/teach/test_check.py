@@ -203,6 +203,8 @@ def test_the_second_wrong_try_gets_the_second_hint(capsys, monkeypatch):
     monkeypatch.setattr(checks, "_wrong_tries", Counter())
     assert [hint_for(unknown) for _ in range(3)] == ["  Hint: the idea.\n"] + ["  Hint: the first line.\n"] * 2
     assert hint_for(lambda w, b: rows(w, b).tolist()) == ""  # a matter of form: nothing to think about
+    monkeypatch.setattr(checks, "_wrong_tries", Counter())
+    assert [hint_for(lambda w, b: w.sise()) for _ in range(2)] == ["", "  Hint: the first line.\n"]  # a slip of the pen
 
 
 def test_an_answer_that_equals_everything_is_not_right():

@@ -12,7 +12,7 @@ from test_exercises import ALL, NOTEBOOKS
 from nanoq.teach import checks
 from nanoq.teach.checks import examine, exercises_of
 
-VERDICTS = {kind: {kind} for kind in ("right", "form", "known", "missing")} | {"wrong": {"wrong", "known"}}
+VERDICTS = {kind: {kind} for kind in ("right", "form", "known", "missing")} | {"wrong": {"wrong", "known", "broken"}}
 FUNCTIONS = [exercise for _, exercise in ALL if callable(exercise.reference)]
 every_function = pytest.mark.parametrize("exercise", FUNCTIONS, ids=[e.id for e in FUNCTIONS])
 
