@@ -200,7 +200,7 @@ EXERCISES = [
     Exercise(
         id="14.break_even",
         reference=lambda out, width: (out * width - 1) // (out + width),
-        cases=[(192, 192), (768, 192), (192, 768), (100, 10)],
+        cases=[(192, 192), (768, 192), (192, 768), (100, 10), (2, 3)],
         mistakes=[
             Mistake(lambda out, width: width // 2,
                     "half of the columns is right for squares only, and even there no number is saved at exactly half: "
