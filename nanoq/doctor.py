@@ -92,13 +92,22 @@ def examine(skip: Collection[str] = ()) -> Iterator[Finding]:
     """The finding of each check but those to skip; an error in a check is a finding."""
     if unknown := set(skip) - set(CHECKS):
         raise ValueError(f"no check is called {', '.join(sorted(unknown))}: there are {', '.join(CHECKS)}")
-    for name, check in CHECKS.items():
-        if name not in skip:
-            try:
-                finding = check()
-            except Exception as error:
-                finding = Finding(FAIL, f"{type(error).__name__}: {error}", FRESH)
-            yield replace(finding, name=name)
+    wanted = [name for name in CHECKS if name not in skip]
+    with ThreadPoolExecutor() as pool:
+        begun = {}
+        for name in wanted:
+            if name in AT_ONCE and not begun:
+                begun = {other: pool.submit(_finding, other) for other in wanted if other in AT_ONCE}
+            yield begun[name].result() if name in begun else _finding(name)
+
+
+def _finding(name: str) -> Finding:
+    """What a check has found."""
+    try:
+        finding = CHECKS[name]()
+    except Exception as error:
+        finding = Finding(FAIL, f"{type(error).__name__}: {error}", FRESH)
+    return replace(finding, name=name)
 
 
 # ---- what is installed ----
@@ -376,6 +385,9 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "products": check_products,
 }
 """What is looked at, in this order."""
+
+AT_ONCE = ("compiled loops", "convolutions")
+"""Checks that wait for processes of their own, which begin together. What is measured is not: they would disturb it."""
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -343,3 +344,23 @@ def test_the_files_are_those_that_the_readme_of_the_data_names():
 def test_it_does_not_import_matplotlib():
     code = "import sys, nanoq.doctor, nanoq.machine; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_checks_that_wait_for_other_processes_run_together_and_keep_their_places(monkeypatch):
+    both = threading.Barrier(2, timeout=60)  # neither ends before the other has begun
+
+    def waiting():
+        both.wait()
+        return Finding(OK, "met")
+
+    checks = {"a": lambda: Finding(OK, "first"), "b": waiting, "c": waiting}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    monkeypatch.setattr(doctor, "AT_ONCE", ("b", "c"))
+    found = [(finding.name, finding.text) for finding in doctor.examine()]
+    assert found == [("a", "first"), ("b", "met"), ("c", "met")]
+    assert [finding.name for finding in doctor.examine(skip=["a", "b", "c"])] == []
+
+
+def test_checks_that_begin_together_come_after_the_look_at_free_memory():
+    order = list(doctor.CHECKS)
+    assert all(order.index("memory") < order.index(name) < order.index("products") for name in doctor.AT_ONCE)

@@ -452,6 +452,14 @@ def test_what_is_said_of_the_entropy_coder_follows_from_the_file():
             assert 3 < theirs["encode_m_per_s"] / row["encode_m_per_s"] < 5
 
 
+def test_what_is_said_of_evaluation_follows_from_the_file():
+    with open(RESULTS / "evaluation.csv", newline="") as file:
+        rows = {row.pop("weights"): row for row in csv.DictReader(file)}
+    assert {(row["model"], row["threads"]) for row in rows.values()} == {("tales-2.7m", "1")} and len(rows) == 6
+    assert all(float(row["ratio"]) > 1 / 1.1 for what, row in rows.items() if what != "E8P, 2 bits")
+    assert [round(float(rows["E8P, 2 bits"][key]), 2) for key in ("ratio", "ratio_each_call")] == [0.84, 0.94]
+
+
 def test_clipping_halves_the_errors_of_layers_and_raises_the_loss_of_the_model():
     rows = {(row["method"], row["bits"]): row for row in limit()}
     for bits in "23":
