@@ -11,9 +11,12 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from nanoq.decoding import decoded_once
 from nanoq.progress import progress
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.store import some
+
+DECODED = 2**27  # bytes of a block's decoded weights kept while the calibration text goes through it
 
 
 class Visitable(Protocol):
@@ -139,7 +142,8 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None, porter.share)
         yield stage
         if block is not model.blocks[-1]:
-            calls = porter.follow(model, batches, index, calls, (call(block) for call in calls), False)
+            with decoded_once(block, DECODED):
+                calls = porter.follow(model, batches, index, calls, (call(block) for call in calls), False)
             if original:
                 originals = porter.follow(model, batches, index, originals, stage.original_outputs(), True)
         stage.unquantized = None  # whoever goes along may still have the stage
