@@ -82,11 +82,8 @@ def figure(alt: str | Callable[..., str]) -> Callable[[Callable[..., Figure]], C
         alt: The text alternative, or a function that makes it of the arguments of the drawing function.
 
     Example:
-        @figure("A line rises.")
-        def rising(values):
-            fig, ax = plt.subplots()
-            ax.plot(values)
-            return fig
+        `@figure("A line rises.")` above `def rising(values):`, which returns a figure; then `rising([1, 2, 3])` in the
+        notebook.
     """
 
     def decorate(draw: Callable[..., Figure]) -> Callable[..., None]:
