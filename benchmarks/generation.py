@@ -7,12 +7,14 @@
 
 All ways of a table take turns, each of them once in a round and another one first each time, so that they share what
 else the machine does; `rate` is the median over the rounds of tokens a second, `ratio` the median of the rate over that
-of the first way in the same round, with its quartiles. Writes `data/results/generation.csv`, for one thread and two:
+of the first way in the same round, with its quartiles. With one thread the seconds are those of the processor, so that
+other jobs count only by what they do to caches and memory; with two those of the clock. Writes
+`data/results/generation.csv`, for one thread and two:
 
 - "gpt": the course's model writes 240 characters. "no cache" is nanoGPT's way: the whole window for each character,
   softmax, multinomial. "forward" is `GPT.forward` with its cache, an operator of torch after the other; the others are
   what `nanoq.lm.stream` does, with float weights and with codes.
-- "batch": eight prompts, one after the other and together. "playground": three models in turns, 150 characters each.
+- "batch": eight prompts, one after the other and together. "playground": three models in turns, 20 characters each.
 - "smollm2", "smollm2 prompt": SmolLM2-135M writes 32 tokens, and reads 128: float32 and codes in groups of 32 as
   `nanoq generate` runs them (transformers with this package's layers), and llama.cpp with the same codes in Q4_0.
   "layers alone" is the products of a token one after the other, and nothing else of the model.
@@ -49,17 +51,18 @@ from llama_cpp import Llama
 models = {n: Llama(sys.argv[1], n_ctx=512, n_threads=n, n_threads_batch=n, verbose=False) for n in (1, 2)}
 for line in sys.stdin:
     what, threads, count = line.split()
+    clock = time.process_time if threads == "1" else time.perf_counter
     llama, count = models[int(threads)], int(count)
     llama.reset()
     if what == "write":
         llama.eval(list(range(500, 508)))
-    start = time.perf_counter()
+    start = clock()
     if what == "prompt":
         llama.eval(list(range(500, 500 + count)))
     else:
         for i in range(count):
             llama.eval([600 + i])
-    print(time.perf_counter() - start, flush=True)
+    print(clock() - start, flush=True)
 """
 
 
@@ -69,9 +72,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the course's model alone, a few characters, no file")
     parser.add_argument("--llama", help="the Python of an environment that has llama-cpp-python")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     rows = []
-    for threads in (1, 2):
+    for threads in arguments.threads:
         torch.set_num_threads(threads)
         for table, ways, tokens in gpt_tables(length=10 if arguments.quick else 240):
             rows += [row | {"threads": threads} for row in race(table, ways, tokens, arguments.rounds)]
@@ -79,11 +83,16 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         models, there = smollm2(Path(folder), arguments.llama)
-        for threads in (1, 2):
+        for threads in arguments.threads:
             torch.set_num_threads(threads)
             for table, ways, tokens in smollm2_tables(models, there, threads):
                 rows += [row | {"threads": threads} for row in race(table, ways, tokens, arguments.rounds)]
     write_csv(data_dir() / "results" / "generation.csv", [row | {"torch": torch.__version__} for row in rows])
+
+
+def clock() -> float:
+    """Seconds, of the processor where there is one thread."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def race(table: str, ways: dict[str, Callable[[], float | None]], tokens: int, rounds: int) -> list[dict]:
@@ -91,8 +100,8 @@ def race(table: str, ways: dict[str, Callable[[], float | None]], tokens: int, r
     names, rates = list(ways), {name: [] for name in ways}
     for i in range(rounds + 1):
         for name in names[i % len(names):] + names[: i % len(names)]:
-            start = time.perf_counter()
-            seconds = ways[name]() or time.perf_counter() - start
+            start = clock()
+            seconds = ways[name]() or clock() - start
             if i:  # in the first round loops are compiled
                 rates[name].append(tokens / seconds)
     rows, base = [], np.array(rates[names[0]])
@@ -129,7 +138,7 @@ def gpt_tables(length: int):
                     "together, int8": lambda: list(islice(stream_batch(models["int8"], prompts), length)) and None,
                     }, 8 * length
 
-    chosen, length = [models[name] for name in ("fp32", "int8", "int4")], min(150, length)
+    chosen, length = [models[name] for name in ("fp32", "int8", "int4")], min(20, length)
     contenders = [Contender(str(i), one, checkpoint.tokenizer, 0) for i, one in enumerate(chosen)]
 
     def forward():
@@ -187,14 +196,14 @@ def smollm2_tables(models: dict, there: subprocess.Popen | None, threads: int):
     def writes(model, count):
         tokens = stream_tokens(model, prompt, 0.0, None, 0)
         next(tokens)
-        start = time.perf_counter()
+        start = clock()
         list(islice(tokens, count))
-        return time.perf_counter() - start
+        return clock() - start
 
     def reads(model, count):
-        start = time.perf_counter()
+        start = clock()
         next(stream_tokens(model, torch.arange(500, 500 + count), 0.0, None, 0))
-        return time.perf_counter() - start
+        return clock() - start
 
     def layers_alone(model, count):
         calls = [(layer, torch.ones(1, layer.weight_shape[1])) for layer in model.modules()

@@ -566,16 +566,29 @@ def generation():
 
 
 def generation_lines():
-    """The table of the README: a line for each way, with its rate and its ratio with one thread and with two."""
-    for table, way, threads in generation():
-        if threads == "1":
-            both = [generation()[table, way, n] for n in ("1", "2")]
-            cells = [f"{float(row['rate']):,.0f} | {float(row['ratio']):.2f}" for row in both]
-            yield f"| {table} | {way} | {' | '.join(cells)} |"
+    """The table of the README: a line for each way and number of threads, with its rate and its ratio."""
+    for (table, way, threads), row in generation().items():
+        yield f"| {table} | {way} | {threads} | {float(row['rate']):,.0f} | {float(row['ratio']):.2f} |"
 
 
 def test_the_table_of_writing_in_the_readme_is_the_file():
     lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index("| what | way | one thread, a second | ratio | two threads, a second | ratio |") + 2
-    assert lines[start : start + len(list(generation_lines()))] == list(generation_lines())
-    assert not lines[start + len(list(generation_lines()))].startswith("|")
+    start = lines.index("| what | way | threads | a second | ratio |") + 2
+    assert list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:])) == list(generation_lines())
+
+
+def test_what_is_said_of_writing_follows_from_the_file():
+    rate = {key[:2]: float(row["rate"]) for key, row in generation().items() if key[2] == "1"}
+    gpt, large = ({way: r for (table, way), r in rate.items() if table == name} for name in ("gpt", "smollm2"))
+    assert gpt["fp32"] > 20 * gpt["no cache"] and gpt["forward"] == pytest.approx(5 * gpt["no cache"], rel=0.05)
+    assert all(gpt[way] > gpt["fp32"] for way in gpt if way.startswith("int"))
+    assert large["int4"] > 2 * large["fp32"] > large["int8"] > 1.65 * large["fp32"]
+    there = large["llama.cpp Q4_0"]
+    assert large["int4"] / there == pytest.approx(0.19, abs=0.005)
+    assert large["int4, layers alone"] / there == pytest.approx(0.32, abs=0.005)
+    took = {way: 1000 / large[way] for way in large}
+    assert took["int4"] == pytest.approx(36, abs=0.5) and took["llama.cpp Q4_0"] == pytest.approx(7, abs=0.5)
+    assert took["int4, layers alone"] == pytest.approx(21, abs=0.5)
+    assert rate["smollm2 prompt", "int4"] / rate["smollm2 prompt", "llama.cpp Q4_0"] == pytest.approx(0.66, abs=0.005)
+    assert rate["batch", "together"] / rate["batch", "one by one"] == pytest.approx(1.35, abs=0.01)
+    assert rate["playground", "loops"] > 4 * rate["playground", "forward"]
