@@ -41,10 +41,10 @@ use_style()
 # read in two ways. A filled box is a 1; beneath each box stands what it counts.
 #
 # **Before you run it.** Read as unsigned, the pattern is 128 + 8 + 1 = 137. In the signed reading only the *first*
-# weight is negative. What comes out?
+# weight is negative. What comes out? <!-- claim: MATH 2**7 -->
 #
 # <details><summary>After you have run it</summary>
-# −128 + 8 + 1 = −119. It is 137 − 256: the first bit counts −128 instead of 128, a difference of 256.
+# −128 + 8 + 1 = −119. It is 137 − 256: the first bit counts −128 instead of 128, a difference of 256. <!-- claim: MATH 2**7 -->
 # </details>
 
 # %%
@@ -111,7 +111,7 @@ check("01.wrap", wrap)
 #
 # <details><summary>After you have run it</summary>
 # 5 + (−3) = 2, although a carry is lost on the left: that is as it should be. 100 + 50 = 150 does not fit: the carries
-# run into the first bit, which counts −128, and 150 − 256 = −106 is left. Torch does the same, and gives no warning.
+# run into the first bit, which counts −128, and 150 − 256 = −106 is left. Torch does the same, and gives no warning. <!-- claim: MATH 2**7 -->
 # </details>
 
 # %%
@@ -156,7 +156,7 @@ figures.explorer("fp16", math.pi)
 # | 31 | not 0 | **NaN**, not a number | 0/0, ∞ − ∞ |
 #
 # Why $1 - 15$, and not $0 - 15$, in the second row? Look at what happens near zero, in a toy format with 3 exponent bits
-# and 2 fraction bits.
+# and 2 fraction bits. <!-- claim: FILE nanoq/teach/figures/nb01.py -->
 
 # %%
 figures.near_zero()
@@ -277,10 +277,10 @@ assert FLOATS["bf16"].mantissa + 1 == 8 and 10**2 < 2**8 < 10**3
 # ## 5 · Eight bits, and four
 #
 # With so few bits every pattern counts. IEEE's rule gives the whole highest binade to infinity and NaN. **e5m2** (5
-# exponent bits, 2 fraction bits) obeys; e4m3fn does not. These are the last positive patterns of both, in hexadecimal:
+# exponent bits, 2 fraction bits) obeys; e4m3fn does not. These are the last positive patterns of both, without the sign:
 # <!-- claim: MATH 8 - 1 - 2 -->
 #
-# | | 7A | 7B | 7C | 7D | 7E | 7F |
+# | | `1111010` | `1111011` | `1111100` | `1111101` | `1111110` | `1111111` |
 # |:--|--:|--:|--:|--:|--:|--:|
 # | e5m2 | 49152 | 57344 | ∞ | NaN | NaN | NaN |
 # | e4m3fn | 320 | 352 | 384 | 416 | 448 | NaN |

@@ -80,7 +80,7 @@ def near_zero() -> Figure:
     fig, axes = plt.subplots(figsize=(7, 1.9))
     for y, fmt in enumerate((without, with_them)):
         values = fmt.values().unique()
-        low = values.abs() < with_them.min_normal
+        low = (values.abs() < fmt.min_normal) & fmt.subnormals
         for part, color in ((low, "vermillion"), (~low, "blue")):
             axes.plot(values[part], torch.full_like(values[part], y), "|", ms=22, mew=2.5, color=COLORS[color])
     axes.set(xlim=(-1.05, 1.05), ylim=(-0.6, 1.6), yticks=[0, 1], yticklabels=["without", "with subnormals"])
