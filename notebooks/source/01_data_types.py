@@ -129,8 +129,7 @@ assert IntFormat(8).add(100, 50).value == by_torch == mine == 150 - 256 == -106
 #
 # Integers have the same gap everywhere: too coarse for small numbers, and needlessly fine for large ones. A **float**
 # keeps a fixed number of *digits* and a place for the point, as in $3.14 \times 10^{0}$ or $3.14 \times 10^{-6}$, only
-# in powers of two. Here is π in **fp16**, which is also called half. In Jupyter, buttons appear below the picture: click
-# on a bit, type a number, or go to the next pattern.
+# in powers of two. Here is π in **fp16**. In Jupyter there are buttons below the picture: change any bit.
 
 # %% tags=["measured"]
 figures.bits("fp16", int(FLOATS["fp16"].encode(math.pi)))
@@ -168,8 +167,8 @@ figures.near_zero()
 # - The price: towards 0 they have fewer and fewer digits.
 #
 # **Exercise 3.** Read a pattern of 16 bits in fp16, with all four rules. Two operators take patterns apart: `>>` drops
-# bits from the right (`0b110101 >> 2` is `0b1101`), and `&` keeps some (`0b110101 & 0b111` is `0b101`). `math.inf` and
-# `math.nan` exist.
+# bits from the right (`0b110101 >> 2` is `0b1101`), and `&` keeps those that are 1 in both (`0b110101 & 0b111` is `0b101`).
+# `math.inf` and `math.nan` exist.
 
 # %%
 def decode(pattern):
@@ -191,7 +190,7 @@ check("01.decode", decode)
 # %%
 my_decode = use("01.decode", decode)  # read all patterns with it, and with torch
 yours = torch.tensor([my_decode(p) for p in range(2**16)])
-patterns = [my_wrap(p, 16) for p in range(2**16)]
+patterns = [my_wrap(p, 16) for p in range(2**16)]  # torch wants signed ones
 theirs = torch.tensor(patterns, dtype=torch.int16).view(torch.float16).float()
 same = (yours == theirs) | (yours.isnan() & theirs.isnan())
 print(f"{same.sum():,} of {len(same):,} patterns agree")
@@ -271,7 +270,7 @@ assert FLOATS["bf16"].mantissa + 1 == 8 and 10**2 < 2**8 < 10**3
 #   decimal digits. **fp16** is eight times finer and ends at 65504; the square of 256 is already infinity.
 # - **int8** is *all ramp*: an integer format is what a float would be with subnormals alone. The gap is the same
 #   everywhere, and small numbers have few digits. For weights it needs a *scale*, which moves the ramp to where the
-#   weights are. That is the subject of notebook 04.
+#   weights are: see section 6, and notebook 04.
 
 # %% [markdown]
 # ## 5 · Eight bits, and four
@@ -286,8 +285,8 @@ assert FLOATS["bf16"].mantissa + 1 == 8 and 10**2 < 2**8 < 10**3
 # | e4m3fn | 320 | 352 | 384 | 416 | 448 | NaN |
 #
 # - `fn` means *finite*: there is **no infinity**, and only one NaN of each sign, the pattern of all ones.
-# - What becomes of 1000 in e4m3fn, then? There is no good answer. Libraries, and even versions of torch, differ between
-#   NaN and the largest number. So scale your numbers into the range before you cast.
+# - What becomes of 1000 in e4m3fn, then? Libraries, and even versions of torch, differ between NaN and the largest
+#   number. So scale your numbers into the range before you cast.
 # - The usual choice is e4m3fn for weights and activations, which need digits, and e5m2 for gradients, which need range.
 #
 # **Exercise 4.** How far does a format reach? Compute its largest finite value from its bits. `specials` is `"ieee"` (the
@@ -351,8 +350,11 @@ assert len(CODEBOOKS["e2m1"]) == 15 and len(CODEBOOKS["e2m3"]) == len(CODEBOOKS[
 # 2. Replace each $w/s$ by the nearest value of e2m1. What lies above 6 becomes 6: it **saturates**.
 # 3. To read it again, multiply by $s$.
 #
-# **Exercise 5.** Do all three steps. `places` has the values of e2m1 that are not negative. Useful: `math.log2`,
-# `math.floor`, `torch.sign`, and `argmin`, which finds where the smallest number of a tensor stands.
+# Take the weights 0.3, −1.1 and 0.04. The scale is $2^{0 - 2} = 1/4$, so $w/s$ is 1.2, −4.4 and 0.16. The nearest values
+# are 1, −4 and 0, which stand for 0.25, −1 and 0. <!-- claim: MATH 0.3 * 4; MATH 1.1 * 4; MATH 0.04 * 4; MATH 1 / 4 -->
+#
+# **Exercise 5.** Do all three steps; a loop over the weights is fine. `places` has the values of e2m1 that are not
+# negative. Useful: `math.log2`, `math.floor`, `torch.sign`, and `argmin`, which finds where a tensor is smallest.
 
 # %%
 places = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
@@ -377,6 +379,7 @@ figures.blocks(row, my_mxfp4)
 
 # %% tags=["claims"]
 assert FLOATS["e2m1"].min_subnormal == 0.5 and FLOATS["e2m1"].max == 6
+assert my_mxfp4(torch.tensor([0.3, -1.1, 0.04])).tolist() == [0.25, -1, 0]
 assert (layers["blocks.2.mlp.up"].weight.abs() < 0.5).float().mean() > 0.9
 rounded = torch.cat([my_mxfp4(block) for block in row.split(32)])
 assert torch.equal(rounded, BLOCKS["mxfp4"].round(row[None])[0])
@@ -410,7 +413,7 @@ assert round(BLOCKS["nf4-dq"].bits_per_weight, 3) == 4.127
 # **Adds** how the patterns are shared out between small and large numbers, and one exercise.
 #
 # **Before you run it.** The numbers between 0 and 1 are a tiny part of the range of fp16, 0 to 65504. Which part of its
-# patterns do they get? <!-- claim: MATH (2 - 2**-10) * 2**15 -->
+# patterns do they get? Count those from 0 up to the largest finite number. <!-- claim: MATH (2 - 2**-10) * 2**15 -->
 #
 # <details><summary>After you have run it</summary>
 # Nearly half, because half of the exponent fields stand for negative powers of two. It is the same in every format whose
@@ -421,7 +424,7 @@ assert round(BLOCKS["nf4-dq"].bits_per_weight, 3) == 4.127
 for name in ("fp32", "fp16", "bf16", "e4m3fn", "e5m2"):
     fmt = FLOATS[name]
     one, end = int(fmt.encode(1.0)), int(fmt.encode(fmt.max))
-    print(f"{name:7} {100 * one / (end + 1):5.1f} % of its patterns lie below 1")
+    print(f"{name:7} {100 * one / (end + 1):5.1f} % of these patterns lie below 1")
 
 # %% tags=["claims"]
 for name in ("fp32", "fp16", "bf16", "e4m3fn", "e5m2"):
