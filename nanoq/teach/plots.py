@@ -22,6 +22,17 @@ COLORS = {
     "black": "#000000",
 }
 
+# The colour of each number format, in every figure of every notebook.
+FORMAT_COLORS = {
+    "fp32": COLORS["blue"],
+    "fp16": COLORS["orange"],
+    "bf16": COLORS["green"],
+    "e4m3fn": COLORS["vermillion"],
+    "e5m2": COLORS["purple"],
+    "e2m1": COLORS["sky"],
+    "int8": COLORS["black"],
+}
+
 _STYLE = {
     "figure.figsize": (7, 4),
     "figure.dpi": 110,

@@ -190,13 +190,6 @@ TEMPLATES = (
     Template("01.largest", _pick((3, 4, 5), (1, 2, 3), SPECIALS), lambda exponent, mantissa, specials:
              f"A signed float has {exponent} exponent bits, {mantissa} fraction bits and the bias "
              f"{2 ** (exponent - 1) - 1}; {SPECIALS[specials]}. What is its largest finite value?"),
-    Template("01.block_bits", _pick((3, 4, 6, 8), (16, 32, 64), (8, 16, 32)), lambda bits, block, scale_bits:
-             f"Blocks of {block} numbers have codes of {bits} bits and share a scale of {scale_bits} bits. How "
-             "many bits does a number take?"),
-    Template("01.cards", _pick(range(65 * 10**9, 400 * 10**9, 5 * 10**9), (3, 4, 16), (16, 24, 40, 80)),
-             lambda parameters, bits, card:
-             f"How many cards of {card} GB (of 10⁹ bytes) do {parameters / 1e9:g} billion weights of {bits} bits "
-             "need, at least, scales left out?"),
     Template("02.bound", _pick(range(2, 10)), lambda bits:
              f"A normal number is rounded to nearest with {bits} fraction bits. What bounds its relative error?"),
     Template("02.stuck", _pick((0.1, 0.2, 0.3, 0.6, 0.7), range(3, 11)), lambda term, bits:

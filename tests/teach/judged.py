@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["F", "Fraction", "functools", "itertools", "math", "nn", "np", "operator", "statistics", "struct"]
+from nanoq.numbers import BLOCKS
+
+__all__ = ["BLOCKS", "F", "Fraction", "functools", "itertools", "math", "nn", "np", "operator", "statistics", "struct"]
 
 
 class Tagged(torch.Tensor):
@@ -122,6 +124,13 @@ def largest_by_list(exponent, mantissa, specials):
                 continue
             values.append(2.0 ** (field - bias) * (1 + fraction / 2**mantissa))
     return max(values)
+
+
+def mxfp4_by_loop(block):
+    """Weight by weight."""
+    scale = 2.0 ** (math.frexp(max(abs(float(w)) for w in block))[1] - 3)
+    nearest = [min((0, 0.5, 1, 1.5, 2, 3, 4, 6), key=lambda place: abs(abs(float(w)) / scale - place)) for w in block]
+    return torch.tensor([math.copysign(n * scale, w) for n, w in zip(nearest, block, strict=True)])
 
 
 def stuck_for_ever(term, fraction_bits):
@@ -717,45 +726,26 @@ largest
   wrong   lambda e, m, s: {"ieee": 65504.0, "fn": 448.0, "none": 6.0}[s]
   wrong   lambda e, m, s: largest_by_list(e, m, s) * (1 + 1e-5)
 
-block_bits
-  right   lambda bits, block, scale_bits: (bits * block + scale_bits) / block
-  right   lambda bits, block, scale_bits: Fraction(bits * block + scale_bits, block)
-  right   lambda bits, block, scale_bits: torch.tensor(bits + scale_bits / block)
-  known   lambda bits, block, scale_bits: bits + scale_bits
-  known   lambda bits, block, scale_bits: bits + scale_bits // block
-  known   lambda bits, block, scale_bits: bits
-  wrong   lambda bits, block, scale_bits: bits * block + scale_bits / block
-  wrong   lambda bits, block, scale_bits: bits + 1 / block
-  wrong   lambda bits, block, scale_bits: scale_bits / block
-  wrong   lambda bits, block, scale_bits: round(bits + scale_bits / block)
-
-cards
-  right   lambda parameters, bits, card: math.ceil(parameters * bits / (8e9 * card))
-  right   lambda parameters, bits, card: -(-parameters * bits // (8 * card * 10**9))
-  right   lambda parameters, bits, card: np.ceil(parameters * bits / 8 / card / 1e9)
-  known   lambda parameters, bits, card: parameters * bits // (8 * card * 10**9)
-  known   lambda parameters, bits, card: math.ceil(parameters * bits / (card * 1e9))
-  wrong   lambda parameters, bits, card: parameters * bits / 8 / (card * 1e9)
-  wrong   lambda parameters, bits, card: math.ceil(parameters * bits / 8 / 80e9)
-  wrong   lambda parameters, bits, card: math.ceil(parameters / (card * 1e9))
-  wrong   lambda parameters, bits, card: max(1, round(parameters * bits / 8 / card / 1e9))
-  wrong   lambda parameters, bits, card: math.ceil(parameters * bits / 8 / card)
-
-notes
-  right   "aceg"
-  right   "a, c, e, g"
-  right   "GECA"
-  right   ["a", "c", "e", "g"]
-  right   "a) c) e) g)"
-  right   "a, c, e and g"
-  right   {"a", "c", "e", "g"}
-  known   "ace"
-  known   "bdf"
-  wrong   "a"
-  wrong   "zzz"
-  wrong   "acegx"
-  wrong   7
-  wrong   ""
+mxfp4
+  right   mxfp4_by_loop
+  right   lambda block: BLOCKS["mxfp4"].round(block[None].float())[0]
+  right   lambda block: mxfp4_by_loop(block).double()
+  form    lambda block: list(mxfp4_by_loop(block))
+  right   lambda block: torch.tensor([float(mxfp4_by_loop(block)[i]) for i in range(32)])
+  form    lambda block: mxfp4_by_loop(block).numpy()
+  form    lambda block: mxfp4_by_loop(block).tolist()
+  known   lambda block: mxfp4_by_loop(block).abs()
+  known   lambda block: mxfp4_by_loop(block) / 2.0 ** (math.floor(math.log2(block.abs().max())) - 2)
+  wrong   lambda block: BLOCKS["nvfp4"].round(block[None].float())[0]
+  wrong   lambda block: BLOCKS["nf4"].round(block[None].float())[0]
+  wrong   lambda block: block
+  wrong   lambda block: block.bfloat16()
+  wrong   lambda block: mxfp4_by_loop(block)[None]
+  wrong   lambda block: -mxfp4_by_loop(block)
+  wrong   lambda block: mxfp4_by_loop(block)[:16]
+  wrong   lambda block: mxfp4_by_loop(block).long()
+  wrong   lambda block: mxfp4_by_loop(block) + 1e-3
+  missing lambda block: ...
 
 bound
   right   lambda fraction_bits: 2.0**-fraction_bits / 2

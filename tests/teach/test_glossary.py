@@ -17,7 +17,6 @@ READING = re.compile(r"^## Further reading\n.*", re.DOTALL | re.MULTILINE)
 
 # Terms that a notebook still uses too early; the list may only become shorter.
 TOO_EARLY = {
-    "01_data_types": {"clamp"},
     "02_downcasting": {"attention", "embedding"},
 }
 

@@ -62,3 +62,8 @@ def test_a_decorated_figure_shows_itself_with_its_words_and_its_code(shown):
     assert line([1, 2, 3]) is None
     assert shown[0][1] == {"image/png": {"alt": "A line of 3 values."}}
     assert "axes.plot(values)" in inspect.getsource(line) and line.__doc__ == "Draw a line."
+
+
+def test_every_format_has_a_colour_of_its_own():
+    assert len(set(plots.FORMAT_COLORS.values())) == len(plots.FORMAT_COLORS)
+    assert set(plots.FORMAT_COLORS.values()) <= set(plots.COLORS.values())

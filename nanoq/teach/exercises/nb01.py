@@ -1,8 +1,9 @@
 """Exercises of notebook 01, data types."""
 
 import math
-import re
 from numbers import Real
+
+import torch
 
 from nanoq.teach.checks import Exercise, Mistake
 from nanoq.teach.differences import Array, summary
@@ -65,33 +66,35 @@ def _largest(exponent, mantissa, specials):
 LARGEST_CASES = [(5, 10, "ieee"), (8, 7, "ieee"), (5, 2, "ieee"), (4, 3, "fn"), (2, 1, "none"), (3, 2, "none")]
 
 
-# ---- 01.cards ----
+# ---- 01.mxfp4: a block of weights in MXFP4 ----
+
+PLACES = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
-def _cards(whole=math.ceil, byte=8, gigabyte=1e9):
-    return lambda parameters, bits, card: whole(parameters * bits / byte / (card * gigabyte))
+def _mxfp4(power=lambda largest: math.floor(math.log2(largest)) - 2, places=PLACES, back=True, sign=torch.sign,
+           largest=lambda block: block.abs().max()):  # fmt: skip
+    """A block in MXFP4, with each of the things that can go wrong."""
+
+    def mxfp4(block):
+        scale = 2.0 ** power(float(largest(block)))
+        distances = (block.abs()[:, None] / scale - places).abs()
+        return places[distances.argmin(1)] * sign(block) * (scale if back else 1)
+
+    return mxfp4
 
 
-CARDS_CASES = [
-    (175_000_000_000, 32, 80), (175_000_000_000, 16, 80), (175_000_000_000, 4, 80), (175_000_000_000, 3, 80),
-    (160_000_000_000, 4, 80), (168_000_000_000, 4, 80), (70_000_000_000, 16, 24),
-]
-
-
-# ---- 01.notes ----
-
-
-def _letters(expected: str, got: object) -> str | None:
-    """Letters in any order, with or without commas, or an "and" between them."""
-    chosen = {letter for letter in re.sub(r"\band\b", "", str(got).lower()) if letter.isalpha()}
-    if not chosen or not chosen <= set("abcdefg"):
-        return 'answer with letters from a to g in quotes, such as "bd"'
-    return None if chosen == set(expected) else f"{''.join(sorted(chosen))!r} is not yet the set of wrong sentences"
+def _blocks(generator):
+    """Blocks whose largest weight is negative, whose largest is just below a power of two, and a large one."""
+    first, second, third = (0.1 * torch.randn(3, 32, generator=generator)).clamp(-0.24, 0.24)
+    first[5], second[7], third[0] = -0.41, 0.245, 0.25
+    return [(first,), (second,), (40 * third,)]
 
 
 EXERCISES = [
     Exercise(
         id="01.signed",
+        minutes=4,
+        difficulty=1,
         reference=_signed(lambda bits: -(2 ** (bits - 1))),
         cases=[("10001001",), ("01111111",), ("11111111",), ("10000000",), ("1010",), ("0111111111111",), ("10110",)],
         mistakes=[
@@ -133,6 +136,8 @@ EXERCISES = [
     ),
     Exercise(
         id="01.wrap",
+        minutes=5,
+        difficulty=2,
         reference=lambda total, bits: (total + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1),
         cases=[(150, 8), (100, 8), (128, 8), (-128, 8), (-129, 8), (1000, 8), (-700, 8), (9, 4), (-9, 4)],
         mistakes=[
@@ -168,6 +173,8 @@ EXERCISES = [
     ),
     Exercise(
         id="01.decode",
+        minutes=10,
+        difficulty=2,
         reference=_decode(),
         cases=DECODE_CASES,
         compare=_exactly,
@@ -199,6 +206,8 @@ EXERCISES = [
     ),
     Exercise(
         id="01.gap",
+        minutes=4,
+        difficulty=2,
         reference=lambda mantissa: 2 ** (mantissa + 1) + 1,
         cases=[(23,), (10,), (7,), (3,), (1,)],
         mistakes=[
@@ -226,6 +235,8 @@ EXERCISES = [
     ),
     Exercise(
         id="01.largest",
+        minutes=6,
+        difficulty=2,
         reference=_largest,
         cases=LARGEST_CASES,
         compare=_exactly,
@@ -263,78 +274,44 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="01.block_bits",
-        reference=lambda bits, block, scale_bits: bits + scale_bits / block,
-        cases=[(4, 32, 8), (8, 32, 8), (4, 16, 8), (4, 64, 32), (4, 16, 24)],
+        id="01.mxfp4",
+        minutes=10,
+        difficulty=3,
+        reference=_mxfp4(),
+        cases=_blocks,
         mistakes=[
-            Mistake(lambda bits, block, scale_bits: float(bits), "the scale is in the file too: count it."),
             Mistake(
-                lambda bits, block, scale_bits: (bits * block + scale_bits) // block,
-                "`//` drops what is less than a whole bit, and that is most of what a scale adds to a number.",
+                _mxfp4(power=lambda largest: math.log2(largest / 6)),
+                "the scale has to be a power of two, as MXFP4 has no bits for others: take the floor of the logarithm.",
             ),
             Mistake(
-                lambda bits, block, scale_bits: float(bits + scale_bits),
-                "that would be a scale for every number: a whole block shares one.",
+                _mxfp4(power=lambda largest: math.floor(math.log2(largest))),
+                "the largest weight lands between 1 and 2, and most of the values are never used: subtract 2 in the "
+                "exponent.",
             ),
             Mistake(
-                lambda bits, block, scale_bits: bits + scale_bits / 8 / block,
-                "bits are asked for, and scale_bits are bits already: no 8 is needed.",
-            ),
-            Mistake(lambda bits, block, scale_bits: bits + 32 / block, "not every scale is a float32: use scale_bits."),
-            Mistake(
-                lambda bits, block, scale_bits: bits + block / scale_bits,
-                "upside down: a longer block makes the scale cheaper for each number.",
+                _mxfp4(power=lambda largest: math.ceil(math.log2(largest)) - 2),
+                "rounded up: the largest weight lands between 2 and 4, where 4 and 6 are hardly ever used.",
             ),
             Mistake(
-                lambda bits, block, scale_bits: float(bits * block + scale_bits),
-                "those are the bits of the whole block; for each number, please.",
+                _mxfp4(power=lambda largest: round(math.log2(largest)) - 2),
+                "the logarithm is rounded to nearest; it has to be rounded down, with math.floor.",
+            ),
+            Mistake(_mxfp4(back=False), "those are the values of e2m1: multiply by the scale to get weights again."),
+            Mistake(_mxfp4(sign=lambda block: 1), "the signs got lost: give each weight its own back."),
+            Mistake(
+                _mxfp4(places=torch.arange(8.0)),
+                "rounded to whole numbers: e2m1 has the values in `places`, such as 0.5 and 1.5, and no 5 or 7.",
+            ),
+            Mistake(
+                _mxfp4(largest=torch.max),
+                "the largest weight may be a negative one: take the maximum of the absolute values.",
             ),
         ],
         hints=(
-            "a block of `block` numbers has one scale: what is each number's part of it?",
-            "`bits` for the code, plus `scale_bits` shared by `block` numbers.",
-        ),
-    ),
-    Exercise(
-        id="01.cards",
-        reference=_cards(),
-        cases=CARDS_CASES,
-        mistakes=[
-            Mistake(_cards(math.floor), "rounded down: what does not fit on the last card needs one more."),
-            Mistake(_cards(round), "rounded to nearest: a little too much is still too much for one card."),
-            Mistake(
-                _cards(lambda cards: math.floor(cards) + 1),
-                "what fits exactly needs no further card: one of the cases fills its card to the last byte.",
-            ),
-            Mistake(_cards(byte=1), "those are bits; a card's size is given in bytes."),
-            Mistake(_cards(gigabyte=2**30), "a GB is 10^9 bytes; 2^30 bytes are a GiB, seven per cent more."),
-            Mistake(
-                lambda parameters, bits, card: math.ceil(parameters * 4 / (card * 1e9)),
-                "as if every parameter took 4 bytes: use `bits`.",
-            ),
-        ],
-        hints=(
-            "bytes first, then cards.",
-            "`parameters * bits / 8` bytes, divided by `card * 10**9`, and a part of a card is a whole card.",
-        ),
-    ),
-    Exercise(
-        id="01.notes",
-        reference="aceg",
-        compare=_letters,
-        mistakes=[
-            Mistake("ace", "one is missing. How many bytes do 175 billion parameters take? What has 80 GB?"),
-            Mistake("acg", "one is missing. Count the fraction bits of each format in the sentences about formats."),
-            Mistake("aeg", "one is missing: ask torch.finfo how far each type reaches."),
-            Mistake("ceg", "one is missing: what is 2 to a negative power?"),
-            Mistake("abceg", "b is right: add up -128, 8 and 1."),
-            Mistake("acdeg", "d is right: bf16 has the exponent bits of fp32, and so very nearly its range."),
-            Mistake("acefg", "f is right: 70 billion *parameters*, times four bytes."),
-            Mistake("bdf", "those are the right ones; it is the wrong ones that are asked for."),
-        ],
-        hints=(
-            "each sentence can be computed: try `torch.finfo`, `int(..., 2)`, or parameters times bytes.",
-            "three are right. Begin with the numbers of bits of fp32, which add up to 32.",
+            "first the scale, from the largest absolute value. Then measure how far each |w|/s is from each place.",
+            "begin with `scale = 2.0 ** (math.floor(math.log2(block.abs().max())) - 2)`; then "
+            "`(block.abs()[:, None] / scale - places).abs()` has a row of 8 distances for each weight.",
         ),
     ),
 ]
