@@ -167,7 +167,12 @@ def with_weights(module: type[nn.Module], arguments: tuple, weights: dict[str, T
     """Build a module, put weights into it, and return what it makes of `x`: a `call` for classes of modules.
 
     So the course's module and a learner's are compared with the same weights, whatever they begin with.
+
+    Raises:
+        TypeError: If `module` is no class, but what one has made.
     """
+    if isinstance(module, nn.Module):
+        raise TypeError(f"hand over the class itself, {type(module).__name__}, without brackets")
     built = module(*arguments)
     built.load_state_dict(weights)
     with torch.no_grad():

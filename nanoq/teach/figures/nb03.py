@@ -19,28 +19,28 @@ from nanoq.teach.plots import COLORS, figure
         "T, V), and softmax makes probabilities of the next character of them.")  # fmt: skip
 def whole_gpt(layers: int = 6) -> Figure:
     """What happens to a batch of token ids on their way to probabilities, with all shapes."""
-    fig, axes = plt.subplots(figsize=(9.6, 3.4))
+    fig, axes = plt.subplots(figsize=(9.6, 3.6))
     boxes = [
         (1.9, "token\nembedding\n(V, C)", False), (4.35, f"block 1\n…\nblock {layers}", True), (6.1, "norm", False),
         (7.8, "head\n= token\nembedding", False), (9.55, "softmax", False),
     ]  # fmt: skip
     for x, label, marked in boxes:
         _box(axes, (x, 1.5), (1.15, 1.1), label, marked=marked)
-    _box(axes, (1.9, 0.15), (1.5, 0.8), "position\nembedding (T, C)")
+    _box(axes, (1.9, 0.1), (1.15, 1.1), "position\nembedding\n(T, C)")
     axes.text(3.0, 1.5, "+", ha="center", va="center", fontsize=15, zorder=3,
               bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"})
     ends = ((0.75, 1.32), (2.48, 2.78), (3.22, 3.77), (4.93, 5.52), (6.68, 7.22), (8.38, 8.97), (10.13, 10.5))
     for start, end in ends:
         _arrow(axes, (start, 1.5), (end, 1.5))
-    axes.plot([2.65, 3.0], [0.15, 0.15], color="0.3", lw=1.5)
-    _arrow(axes, (3.0, 0.15), (3.0, 1.28))
+    axes.plot([2.48, 3.0], [0.1, 0.1], color="0.3", lw=1.5)
+    _arrow(axes, (3.0, 0.1), (3.0, 1.28))
     axes.text(0.68, 1.5, "tokens\n(B, T)", ha="right", va="center")
     axes.text(10.55, 1.5, "next\ncharacter", ha="left", va="center")
     for x, shape in ((3.5, "(B, T, C)"), (5.22, "(B, T, C)"), (6.95, "(B, T, C)"), (8.67, "(B, T, V)")):
         axes.text(x, 2.25, shape, ha="center", va="bottom", fontsize=9, color="0.35")
     axes.plot([1.9, 1.9, 7.8, 7.8], [2.06, 2.75, 2.75, 2.06], color=COLORS["blue"], lw=1.5, ls="--")
     axes.text(4.85, 2.8, "the same table", ha="center", va="bottom", fontsize=10, color=COLORS["blue"])
-    axes.set(xlim=(-0.1, 11.4), ylim=(-0.3, 3.1))
+    axes.set(xlim=(-0.1, 11.4), ylim=(-0.5, 3.1))
     axes.axis("off")
     return fig
 
@@ -86,7 +86,7 @@ def score_mask_softmax(word: str) -> Figure:
     q, k = torch.randn(2, len(word), 4, generator=torch.Generator().manual_seed(2))
     scores = q @ k.T / 2
     masked = scores.masked_fill(torch.ones(scores.shape).triu(1) == 1, -torch.inf)
-    fig, axes = plt.subplots(1, 3, figsize=(9, 3.1))
+    fig, axes = plt.subplots(1, 3, figsize=(9, 3.6))
     stages = {"1. score": scores, "2. mask": masked, "3. softmax": masked.softmax(-1)}
     for ax, (title, values) in zip(axes, stages.items(), strict=True):
         ax.imshow(values.masked_fill(values.isinf(), torch.nan))
