@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nanoq.lm import GPT, GPTConfig
 from nanoq.teach.checks import Exercise, Mistake, with_weights
+from nanoq.teach.differences import difference, worst
 
 
 def _causal(T: int) -> Tensor:
@@ -171,6 +172,14 @@ def two_steps(step: Callable, batches: Tensor) -> tuple | None:
     if losses[0] is None:
         return None
     return (*losses, torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+
+
+def _steps_differ(expected: tuple, got: tuple) -> str | None:
+    """What `two_steps` gives, each part by its name."""
+    names = "the loss of a first step", "the loss of a second step", "the weights after two steps"
+    return worst([message and type(message)(f"{name}: {message}")
+                  for name, want, have in zip(names, expected, got, strict=True)
+                  for message in [difference(want, have)]])
 
 
 def _loss(model: nn.Module, rows: Tensor) -> Tensor:
@@ -455,6 +464,7 @@ EXERCISES = [
         difficulty=2,
         reference=_step(),
         call=two_steps,
+        compare=_steps_differ,
         cases=lambda generator: [(torch.randint(11, (2, *size), generator=generator),) for size in [(3, 5), (1, 8)]],
         mistakes=[
             Mistake(
