@@ -427,14 +427,14 @@ def write(model, prompt, length, temperature=0.7, top_k=20, seed=0):
 
 # %% [markdown]
 # **Before you run it.** First your model, at three temperatures; then the storyteller, which has the same architecture,
-# but is larger and was trained for hours on real stories. What will the samples have in common with English: the
-# letters, the words, the sentences, the sense?
+# but is larger and has read far more. What will each sample have in common with English: the letters, the words, the
+# sentences, the sense?
 #
 # <details><summary>After you have run it</summary>
 # Your model has found letters, the rhythm of words and the commonest words themselves. At a low temperature it is safe
-# and dull, at a high one it invents words. The storyteller writes sentences that belong together. Nothing in your code
-# would have to change for that: only size, text and time. But the prettiest text is not the best model: one text is an
-# anecdote, the loss is a measurement.
+# and dull, at a high one it invents words. The storyteller writes whole sentences, even if the story wanders. Nothing in
+# your code would have to change for that: only size, text and time. But the prettiest text is not the best model: one
+# text is an anecdote, the loss is a measurement.
 # </details>
 
 # %% tags=["measured"]
