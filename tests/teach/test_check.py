@@ -389,11 +389,11 @@ MODULES = Exercise(
         (of_forward(lambda self, x: self.second(self.first(x)) + x), "known", "nothing is added."),
         (of_forward(lambda self, x: self.second(2 * self.first(x))), "wrong", "Mine: 9 of 9 values differ"),
         (of_forward(lambda self, x: self.first(x)), "wrong", "Mine: expected shape (3, 3), got (3, 2)"),
-        (of_forward(lambda self, x: self.third(x)), "wrong", "Mine raised AttributeError"),
+        (of_forward(lambda self, x: self.third(x)), "broken", "Mine raised AttributeError"),
         (of_forward(lambda self, x: x.mul_(0)), "wrong", "Mine: 9 of 9 values differ"),
         (of_forward(lambda self, x: ...), "missing", "not attempted yet"),
-        (Halves(3), "wrong", "hand over the class itself, Halves, without brackets"),
-        (lambda width: torch.nn.Linear(width, width), "wrong", "Missing key(s) in state_dict"),
+        (Halves(3), "broken", "hand over the class itself, Halves, without brackets"),
+        (lambda width: torch.nn.Linear(width, width), "broken", "Missing key(s) in state_dict"),
     ],
 )
 def test_a_class_of_modules_is_judged_by_what_it_does_with_given_weights(answer, kind, line):
