@@ -37,6 +37,7 @@ from numbers import Real
 from types import ModuleType
 
 import torch
+from torch import Tensor, nn
 
 from nanoq.teach.differences import Array, Form, difference, name_of, summary, worst, wrong_dtype
 
@@ -84,6 +85,8 @@ class Exercise:
             whose other options are the mistakes.
         mistakes: Wrong answers, each with its hint; at least three.
         cases: Arguments for each call of a function, or a function that draws them from a `torch.Generator`.
+        call: `call(answer, *case)` says what an answer makes of a case, where that is not `answer(*case)`: for a class
+            of modules, say, it builds one, loads weights and calls it (`with_weights`).
         points: What it is worth in the nbgrader edition.
         compare: `compare(expected, got)` returns None if they agree and a clause that says how they differ if
             they do not. Give one where more than one answer is right.
@@ -98,6 +101,7 @@ class Exercise:
     reference: object
     mistakes: Sequence[Mistake]
     cases: Cases | Callable[[torch.Generator], Cases] = ()
+    call: Callable[..., object] | None = None
     points: int = 1
     compare: Callable[[object, object], str | None] | None = None
     rtol: float = 1e-4
@@ -118,6 +122,14 @@ class Exercise:
         if not callable(self.cases):
             return self.cases
         return self.cases(torch.Generator().manual_seed(zlib.crc32(self.id.encode())))
+
+    def outcome(self, answer: Callable, case: tuple) -> object:
+        """Return what an answer makes of a case."""
+        return self.call(answer, *case) if self.call else answer(*case)
+
+    def named(self, answer: Callable, case: tuple) -> str:
+        """Say which call of an answer is meant; of what `call` does with a class its name alone."""
+        return name_of(answer) if self.call else f"{name_of(answer)}({', '.join(map(summary, case))})"
 
     def differs(self, expected: object, got: object) -> str | None:
         """Compare two results, whatever they are: a `compare` may not have thought of this `got`."""
@@ -149,6 +161,22 @@ class _Outcome:
     value: object = None
     error: BaseException | None = None
     changed_argument: int | None = None
+
+
+def with_weights(module: type[nn.Module], arguments: tuple, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Build a module, put weights into it, and return what it makes of `x`: a `call` for classes of modules.
+
+    So the course's module and a learner's are compared with the same weights, whatever they begin with.
+
+    Raises:
+        TypeError: If `module` is no class, but what one has made.
+    """
+    if isinstance(module, nn.Module):
+        raise TypeError(f"hand over the class itself, {type(module).__name__}, without brackets")
+    built = module(*arguments)
+    built.load_state_dict(weights)
+    with torch.no_grad():
+        return built.eval()(x)
 
 
 def exercises_of(notebook: str) -> dict[str, Exercise]:
@@ -254,7 +282,7 @@ def _weigh(exercise: Exercise, answer: object) -> tuple[str, str]:
 def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
     """A function: what it does in all cases, what is wrong about that, and whether the mistake is known."""
     cases = exercise.draw_cases()
-    got = _run(answer, cases, LIMIT)
+    got = _run(exercise, answer, cases, LIMIT)
     if all(_from_stub(answer, outcome) for outcome in got):
         return "missing", ""
     problem = _first_problem(exercise, answer, cases, got)
@@ -262,7 +290,7 @@ def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
         return "right", ""
     if len(got) < len(cases):
         return "broken", problem
-    said = [(m.hint, _unlike(exercise, _run(m.answer, cases), got)) for m in exercise.mistakes]
+    said = [(m.hint, _unlike(exercise, _run(exercise, m.answer, cases), got)) for m in exercise.mistakes]
     exact = (hint for hint, unlike in said if unlike is None)
     alike = (hint for hint, unlike in said if isinstance(unlike, Form))
     if hint := next(exact, None) or (not isinstance(problem, Form) and next(alike, None)):
@@ -291,22 +319,22 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
 
 
-def _run(answer: Callable, cases: Cases, seconds: float = math.inf) -> list[_Outcome]:
+def _run(exercise: Exercise, answer: Callable, cases: Cases, seconds: float = math.inf) -> list[_Outcome]:
     """Call the answer on a copy of each case, so that no call can spoil the next; fewer if the time is up."""
     outcomes = []
     try:
         with _time_limit(seconds) if seconds < math.inf else nullcontext():
             for case in cases:
-                outcomes.append(_call(answer, case))
+                outcomes.append(_call(exercise, answer, case))
     except _TooLong as late:
         outcomes.append(_Outcome(error=late))
     return outcomes
 
 
-def _call(answer: Callable, case: tuple) -> _Outcome:
+def _call(exercise: Exercise, answer: Callable, case: tuple) -> _Outcome:
     args = copy.deepcopy(case)
     try:
-        value, error = answer(*args), None
+        value, error = exercise.outcome(answer, args), None
     except (Exception, SystemExit) as exception:  # whatever a learner's code raises is a wrong answer, not a crash
         value, error = None, exception
     changed = (i for i, arg in enumerate(args) if _is_data(arg) and difference(case[i], arg))
@@ -340,9 +368,9 @@ def _first_problem(exercise: Exercise, answer: Callable, cases: Cases, got: list
     """Say what is wrong in the first case that is, without knowing the mistake."""
     if all(outcome.value is None and outcome.error is None for outcome in got):
         return f"{name_of(answer)} returned None: `return` the value; printing it is not enough"
-    right = _run(exercise.reference, cases)
+    right = _run(exercise, exercise.reference, cases)
     return worst([
-        _problem(exercise, f"{name_of(answer)}({', '.join(map(summary, case))})", expected.value, outcome)
+        _problem(exercise, exercise.named(answer, case), expected.value, outcome)
         for case, expected, outcome in zip(cases, right, got, strict=False)
     ])
 
@@ -360,7 +388,8 @@ def _problem(exercise: Exercise, call: str, expected: object, outcome: _Outcome)
     if message := exercise.differs(expected, outcome.value):
         return type(message)(f"{call}: {message}")
     if outcome.changed_argument is not None:
-        return f"{call} changes its argument number {outcome.changed_argument + 1}; leave it as it was"
+        which = "" if exercise.call else f" number {outcome.changed_argument + 1}"
+        return f"{call} changes its argument{which}; leave it as it was"
     return None
 
 

@@ -76,6 +76,8 @@ def probe(exercise: Exercise, mistake: Mistake, name: str) -> str:
     """What to ask a student who has made this mistake: the first case that shows it, with both results."""
     if not callable(mistake.answer):
         return f"what would have to be true for **{mistake.answer}**? (right: {exercise.reference})"
+    if exercise.call:
+        return f"what both make of a small input: {_difference(exercise, mistake, name).removeprefix(f'{name}: ')}"
     call, rest = CALL.fullmatch(_difference(exercise, mistake, name)).group("call", "rest")
     if "the function" in call and rest.startswith(("expected True", "expected False")):
         tried = ", ".join(re.findall(r"the function _?(\w+)", call)).replace("_", " ")

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nanoq.numbers import BLOCKS
+from nanoq.teach.exercises import nb03
 
 __all__ = ["BLOCKS", "F", "Fraction", "functools", "itertools", "math", "nn", "np", "operator", "statistics", "struct"]
 
@@ -215,21 +216,139 @@ def mask_by_loop(T):
     return [[s <= t for s in range(T)] for t in range(T)]
 
 
-def attention_by_loop(q, k):
-    """Row by row."""
+class HandAttention(nn.Module):
+    """As the notebook gives it, without the middle of forward."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width, False), nn.Linear(width, width, False)
+
+    def split(self, x):
+        """Queries, keys and values, (B, heads, T, d) each."""
+        return [p.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for p in self.qkv(x).chunk(3, -1)]
+
+    def join(self, y):
+        """(B, T, width)."""
+        return y.transpose(1, 2).flatten(2)
+
+
+def attention(middle):
+    """An attention of this middle: (q, k, v) -> y."""
+    return type("Attention", (HandAttention,), {"forward": lambda self, x: self.out(self.join(middle(*self.split(x))))})
+
+
+def attention_forward(forward):
+    """An attention of this forward."""
+    return type("Attention", (HandAttention,), {"forward": forward})
+
+
+def attend(q, k, v, *, masked=True, axis=-1):
+    """Row by row of softmax."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if masked:
+        scores = scores + torch.full(scores.shape[-2:], -math.inf).triu(1)
+    return scores.softmax(axis) @ v
+
+
+def attend_by_loop(q, k, v):
+    """Place by place."""
     rows = []
-    for t in range(len(q)):
-        scores = (q[t] @ k[: t + 1].T) / math.sqrt(q.shape[1])
-        rows.append(F.pad(scores.softmax(0), (0, len(q) - t - 1)))
-    return torch.stack(rows)
+    for t in range(q.shape[2]):
+        scores = (q[:, :, t : t + 1] * k[:, :, : t + 1]).sum(-1) / math.sqrt(q.shape[-1])
+        rows.append((scores.softmax(-1)[..., None] * v[:, :, : t + 1]).sum(2))
+    return torch.stack(rows, 2)
 
 
-def attention_by_numpy(q, k):
-    """Arrays."""
-    scores = q.numpy() @ k.numpy().T / np.sqrt(q.shape[1])
-    scores[np.triu_indices(len(q), 1)] = -np.inf
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)
+def block(forward):
+    """A block of this forward; the rest is the course's."""
+    return type("Block", (nb03.Block,), {"forward": forward})
+
+
+def block_by_names(self, x):
+    """A name for each line."""
+    read = self.attention_norm(x)
+    after = x + self.attention(read)
+    found = self.mlp(self.mlp_norm(after))
+    return after + found
+
+
+def block_in_place(self, x):
+    """Changes its argument."""
+    x += self.attention(self.attention_norm(x))
+    x += self.mlp(self.mlp_norm(x))
+    return x
+
+
+def block_printed(self, x):
+    """Forgets to return."""
+    x = x + self.attention(self.attention_norm(x))
+    print((x + self.mlp(self.mlp_norm(x))).shape)
+
+
+def gpt(forward):
+    """A model of this forward; the rest is the course's."""
+    return type("GPT", (nb03.WholeGPT,), {"forward": forward})
+
+
+def through(model, x, blocks=None):
+    """All blocks, or these."""
+    return functools.reduce(lambda stream, block: block(stream), model.blocks if blocks is None else blocks, x)
+
+
+def embedded(model, tokens):
+    """With an arange."""
+    return model.token_embedding(tokens) + model.position_embedding(torch.arange(tokens.shape[1]))
+
+
+def loss_of(model, rows):
+    """The mean loss."""
+    return F.cross_entropy(model(rows[:, :-1]).transpose(1, 2), rows[:, 1:])
+
+
+def step_by_hand(model, optimizer, rows):
+    """Logarithms in place of cross_entropy, gradients cleared at the end."""
+    log_p = model(rows[:, :-1]).log_softmax(-1)
+    loss = -log_p.gather(-1, rows[:, 1:, None]).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def step_of(*order, loss=loss_of, result=lambda value: value.item()):
+    """A step in this order."""
+
+    def step(model, optimizer, rows):
+        value = loss(model, rows)
+        for name in order:
+            {"clear": optimizer.zero_grad, "back": value.backward, "step": optimizer.step}[name]()
+        return result(value)
+
+    return step
+
+
+def step_unreturned(model, optimizer, rows):
+    """Prints."""
+    print(step_by_hand(model, optimizer, rows))
+
+
+def sampling_by_sorting(logits, temperature, top_k):
+    """The lowest are cut."""
+    logits = logits.clone()
+    logits[logits.argsort()[: len(logits) - top_k]] = -math.inf
+    return F.softmax(logits / temperature, dim=0)
+
+
+def sampling_in_place(logits, temperature, top_k):
+    """Changes its argument."""
+    logits[logits < logits.topk(top_k).values[-1]] = -math.inf
+    return (logits / temperature).softmax(0)
+
+
+def sampling_by_scatter(logits, temperature, top_k):
+    """Softmax of the kept, put back into their places."""
+    top = logits.topk(top_k)
+    return torch.zeros_like(logits).scatter(0, top.indices, (top.values / temperature).softmax(0))
 
 
 def positions_by_loop(prompt, new, cached):
@@ -252,20 +371,6 @@ def positions_without_cache(prompt, new, cached):
     """Misses the other branch."""
     if not cached:
         return new * prompt + new * (new - 1) // 2
-
-
-def keep_with_numbers(logits, k):
-    """-1e9 in place of minus infinity."""
-    kept = torch.full_like(logits, -1e9)
-    places = logits.topk(k).indices
-    kept[places] = logits[places]
-    return kept
-
-
-def keep_in_place(logits, k):
-    """Changes its argument."""
-    logits[logits < logits.topk(k).values[-1]] = -math.inf
-    return logits
 
 
 def best_share_by_loop(weight, bits, shares=None, top=None):
@@ -977,25 +1082,130 @@ mask of nanoGPT
   wrong   lambda T: torch.ones(T, T, dtype=torch.bool).tril(1)
 
 attention
-  right   attention_by_loop
-  right   lambda q, k: torch.tensor(attention_by_numpy(q, k))
-  right   lambda q, k: F.softmax((q @ k.T / q.size(1) ** 0.5).masked_fill(torch.ones(len(q), len(q)).triu(1) == 1,
-            -1e9), 1)
-  right   lambda q, k: F.scaled_dot_product_attention(q[None], k[None], torch.eye(len(q))[None], is_causal=True)[0]
-  right   lambda q, k: (torch.einsum("td,sd->ts", q, k) * q.shape[1] ** -0.5 + torch.full((len(q),) * 2,
-            -math.inf).triu(1)).softmax(-1)
-  form    attention_by_numpy
-  form    lambda q, k: attention_by_loop(q, k).tolist()
-  known   lambda q, k: (q @ k.T / q.shape[1] ** 0.5).softmax(-1)
-  known   lambda q, k: attention_by_loop(k, q)
-  wrong   lambda q, k: attention_by_loop(q, k) @ k
-  wrong   lambda q, k: (q @ k.T / q.shape[1] ** 0.5).softmax(-1).tril()[..., None]
-  wrong   lambda q, k: (q @ k.T / q.shape[1] ** 0.5).tril()
-  wrong   lambda q, k: (q @ k.T / q.shape[1] ** 0.5).tril().softmax(-1).tril()
-  wrong   lambda q, k: (q @ k.T / q.shape[1] ** 0.5).masked_fill(torch.ones(len(q), len(q)).tril() == 1,
-            -math.inf).softmax(-1)
-  wrong   lambda q, k: attention_by_loop(q, k).T
-  wrong   lambda q, k: q * k
+  right   attention(attend)
+  right   attention(attend_by_loop)
+  right   attention(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+  right   attention(lambda q, k, v: (torch.einsum("bhtd,bhsd->bhts", q, k) * q.size(-1) ** -0.5).masked_fill(
+            torch.ones(q.size(2), q.size(2)).triu(1) == 1, -1e9).softmax(3) @ v)
+  right   attention(lambda q, k, v: (lambda s: (s.exp().tril() / s.exp().tril().sum(-1, keepdim=True)) @ v)(
+            q @ k.mT / q.shape[-1] ** 0.5))
+  right   attention_forward(lambda self, x: self.out(torch.cat([attend(*(p[:, i : i + 1] for p in self.split(x)))[:, 0]
+            for i in range(self.heads)], -1)))
+  known   attention(lambda q, k, v: attend(q, k, v, masked=False))
+  known   attention(lambda q, k, v: attend(k, q, v))
+  known   attention(lambda q, k, v: attend(q, k, v, axis=-2))
+  known   attention(lambda q, k, v: attend(q * q.shape[-1] ** 0.5, k, v))
+  known   attention(lambda q, k, v: attend(q / q.shape[-1] ** 0.5, k, v))
+  known   attention(lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).tril() @ v)
+  known   attention(lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).tril().softmax(-1) @ v)
+  known   attention(lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).tril() @ v)
+  wrong   attention(lambda q, k, v: attend(q, k, k))
+  wrong   attention(lambda q, k, v: attend(q, k, v) @ v.mT)
+  wrong   attention(lambda q, k, v: attend(q, k, v).mT)
+  wrong   attention(lambda q, k, v: v)
+  wrong   attention(lambda q, k, v: q @ k)
+  wrong   attention_forward(lambda self, x: self.join(attend(*self.split(x))))
+  wrong   attention_forward(lambda self, x: self.out(x))
+  wrong   attention_forward(lambda self, x: print(x.shape))
+  wrong   attend
+  wrong   nb03.Attention(8, 2)
+  missing attention(lambda q, k, v: ...)
+  missing attention_forward(lambda self, x: ...)
+
+block
+  right   block(block_by_names)
+  right   block(lambda self, x: (y := x + self.attention(self.attention_norm(x))) + self.mlp(self.mlp_norm(y)))
+  right   block(lambda self, x: torch.add(y := torch.add(x, self.attention(self.attention_norm(x))),
+            self.mlp(self.mlp_norm(y))))
+  known   block(lambda self, x: self.mlp(self.mlp_norm(self.attention(self.attention_norm(x)))))
+  known   block(lambda self, x: (y := x + self.attention(x)) + self.mlp(y))
+  known   block(lambda self, x: x + self.attention(self.attention_norm(x)) + self.mlp(self.mlp_norm(x)))
+  known   block(lambda self, x: self.mlp(self.mlp_norm(x + self.attention(self.attention_norm(x)))))
+  wrong   block(block_in_place)
+  wrong   block(block_printed)
+  wrong   block(lambda self, x: x + self.attention(self.attention_norm(x)))
+  wrong   block(lambda self, x: x + self.mlp(self.mlp_norm(x)))
+  wrong   block(lambda self, x: (y := self.attention_norm(x)) + self.attention(y) + self.mlp(self.mlp_norm(y)))
+  wrong   block(lambda self, x: (y := x * self.attention(self.attention_norm(x))) + self.mlp(self.mlp_norm(y)))
+  wrong   block(lambda self, x: x + self.attention(self.norm(x)))
+  missing block(lambda self, x: ...)
+
+gpt
+  right   gpt(lambda self, tokens: self.final_norm(through(self, embedded(self, tokens)))
+            @ self.token_embedding.weight.T)
+  right   gpt(lambda self, tokens: F.linear(self.final_norm(through(self, embedded(self, tokens))),
+            self.token_embedding.weight))
+  right   gpt(lambda self, tokens: self.final_norm(through(self, F.embedding(tokens, self.token_embedding.weight) +
+            self.position_embedding.weight[None, : tokens.size(1)])) @ self.token_embedding.weight.mT)
+  right   gpt(lambda self, tokens: torch.stack([self.final_norm(through(self, embedded(self, row[None])))[0] @
+            self.token_embedding.weight.T for row in tokens]))
+  known   gpt(lambda self, tokens: self.final_norm(through(self, embedded(self, tokens))))
+  known   gpt(lambda self, tokens: through(self, embedded(self, tokens)) @ self.token_embedding.weight.T)
+  known   gpt(lambda self, tokens: self.final_norm(embedded(self, tokens)) @ self.token_embedding.weight.T)
+  known   gpt(lambda self, tokens: self.final_norm(through(self, self.token_embedding(tokens))) @
+            self.token_embedding.weight.T)
+  known   gpt(lambda self, tokens: F.linear(self.final_norm(through(self, embedded(self, tokens))),
+            self.token_embedding.weight).softmax(-1))
+  wrong   gpt(lambda self, tokens: self.final_norm(through(self, embedded(self, tokens))) @ self.token_embedding.weight)
+  wrong   gpt(lambda self, tokens: self.final_norm(through(self, embedded(self, tokens), self.blocks[:1])) @
+            self.token_embedding.weight.T * 2)
+  wrong   gpt(lambda self, tokens: self.final_norm(through(self, self.token_embedding(tokens) +
+            self.position_embedding(tokens.clamp(max=7)))) @ self.token_embedding.weight.T)
+  wrong   gpt(lambda self, tokens: F.linear(self.final_norm(through(self, embedded(self, tokens))),
+            self.token_embedding.weight) + 1)
+  wrong   gpt(lambda self, tokens: F.linear(self.final_norm(through(self, embedded(self, tokens))),
+            self.token_embedding.weight).argmax(-1))
+  wrong   gpt(lambda self, tokens: self.head_matrix(through(self, embedded(self, tokens))))
+  missing gpt(lambda self, tokens: ...)
+
+step
+  right   step_by_hand
+  right   step_of("clear", "back", "step")
+  right   step_of("back", "step", "clear")
+  right   step_of("clear", "back", "step", result=lambda value: value)
+  right   step_of("clear", "back", "step", result=lambda value: value.detach())
+  right   step_of("clear", "back", "step", loss=lambda model, rows: F.cross_entropy(
+            model(rows[:, :-1]).reshape(-1, 11), rows[:, 1:].reshape(-1)))
+  known   step_of("back", "step")
+  known   step_of("clear", "back")
+  known   step_of("back", "clear", "step")
+  known   step_of("clear", "back", "step", loss=lambda model, rows: loss_of(model, rows) * rows[:, 1:].numel())
+  known   step_of("clear", "back", "step", loss=lambda model, rows: F.cross_entropy(
+            model(rows[:, :-1]).transpose(1, 2), rows[:, :-1]))
+  known   step_of("clear", "back", "step", loss=lambda model, rows: F.cross_entropy(
+            model(rows[:, :-1]).softmax(-1).transpose(1, 2), rows[:, 1:]))
+  wrong   step_of("step")
+  wrong   step_of("clear", "back", "step", "step")
+  wrong   step_of("clear", "back", "step", loss=lambda model, rows: -loss_of(model, rows))
+  wrong   step_of("clear", "back", "step", loss=lambda model, rows: F.cross_entropy(model(rows[:, :-1]), rows[:, 1:]))
+  wrong   step_of("clear", "back", "step", result=lambda value: value.exp().item())
+  wrong   step_unreturned
+  missing lambda model, optimizer, rows: ...
+
+sampling
+  right   sampling_by_sorting
+  right   sampling_by_scatter
+  right   lambda l, t, k: F.softmax(l.masked_fill(l < l.sort().values[-k], -math.inf) / t, -1)
+  right   lambda l, t, k: (l / t).masked_fill(l < l.topk(k).values.min(), -1e9).softmax(0)
+  right   lambda l, t, k: (p := torch.where(l >= l.topk(k).values[-1], (l / t).exp(), 0.0)) / p.sum()
+  right   lambda l, t, k: (p := (l / t).softmax(0) * (l >= l.topk(k).values[-1])) / p.sum()
+  right   lambda l, t, k: sampling_by_sorting(l.double(), t, k)
+  form    lambda l, t, k: sampling_by_sorting(l, t, k).numpy()
+  form    lambda l, t, k: sampling_by_sorting(l, t, k).tolist()
+  known   lambda l, t, k: (l / t).softmax(0)
+  known   lambda l, t, k: sampling_by_sorting(l, 1 / t, k)
+  known   lambda l, t, k: sampling_by_sorting(l, 1, k)
+  known   lambda l, t, k: (l.topk(k).values / t).softmax(0)
+  known   lambda l, t, k: sampling_by_sorting(l, 1, k) / t
+  wrong   lambda l, t, k: (l.topk(k) / t).softmax(0)
+  wrong   lambda l, t, k: (l.topk(k).indices / t).softmax(0)
+  wrong   lambda l, t, k: sampling_by_sorting(l, t, k).log()
+  wrong   lambda l, t, k: sampling_by_sorting(l, t, k + 1)
+  wrong   lambda l, t, k: sampling_by_sorting(l - t, 1, k)
+  wrong   lambda l, t, k: sampling_by_sorting(l, t, k).argmax()
+  wrong   lambda l, t, k: (l / t).sigmoid()
+  wrong   sampling_in_place
+  missing lambda l, t, k: ...
 
 block_parameters
   right   lambda w, h: 4 * w * w + 2 * 4 * w * w + 2 * w
@@ -1019,41 +1229,6 @@ training_bytes
   wrong   lambda p: 20 * p
   wrong   lambda p: 16 * p / 1e6
   wrong   lambda p: 14 * p
-
-temperature
-  right   lambda logits, t: F.softmax(logits / t, dim=-1)
-  right   lambda logits, t: (logits / t).exp() / (logits / t).exp().sum()
-  right   lambda logits, t: logits.softmax(0) ** (1 / t) / (logits.softmax(0) ** (1 / t)).sum()
-  right   lambda logits, t: (logits.double() / t).softmax(0)
-  form    lambda logits, t: np.exp(logits.numpy() / t) / np.exp(logits.numpy() / t).sum()
-  form    lambda logits, t: [math.exp(x / t) / sum(math.exp(y / t) for y in logits) for x in logits]
-  known   lambda logits, t: (logits * t).softmax(0)
-  known   lambda logits, t: logits.softmax(0) / t
-  wrong   lambda logits, t: (logits / t).log_softmax(0)
-  wrong   lambda logits, t: (logits / t) / (logits / t).sum()
-  wrong   lambda logits, t: (logits / t).sigmoid()
-  wrong   lambda logits, t: (logits - t).softmax(0)
-  wrong   lambda logits, t: (logits / t**2).softmax(0)
-  wrong   lambda logits, t: (logits / t).softmax(0).max()
-
-top_k
-  right   keep_with_numbers
-  right   lambda logits, k: torch.where(logits >= logits.sort().values[-k], logits, -math.inf)
-  right   lambda logits, k: torch.where(logits >= logits.topk(k).values.min(), logits, torch.finfo(logits.dtype).min)
-  right   lambda logits, k: torch.where(logits < logits.sort().values[-k], -math.inf, logits).as_subclass(Tagged)
-  right   lambda logits, k: torch.full_like(logits, -math.inf).scatter(0, *(lambda t: (t.indices,
-            t.values))(logits.topk(k)))
-  form    lambda logits, k: [x if x >= sorted(logits.tolist())[-k] else -math.inf for x in logits.tolist()]
-  form    lambda logits, k: np.where(logits.numpy() >= np.sort(logits.numpy())[-k], logits.numpy(), -np.inf)
-  wrong   keep_in_place
-  known   lambda logits, k: logits.topk(k).values
-  wrong   lambda logits, k: logits.topk(k).indices
-  wrong   lambda logits, k: logits.topk(k)
-  wrong   lambda logits, k: logits >= logits.topk(k).values[-1]
-  wrong   lambda logits, k: torch.where(logits >= logits.topk(k).values[-1], logits, math.inf)
-  wrong   lambda logits, k: torch.where(logits >= logits.topk(k).values[-1], logits, -10.0)
-  wrong   lambda logits, k: logits.sort(descending=True).values.masked_fill(torch.arange(len(logits)) >= k, -math.inf)
-  wrong   lambda logits, k: keep_with_numbers(logits, k).softmax(0)
 
 positions
   right   positions_by_loop

@@ -354,3 +354,49 @@ def test_a_reference_that_is_a_tensor_of_no_dimension_takes_a_number():
     assert difference(torch.tensor(0.5), torch.tensor(0.5)) is None
     assert difference(torch.tensor(0.5), 0.6) is not None
     assert difference(torch.tensor([0.5]), torch.tensor(0.5)) is not None
+
+
+# ---- classes of modules ----
+
+
+class Halves(torch.nn.Module):
+    """Two layers, one after the other."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(width, 2), torch.nn.Linear(2, width)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def of_forward(forward):
+    """The same module with another forward."""
+    return type("Mine", (Halves,), {"forward": forward})
+
+
+MODULES = Exercise(
+    id="99.modules", reference=Halves, call=checks.with_weights,
+    cases=[((3,), Halves(3).state_dict(), torch.eye(3))],
+    mistakes=[Mistake(of_forward(lambda self, x: x + self.second(self.first(x))), "nothing is added.")],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "line"),
+    [
+        (of_forward(lambda self, x: self.second(self.first.forward(x))), "right", "correct"),
+        (of_forward(lambda self, x: self.second(self.first(x)) + x), "known", "nothing is added."),
+        (of_forward(lambda self, x: self.second(2 * self.first(x))), "wrong", "Mine: 9 of 9 values differ"),
+        (of_forward(lambda self, x: self.first(x)), "wrong", "Mine: expected shape (3, 3), got (3, 2)"),
+        (of_forward(lambda self, x: self.third(x)), "broken", "Mine raised AttributeError"),
+        (of_forward(lambda self, x: x.mul_(0)), "wrong", "Mine: 9 of 9 values differ"),
+        (of_forward(lambda self, x: ...), "missing", "not attempted yet"),
+        (Halves(3), "broken", "hand over the class itself, Halves, without brackets"),
+        (lambda width: torch.nn.Linear(width, width), "broken", "Missing key(s) in state_dict"),
+    ],
+)
+def test_a_class_of_modules_is_judged_by_what_it_does_with_given_weights(answer, kind, line):
+    verdict = examine(MODULES, answer)
+    assert verdict.kind == kind
+    assert line in verdict.line

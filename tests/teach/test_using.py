@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
+from nanoq.lm import GPT, GPTConfig
 from nanoq.teach import challenge, use
 from nanoq.teach.checks import find_exercise
+from nanoq.teach.using import same
 
 REFERENCE = find_exercise("00.levels").reference
 
@@ -76,3 +79,19 @@ def test_what_is_no_attempt_is_not_kept(cache, score, silver, said):
     with pytest.raises(ValueError, match=said):
         challenge("x", score, bronze=0.4, silver=silver, gold=0.2)
     assert not cache.exists()
+
+
+def test_same_says_how_far_two_modules_are_apart_with_the_same_weights(capsys):
+    package, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    assert same(torch.nn.Linear(3, 2), package, x) == 0
+    assert "Linear, input (4, 3): the outputs differ by at most 0e+00" in capsys.readouterr().out
+    shifted = type("Shifted", (torch.nn.Linear,), {"forward": lambda self, x: x @ self.weight.T + self.bias + 0.5})
+    assert same(shifted(3, 2), package, x) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("name", "part"), [("attention", "blocks.0.attention"), ("block", "blocks.0"), ("gpt", "")])
+def test_the_parts_of_notebook_03_are_those_of_the_package(name, part):
+    package = GPT(GPTConfig(7, context=5, layers=2, heads=2, width=8))
+    arguments = (package.config,) if name == "gpt" else (8, 2)
+    x = torch.arange(5)[None] if name == "gpt" else torch.sin(torch.arange(80.0)).view(2, 5, 8)
+    assert same(find_exercise(f"03.{name}").reference(*arguments), package.get_submodule(part), x) < 1e-6

@@ -1,44 +1,238 @@
 """Exercises of notebook 03, nanoGPT."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from nanoq.teach.checks import Exercise, Mistake
-from nanoq.teach.differences import difference
-
-
-def _logits(*values: float) -> Tensor:
-    return torch.tensor(values)
+from nanoq.lm import GPT, GPTConfig
+from nanoq.teach.checks import Exercise, Mistake, with_weights
+from nanoq.teach.differences import difference, worst
 
 
 def _causal(T: int) -> Tensor:
     return torch.ones(T, T, dtype=torch.bool).tril()
 
 
-def _scores(q: Tensor, k: Tensor) -> Tensor:
-    return q @ k.mT / q.shape[-1] ** 0.5
+# ---- the parts of the model, as the notebook builds them ----
 
 
-def _attention(q: Tensor, k: Tensor) -> Tensor:
-    return _scores(q, k).masked_fill(~_causal(len(q)), -torch.inf).softmax(-1)
+class Attention(nn.Module):
+    """Causal attention with several heads."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        q, k, v = self.split(x)
+        return self.out(self.join(self.weights(q, k) @ v))
+
+    def split(self, x: Tensor) -> Iterator[Tensor]:
+        """Queries, keys and values of all heads, (B, heads, T, d) each."""
+        B, T, _ = x.shape
+        return (part.view(B, T, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+
+    def join(self, y: Tensor) -> Tensor:
+        """(B, heads, T, d) -> (B, T, width)."""
+        return y.transpose(1, 2).flatten(2)
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """How well each query fits each key, (B, heads, T, T)."""
+        return q @ k.mT / q.shape[-1] ** 0.5
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """How much each place reads of each, (B, heads, T, T)."""
+        return self.scores(q, k).masked_fill(~_causal(q.shape[-2]), -torch.inf).softmax(-1)
+
+
+class MLP(nn.Module):
+    """Four times as wide, a bend, and down again."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm and added to the stream."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attention_norm, self.attention = nn.LayerNorm(width, bias=False), Attention(width, heads)
+        self.mlp_norm, self.mlp = nn.LayerNorm(width, bias=False), MLP(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class WholeGPT(nn.Module):
+    """Embeddings, blocks, a norm and a head that is the token embedding."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.position_embedding = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> logits (B, T, vocab_size)."""
+        return self.head(self.run(self.embed(tokens)))
+
+    def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """(B, T) -> (B, T, width)."""
+        return self.token_embedding(tokens) + self.position_embedding.weight[first : first + tokens.shape[1]]
+
+    def run(self, x: Tensor) -> Tensor:
+        """All blocks, (B, T, width) -> (B, T, width)."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def head(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, vocab_size)."""
+        return self.final_norm(x) @ self.token_embedding.weight.T
+
+
+def _package(layers: int, heads: int, width: int) -> GPT:
+    """The package's model, its weights so large that each mistake shows."""
+    model = GPT(GPTConfig(11, context=8, layers=layers, heads=heads, width=width))
+    generator = torch.Generator().manual_seed(width)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.7, generator=generator)
+    return model
+
+
+def _cases_of_blocks(part: Callable[[GPT], nn.Module]) -> Callable[[torch.Generator], list[tuple]]:
+    """For a part of the model: ((width, heads), weights, x (B, T, width))."""
+    return lambda generator: [
+        ((width, heads), part(_package(1, heads, width)).state_dict(), torch.randn(2, T, width, generator=generator))
+        for width, heads, T in [(8, 2, 3), (12, 3, 6), (6, 1, 5)]
+    ]
+
+
+def _cases_of_models(generator: torch.Generator) -> list[tuple]:
+    """((config,), weights, tokens (B, T))."""
+    models = _package(1, 2, 8), _package(3, 2, 12)
+    return [((model.config,), model.state_dict(), torch.randint(11, (2, T), generator=generator))
+            for model, T in zip(models, (3, 7), strict=True)]
+
+
+def _variant(base: type[nn.Module], **methods: Callable) -> type[nn.Module]:
+    """A module with other methods: a mistake."""
+    return type(base.__name__, (base,), methods)
+
+
+def _masked_weights(scores: Callable[[Tensor, Tensor], Tensor]) -> type[nn.Module]:
+    return _variant(Attention, scores=lambda self, q, k: scores(q, k))
+
+
+# ---- a step of training ----
+
+
+class Descent:
+    """Plain gradient descent; an optimiser of torch takes seconds to import, which would be the learner's."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float):
+        self.parameters, self.lr = list(parameters), lr
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # as torch's
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move against the gradients, where there are any."""
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter -= self.lr * parameter.grad
+
+
+def two_steps(step: Callable, batches: Tensor) -> tuple | None:
+    """Both losses and the weights (N,) after a step on each of two batches (2, B, T + 1), by gradient descent."""
+    model = GPT(GPTConfig(11, context=batches.shape[-1] - 1, layers=1, heads=2, width=8))
+    optimizer = Descent(model.parameters(), lr=1.0)
+    losses = [step(model, optimizer, rows) for rows in batches]
+    if losses[0] is None:
+        return None
+    return (*losses, torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+
+
+def _steps_differ(expected: tuple, got: tuple) -> str | None:
+    """What `two_steps` gives, each part by its name."""
+    names = "the loss of a first step", "the loss of a second step", "the weights after two steps"
+    return worst([message and type(message)(f"{name}: {message}")
+                  for name, want, have in zip(names, expected, got, strict=True)
+                  for message in [difference(want, have)]])
+
+
+def _loss(model: nn.Module, rows: Tensor) -> Tensor:
+    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+
+
+def _step(loss_of: Callable = _loss, *, clear: bool = True, move: bool = True) -> Callable:
+    """A step of training, or one that leaves something out."""
+
+    def training_step(model: nn.Module, optimizer: Descent, rows: Tensor) -> float:
+        loss = loss_of(model, rows)
+        if clear:
+            optimizer.zero_grad()
+        loss.backward()
+        if move:
+            optimizer.step()
+        return loss.item()
+
+    return training_step
+
+
+def _sum(model: nn.Module, rows: Tensor) -> Tensor:
+    return _loss(model, rows) * rows[:, 1:].numel()
+
+
+def _unshifted(model: nn.Module, rows: Tensor) -> Tensor:
+    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, :-1].flatten())
+
+
+def _softmax_twice(model: nn.Module, rows: Tensor) -> Tensor:
+    return F.cross_entropy(model(rows[:, :-1]).softmax(-1).flatten(0, 1), rows[:, 1:].flatten())
+
+
+def _last_only(model: nn.Module, rows: Tensor) -> Tensor:
+    return F.cross_entropy(model(rows[:, :-1])[:, -1], rows[:, -1])
+
+
+# ---- writing ----
 
 
 def _keep(logits: Tensor, k: int, filler: float = -torch.inf) -> Tensor:
     return logits.masked_fill(logits < logits.topk(k).values[-1], filler)
 
 
-def _impossible(expected: Tensor, got: object) -> str | None:
-    """-1e9 is as impossible as minus infinity: its exp is 0 as well."""
-    if isinstance(got, Tensor):
-        got = got.masked_fill(got < -1e4, -torch.inf)
-    return difference(expected, got)
+def _draws(*cases: tuple[Sequence[float], float, int]) -> list[tuple]:
+    return [(torch.tensor(logits), temperature, k) for logits, temperature, k in cases]
 
 
 EXERCISES = [
     Exercise(
         id="03.perplexity",
+        minutes=2,
+        difficulty=1,
         reference=lambda losses: math.exp(losses.mean()),
         cases=[
             (torch.tensor([0.5, 1.5, 1.0]),),
@@ -73,34 +267,9 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="03.bits_per_char",
-        reference=lambda loss, tokens, characters: loss * tokens / math.log(2) / characters,
-        cases=[(1.0, 100, 100), (3.2, 250, 1000), (0.9, 1000, 1000), (2.5, 40, 172)],
-        mistakes=[
-            Mistake(
-                lambda loss, tokens, characters: loss * tokens / characters,
-                "still in nats: one nat is 1 / ln 2 bits, about one and a half.",
-            ),
-            Mistake(
-                lambda loss, tokens, characters: loss * tokens * math.log(2) / characters,
-                "the wrong way round: a bit is the smaller unit, so the number in bits has to be larger than in nats.",
-            ),
-            Mistake(
-                lambda loss, tokens, characters: loss / math.log(2),
-                "that is bits per token: right only where each token is one character. Spread them over characters.",
-            ),
-            Mistake(
-                lambda loss, tokens, characters: loss * characters / math.log(2) / tokens,
-                "tokens and characters are swapped: loss × tokens is all the text costs, then share it out.",
-            ),
-        ],
-        hints=(
-            "how many nats does the whole text cost? Change the unit, then share it out.",
-            "`loss * tokens` nats in all; a nat is `1 / math.log(2)` bits; divide by `characters`.",
-        ),
-    ),
-    Exercise(
         id="03.mask",
+        minutes=3,
+        difficulty=1,
         reference=_causal,
         cases=[(1,), (3,), (6,)],
         mistakes=[
@@ -131,54 +300,290 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="03.attention", points=2,
-        reference=_attention,
-        cases=lambda generator: [
-            tuple(2 * torch.randn(T, width, generator=generator) for _ in "qk")
-            for T, width in [(3, 8), (5, 2), (4, 16)]
-        ],
+        id="03.attention",
+        minutes=12,
+        difficulty=3,
+        points=2,
+        reference=Attention,
+        call=with_weights,
+        cases=_cases_of_blocks(lambda model: model.blocks[0].attention),
         mistakes=[
             Mistake(
-                lambda q, k: (q @ k.mT).masked_fill(~_causal(len(q)), -torch.inf).softmax(-1),
-                "the scale is missing: without 1 / √width the scores grow with the width and the softmax saturates.",
+                _masked_weights(lambda q, k: q @ k.mT),
+                "the scale is missing: without 1 / √d the scores grow with the width and the softmax saturates.",
             ),
             Mistake(
-                lambda q, k: (q @ k.mT / q.shape[-1]).masked_fill(~_causal(len(q)), -torch.inf).softmax(-1),
-                "divided by the width; it is its square root: a sum of n random products is of size √n, not n.",
+                _masked_weights(lambda q, k: q @ k.mT / q.shape[-1]),
+                "divided by d; it is its square root: a sum of d random products is of size √d, not d.",
             ),
             Mistake(
-                lambda q, k: (q @ k.mT / len(q) ** 0.5).masked_fill(~_causal(len(q)), -torch.inf).softmax(-1),
-                "the scale is the square root of the width of a query, not of the number of positions.",
+                _masked_weights(lambda q, k: q @ k.mT / (q.shape[-1] * q.shape[1]) ** 0.5),
+                "divided by the root of the whole width; each head has only d = width / heads channels.",
             ),
             Mistake(
-                lambda q, k: _scores(q, k).masked_fill(~_causal(len(q)), -torch.inf).softmax(0),
+                _masked_weights(lambda q, k: k @ q.mT / q.shape[-1] ** 0.5),
+                "queries and keys are swapped: the rows are the queries, which read, the columns the keys.",
+            ),
+            Mistake(
+                _variant(Attention, weights=lambda self, q, k:
+                         self.scores(q, k).masked_fill(~_causal(q.shape[-2]), -torch.inf).softmax(-2)),
                 "softmax along the wrong axis: each row (one reader) has to sum to one, and rows run along the last.",
             ),
             Mistake(
-                lambda q, k: _scores(q, k).softmax(-1).masked_fill(~_causal(len(q)), 0.0),
+                _variant(Attention, weights=lambda self, q, k:
+                         self.scores(q, k).softmax(-1).masked_fill(~_causal(q.shape[-2]), 0.0)),
                 "masked after the softmax: the future has taken its share already, and the rows sum to less than one.",
             ),
             Mistake(
-                lambda q, k: _scores(q, k).masked_fill(~_causal(len(q)), 0.0).softmax(-1),
+                _variant(Attention, weights=lambda self, q, k:
+                         self.scores(q, k).masked_fill(~_causal(q.shape[-2]), 0.0).softmax(-1)),
                 "masked with 0, and exp(0) = 1 is not nothing: a forbidden score has to be minus infinity.",
             ),
             Mistake(
-                lambda q, k: _scores(q, k).softmax(-1),
-                "the mask is missing: every position reads the whole text, the future too.",
+                _variant(Attention, weights=lambda self, q, k: self.scores(q, k).softmax(-1)),
+                "the mask is missing: every place reads the whole text, the future too.",
             ),
             Mistake(
-                lambda q, k: _scores(k, q).masked_fill(~_causal(len(q)), -torch.inf).softmax(-1),
-                "queries and keys are swapped: the rows are the queries, which read, the columns the keys.",
+                _variant(Attention, weights=lambda self, q, k:
+                         self.scores(q, k).masked_fill(_causal(q.shape[-2]), -torch.inf).softmax(-1)),
+                "the mask is upside down: True means *may be read*, and `masked_fill` fills where it is True. Turn it "
+                "round with ~.",
+            ),
+            Mistake(
+                _variant(Attention, weights=lambda self, q, k:
+                         self.scores(q, k).masked_fill(~_causal(q.shape[-2]), 0.0)),
+                "the softmax is missing: scores are not yet weights that sum to one.",
             ),
         ],
         hints=(
-            "scores, scale, mask, softmax: in this order.",
-            "`scores = q @ k.mT / q.shape[-1] ** 0.5`; then `masked_fill` with minus infinity where reading is "
-            "*not* allowed.",
+            "follow the list: score, mask, softmax, mix. Print the shape after each step.",
+            "begin with `scores = q @ k.mT / q.shape[-1] ** 0.5`, then `masked_fill` with minus infinity where the "
+            "mask is *not* True.",
+        ),
+    ),
+    Exercise(
+        id="03.block",
+        minutes=5,
+        difficulty=2,
+        reference=Block,
+        call=with_weights,
+        cases=_cases_of_blocks(lambda model: model.blocks[0]),
+        mistakes=[
+            Mistake(
+                _variant(Block, forward=lambda self, x:
+                         self.mlp(self.mlp_norm(self.attention(self.attention_norm(x))))),
+                "each part replaces the stream: it has to be *added* to it, x + ….",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x: (y := x + self.attention(x)) + self.mlp(y)),
+                "the norms are not used: each part reads the stream through its norm.",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x:
+                         self.mlp_norm((y := self.attention_norm(x + self.attention(x))) + self.mlp(y))),
+                "the norm stands behind the sum, as in the first transformers; in ours it stands before each part, and "
+                "the stream itself is never normed.",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x:
+                         x + self.attention(self.attention_norm(x)) + self.mlp(self.mlp_norm(x))),
+                "the MLP reads the old x: it has to read the stream to which attention has been added.",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x: (y := x + self.mlp(self.mlp_norm(x)))
+                         + self.attention(self.attention_norm(y))),
+                "the other way round: attention first, then the MLP.",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x: self.mlp(self.mlp_norm(
+                    x + self.attention(self.attention_norm(x))))),
+                "only attention is added; the MLP replaces the stream. Add it too.",
+            ),
+            Mistake(
+                _variant(Block, forward=lambda self, x: (y := x + self.attention(self.attention_norm(x)))
+                         + self.mlp(self.attention_norm(y))),
+                "both parts read through the same norm; the MLP has its own, `mlp_norm`.",
+            ),
+        ],
+        hints=(
+            "follow the arrows of the picture: norm, part, plus; and once more.",
+            "the first line is `x = x + self.attention(self.attention_norm(x))`.",
+        ),
+    ),
+    Exercise(
+        id="03.gpt",
+        minutes=8,
+        difficulty=2,
+        points=2,
+        reference=WholeGPT,
+        call=with_weights,
+        cases=_cases_of_models,
+        mistakes=[
+            Mistake(
+                _variant(WholeGPT, embed=lambda self, tokens: self.token_embedding(tokens)),
+                "the positions are missing: add the first T rows of the position table.",
+            ),
+            Mistake(
+                _variant(WholeGPT, forward=lambda self, tokens: self.head(self.run(self.embed(tokens, 1)))),
+                "positions are counted from 0: the first character gets row 0 of the position table.",
+            ),
+            Mistake(
+                _variant(WholeGPT, run=lambda self, x: x),
+                "the blocks are not called: the stream goes through each of them.",
+            ),
+            Mistake(
+                _variant(WholeGPT, run=lambda self, x: self.blocks[-1](x)),
+                "each block has to read what the one before it made: x = block(x).",
+            ),
+            Mistake(
+                _variant(WholeGPT, head=lambda self, x: x @ self.token_embedding.weight.T),
+                "the final norm is missing, between the last block and the head.",
+            ),
+            Mistake(
+                _variant(WholeGPT, head=lambda self, x: self.final_norm(x)),
+                "these are vectors of the stream, not logits yet: multiply them by the transposed token table.",
+            ),
+            Mistake(
+                _variant(WholeGPT, forward=lambda self, tokens: self.head(self.run(self.embed(tokens))).softmax(-1)),
+                "these are probabilities; logits are wanted, before the softmax.",
+            ),
+            Mistake(
+                _variant(WholeGPT, forward=lambda self, tokens: self.head(self.run(self.embed(tokens)))[:, -1]),
+                "only the last place: the model answers at every place at once.",
+            ),
+        ],
+        hints=(
+            "four steps: both embeddings, the blocks in turn, the norm, the product with the token table.",
+            "begin with `x = self.token_embedding(tokens) + self.position_embedding(torch.arange(T))`; the logits have "
+            "the shape (B, T, V).",
+        ),
+    ),
+    Exercise(
+        id="03.step",
+        minutes=6,
+        difficulty=2,
+        reference=_step(),
+        call=two_steps,
+        compare=_steps_differ,
+        cases=lambda generator: [(torch.randint(11, (2, *size), generator=generator),) for size in [(3, 5), (1, 8)]],
+        mistakes=[
+            Mistake(
+                _step(clear=False),
+                "the gradients of the last step are still there, and the new ones are added: `optimizer.zero_grad()`.",
+            ),
+            Mistake(
+                _step(move=False),
+                "the weights have not moved: `optimizer.step()` comes after `loss.backward()`, with no `zero_grad` "
+                "between the two.",
+            ),
+            Mistake(
+                _step(_unshifted),
+                "the targets are the characters that the model reads; it has to predict the *next*: `rows[:, 1:]`.",
+            ),
+            Mistake(
+                _step(_softmax_twice),
+                "`cross_entropy` wants logits: it takes the softmax itself.",
+            ),
+            Mistake(
+                _step(_sum),
+                "that is the sum over all questions; the mean is wanted, which is what `cross_entropy` does by itself.",
+            ),
+            Mistake(
+                _step(_last_only),
+                "only the last place of each window: every place is a question.",
+            ),
+        ],
+        hints=(
+            "loss, clear the old gradients, backward, step; and return the loss.",
+            "`cross_entropy` wants logits (N, V) and targets (N,): flatten the first two axes of the logits, and the "
+            "targets `rows[:, 1:]`.",
+        ),
+    ),
+    Exercise(
+        id="03.sampling",
+        minutes=7,
+        difficulty=2,
+        reference=lambda logits, temperature, top_k: (_keep(logits, top_k) / temperature).softmax(0),
+        cases=_draws(
+            ((2.0, 1.0, 0.0, -1.0), 0.5, 4),
+            ((1.0, 3.0, 2.0, -1.0), 2.0, 2),
+            ((0.5, -0.5, 0.1, 4.0, 2.0), 0.8, 3),
+        ),
+        mistakes=[
+            Mistake(
+                lambda logits, temperature, top_k: (_keep(logits, top_k) * temperature).softmax(0),
+                "the wrong way round: a high temperature has to flatten the logits, so divide by it.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: _keep(logits, top_k).softmax(0) / temperature,
+                "divided after the softmax: the ratios stay as they were, and the sum is no longer one.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: _keep(logits, top_k).softmax(0),
+                "the temperature is not used.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: (logits / temperature).softmax(0),
+                "every character can still be drawn: keep the top_k largest logits only.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: _keep((logits / temperature).softmax(0), top_k, 0.0),
+                "cut off after the softmax: what is left no longer sums to one. Cut the logits.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: (_keep(logits, top_k, 0.0) / temperature).softmax(0),
+                "0 is a logit like any other: a forbidden one is minus infinity.",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: (logits.topk(top_k).values / temperature).softmax(0),
+                "the probabilities have lost their places: nobody knows which characters they belong to. Keep the "
+                "shape (V,).",
+            ),
+            Mistake(
+                lambda logits, temperature, top_k: (logits.masked_fill(
+                    logits <= logits.topk(top_k).values[-1], -torch.inf) / temperature).softmax(0),
+                "one too few: the top_k-th largest logit itself is kept.",
+            ),
+        ],
+        hints=(
+            "first make all but the top_k largest logits impossible, as the mask does; then temperature and softmax.",
+            "`logits.topk(top_k).values[-1]` is the smallest logit that stays; `masked_fill` the smaller ones with "
+            "`-torch.inf`.",
+        ),
+    ),
+    Exercise(
+        id="03.bits_per_char",
+        minutes=4,
+        difficulty=2,
+        reference=lambda loss, tokens, characters: loss * tokens / math.log(2) / characters,
+        cases=[(1.0, 100, 100), (3.2, 250, 1000), (0.9, 1000, 1000), (2.5, 40, 172)],
+        mistakes=[
+            Mistake(
+                lambda loss, tokens, characters: loss * tokens / characters,
+                "still in nats: one nat is 1 / ln 2 bits, about one and a half.",
+            ),
+            Mistake(
+                lambda loss, tokens, characters: loss * tokens * math.log(2) / characters,
+                "the wrong way round: a bit is the smaller unit, so the number in bits has to be larger than in nats.",
+            ),
+            Mistake(
+                lambda loss, tokens, characters: loss / math.log(2),
+                "that is bits per token: right only where each token is one character. Spread them over characters.",
+            ),
+            Mistake(
+                lambda loss, tokens, characters: loss * characters / math.log(2) / tokens,
+                "tokens and characters are swapped: loss × tokens is all the text costs, then share it out.",
+            ),
+        ],
+        hints=(
+            "how many nats does the whole text cost? Change the unit, then share it out.",
+            "`loss * tokens` nats in all; a nat is `1 / math.log(2)` bits; divide by `characters`.",
         ),
     ),
     Exercise(
         id="03.block_parameters",
+        minutes=4,
+        difficulty=2,
         reference=lambda width, heads: 12 * width**2 + 2 * width,
         cases=[(192, 6), (64, 4), (768, 12)],
         mistakes=[
@@ -212,6 +617,8 @@ EXERCISES = [
     ),
     Exercise(
         id="03.training_bytes",
+        minutes=2,
+        difficulty=1,
         reference=lambda parameters: 16 * parameters,
         cases=[(1,), (1000,), (2_700_000,)],
         mistakes=[
@@ -238,75 +645,9 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="03.temperature",
-        reference=lambda logits, temperature: (logits / temperature).softmax(0),
-        cases=[
-            (_logits(2.0, 1.0, 0.0, -1.0), 0.5),
-            (_logits(2.0, 1.0, 0.0, -1.0), 2.0),
-            (_logits(-0.3, 0.7, 0.1), 0.8),
-        ],
-        mistakes=[
-            Mistake(
-                lambda logits, temperature: (logits * temperature).softmax(0),
-                "the wrong way round: a high temperature has to flatten the logits, so divide by it.",
-            ),
-            Mistake(
-                lambda logits, temperature: logits.softmax(0) / temperature,
-                "divided after the softmax: the ratios stay as they were, and the sum is no longer one.",
-            ),
-            Mistake(
-                lambda logits, temperature: logits.softmax(0) ** (1 / temperature),
-                "the right ratios, but they do not sum to one: divide the logits before the softmax and it does both.",
-            ),
-            Mistake(
-                lambda logits, temperature: logits.softmax(0),
-                "the temperature is not used.",
-            ),
-            Mistake(
-                lambda logits, temperature: (logits / temperature).exp(),
-                "these are not probabilities yet: divide by their sum, which is what softmax does.",
-            ),
-        ],
-        hints=(
-            "the temperature changes the logits, and softmax makes probabilities of them.",
-            "divide the logits by the temperature, then `.softmax(0)`.",
-        ),
-    ),
-    Exercise(
-        id="03.top_k",
-        reference=_keep,
-        compare=_impossible,
-        cases=[
-            (_logits(1.0, 3.0, 2.0, -1.0), 2),
-            (_logits(0.5, -0.5, 0.1, 4.0, 2.0), 3),
-            (_logits(-2.0, -1.0, -3.0), 1),
-        ],
-        mistakes=[
-            Mistake(
-                lambda logits, k: _keep(logits, k, 0.0),
-                "0 is a logit like any other (and higher than a negative one): a forbidden one is minus infinity.",
-            ),
-            Mistake(
-                lambda logits, k: logits.masked_fill(logits <= logits.topk(k).values[-1], -torch.inf),
-                "one too few: the k-th largest logit itself is kept.",
-            ),
-            Mistake(
-                lambda logits, k: logits.topk(k).values,
-                "k values without their places: nobody knows any more which characters they belong to. Keep the shape.",
-            ),
-            Mistake(
-                lambda logits, k: logits.masked_fill(logits > (-logits).topk(k).values[-1].neg(), -torch.inf),
-                "these are the k smallest.",
-            ),
-        ],
-        hints=(
-            "how large is the k-th largest logit? Everything below it has to go.",
-            "`logits.topk(k).values[-1]` is the smallest that stays; `masked_fill` the others with "
-            "`-torch.inf`.",
-        ),
-    ),
-    Exercise(
         id="03.positions",
+        minutes=5,
+        difficulty=2,
         reference=lambda prompt, new, cached: prompt + new - 1 if cached else new * prompt + new * (new - 1) // 2,
         cases=[(10, 5, True), (10, 5, False), (1, 20, True), (3, 20, False), (7, 1, True)],
         mistakes=[
