@@ -71,6 +71,7 @@ print(machine_report())
 # - The course's model in float32, and its 4-bit version as notebook 04 made it, with packed codes in `QuantLinear`.
 # - Both write the same number of characters. They take turns, one character each, so that whatever else this machine
 #   does disturbs both alike. What counts is the median; the quartiles of the ratio, turn by turn, say how sure it is.
+# - The cache is one of our own: with it `stream` calls each layer as it is, and not the compiled loops of section 2.
 #
 # **Before you run it.** The 4-bit weights are about an eighth of the bytes. Will it write eight times as fast, twice,
 # equally fast, or slower?
@@ -82,11 +83,7 @@ prompt = tokenizer.encode("Once upon a time")
 
 
 def writing_times(models, length):
-    """Seconds for each token, all models in turn and each of them first as often: {name: (length,)}.
-
-    With a cache of our own, `stream` calls each layer as it is. (With its own cache it runs compiled loops, which would
-    multiply packed codes without asking.)
-    """
+    """Seconds for each token, all models in turn and each of them first as often: {name: (length,)}."""
     streams = {name: stream(m, prompt, seed=1, make_cache=lambda blocks: KVCache(blocks)) for name, m in models.items()}
     for one in streams.values():
         next(one)  # the prompt is read at once, which is another matter
