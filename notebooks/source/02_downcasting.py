@@ -4,9 +4,9 @@
 # {{colab}}
 #
 # The cheapest way to make a model smaller is to store the same numbers in a smaller type. In torch it is one call,
-# `model.half()`, and often the cost is too small to measure. But sometimes the result is useless: a sum stops growing at
-# 256, a small number becomes 0, and 65520 becomes infinity. This notebook shows when each of these happens, and how to
-# prevent it. <!-- claim: CELL == [256, 32, 2, 1]; CELL [65504, 65504, math.inf] -->
+# `model.half()`, and often the cost is too small to measure. But sometimes the result is useless: a sum stops growing long
+# before all its terms are added, a small number becomes 0, and a large one becomes infinity. This notebook shows when each
+# of these happens, and how to prevent it.
 #
 # {{time_card}}
 #
@@ -153,12 +153,20 @@ for factor in (1e-7, 1e5):
 # %% [markdown]
 # ### Where exactly is the end?
 #
-# - The largest number of fp16 is 65504, and 65536 would come next. What is below 65520, half-way between them, is rounded
-#   down to 65504. What is not becomes infinity. <!-- claim: MATH 2**16; MATH (65504 + 2**16) / 2 -->
-# - Integers do not overflow to infinity: they **wrap** around, so that 127 + 1 is -128.
+# **Before you run it.** The largest number of fp16 is 65504, and 65536 would come next. What do 65504, 65519 and 65520 become
+# in fp16? What is 127 + 1 in int8? And what does a cast to int8 make of -300 and 200?
+# <!-- claim: MATH 2**16; CELL print("clamped, then cast:"; CELL [65504.0, 65519.0, 65520.0]).half().tolist()) -->
+#
+# <details><summary>After you have run it</summary>
+#
+# - What is below 65520, half-way between the two, is rounded down to 65504. The rest becomes infinity.
+#   <!-- claim: MATH (65504 + 2**16) / 2 -->
+# - Integers do not overflow to infinity. They **wrap** around: 127 + 1 is -128.
 # - Casting a float that is out of range to an integer is *undefined* in C++: the result depends on the processor and the
 #   compiler. The remedy is to **clamp** first: replace what lies beyond an end of the range by that end. **Clamp first,
 #   cast last.**
+#
+# </details>
 
 # %% tags=["measured"]
 figures.top_of_fp16()
@@ -246,8 +254,8 @@ for name in types:
 # - **Pairwise**: add neighbours, then the sums of neighbours, and so on. Both parts of an addition are then about equally
 #   large, and only $\log_2 n$ roundings lie between a term and the total.
 # - **Kahan's sum**: after each addition, compute what was lost and put it back into the next term.
-# - **A wider *accumulator***: keep the total in fp32, and round once at the end. The accumulator is the variable in which
-#   a sum grows.
+# - **A wider *accumulator***, the variable in which a sum grows: keep the total in fp32, and round once at the end. The
+#   matrix units of GPUs and CPUs do this: small multipliers save chip area, and the sums stay exact enough.
 #
 # **Exercise 02.kahan.** Write Kahan's sum. `total` and `lost` start at 0. For each term:
 #
@@ -303,11 +311,6 @@ figures.sum_errors(lengths, errors)
 assert 0.45 < errors["naive"][-1] < 0.55
 for way in ("pairwise", "Kahan", "fp32 total"):
     assert max(errors[way]) < my_bound(7)
-
-# %% [markdown]
-# A wider accumulator is the usual choice. The matrix units of GPUs and CPUs multiply 16-bit or 8-bit numbers and add up
-# in fp32: small multipliers save chip area, and the sums stay exact enough. So when somebody says "computed in bf16",
-# ask what the *sums* were computed in.
 
 # %% [markdown]
 # ## 4 · A matrix in int8
@@ -375,7 +378,7 @@ check("02.bytes", int8_bytes)
 my_bytes = use("02.bytes", int8_bytes)
 for height, width, per_row in ((3, 3, False), (768, 192, False), (768, 192, True)):
     old, new = 4 * height * width, my_bytes(height, width, per_row)
-    print(f"{height} x {width}, {per_row=}: {old} / {new} bytes = {old / new:.2f}")
+    print(f"{height} x {width}, {per_row=}: {old} -> {new} bytes, {old / new:.2f}x")
 
 # %% tags=["claims"]
 assert my_bytes(3, 3, False) == 13
@@ -457,8 +460,8 @@ figures.drift_slider(curves)
 # <!-- claim: MATH 13 / 128; MATH 2000 * 13 / 128; MATH 1.5 * 2**7; MATH 1.625 * 2**7 -->
 #
 # <details><summary>After you have run it</summary>
-# No: it gets stuck as well, only later: what is lost is itself kept in four significant bits, and when it has grown far
-# beyond a term, adding a term to <i>it</i> changes nothing. In practice nobody adds in fp8; products of fp8 numbers are
+# No, it gets stuck as well, only later. `lost` itself is kept in four significant bits, and when it has grown far beyond a
+# term, adding a term to <i>it</i> changes nothing. In practice nobody adds in fp8; products of fp8 numbers are
 # added up in a wider type.
 # </details>
 
@@ -506,7 +509,7 @@ for name in ("fp16", "bf16"):
 # **Adds** what the casts of this notebook do to a whole model, and an open challenge. It measures a loss with an
 # interval: read notebooks 03 and 04 first.
 #
-# These are the sizes of all parameters of our GPT, and the ranges of four formats:
+# These are the sizes of all parameters of our GPT, and the ranges of four types:
 
 # %%
 checkpoint = nanoq.load("tales-2.7m")
@@ -514,7 +517,7 @@ weights = torch.cat([p.detach().flatten() for p in checkpoint.model.parameters()
 figures.sizes_and_ranges(weights)
 
 # %% [markdown]
-# A float format needs a scale as well if the weights do not lie in its range.
+# A float type needs a scale as well if the weights do not lie in its range.
 #
 # **Exercise 02.scaled_cast.** Cast one tensor with a scale: its largest value, in absolute terms, becomes the format's
 # largest value, `fmt.max`. `fmt.round(x)` rounds to nearest.
@@ -600,7 +603,8 @@ challenge("02.eight_bits", score, **medals, by="5 + 2 bits")
 # - A cast to a float has a **relative** error of at most $2^{-(m+1)}$ between the smallest normal and the largest number.
 #   Below, the error is absolute; above, there is infinity, NaN or the largest value.
 # - Integers wrap, and a float out of range is undefined: **clamp first, cast last**.
-# - Sums in a small type get **stuck**. Add pairwise, use Kahan's sum, or a wider accumulator.
+# - Sums in a small type get **stuck**. Add pairwise, use Kahan's sum, or a wider accumulator. When somebody says "computed
+#   in bf16", ask what the *sums* were computed in.
 # - Codes without their **scale** are no weights. A 3 × 3 matrix takes 13 bytes in int8, not 9. On a real matrix one scale
 #   per row hardly shows. <!-- claim: CELL my_bytes(3, 3, False) == 13; MATH 3 * 3 -->
 #

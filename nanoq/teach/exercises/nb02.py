@@ -328,7 +328,7 @@ EXERCISES = [
             ),
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 128, lambda units: torch.round(units).clamp(-128, 127)),
-                "128 is not an int8: the largest number shall be code 127.",
+                "128 is not an int8: the largest number gets code 127.",
             ),
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 255),
@@ -340,7 +340,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda w: (_to_int8(lambda w: w.abs().max() / 127)(w)[0], (127 / w.abs().max()).item()),
-                "right codes, but that is the scale upside down: codes times scale shall give the weight again.",
+                "right codes, but that is the scale upside down: codes times scale have to give the weight again.",
             ),
             Mistake(
                 _to_int8(lambda w: 127 / w.abs().max()),
