@@ -198,11 +198,6 @@ TEMPLATES = (
     Template("02.bytes", _pick(range(20, 90), range(100, 900, 4), (True, False)), lambda rows, columns, per_row:
              f"A matrix of {rows} × {columns} in int8 has a float32 scale for "
              f"{'each row' if per_row else 'the matrix'}. How many bytes is that?"),
-    Template("02.largest_batch", _pick((10**9, 2 * 10**9, 4 * 10**9), range(5 * 10**6, 4 * 10**7, 5 * 10**6),
-                                       (3 * 10**7, 7 * 10**7)),
-             lambda memory, parameters, each:
-             f"AdamW in float32 trains {parameters / 1e6:g} million parameters in {memory / 1e9:g} GB; a "
-             f"sequence's activations take {each / 1e6:g} MB. How many sequences fit in a batch?"),
     Template("03.bits_per_char", _pick((2.0, 2.5, 3.0, 3.5), range(200, 500, 50), range(1000, 2000, 100)),
              lambda loss, tokens, characters:
              f"A model reads {characters:,} characters as {tokens} tokens, at a mean loss of {loss} nats a token. "

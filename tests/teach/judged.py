@@ -177,18 +177,6 @@ def kahan_rounded_less(terms, small):
     return float(total)
 
 
-def slips_by_loop(matrix, claimed):
-    """A list of the right values."""
-    return [round(x) != c for x, c in zip(matrix.flatten().tolist(), claimed.flatten().tolist(), strict=True)]
-
-
-def slips_by_rows(matrix, claimed):
-    """Nested lists of the right values."""
-    if matrix.dim() == 1:
-        return slips_by_loop(matrix, claimed)
-    return [slips_by_loop(*pair) for pair in zip(matrix, claimed, strict=True)]
-
-
 def losses_by_loop(before, after):
     """Counts one by one."""
     over = under = 0
@@ -911,24 +899,6 @@ kahan
   known   lambda terms, small: float(small(terms.sum()))
   known   lambda terms, small: float(functools.reduce(lambda a, b: small(a + b), terms))
 
-slips
-  right   lambda m, c: m.round() != c
-  right   lambda m, c: ~torch.eq(c, m.round())
-  right   lambda m, c: (m.round() - c).abs() > 0.5
-  right   lambda m, c: (c != torch.round(m)).as_subclass(Tagged)
-  form    lambda m, c: np.round(m.numpy()) != c.numpy()
-  form    lambda m, c: (c != torch.round(m)).int()
-  form    slips_by_rows
-  wrong   slips_by_loop
-  wrong   lambda m, c: int((c != torch.round(m)).sum())
-  wrong   lambda m, c: (c != torch.round(m)).nonzero()
-  wrong   lambda m, c: c[c != torch.round(m)]
-  wrong   lambda m, c: (c != torch.round(m)).any()
-  wrong   lambda m, c: c != m
-  wrong   lambda m, c: c != m.ceil()
-  known   lambda m, c: c == m.round()
-  known   lambda m, c: c != m.long()
-
 to_int8
   right   lambda w: (torch.round(w / (w.abs().max() / 127)).to(torch.int8), float(w.abs().max() / 127))
   right   lambda w: ((w / w.abs().max() * 127).round().to(torch.int8), (w.abs().max() / 127).item())
@@ -956,30 +926,6 @@ bytes of downcasting
   wrong   lambda r, c, p: 4 * r * c
   wrong   lambda r, c, p: r * c + 4 * (r if not p else 1)
   wrong   lambda r, c, p: (r * c, 4 * (r if p else 1))
-
-intensity of downcasting
-  right   lambda o, w, b, s: 2 / s / (1 / b + 1 / o + 1 / w)
-  right   lambda o, w, b, s: 2 * o * w * b / sum(s * n for n in (o * w, w * b, o * b))
-  right   lambda o, w, b, s: Fraction(2 * o * w * b, s * (o * w + w * b + o * b))
-  known   lambda o, w, b, s: o * w * b / (s * (o * w + w * b + o * b))
-  known   lambda o, w, b, s: 2 * o * w * b / (s * o * w)
-  wrong   lambda o, w, b, s: 2 * o * w * b // (s * (o * w + w * b + o * b))
-  wrong   lambda o, w, b, s: 2 * o * w / (s * (o * w + w * b + o * b))
-  wrong   lambda o, w, b, s: 2 * o * w * b / s * (o * w + w * b + o * b)
-  wrong   lambda o, w, b, s: 3 * o * w * b / (s * (o * w + w * b + o * b))
-
-largest_batch
-  right   lambda memory, parameters, each: max(0, memory - 16 * parameters) // each
-  right   lambda memory, parameters, each: max(0, int((memory - 16 * parameters) / each))
-  right   lambda m, p, e: max(math.floor((m - 16 * p) / e), 0)
-  right   lambda m, p, e: next(n for n in itertools.count() if 16 * p + (n + 1) * e > m)
-  known   lambda m, p, e: (m - 16 * p) // e
-  known   lambda m, p, e: m // e
-  known   lambda m, p, e: (m - 16 * p) / e
-  wrong   lambda m, p, e: max(0, round((m - 16 * p) / e))
-  wrong   lambda m, p, e: max(0, (m - 8 * p) // e)
-  wrong   lambda m, p, e: m // (16 * p + e)
-  wrong   lambda m, p, e: abs(m - 16 * p) // e
 
 scaled_cast
   right   lambda w, fmt: fmt.round(w * (fmt.max / w.abs().max())) / (fmt.max / w.abs().max())

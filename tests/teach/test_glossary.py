@@ -16,9 +16,7 @@ SKIPPED = re.compile(r"`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|<!--.*?-->|\]\([^)]*\)", re
 READING = re.compile(r"^## Further reading\n.*", re.DOTALL | re.MULTILINE)
 
 # Terms that a notebook still uses too early; the list may only become shorter.
-TOO_EARLY = {
-    "02_downcasting": {"attention", "embedding"},
-}
+TOO_EARLY: dict[str, set[str]] = {}
 
 
 def pieces(notebook):

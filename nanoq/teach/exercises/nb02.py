@@ -96,11 +96,9 @@ def _terms(generator):
     ]
 
 
-# ---- 02.slips and 02.to_int8: the matrix of the notes ----
+# ---- 02.to_int8 ----
 
 MATRIX = torch.tensor([[13.5, 14.3, 8.5], [-4.7, -3.2, -6.4], [-0.4, 1.3, 3.2]])
-CLAIMED = torch.tensor([[13, 4, 8], [-5, -3, -6], [0, 1, 4]])
-SLIPS = [(MATRIX, CLAIMED), (torch.tensor([0.5, 1.5, 2.5, -0.5, -1.7]), torch.tensor([0, 1, 3, 0, -1]))]
 WEIGHTS = [
     (MATRIX,),
     (torch.tensor([[-1.0, 0.996, 0.3, -0.47]]),),  # the largest is a negative one
@@ -116,47 +114,7 @@ def _to_int8(scale_of, codes_of=lambda units: torch.round(units).clamp(-127, 127
     return quantise
 
 
-# ---- 02.loss_scale ----
-
-HISTORIES = [
-    ([False] * 7, 1024.0, 3),
-    ([True, True, False, False, False, False], 65536.0, 2),
-    ([False, False, True, False, False, True, False, False, False], 8.0, 3),
-]
-
-
-def _loss_scale(reset=True, restart=True, up=2.0, down=0.5, late=0):
-    def last(overflowed, scale, patience):
-        good = 0
-        for overflow in overflowed:
-            if overflow:
-                scale, good = scale * down, 0 if reset else good
-                continue
-            good += 1
-            if good >= patience + late:
-                scale, good = scale * up, 0 if restart else good
-        return scale
-
-    return last
-
-
-# ---- 02.lost and 02.scaled_cast ----
-
-
-def _updates(generator):
-    cases = []
-    for name, size in (("bf16", 0.001), ("fp16", 0.0001), ("e4m3fn", 0.01)):
-        fmt = FLOATS[name]
-        weight = fmt.round(torch.randn(200, generator=generator) * 0.1)
-        update = size * torch.randn(200, generator=generator)
-        update[::4] = 0
-        cases.append((weight, update, fmt))
-    return cases
-
-
-def _lost(weight, update, fmt):
-    still = fmt.round(weight + update) == weight
-    return float((still & (update != 0)).sum() / (update != 0).sum())
+# ---- 02.scaled_cast ----
 
 
 def _scaled(generator):
@@ -181,6 +139,8 @@ def _scaled_cast(largest=lambda w: w.abs().max(), top=lambda fmt: fmt.max, back=
 EXERCISES = [
     Exercise(
         id="02.bound",
+        minutes=2,
+        difficulty=1,
         reference=lambda fraction_bits: 2.0 ** -(fraction_bits + 1),
         cases=[(10,), (7,), (3,), (2,)],
         compare=_bound,
@@ -209,6 +169,8 @@ EXERCISES = [
     ),
     Exercise(
         id="02.losses",
+        minutes=4,
+        difficulty=2,
         reference=_casts(_over, _under),
         cases=CASTS,
         mistakes=[
@@ -233,6 +195,8 @@ EXERCISES = [
     ),
     Exercise(
         id="02.stuck",
+        minutes=7,
+        difficulty=2,
         reference=_stuck(),
         cases=[(0.1, 10), (0.1, 7), (1.0, 10), (1.0, 7), (0.3, 3), (0.01, 3)],
         mistakes=[
@@ -265,6 +229,8 @@ EXERCISES = [
     ),
     Exercise(
         id="02.kahan",
+        minutes=9,
+        difficulty=3,
         points=2,
         reference=_kahan(),
         cases=_terms,
@@ -302,280 +268,9 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="02.slips",
-        reference=lambda matrix, claimed: claimed != torch.round(matrix),
-        cases=SLIPS,
-        mistakes=[
-            Mistake(
-                lambda matrix, claimed: (claimed - matrix).abs() > 0.5,
-                "half-way numbers have two nearest integers, but the rule picks one of them: the even one.",
-            ),
-            Mistake(
-                lambda matrix, claimed: (claimed - matrix).abs() >= 0.5,
-                "that marks every half-way number, but one of its two neighbours is the right one: the even one.",
-            ),
-            Mistake(
-                lambda matrix, claimed: claimed != torch.floor(matrix + 0.5),
-                "that sends halves up, as at school; torch and IEEE 754 send them to the even neighbour.",
-            ),
-            Mistake(
-                lambda matrix, claimed: claimed != torch.trunc(matrix),
-                "that cuts the fraction off, as a cast does: round to the nearest.",
-            ),
-            Mistake(
-                lambda matrix, claimed: claimed == torch.round(matrix),
-                "those are the right ones: mark the wrong ones.",
-            ),
-        ],
-        hints=(
-            "what should be there, and where is it not?",
-            "`torch.round(matrix)` rounds halves to even: compare `claimed` with it.",
-        ),
-    ),
-    Exercise(
-        id="02.to_int8",
-        reference=_to_int8(lambda w: w.abs().max() / 127),
-        cases=WEIGHTS,
-        dtype=torch.int8,
-        mistakes=[
-            Mistake(
-                _to_int8(lambda w: w.abs().max() / 127, lambda units: units),
-                "the cast alone cuts the fraction off, towards 0: round first.",
-            ),
-            Mistake(
-                _to_int8(lambda w: w.abs().max() / 128, lambda units: torch.round(units).clamp(-128, 127)),
-                "128 is not an int8: the largest number shall be code 127.",
-            ),
-            Mistake(
-                _to_int8(lambda w: w.abs().max() / 255),
-                "255 is the number of codes; they lie on both sides of 0, so this scale clamps every large number.",
-            ),
-            Mistake(
-                _to_int8(lambda w: 2 * w.abs().max() / 255),
-                "nearly: from -127 to 127 there are 254 steps, not 255.",
-            ),
-            Mistake(
-                lambda w: (_to_int8(lambda w: w.abs().max() / 127)(w)[0], (127 / w.abs().max()).item()),
-                "right codes, but that is the scale upside down: codes times scale shall give the weight again.",
-            ),
-            Mistake(
-                _to_int8(lambda w: 127 / w.abs().max()),
-                "the scale is upside down: it is the size of one step.",
-            ),
-            Mistake(
-                _to_int8(lambda w: w.max() / 127, lambda units: torch.round(units).clamp(-128, 127)),
-                "the largest weight may be a negative one: take the maximum of the absolute values.",
-            ),
-            Mistake(
-                _to_int8(lambda w: (w.max() - w.min()) / 255),
-                "that step spans smallest to largest and needs a zero point; here 0 is code 0, and the largest size "
-                "is code 127.",
-            ),
-            Mistake(
-                lambda w: (torch.round(w).to(torch.int8), 1.0),
-                "that is no scale at all: large numbers would not fit, and small ones become 0.",
-            ),
-        ],
-        hints=(
-            "in this order: scale, divide, round, clamp, cast.",
-            "`scale = (weight.abs().max() / 127).item()`, then codes from `torch.round(weight / scale)`.",
-        ),
-    ),
-    Exercise(
-        id="02.bytes",
-        reference=lambda rows, columns, per_row: rows * columns + 4 * (rows if per_row else 1),
-        cases=[(3, 3, False), (3, 3, True), (768, 192, True), (192, 768, False)],
-        mistakes=[
-            Mistake(
-                lambda rows, columns, per_row: rows * columns,
-                "those are the codes alone: without the scale nobody can read them.",
-            ),
-            Mistake(
-                lambda rows, columns, per_row: rows * columns + (rows if per_row else 1),
-                "a scale is a float32: four bytes, not one.",
-            ),
-            Mistake(
-                lambda rows, columns, per_row: rows * columns + 4 * (columns if per_row else 1),
-                "one scale for each row: count the rows, not the columns.",
-            ),
-            Mistake(
-                lambda rows, columns, per_row: rows * columns + 4,
-                "with per_row there are as many scales as rows.",
-            ),
-            Mistake(
-                lambda rows, columns, per_row: 8 * rows * columns + 32 * (rows if per_row else 1),
-                "those are bits; a byte has eight.",
-            ),
-        ],
-        hints=(
-            "one byte for each code; and how many scales are there?",
-            "`rows * columns`, plus 4 bytes for each scale: `rows` of them or 1.",
-        ),
-    ),
-    Exercise(
-        id="02.intensity",
-        reference=lambda out, width, batch, size: 2 * out * width * batch / (
-            size * (out * width + width * batch + out * batch)),
-        cases=[(1024, 1024, 1, 4), (1024, 1024, 512, 2), (100, 300, 7, 4)],
-        mistakes=[
-            Mistake(
-                lambda out, width, batch, size: out * width * batch / (
-                    size * (out * width + width * batch + out * batch)),
-                "half of it: each weight costs a multiplication and an addition.",
-            ),
-            Mistake(
-                lambda out, width, batch, size: 2 * out * width * batch / (
-                    out * width + width * batch + out * batch),
-                "those are operations for each number: a number has `size` bytes.",
-            ),
-            Mistake(
-                lambda out, width, batch, size: 2 * out * width * batch / (size * out * width),
-                "that moves the weights alone: the inputs have to be read as well, and the outputs written.",
-            ),
-            Mistake(
-                lambda out, width, batch, size: 2 * out * width * batch / (size * (out * width + width * batch)),
-                "the outputs are forgotten: they are written to memory.",
-            ),
-            Mistake(
-                lambda out, width, batch, size: size * (out * width + width * batch + out * batch) / (
-                    2 * out * width * batch),
-                "upside down: operations for each byte are asked for.",
-            ),
-        ],
-        hints=(
-            "operations above the line, bytes below it.",
-            "`2 * out * width * batch` operations; three matrices are moved: out × width, width × batch, out × "
-            "batch.",
-        ),
-    ),
-    Exercise(
-        id="02.largest_batch",
-        reference=lambda memory, parameters, each: max(0, (memory - 16 * parameters) // each),
-        cases=[(1_000_000_000, 2_700_000, 60_000_000), (10**9, 10_000_000, 35_000_000), (400_000, 10_000, 30_000),
-               (100_000, 10_000, 30_000)],
-        mistakes=[
-            Mistake(
-                lambda memory, parameters, each: memory // each,
-                "the model needs room as well: weights, gradients, and two moments.",
-            ),
-            Mistake(
-                lambda memory, parameters, each: (memory - 4 * parameters) // each,
-                "those are the weights alone: training also keeps a gradient and two moments of each.",
-            ),
-            Mistake(
-                lambda memory, parameters, each: (memory - 12 * parameters) // each,
-                "three numbers for each parameter, but there are four: weight, gradient, two moments.",
-            ),
-            Mistake(
-                lambda memory, parameters, each: (memory - 16 * parameters) / each,
-                "nobody trains on a part of a sequence: a whole number, and not one too many.",
-            ),
-            Mistake(
-                lambda memory, parameters, each: -((16 * parameters - memory) // each),
-                "rounded up: that one sequence too many does not fit.",
-            ),
-            Mistake(
-                lambda memory, parameters, each: (memory - 16 * parameters) // each,
-                "right where the model fits. Where it does not, the batch is not negative but 0.",
-            ),
-        ],
-        hints=(
-            "first take off what the model itself needs.",
-            "`memory - 16 * parameters` is left; how many times does `each` fit into it, in whole numbers and "
-            "not below 0?",
-        ),
-    ),
-    Exercise(
-        id="02.scaled_cast",
-        reference=_scaled_cast(),
-        cases=_scaled,
-        mistakes=[
-            Mistake(lambda weight, fmt: fmt.round(weight), "no scale: that is the plain cast."),
-            Mistake(
-                _scaled_cast(back=False),
-                "the scale has to be multiplied back: those are numbers of the format, not weights.",
-            ),
-            Mistake(
-                _scaled_cast(top=lambda fmt: 1.0),
-                "that takes the largest weight to 1 and leaves the format's upper range idle.",
-            ),
-            Mistake(
-                _scaled_cast(largest=lambda w: w.max()),
-                "the largest weight may be a negative one: take the maximum of the absolute values.",
-            ),
-            Mistake(
-                _scaled_cast(top=lambda fmt: 127),
-                "127 is int8's largest number; every format has its own.",
-            ),
-        ],
-        hints=(
-            "into the format's range, round, and back.",
-            "`scale = weight.abs().max() / fmt.max`; round `weight / scale`, and do not forget the way back.",
-        ),
-    ),
-    Exercise(
-        id="02.loss_scale",
-        reference=_loss_scale(),
-        cases=HISTORIES,
-        mistakes=[
-            Mistake(
-                _loss_scale(reset=False),
-                "an overflow starts the count anew: it is steps in a row that are asked for.",
-            ),
-            Mistake(
-                _loss_scale(late=1),
-                "one step late: after `patience` good steps it doubles, without waiting for one more.",
-            ),
-            Mistake(
-                _loss_scale(restart=False),
-                "after a doubling the count starts anew, or every further step would double.",
-            ),
-            Mistake(
-                _loss_scale(up=0.5, down=2.0),
-                "the wrong way round: an overflow says that the factor was too large.",
-            ),
-            Mistake(_loss_scale(up=1.0), "it never grows again: one bad batch would hold it down for good."),
-            Mistake(_loss_scale(down=1.0), "after an overflow the factor has to fall, or the next step overflows too."),
-        ],
-        hints=(
-            "go through the steps one by one, and keep a count of good ones in a row.",
-            "`good = 0`, then for each step: an overflow halves the scale and sets `good = 0`; otherwise `good "
-            "+= 1`, and at `patience` the scale doubles and the count starts anew.",
-        ),
-    ),
-    Exercise(
-        id="02.lost",
-        reference=_lost,
-        cases=_updates,
-        mistakes=[
-            Mistake(
-                lambda w, u, fmt: float((fmt.round(w + u) == w).float().mean()),
-                "updates of 0 wanted no change, so they cannot be lost: leave them out, above and below.",
-            ),
-            Mistake(
-                lambda w, u, fmt: float(((fmt.round(w + u) == w) & (u != 0)).float().mean()),
-                "the share of the updates other than 0: divide by their number, not by that of the weights.",
-            ),
-            Mistake(
-                lambda w, u, fmt: float(((fmt.round(u) == 0) & (u != 0)).sum() / (u != 0).sum()),
-                "the update by itself may well have a value in the format. It is the sum that is rounded.",
-            ),
-            Mistake(
-                lambda w, u, fmt: float(((fmt.round(w + u) == w) & (u != 0)).sum()),
-                "that is their number; their share is asked for.",
-            ),
-            Mistake(
-                lambda w, u, fmt: 1 - _lost(w, u, fmt),
-                "that is the share of the updates that arrived.",
-            ),
-        ],
-        hints=(
-            "which weights are still the same after the update, though the update was not 0?",
-            "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
-        ),
-    ),
-    Exercise(
         id="02.stochastic",
+        minutes=5,
+        difficulty=2,
         reference=lambda x, step, u: torch.floor(x / step + u) * step,
         cases=[
             (torch.tensor([0.1, 0.3, 0.9, -0.2]), 1.0, torch.tensor([0.95, 0.5, 0.05, 0.1])),
@@ -617,6 +312,120 @@ EXERCISES = [
             "measure x in steps: a whole number of them and a part. With which u does `x / step + u` reach the "
             "next whole number?",
             "`torch.floor(x / step + u)` is the number of steps.",
+        ),
+    ),
+    Exercise(
+        id="02.to_int8",
+        minutes=6,
+        difficulty=2,
+        reference=_to_int8(lambda w: w.abs().max() / 127),
+        cases=WEIGHTS,
+        dtype=torch.int8,
+        mistakes=[
+            Mistake(
+                _to_int8(lambda w: w.abs().max() / 127, lambda units: units),
+                "the cast alone cuts the fraction off, towards 0: round first.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.abs().max() / 128, lambda units: torch.round(units).clamp(-128, 127)),
+                "128 is not an int8: the largest number gets code 127.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.abs().max() / 255),
+                "255 is the number of codes; they lie on both sides of 0, so this scale clamps every large number.",
+            ),
+            Mistake(
+                _to_int8(lambda w: 2 * w.abs().max() / 255),
+                "nearly: from -127 to 127 there are 254 steps, not 255.",
+            ),
+            Mistake(
+                lambda w: (_to_int8(lambda w: w.abs().max() / 127)(w)[0], (127 / w.abs().max()).item()),
+                "right codes, but that is the scale upside down: codes times scale have to give the weight again.",
+            ),
+            Mistake(
+                _to_int8(lambda w: 127 / w.abs().max()),
+                "the scale is upside down: it is the size of one step.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.max() / 127, lambda units: torch.round(units).clamp(-128, 127)),
+                "the largest weight may be a negative one: take the maximum of the absolute values.",
+            ),
+            Mistake(
+                _to_int8(lambda w: (w.max() - w.min()) / 255),
+                "that step spans smallest to largest and needs a zero point; here 0 is code 0, and the largest size "
+                "is code 127.",
+            ),
+            Mistake(
+                lambda w: (torch.round(w).to(torch.int8), 1.0),
+                "that is no scale at all: large numbers would not fit, and small ones become 0.",
+            ),
+        ],
+        hints=(
+            "in this order: scale, divide, round, clamp, cast.",
+            "`scale = (weight.abs().max() / 127).item()`, then codes from `torch.round(weight / scale)`.",
+        ),
+    ),
+    Exercise(
+        id="02.bytes",
+        minutes=2,
+        difficulty=1,
+        reference=lambda rows, columns, per_row: rows * columns + 4 * (rows if per_row else 1),
+        cases=[(3, 3, False), (3, 3, True), (768, 192, True), (192, 768, False)],
+        mistakes=[
+            Mistake(
+                lambda rows, columns, per_row: rows * columns,
+                "those are the codes alone: without the scale nobody can read them.",
+            ),
+            Mistake(
+                lambda rows, columns, per_row: rows * columns + (rows if per_row else 1),
+                "a scale is a float32: four bytes, not one.",
+            ),
+            Mistake(
+                lambda rows, columns, per_row: rows * columns + 4 * (columns if per_row else 1),
+                "one scale for each row: count the rows, not the columns.",
+            ),
+            Mistake(
+                lambda rows, columns, per_row: rows * columns + 4,
+                "with per_row there are as many scales as rows.",
+            ),
+            Mistake(
+                lambda rows, columns, per_row: 8 * rows * columns + 32 * (rows if per_row else 1),
+                "those are bits; a byte has eight.",
+            ),
+        ],
+        hints=(
+            "one byte for each code; and how many scales are there?",
+            "`rows * columns`, plus 4 bytes for each scale: `rows` of them or 1.",
+        ),
+    ),
+    Exercise(
+        id="02.scaled_cast",
+        minutes=4,
+        difficulty=2,
+        reference=_scaled_cast(),
+        cases=_scaled,
+        mistakes=[
+            Mistake(lambda weight, fmt: fmt.round(weight), "no scale: that is the plain cast."),
+            Mistake(
+                _scaled_cast(back=False),
+                "the scale has to be multiplied back: those are numbers of the format, not weights.",
+            ),
+            Mistake(
+                _scaled_cast(top=lambda fmt: 1.0),
+                "that takes the largest weight to 1 and leaves the format's upper range idle.",
+            ),
+            Mistake(
+                _scaled_cast(largest=lambda w: w.max()),
+                "the largest weight may be a negative one: take the maximum of the absolute values.",
+            ),
+            Mistake(
+                _scaled_cast(top=lambda fmt: 127),
+                "127 is int8's largest number; every format has its own.",
+            ),
+        ],
+        hints=(
+            "into the format's range, round, and back.",
+            "`scale = weight.abs().max() / fmt.max`; round `weight / scale`, and do not forget the way back.",
         ),
     ),
 ]

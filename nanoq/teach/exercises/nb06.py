@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from nanoq.numbers import FLOATS
 from nanoq.teach.checks import Exercise, Mistake
 
 
@@ -183,6 +184,49 @@ def _lsq(inside=lambda x: x.round() - x, outside=lambda x: x.sign(), total=lambd
 def _scales(generator):
     return [(_draw(out, n, generator=generator), 0.4 + torch.rand(out, generator=generator, dtype=torch.float64),
              _draw(out, n, generator=generator)) for out, n in ((2, 5), (4, 9))]
+
+
+# ---- 06.loss_scale ----
+
+HISTORIES = [
+    ([False] * 7, 1024.0, 3),
+    ([True, True, False, False, False, False], 65536.0, 2),
+    ([False, False, True, False, False, True, False, False, False], 8.0, 3),
+]
+
+
+def _loss_scale(reset=True, restart=True, up=2.0, down=0.5, late=0):
+    def last(overflowed, scale, patience):
+        good = 0
+        for overflow in overflowed:
+            if overflow:
+                scale, good = scale * down, 0 if reset else good
+                continue
+            good += 1
+            if good >= patience + late:
+                scale, good = scale * up, 0 if restart else good
+        return scale
+
+    return last
+
+
+# ---- 06.lost ----
+
+
+def _updates(generator):
+    cases = []
+    for name, size in (("bf16", 0.001), ("fp16", 0.0001), ("e4m3fn", 0.01)):
+        fmt = FLOATS[name]
+        weight = fmt.round(torch.randn(200, generator=generator) * 0.1)
+        update = size * torch.randn(200, generator=generator)
+        update[::4] = 0
+        cases.append((weight, update, fmt))
+    return cases
+
+
+def _lost(weight, update, fmt):
+    still = fmt.round(weight + update) == weight
+    return float((still & (update != 0)).sum() / (update != 0).sum())
 
 
 EXERCISES = [
@@ -472,5 +516,70 @@ EXERCISES = [
                 "that is right only for a grid from 0 to 1: measure from the lower value, in steps.",
             ),
         ],
+    ),
+    Exercise(
+        id="06.loss_scale",
+        minutes=6,
+        difficulty=2,
+        reference=_loss_scale(),
+        cases=HISTORIES,
+        mistakes=[
+            Mistake(
+                _loss_scale(reset=False),
+                "an overflow starts the count anew: it is steps in a row that are asked for.",
+            ),
+            Mistake(
+                _loss_scale(late=1),
+                "one step late: after `patience` good steps it doubles, without waiting for one more.",
+            ),
+            Mistake(
+                _loss_scale(restart=False),
+                "after a doubling the count starts anew, or every further step would double.",
+            ),
+            Mistake(
+                _loss_scale(up=0.5, down=2.0),
+                "the wrong way round: an overflow says that the factor was too large.",
+            ),
+            Mistake(_loss_scale(up=1.0), "it never grows again: one bad batch would hold it down for good."),
+            Mistake(_loss_scale(down=1.0), "after an overflow the factor has to fall, or the next step overflows too."),
+        ],
+        hints=(
+            "go through the steps one by one, and keep a count of good ones in a row.",
+            "`good = 0`, then for each step: an overflow halves the scale and sets `good = 0`; otherwise `good "
+            "+= 1`, and at `patience` the scale doubles and the count starts anew.",
+        ),
+    ),
+    Exercise(
+        id="06.lost",
+        minutes=4,
+        difficulty=2,
+        reference=_lost,
+        cases=_updates,
+        mistakes=[
+            Mistake(
+                lambda w, u, fmt: float((fmt.round(w + u) == w).float().mean()),
+                "updates of 0 wanted no change, so they cannot be lost: leave them out, above and below.",
+            ),
+            Mistake(
+                lambda w, u, fmt: float(((fmt.round(w + u) == w) & (u != 0)).float().mean()),
+                "the share of the updates other than 0: divide by their number, not by that of the weights.",
+            ),
+            Mistake(
+                lambda w, u, fmt: float(((fmt.round(u) == 0) & (u != 0)).sum() / (u != 0).sum()),
+                "the update by itself may well have a value in the format. It is the sum that is rounded.",
+            ),
+            Mistake(
+                lambda w, u, fmt: float(((fmt.round(w + u) == w) & (u != 0)).sum()),
+                "that is their number; their share is asked for.",
+            ),
+            Mistake(
+                lambda w, u, fmt: 1 - _lost(w, u, fmt),
+                "that is the share of the updates that arrived.",
+            ),
+        ],
+        hints=(
+            "which weights are still the same after the update, though the update was not 0?",
+            "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
+        ),
     ),
 ]
