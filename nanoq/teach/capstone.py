@@ -47,7 +47,7 @@ def diagnose(answer: object) -> str | None:
     original, _, _ = _course()
     given, fresh = deepcopy(original), erased(original)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mine.safetensors")
+        path = Path(folder, "mine.bin")
         returned, problem = attempt(write, "write(model, path)", given, path)
         if returned is ... and not problem:
             return ""
@@ -87,7 +87,8 @@ def _file_problem(path: Path) -> str | None:
         return None
     bits = 8 * size / weights
     reason = next(words for least, words in REASONS.items() if bits >= least)
-    return f"the file has {size / 1e6:.2f} MB, {bits:.1f} bits per weight; {MAX_BYTES / 1e6:.2f} MB are allowed. {reason}"
+    return (f"the file has {size / 1e6:.2f} MB, {bits:.1f} bits per weight; {MAX_BYTES / 1e6:.2f} MB are allowed. "
+            f"{reason}")
 
 
 def _pairs(original: nn.Module, other: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -129,7 +130,8 @@ def _loss_problem(original: nn.Module, fresh: nn.Module) -> str | None:
     ratios = {name: float((got - weight).square().sum() / (_rounded(weight)[0] - weight).square().sum())
               for name, weight, got in _pairs(original, fresh)}  # fmt: skip
     name = max(ratios, key=ratios.get)
-    every = "in every layer" if min(ratios.values()) > 1.5 else f"in {sum(r > 1.5 for r in ratios.values())} layers"
+    off = sum(ratio > 1.5 for ratio in ratios.values())
+    every = "in every layer" if off == len(ratios) else f"in {off} of {len(ratios)} layers"
     four = " Four times as much is what rounding down costs." * all(3 < ratio < 5 for ratio in ratios.values())
     return (f"{mine - loss:+.4f} nats of added loss; the package adds {rounded - loss:+.4f}. The squared error of the "
             f"weights is too large {every}; furthest off is {name}, {ratios[name]:.1f} times the package's.{four}")
