@@ -240,7 +240,7 @@ check("04.unpack4", unpack4)
 
 # %%
 my_pack4, my_unpack4 = use("04.pack4", pack4), use("04.unpack4", unpack4)
-packed = my_pack4(codes.flatten())
+packed = my_pack4(codes.view(-1))
 print(f"{weight.nbytes:,} bytes of float32 became {packed.nbytes:,}")
 print("and back:", torch.equal(my_unpack4(packed).view(codes.shape), codes))
 concepts.quant_linear()
@@ -266,9 +266,9 @@ assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
 # will the added loss grow less than that, about as much, or more? And what will 2 bits do?
 #
 # <details><summary>After you have run it</summary>
-# Compare the column Δ nats. In a trained model the slope of the loss is about zero, so a small change of the weights adds
-# a loss that grows with its <i>square</i>: about the same factor. At 2 bits the change is no longer
-# small, and the model is ruined. 8 bits cost next to nothing.
+# More. Near a trained model the added loss grows with the <i>square</i> of a small change, so you would expect the same
+# factor as for the squared error. From 4 to 3 bits it is larger: the change is no longer small. At 2 bits the model is
+# ruined. 8 bits cost next to nothing.
 # </details>
 
 # %% tags=["measured"]
@@ -292,7 +292,7 @@ board
 added = {bits: row.delta_nats for bits, row in rtn.items()}
 assert abs(added[16]) < 0.001 and abs(added[8]) < 0.005
 assert added[8] < added[4] < added[3] < added[2]
-assert 2 < added[3] / added[4] < 8 and added[2] > 2 * added[3] and added[2] > 0.2
+assert added[3] > 5 * added[4] and added[2] > 5 * added[3] and added[2] > 1
 assert rtn[2].bytes < rtn[3].bytes < rtn[4].bytes < rtn[8].bytes < rtn[16].bytes
 
 # %% [markdown]
@@ -712,7 +712,7 @@ length = pick(ci=40, lab=160, full=400)
 for bits, model in models.items():
     beginning = model, checkpoint.tokenizer, "Once upon a time"
     text = generate(*beginning, length, temperature=0.7, seed=1)
-    print(f"{bits:2} bits | {' '.join(text.split())}\n")
+    print(f"{bits:2} bits | {' '.join(text.split('<|endoftext|>')[0].split())}\n")
 
 # %% [markdown]
 # ## Further · Is the difference real?
@@ -844,7 +844,7 @@ assert round(float32 / int8, 2) == 3.67 and training // 1024 == 31_954
 #
 # **The smallest file that is no worse than plain 4 bits**, with rounding to nearest alone. You may choose bits,
 # granularity, group size, clipping and symmetry for every layer; rules with `*` go from first to last, and the first that
-# fits counts. The score is the size of the file in bytes, as long as the added loss is not above that of *RTN, 4*. If it
+# fits counts. The score is the size of the file in kB, as long as the added loss is not above that of *RTN, 4*. If it
 # is, the score is the size of plain 4 bits. The recipe below puts one small matrix on 3 bits, and loses.
 
 # %% tags=["measured"]
@@ -855,14 +855,14 @@ print(f"{rtn[4].bytes:,} bytes, {rtn[4].delta_nats:+.5f} nats: plain 4 bits")
 
 # %% tags=["measured"]
 good_enough = tried.delta_nats <= rtn[4].delta_nats
-score = tried.bytes if good_enough else rtn[4].bytes
+score = (tried if good_enough else rtn[4]).bytes / 1000  # kB
 challenge(
-    "04.smaller", score, bronze=1_480_000, silver=1_465_000, gold=1_453_000,
+    "04.smaller", score, bronze=1480, silver=1465, gold=1453,
     by="one matrix on 3 bits",
 )  # fmt: skip
 
 # %% tags=["claims"]
-assert tried.delta_nats > rtn[4].delta_nats and score > 1_480_000
+assert tried.delta_nats > rtn[4].delta_nats and score > 1480
 
 # %% [markdown]
 # ## Summary

@@ -1386,7 +1386,7 @@ capstone
   wrong   (functools.partial(write_with_torch, rounding=torch.floor), read_with_torch)
   wrong   (functools.partial(write_with_torch, bits=3), read_with_torch)
   wrong   (functools.partial(write_with_torch, whole=True), read_with_torch)
-  wrong   (functools.partial(write_with_torch, store=torch.Tensor.float), read_with_torch)
+  right   (functools.partial(write_with_torch, store=torch.Tensor.float), read_with_torch)
   wrong   write_with_torch
   wrong   read_with_torch
   wrong   "mine.safetensors"

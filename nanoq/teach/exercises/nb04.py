@@ -477,9 +477,9 @@ EXERCISES = [
         difficulty=1,
         reference="b",
         mistakes=[
-            Mistake("a", "float64 weights would be 8 bytes a parameter: divide the file's size by their number."),
-            Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
-            Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes a parameter almost exactly."),
+            Mistake("a", "float64 weights would be 8 bytes per parameter: divide the file's size by their number."),
+            Mistake("c", "weights and gradients would be 8 bytes per parameter: one number is still missing."),
+            Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes per parameter almost exactly."),
         ],
         hints=(
             "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
