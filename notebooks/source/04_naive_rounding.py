@@ -256,11 +256,10 @@ assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
 # ## 4 · The whole model
 #
 # `Recipe(bits=4)` means RTN of every linear layer, one grid per row. The function below quantises a fresh copy. The
-# leaderboard saves it, measures the *file*, loads it, and measures the loss. All bytes count, and the embeddings and norms
-# stay in float16. Every model reads
-# the same windows, and the losses are subtracted window by window: the comparison is **paired** (notebook 03 shows what
-# goes wrong otherwise). The row with 16 bits, a cast to
-# float16, is a *control*: what "no change" looks like here.
+# leaderboard saves it, measures the *file*, loads it, and measures the loss. All bytes count, and the embeddings and
+# norms stay in float16. Every model reads the same windows, and the losses are subtracted window by window: the
+# comparison is **paired** (notebook 03 shows what goes wrong otherwise). The row with 16 bits, a cast to float16, is a
+# *control*: what "no change" looks like here.
 #
 # **Before you run it.** Each bit less makes the squared error of the weights about four times as large. From 4 to 3 bits,
 # will the added loss grow less than that, about as much, or more? And what will 2 bits do?
@@ -301,7 +300,7 @@ assert rtn[2].bytes < rtn[3].bytes < rtn[4].bytes < rtn[8].bytes < rtn[16].bytes
 # Now do it without the package. With torch and your own functions, write the 24 matrices to **one file of at most 1.40
 # MB**, and load it into a fresh model whose added loss is **within 0.0005 nats** of the row *RTN, 4* above.
 #
-# **Exercise 6.** Three functions, a few dozen lines. Try each step on one matrix before you go on.
+# **Exercise 6.** Three functions, some twenty lines. Try each step on one matrix before you go on.
 #
 # 1. `row_grids`: for each row the range, with 0 inside (if all weights of a row are positive, `low` is 0). Then scale and
 #    zero point as in exercise 1, but for all rows at once: `keepdim=True` gives the shape `(out, 1)`. Round the scale to
@@ -394,7 +393,7 @@ my_mse = use("04.noise", expected_mse)
 # **Before you run it.** Is the error of real weights uniform? Guess for 8, 4, 3 and 2 bits, with one grid for the matrix.
 #
 # <details><summary>After you have run it</summary>
-# At 8 and 4 bits it is. At 2 bits the step is several times wider than the bell of the weights: almost all weights fall
+# At 8, 4 and 3 bits it is. At 2 bits the step is several times wider than the bell of the weights: almost all weights fall
 # to 0, and the error <i>is</i> the weight.
 # </details>
 
