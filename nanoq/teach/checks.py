@@ -95,6 +95,9 @@ class Exercise:
         hints: For whoever makes an unknown mistake: an idea, and from the second wrong try on how to begin.
         minutes: How long a learner takes; 0 where nobody has said.
         difficulty: 1 to 3, shown as ●○○ to ●●●.
+        diagnose: Where an answer is more than one call: `diagnose(answer)` says what is wrong with it, or returns None
+            if it is right, "" if it is not attempted. It takes the place of cases and `compare`; a mistake is known if
+            its hint is what is said.
     """
 
     id: str
@@ -109,6 +112,7 @@ class Exercise:
     hints: tuple[str, str] | tuple[()] = ()
     minutes: int = 0
     difficulty: int = 1
+    diagnose: Callable[[object], str | None] | None = None
 
     @property
     def choices(self) -> str:
@@ -236,7 +240,9 @@ def examine(exercise: Exercise, answer: object) -> Verdict:
     """Judge an answer."""
     if _is_stub(answer):
         return Verdict("missing", f"– {exercise.id}: not attempted yet")
-    if exercise.choices:
+    if exercise.diagnose:
+        kind, message = _diagnose(exercise, answer)
+    elif exercise.choices:
         kind, message = _choose(exercise, answer)
     elif callable(answer) and callable(exercise.reference):
         kind, message = _try(exercise, answer)
@@ -259,6 +265,25 @@ def _choose(exercise: Exercise, answer: object) -> tuple[str, str]:
         return "wrong", f'answer with one letter in quotes, {", ".join(others)} or {last}'
     hints = {mistake.answer: mistake.hint for mistake in exercise.mistakes}
     return ("right", "") if letter == exercise.reference else ("known", hints[letter])
+
+
+def _diagnose(exercise: Exercise, answer: object) -> tuple[str, str]:
+    """What is made of several functions, and says itself what is wrong."""
+    message = exercise.diagnose(answer)
+    if not message:
+        return ("right" if message is None else "missing"), ""
+    return ("known" if message in {mistake.hint for mistake in exercise.mistakes} else "wrong"), message
+
+
+def attempt(function: Callable, call: str, *args: object) -> tuple[object, str | None]:
+    """Call a part of an answer; return what it returns, and what is wrong if it raises or does not end in a minute."""
+    try:
+        with _time_limit(6 * LIMIT):
+            return function(*args), None
+    except _TooLong:
+        return None, f"{call} did not end within {6 * LIMIT:g} seconds; work on whole tensors, not weight by weight"
+    except (Exception, SystemExit) as error:
+        return None, f"{call} raised {type(error).__name__}: {error}{_remedy(error)}"
 
 
 def _weigh(exercise: Exercise, answer: object) -> tuple[str, str]:

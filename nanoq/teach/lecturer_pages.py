@@ -74,6 +74,8 @@ def misconceptions(exercises: list[Exercise], source: str) -> str:
 
 def probe(exercise: Exercise, mistake: Mistake, name: str) -> str:
     """What to ask a student who has made this mistake: the first case that shows it, with both results."""
+    if exercise.diagnose:
+        return "one matrix, read back and laid beside the original"
     if not callable(mistake.answer):
         return f"what would have to be true for **{mistake.answer}**? (right: {exercise.reference})"
     if exercise.call:

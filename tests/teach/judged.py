@@ -57,6 +57,47 @@ def levels_to_come(bits):
     answer = ...  # noqa: F841
 
 
+def unpack_by_loop(stored):
+    """Byte by byte."""
+    codes = []
+    for byte in stored.tolist():
+        codes += [byte % 16, byte // 16]
+    return torch.tensor(codes)
+
+
+def write_with_torch(model, path, *, rounding=torch.round, bits=4, whole=False, store=torch.Tensor.half):
+    """The capstone of notebook 04 in one file of torch.save, bits and scales of all matrices in two long rows."""
+    codes, scales, zeros = [], [], []
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and name.startswith("blocks."):
+            weight = layer.weight.detach()
+            low, high = (weight.min(), weight.max()) if whole else (weight.amin(1), weight.amax(1))
+            scale = ((high - low) / (2**bits - 1)).half().float().expand(len(weight))
+            zero = (-low / scale).round()
+            code = (rounding(weight / scale[:, None]) + zero[:, None]).clamp(0, 2**bits - 1)
+            codes.append(code.flatten()), scales.append(scale), zeros.append(zero)
+    pairs = torch.cat(codes).byte().view(-1, 2)
+    packed = pairs[:, 0] + 16 * pairs[:, 1]
+    torch.save({"c": packed, "s": store(torch.cat(scales)), "z": torch.cat(zeros).byte()}, path)
+
+
+def read_with_torch(model, path):
+    """Reads what `write_with_torch` has written."""
+    file = torch.load(path, weights_only=True)
+    codes, row, at = unpack_by_bytes(file["c"]), 0, 0
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and name.startswith("blocks."):
+            out, size = len(layer.weight), layer.weight.numel()
+            scale, zero = file["s"][row : row + out, None].float(), file["z"][row : row + out, None]
+            layer.weight.copy_(scale * (codes[at : at + size].view(layer.weight.shape).float() - zero))
+            row, at = row + out, at + size
+
+
+def unpack_by_bytes(stored):
+    """Both halves of each byte, side by side."""
+    return torch.stack((stored % 16, stored // 16), 1).flatten()
+
+
 def bytes_by_counting(weights, bits):
     """A loop."""
     full, rest = divmod(weights * bits, 8)
@@ -1250,21 +1291,51 @@ cast
   wrong   "zzz"
   wrong   -128
 
-row_scale
-  right   lambda w, b: w.abs().max(1, keepdim=True).values / (2 ** (b - 1) - 1)
-  right   lambda w, b: w.abs().amax(-1)[:, None] / (2 ** (b - 1) - 1)
-  right   lambda w, b: torch.stack([row.abs().max() for row in w]).view(-1, 1) / (2 ** (b - 1) - 1)
-  right   lambda w, b: torch.linalg.vector_norm(w.double(), math.inf, 1, True) / (2 ** (b - 1) - 1)
-  form    lambda w, b: np.abs(w.numpy()).max(1, keepdims=True) / (2 ** (b - 1) - 1)
-  form    lambda w, b: [[max(abs(x) for x in row) / (2 ** (b - 1) - 1)] for row in w.tolist()]
-  known   lambda w, b: w.abs().amax(1) / (2 ** (b - 1) - 1)
-  known   lambda w, b: w.abs().max() / (2 ** (b - 1) - 1)
-  wrong   lambda w, b: (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / (2**b - 1)
-  wrong   lambda w, b: w.abs().amax(1, keepdim=True) / 2**b
-  wrong   lambda w, b: w.abs().mean(1, keepdim=True) / (2 ** (b - 1) - 1)
-  wrong   lambda w, b: w.abs().max(1, keepdim=True) / (2 ** (b - 1) - 1)
-  wrong   lambda w, b: (2 ** (b - 1) - 1) / w.abs().amax(1, keepdim=True)
-  wrong   lambda w, b: w.abs().amax(1, keepdim=True) / 127
+values
+  right   lambda q, s, z: (q - z) * s
+  right   lambda q, s, z: s * q - s * z
+  right   lambda q, s, z: (q.double() - z) * s
+  right   lambda q, s, z: torch.as_tensor(s) * q.sub(z)
+  form    lambda q, s, z: np.asarray(s) * (q.numpy() - np.asarray(z))
+  form    lambda q, s, z: (s * (q - z)).tolist()
+  known   lambda q, s, z: s * q
+  known   lambda q, s, z: s * q - z
+  known   lambda q, s, z: (q - z) / s
+  wrong   lambda q, s, z: s * (z - q)
+  wrong   lambda q, s, z: s * (q.to(torch.uint8) - torch.as_tensor(z).to(torch.uint8))
+  wrong   lambda q, s, z: (s * (q - z)).round()
+  wrong   lambda q, s, z: print(s * (q - z))
+
+unpack4
+  right   lambda b: torch.stack((b & 15, b >> 4), -1).view(-1).long()
+  right   lambda b: torch.stack((b % 16, b // 16), 1).flatten().to(torch.int64)
+  right   unpack_by_loop
+  right   lambda b: (b.long()[:, None] >> torch.tensor([0, 4]) & 15).flatten()
+  form    lambda b: torch.stack((b & 15, b >> 4), 1).flatten()
+  form    lambda b: torch.stack((b & 15, b >> 4), 1).flatten().float()
+  form    lambda b: unpack_by_loop(b).tolist()
+  known   lambda b: torch.stack((b >> 4, b & 15), 1).flatten().long()
+  known   lambda b: torch.cat((b & 15, b >> 4)).long()
+  wrong   lambda b: torch.stack((b & 15, b >> 4), 1).long()
+  wrong   lambda b: torch.stack((b & 7, b >> 4), 1).flatten().long()
+  wrong   lambda b: (b >> 4).long()
+  wrong   lambda b: b.long()
+
+capstone
+  right   (write_with_torch, read_with_torch)
+  right   [write_with_torch, read_with_torch]
+  missing (lambda model, path: ..., lambda model, path: ...)
+  wrong   (write_with_torch, lambda model, path: ...)
+  wrong   (write_with_torch, lambda model, path: None)
+  wrong   (lambda model, path: None, read_with_torch)
+  wrong   (write_with_torch, lambda model, path: read_with_torch(model))
+  wrong   (functools.partial(write_with_torch, rounding=torch.floor), read_with_torch)
+  wrong   (functools.partial(write_with_torch, bits=3), read_with_torch)
+  wrong   (functools.partial(write_with_torch, whole=True), read_with_torch)
+  right   (functools.partial(write_with_torch, store=torch.Tensor.float), read_with_torch)
+  wrong   write_with_torch
+  wrong   read_with_torch
+  wrong   "mine.safetensors"
 
 average_bits
   right   average_by_groups

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from nanoq.teach import capstone
 from nanoq.teach.checks import Exercise, Mistake
 
 # ---- 04.codes: weights to codes ----
@@ -18,6 +19,14 @@ CODES_CASES = [
 
 def _codes(weight, scale, zero_point, bits):
     return (torch.round(weight / scale) + zero_point).clamp(0, 2**bits - 1).long()
+
+
+# ---- 04.values: codes to weights ----
+
+VALUES_CASES = [
+    (torch.tensor([0, 3, 7]), 0.5, 2),
+    (torch.tensor([[15, 0], [6, 8]]), torch.tensor([[0.1], [0.25]]), torch.tensor([[6], [8]])),
+]
 
 
 # ---- 04.best_share: the clipping search ----
@@ -61,6 +70,10 @@ def _pack4(codes):
     return (codes[0::2] | codes[1::2] << 4).to(torch.uint8)
 
 
+def _unpack4(stored):
+    return torch.stack((stored & 15, stored >> 4), 1).flatten().long()
+
+
 # ---- 04.standard_error ----
 
 
@@ -75,6 +88,8 @@ def _losses(generator):
 EXERCISES = [
     Exercise(
         id="04.affine",
+        minutes=4,
+        difficulty=2,
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
         cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3), (-0.2, 1.0, 3)],
         mistakes=[
@@ -110,6 +125,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.codes",
+        minutes=4,
+        difficulty=2,
         reference=_codes,
         cases=CODES_CASES,
         dtype=torch.int64,
@@ -154,7 +171,38 @@ EXERCISES = [
         ),
     ),
     Exercise(
+        id="04.values",
+        minutes=2,
+        difficulty=1,
+        reference=lambda codes, scale, zero_point: scale * (codes - zero_point),
+        cases=VALUES_CASES,
+        mistakes=[
+            Mistake(
+                lambda codes, scale, zero_point: scale * codes,
+                "the zero point is forgotten: its code has to give the value 0.",
+            ),
+            Mistake(
+                lambda codes, scale, zero_point: scale * codes - zero_point,
+                "the zero point is a code, not a value: take it off before you multiply.",
+            ),
+            Mistake(
+                lambda codes, scale, zero_point: scale * (codes + zero_point),
+                "wrong sign: adding the zero point made the code, so here it is taken off.",
+            ),
+            Mistake(
+                lambda codes, scale, zero_point: (codes - zero_point) / scale,
+                "upside down: to get codes you divided by the scale, so now multiply.",
+            ),
+        ],
+        hints=(
+            "undo what made the codes, last step first; rounding and clamping cannot be undone.",
+            "begin with `codes - zero_point`.",
+        ),
+    ),
+    Exercise(
         id="04.noise",
+        minutes=3,
+        difficulty=1,
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 12,
         cases=[(-1.0, 1.0, 2), (-0.3, 0.9, 4), (0.0, 5.0, 8)],
         mistakes=[
@@ -182,6 +230,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.cast",
+        minutes=2,
+        difficulty=1,
         reference="c",
         mistakes=[
             Mistake("a", "128 is not an int8: the codes end at 127."),
@@ -194,42 +244,9 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="04.row_scale",
-        reference=lambda weight, bits: weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
-        cases=[
-            (torch.tensor([[0.5, -1.0, 0.25], [0.1, 0.2, 0.3]]), 8),
-            (torch.tensor([[3.0, -0.1], [0.2, -6.35], [0.0, 1.5]]), 4),
-            (torch.tensor([[-0.4, 0.3, 0.1, 0.0]]), 2),
-        ],
-        mistakes=[
-            Mistake(
-                lambda weight, bits: weight.abs().amax(0, keepdim=True) / (2 ** (bits - 1) - 1),
-                "wrong axis: dimension 0 counts the rows. A row has one scale, so the maximum runs over dimension 1.",
-            ),
-            Mistake(
-                lambda weight, bits: weight.abs().amax(1) / (2 ** (bits - 1) - 1),
-                "right numbers, wrong shape: without keepdim=True, weight / scale would spread them over the columns.",
-            ),
-            Mistake(
-                lambda weight, bits: weight.abs().max() / (2 ** (bits - 1) - 1),
-                "that is one scale for the whole matrix; a scale for each row is wanted.",
-            ),
-            Mistake(
-                lambda weight, bits: weight.amax(1, keepdim=True) / (2 ** (bits - 1) - 1),
-                "the largest weight may be a negative one: take the maximum of the absolute values.",
-            ),
-            Mistake(
-                lambda weight, bits: weight.abs().amax(1, keepdim=True) / 2 ** (bits - 1),
-                "off by one: the largest symmetric code is 2**(bits-1) - 1, 127 at 8 bits.",
-            ),
-        ],
-        hints=(
-            "a maximum for each row, in a shape that still has two dimensions.",
-            "`weight.abs().amax(1, keepdim=True)`, divided by the largest code of a symmetric grid.",
-        ),
-    ),
-    Exercise(
         id="04.average_bits",
+        minutes=5,
+        difficulty=2,
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
         cases=[(192, 4, 64), (192, 3, 128), (768, 2, 32), (192, 8, 192), (160, 4, 128)],
         mistakes=[
@@ -266,6 +283,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.best_share",
+        minutes=12,
+        difficulty=3,
         points=2,
         reference=_best_share(lambda error, scale: error.square().sum()),
         cases=_rows,
@@ -299,6 +318,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.pack4",
+        minutes=5,
+        difficulty=2,
         reference=_pack4,
         cases=PACK_CASES,
         dtype=torch.uint8,
@@ -331,7 +352,95 @@ EXERCISES = [
         ),
     ),
     Exercise(
+        id="04.unpack4",
+        minutes=4,
+        difficulty=2,
+        reference=_unpack4,
+        cases=[(_pack4(codes),) for (codes,) in PACK_CASES],
+        dtype=torch.int64,
+        mistakes=[
+            Mistake(
+                lambda stored: torch.stack((stored >> 4, stored & 15), 1).flatten().long(),
+                "wrong nibble order: the first code is in the low four bits of its byte.",
+            ),
+            Mistake(
+                lambda stored: torch.cat((stored & 15, stored >> 4)).long(),
+                "all low halves first, then all high ones: the two codes of a byte are neighbours.",
+            ),
+            Mistake(
+                lambda stored: torch.stack((stored, stored >> 4), 1).flatten().long(),
+                "the low code still has the high one above it: keep its last four bits alone.",
+            ),
+            Mistake(
+                lambda stored: torch.stack((stored & 15, stored & 240), 1).flatten().long(),
+                "the second code is still in the high half: move it four bits down.",
+            ),
+            Mistake(
+                lambda stored: torch.stack((stored & 16, stored >> 4), 1).flatten().long(),
+                "16 has a single bit; the mask of the low four bits is 15.",
+            ),
+            Mistake(
+                lambda stored: (stored & 15).long(),
+                "those are the first codes of each pair; where are the second ones?",
+            ),
+        ],
+        hints=(
+            "get all low halves and all high halves as two tensors; then alternate between them.",
+            "`low = stored & 15` and `high = stored >> 4`; `torch.stack((low, high), 1)` has a pair in each row.",
+        ),
+    ),
+    Exercise(
+        id="04.capstone",
+        minutes=40,
+        difficulty=3,
+        points=5,
+        reference=capstone.round_trip(),
+        diagnose=capstone.diagnose,
+        mistakes=[
+            Mistake(
+                capstone.round_trip(packed=lambda codes: codes.to(torch.uint8), unpacked=lambda stored: stored),
+                "the file has 2.69 MB, 8.1 bits per weight; 1.40 MB are allowed. That is a whole byte for each code: "
+                "pack two into each.",
+            ),
+            Mistake(
+                capstone.round_trip(packed=lambda codes: codes, unpacked=lambda stored: stored),
+                "the file has 21.27 MB, 64.1 bits per weight; 1.40 MB are allowed. Are the codes int64? Pack two into "
+                "each byte.",
+            ),
+            Mistake(
+                capstone.round_trip(unpacked=lambda stored: torch.stack((stored >> 4, stored & 15), 1).flatten()),
+                "in blocks.0.attention.qkv every two neighbours have changed places: which half of a byte is the first "
+                "code?",
+            ),
+            Mistake(
+                capstone.round_trip(values=lambda codes, scale, zero_point: scale * codes),
+                "blocks.0.attention.qkv is too large by the zero point in every row: take it off the codes before you "
+                "multiply",
+            ),
+            Mistake(
+                capstone.round_trip(values=lambda codes, scale, zero_point: scale * (codes.byte() - zero_point)),
+                "in blocks.0.attention.qkv some weights are 256 steps off: codes minus zero points wrap round in uint8",
+            ),
+            Mistake(
+                capstone.round_trip(row_grid=capstone.matrix_grid),
+                "all of blocks.0.attention.qkv has one grid: give each row a scale and a zero point of its own",
+            ),
+            Mistake(
+                capstone.round_trip(wanted=lambda name: "mlp" in name),
+                "after read(model, path) there is still NaN in blocks.0.attention.qkv and in 11 more matrices: fill "
+                "the model that read is given",
+            ),
+        ],
+        hints=(
+            "do one matrix first, from weights to bytes and back, and compare it with the original.",
+            "`weight.amin(1, keepdim=True)` is the lower end of each row's range; the scale is rounded with "
+            "`.half().float()` before it makes the codes.",
+        ),
+    ),
+    Exercise(
         id="04.standard_error",
+        minutes=4,
+        difficulty=2,
         reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
         cases=_losses,
         mistakes=[
@@ -364,11 +473,13 @@ EXERCISES = [
     ),
     Exercise(
         id="04.audit",
+        minutes=3,
+        difficulty=1,
         reference="b",
         mistakes=[
-            Mistake("a", "float64 weights would be 8 bytes a parameter: divide the file's size by their number."),
-            Mistake("c", "weights and gradients would be 8 bytes a parameter: one number is still missing."),
-            Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes a parameter almost exactly."),
+            Mistake("a", "float64 weights would be 8 bytes per parameter: divide the file's size by their number."),
+            Mistake("c", "weights and gradients would be 8 bytes per parameter: one number is still missing."),
+            Mistake("d", "ten million characters would add 10 MB; the file is 12 bytes per parameter almost exactly."),
         ],
         hints=(
             "divide the bytes of the checkpoint by the number of parameters: which whole number is that, very "
@@ -379,6 +490,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.payload",
+        minutes=2,
+        difficulty=1,
         reference=lambda weights, rows, rest: weights + 4 * rows + 4 * rest,
         cases=[(2_654_208, 10_368, 68_160), (1000, 10, 50)],
         mistakes=[
