@@ -347,7 +347,7 @@ check("03.step", training_step)
 
 # %%
 my_step = use("03.step", training_step)
-steps, every = pick(ci=60, lab=1000, full=10_000), pick(ci=30, lab=50, full=500)
+steps, every = pick(ci=60, lab=1500, full=10_000), pick(ci=30, lab=75, full=500)
 valid_tokens = tokenizer.encode(corpus.valid)
 small_config = GPTConfig(V, context=64, layers=2, heads=4, width=96)
 small = MyGPT(small_config)
