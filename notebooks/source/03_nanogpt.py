@@ -123,8 +123,8 @@ concepts.gpt_block()
 # questions of a text are answered at once. If a place could read the one after it, it would see the very character that
 # it has to predict.
 #
-# **Exercise 1.** Write the blue half for T places as a boolean (T, T) tensor, `True` where reading is allowed. All of
-# `torch.ones`, `torch.arange` and `.tril()` may help.
+# **Exercise 1.** Write the blue half for T places as a boolean (T, T) tensor, `True` where reading is allowed. No loop
+# is needed.
 
 # %%
 figures.may_read("the cat")
@@ -253,7 +253,7 @@ check("03.block", Block)
 # **Exercise 4.** Now the whole: write the model's `forward`, following the first picture.
 #
 # - For ids (B, T), `self.token_embedding(tokens)` is (B, T, C). The positions are 0 to T − 1, the same in all texts.
-# - The head is no new matrix: the **logits** are the dot products of each place's vector with each row of the token
+# - The head has no matrix of its own: the **logits** are the dot products of each place's vector with each row of the token
 #   table, `self.token_embedding.weight` (V, C). Softmax would make probabilities of them; that is not the model's task.
 
 # %%
@@ -347,7 +347,7 @@ check("03.step", training_step)
 
 # %%
 my_step = use("03.step", training_step)
-steps, every = pick(ci=60, lab=1000, full=10_000), pick(ci=30, lab=50, full=500)
+steps, every = pick(ci=60, lab=1500, full=10_000), pick(ci=30, lab=75, full=500)
 valid_tokens = tokenizer.encode(corpus.valid)
 small_config = GPTConfig(V, context=64, layers=2, heads=4, width=96)
 small = MyGPT(small_config)
@@ -358,8 +358,8 @@ rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
 # %% [markdown]
 # The next cell trains. It takes about a minute, on a busy machine longer.
 #
-# **Before you run it.** Where will the very first loss be: one of the three levels of section 1 tells you. And will the
-# network get below the table of counts within this minute?
+# **Before you run it.** Where will the very first loss be? (One of the three levels of section 1 tells you.) And will
+# the network get below the table of counts within this minute?
 #
 # <details><summary>After you have run it</summary>
 # It starts at the uniform level, since it knows nothing, and falls below the bigram level, because it reads more than
