@@ -132,9 +132,16 @@ def _loss_problem(original: nn.Module, fresh: nn.Module) -> str | None:
     name = max(ratios, key=ratios.get)
     off = sum(ratio > 1.5 for ratio in ratios.values())
     every = "in every layer" if off == len(ratios) else f"in {off} of {len(ratios)} layers"
-    four = " Four times as much is what rounding down costs." * all(3 < ratio < 5 for ratio in ratios.values())
+    if not off:
+        return (f"{mine - loss:+.4f} nats of added loss; the package adds {rounded - loss:+.4f}, and no layer is far "
+                "off. Look at the grids: 2**bits codes have 2**bits - 1 gaps, and a zero point is a whole number.")
+    guess = ""
+    if all(3 < ratio < 6.5 for ratio in ratios.values()):
+        guess = " Four to five times as much is what rounding down costs, or one bit too few."
+    elif min(ratios.values()) > 20:
+        guess = " Is the zero point added in write and taken off in read?"
     return (f"{mine - loss:+.4f} nats of added loss; the package adds {rounded - loss:+.4f}. The squared error of the "
-            f"weights is too large {every}; furthest off is {name}, {ratios[name]:.1f} times the package's.{four}")
+            f"weights is too large {every}; furthest off is {name}, {ratios[name]:.1f} times the package's.{guess}")
 
 
 def _known(name: str, weight: Tensor, got: Tensor) -> str | None:

@@ -5,7 +5,7 @@
 #
 # A neural network is a long list of numbers, its **weights**. **Quantisation** stores each weight in fewer bits, for
 # example in 4 bits instead of 32 bits. The model gets smaller and runs where it did not fit before. What does that cost,
-# and how do the good methods get so much for so little? In this course you find out by building each method yourself.
+# and how do the best methods save so much at so little cost? In this course you find out by building each method yourself.
 #
 # {{time_card}}
 #
@@ -83,7 +83,7 @@ def tell(bits):
 # story, a worse one, or no English at all? <!-- claim: MATH 2**4; MATH 2**2 -->
 #
 # <details><summary>After you have run it</summary>
-# With 4 bits the model still tells a story of about the same quality. With 2 bits it no longer writes words. Neither
+# With 4 bits the model still writes English that you can follow, with a slip here and there. With 2 bits it no longer writes words. Neither
 # result proves much yet: one text is an anecdote. Section 5 measures.
 # </details>
 
@@ -97,7 +97,7 @@ for bits in (32, 4, 2):
 # - Where you see `...  # your code here`, replace the dots with your code and run the cell. Then run the cell with
 #   `check` below it.
 # - The check answers *correct*, *not attempted yet*, or says what is wrong. It knows the common mistakes.
-# - An exercise that you skip stops nothing: the cells below it then use the course's answer, and say so.
+# - You can skip any exercise: the cells below it then use the course's answer, and say so.
 # - If a cell runs on and on (its number stays `[*]`), choose **Kernel → Interrupt Kernel**, or press ■. Your variables
 #   survive. A loop that never ends is the usual reason.
 #
@@ -158,7 +158,7 @@ check("00.gpt3", gpt3_gb)
 # %% [markdown]
 # ## 4 · From weights to codes
 #
-# Four bits are too few for a number with decimals. So a file holds small whole numbers instead, the **codes**, and one
+# Four bits can tell only 16 values apart. So a file holds small whole numbers instead, the **codes**, and one
 # number that says how far apart the values of neighbouring codes are, the **scale**:
 #
 # $$\text{value} = \text{scale} \cdot \text{code}, \qquad \text{code} = \text{round}(\text{weight} / \text{scale}).$$
@@ -170,7 +170,8 @@ check("00.gpt3", gpt3_gb)
 concepts.float_line_and_code_line([-0.9, 0.2, 0.7], scale=0.3, low=-3, high=3)
 
 # %% [markdown]
-# With more codes the grid gets finer. With 8 bits, codes run from −127 to 127. <!-- claim: MATH 2**(8-1) - 1 -->
+# With more codes the grid gets finer. With 8 bits there are 256 codes; a symmetric grid uses −127 to 127 and leaves one of
+# them out, so that it reaches equally far on both sides. <!-- claim: MATH 2**8; MATH 2**(8-1) - 1 -->
 #
 # **Exercise 4.** Which `scale` makes the largest weight, in absolute value, exactly the largest code, 127?
 
@@ -264,7 +265,9 @@ answer = "c"
 check("00.still_fp32", answer)
 
 # %% [markdown]
-# Some published code stops there and reports a size that no file has. Here are the real sizes of one matrix.
+# Some published code stops there and reports a size that no file has. Here are the real sizes of one matrix. Its grid
+# has a zero point (notebook 04), so its codes are 0 to 15; the packed size is that of the codes, without their scales.
+# <!-- claim: MATH 2**4 - 1 -->
 
 # %%
 matrix = layers["blocks.0.mlp.up"].weight.detach()  # (768, 192)

@@ -151,7 +151,7 @@ figures.explorer("fp16", math.pi)
 # |:--|:--|:--|:--|
 # | 1 to 30 | any | **normal** | $\pm 2^{\text{field} - 15} \cdot 1.\text{fraction}$ |
 # | 0 | any | **subnormal**, or zero | $\pm 2^{1 - 15} \cdot 0.\text{fraction}$ |
-# | 31 | 0 | **infinity** | what is too large |
+# | 31 | 0 | **infinity** | ± what is too large |
 # | 31 | not 0 | **NaN**, not a number | 0/0, ∞ − ∞ |
 #
 # Why $1 - 15$, and not $0 - 15$, in the second row? Look at what happens near zero, in a toy format with 3 exponent bits
@@ -207,7 +207,7 @@ assert same.all() and len(same) == 65_536
 # <details><summary>After you have run it</summary>
 # After 1.0 comes 1 + 1/1024: the last bit of the fraction. After 2.0 the same bit is worth twice as much, before 1.0
 # half as much. The step back from 1.0 leads into another exponent, without a jump. The picture shows the same for all
-# values of e4m3fn that are not negative: the dots lie on straight pieces, each twice as steep as the one before. <!-- claim: MATH 2**-10 -->
+# values of e4m3fn that are not negative: the dots lie on straight pieces. From the second on, each is twice as steep as the one before. <!-- claim: MATH 2**-10 -->
 # </details>
 
 # %%
@@ -287,7 +287,8 @@ assert FLOATS["bf16"].mantissa + 1 == 8 and 10**2 < 2**8 < 10**3
 # - `fn` means *finite*: there is **no infinity**, and only one NaN of each sign, the pattern of all ones.
 # - What becomes of 1000 in e4m3fn, then? Libraries, and even versions of torch, differ between NaN and the largest
 #   number. So scale your numbers into the range before you cast.
-# - The usual choice is e4m3fn for weights and activations, which need digits, and e5m2 for gradients, which need range.
+# - The usual choice is e4m3fn for weights and activations (what goes from layer to layer), which need digits, and e5m2
+#   for gradients (what training computes), which need range.
 #
 # **Exercise 4.** How far does a format reach? Compute its largest finite value from its bits. `specials` is `"ieee"` (the
 # highest field holds no numbers), `"fn"` (only the pattern of all ones is no number) or `"none"` (every pattern is a
@@ -332,7 +333,7 @@ assert len(CODEBOOKS["e2m1"]) == 15 and len(CODEBOOKS["e2m3"]) == len(CODEBOOKS[
 # The fewer bits, the more special patterns cost: by IEEE's rule, e4m3fn would end at 240 instead of 448, and e2m1 at 3
 # instead of 6. The picture is the point of this notebook: **a format is a choice of places on the number line.**
 #
-# - int4 puts its values evenly. e2m1 is finer near 0 and coarser outside, with one value fewer, as 0 and −0 are one.
+# - int4 spaces its values evenly. e2m1 is finer near 0 and coarser farther out, with one value fewer, as 0 and −0 are one.
 # - Compare e2m3 with e3m2, 6 bits each: the same number of values, in one kept near, in the other spread far. Range
 #   against precision again.
 # - Why follow a formula at all? Four bits are an index, and the 16 values can be *any*. Those of **nf4** are chosen from
@@ -342,7 +343,7 @@ assert len(CODEBOOKS["e2m1"]) == 15 and len(CODEBOOKS["e2m3"]) == len(CODEBOOKS[
 # ## 6 · Block formats
 #
 # The positive values of e2m1 go from 0.5 to 6, and most weights are smaller than all of them. A **block format** lets
-# some neighbours, the *block*, share one scale: each block has the same ruler, in its own size. In **MXFP4** a block has
+# some neighbours, the *block*, share one scale: every block uses the same ruler, stretched to fit. In **MXFP4** a block has
 # 32 weights, and the scale $s$ is a power of two. A block of weights $w$ is stored in three steps:
 #
 # 1. Choose $s = 2^{\lfloor \log_2 \max|w| \rfloor - 2}$. The largest $|w|/s$ then lies between 4 and 8, in the binade of
@@ -387,7 +388,7 @@ scales, _ = BLOCKS["mxfp4"].scales(row[None])
 assert (row.view(3, 32).abs() > 6 * scales.T).any()  # some weights do saturate
 
 # %% [markdown]
-# Some weights saturate: find them. How many bits does a weight take? "4 bits" is the code alone. The scale is in the file
+# Three weights saturate, two in the first block and one in the last. How many bits does a weight take? "4 bits" is the code alone. The scale is in the file
 # as well, and a block shares it: codes of $c$ bits in blocks of $n$ with scales of $s$ bits take $c + s/n$ bits per
 # weight. For MXFP4 that is 4 + 8/32 = 4.25, so a "4-bit model" has more than 4 bits per weight. <!-- claim: MATH 8 / 32; MATH 4 + 8 / 32 -->
 #

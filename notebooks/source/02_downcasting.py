@@ -39,7 +39,8 @@ use_style()
 # ## 1 · One third
 #
 # A number type is a set of values, and a *cast* replaces a number by the nearest of them. The next cell draws the values
-# of five types around 1/3 (dashed), with a dot on the one that each type uses for it, and prints their bits.
+# of five types around 1/3 (dashed), with a dot on the one that each type uses for it, and prints their bits. The table also
+# has fp32 and **tf32**, in which graphics cards multiply: the exponent of fp32 with ten fraction bits.
 # <!-- claim: MATH 1 / 3 -->
 #
 # **Before you run it.** fp16 and bf16 both have 16 bits. Which of the two is nearer to 1/3? And which two types of the
@@ -72,7 +73,7 @@ assert [FLOATS[name].mantissa for name in ("fp16", "bf16")] == [10, 7]
 # result be? Between $2^e$ and $2^{e+1}$ the values of a float with $m$ fraction bits are $2^{e-m}$ apart, and the nearest
 # one is at most half of that away. <!-- claim: MATH 1 / 3 -->
 #
-# **Exercise 02.bound.** What bounds the relative error of any normal number in that range, whatever $e$ is?
+# **Exercise 02.bound.** Give a bound on the relative error that holds for every $e$.
 
 # %%
 def bound(fraction_bits):
@@ -107,7 +108,7 @@ assert error[subnormal].max() > my_bound(3) >= error[~subnormal].max()
 # %% [markdown]
 # - The bound is the same for small and for large numbers: floats have a **relative** error. An integer grid has an
 #   absolute one.
-# - Below 1/64, e4m3fn leaves its bound. Those are its *subnormals*: the exponent has reached its end, the steps no longer
+# - Below 1/64, the errors of e4m3fn exceed the bound. Those are its *subnormals*: the exponent has reached its end, the steps no longer
 #   shrink, and the error becomes absolute. <!-- claim: MATH 2**-6 -->
 #
 # A cast can do worse than round. A number that was not 0 may become 0: it **underflows**. A finite number may become
@@ -132,7 +133,7 @@ check("02.losses", losses_of)
 # fp16 and in bf16. About how many of them underflow or overflow in each of the four cases?
 #
 # <details><summary>After you have run it</summary>
-# In fp16, what is at most half of its smallest number, 2<sup>-24</sup> or 6.0e-8, becomes 0: about a quarter of the small
+# fp16 rounds everything up to half of its smallest number, 2<sup>-24</sup> or 6.0e-8, to 0: about a quarter of the small
 # ones. Nothing finite is above 65504: about half of the large ones overflow. bf16 has the exponent of fp32 and loses
 # none. <!-- claim: MATH 2**-24 -->
 # </details>
@@ -355,7 +356,7 @@ assert whole.tolist() == [[14, 14, 8], [-5, -3, -6], [0, 0, 0]]
 
 # %% [markdown]
 # The figure shows the same nine weights on both grids: plain integers use codes from -6 to 14 only, and miss a weight by up
-# to 0.5. With the scale all of int8 is used, and no weight moves by more than half a scale, about 0.056.
+# to 0.5. With the scale the largest weight gets 127, the steps are finer, and no weight moves by more than half a scale, about 0.056.
 # <!-- claim: MATH 14.3 / 127 / 2; CELL wide == 0.5 -->
 #
 # How many bytes is that? Nine codes take 9 bytes in place of 36. But codes without their scale are no weights.

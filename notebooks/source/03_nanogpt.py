@@ -67,7 +67,7 @@ print("Once →", tokenizer.encode("Once").tolist())
 # If the mean loss is $L$, the **perplexity** is $e^L$: the model hesitates as if among that many equally likely
 # characters.
 #
-# A number means nothing alone, so here are three levels to compare with. *Uniform*: every character is always equally
+# A loss means little on its own; here are three reference levels. *Uniform*: every character is always equally
 # likely. *Bigram*: a table counts how often each character follows each. And the *floor*: because a program wrote this
 # text, its author's random choices are known, and with them the least loss that any model can reach on average.
 # (*Further · The floor that is known* says how.)
@@ -101,7 +101,7 @@ assert math.isclose(math.exp(levels["uniform"]), V)
 # |:--|:--|
 # | B | texts in a batch |
 # | T | characters of each text, its *places* |
-# | C | channels: how many numbers stand for one place; the *width* |
+# | C | channels: how many numbers stand for one place; the *width*, 192 in our model <!-- claim: FILE nanoq/lm/model.py --> |
 # | V | different ids |
 #
 # The second picture is one **block**. The orange matrices hold nearly all parameters. They are what the course
@@ -150,8 +150,8 @@ check("03.mask", causal_mask)
 #
 # $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{QK^\top}{\sqrt d} + \text{mask}\right) V$$
 #
-# Why $\sqrt d$? The sum of $d$ random products is about $\sqrt d$ in size. Undivided, a wide model would have huge
-# scores, and softmax would put all weight on one place before training has begun.
+# Why $\sqrt d$? The sum of $d$ random products is about $\sqrt d$ in size. Undivided, a wide head has large scores,
+# and softmax puts most of the weight on a few places before training has begun.
 #
 # One such table of weights is one way of looking at a text, a **head**. Several heads share the width: each works on
 # $d = C / \text{heads}$ channels. One matrix, `qkv`, makes the queries, keys and values of all heads, and another,
@@ -215,7 +215,7 @@ assert gap < 1e-3
 # Besides attention, a block has two kinds of parts:
 #
 # - The **norm** brings each place's vector to mean 0 and variance 1 and then stretches each channel by a learnt gain.
-# - The **MLP** works on each place alone: four times as wide, a bend (GELU), and down again.
+# - The **MLP** works on each place alone: it widens to 4C, applies a nonlinearity (GELU) and projects back to C.
 #
 # **Exercise 3.** Write the block's `forward`: follow the arrows of the picture of a block. Each part reads the stream
 # through its norm, and what it finds is *added* to the stream.
@@ -253,8 +253,8 @@ check("03.block", Block)
 # **Exercise 4.** Now the whole: write the model's `forward`, following the first picture.
 #
 # - For ids (B, T), `self.token_embedding(tokens)` is (B, T, C). The positions are 0 to T − 1, the same in all texts.
-# - The head has no matrix of its own: the **logits** are the dot products of each place's vector with each row of the token
-#   table, `self.token_embedding.weight` (V, C). Softmax would make probabilities of them; that is not the model's task.
+# - The output layer (also called the head of the *model*) has no matrix of its own: the **logits** are the dot products of each place's vector with each row of the token
+#   table, `self.token_embedding.weight` (V, C). Softmax would turn them into probabilities; that is not the model's task.
 
 # %%
 MyBlock = use("03.block", Block)
@@ -319,7 +319,7 @@ assert not differs[:20].any() and differs[20:].all()
 # ## 4 · Train your own
 #
 # A new model is random. Training repeats one step: read a batch of text, compute the mean loss of all its questions, ask
-# PyTorch for the gradient of the loss by each weight, and move each weight a little against its gradient. The
+# PyTorch for the gradient of the loss with respect to each weight, and move each weight a little against its gradient. The
 # *optimiser* knows how far.
 #
 # **Exercise 5.** Write this step. `rows` (B, T + 1) are ids; the first T of each row are the input, and the last T are
@@ -433,7 +433,7 @@ def write(model, prompt, length, temperature=0.7, top_k=20, seed=0):
 # <details><summary>After you have run it</summary>
 # Your model has found letters, the rhythm of words and the commonest words themselves. At a low temperature it is safe
 # and dull, at a high one it invents words. The storyteller writes whole sentences, even if the story wanders. Nothing in
-# your code would have to change for that: only size, text and time. But the prettiest text is not the best model: one
+# your code would have to change for that: only size, text and time. But the prettiest sample does not reveal the best model: one
 # text is an anecdote, the loss is a measurement.
 # </details>
 

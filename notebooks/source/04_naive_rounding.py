@@ -22,7 +22,7 @@
 # - quantise all matrices of a model, write one file, and load it into a fresh model.
 #
 # **You need** notebook 01 (integers and their bits) and 03 (the model, and what its loss means). The model is the GPT of
-# notebook 03. We quantise the matrices of its linear layers; embeddings and norms stay as they are.
+# notebook 03. We quantise the matrices of its linear layers; embeddings and norms stay in 16 bits.
 
 # %%
 import math
@@ -90,7 +90,7 @@ concepts.float_line_and_code_line([-0.42, 0.1, 0.68, 1.6], 0.25, 0, 7, zero_poin
 
 # %% [markdown]
 # **Exercise 1.** Find scale and zero point for the range `low <= 0 <= high`: the lowest code stands for `low`, the highest
-# for `high`. Round $z$ to a whole number, so that the value 0 stays exactly 0. Return two Python numbers.
+# for `high`, as nearly as a whole $z$ allows. Round $z$ to a whole number, so that the value 0 stays exactly 0. Return two Python numbers.
 
 # %%
 def affine(low, high, bits):
@@ -104,7 +104,7 @@ def affine(low, high, bits):
 check("04.affine", affine)
 
 # %% [markdown]
-# **Exercise 2.** From weights to codes: turn the formula for $\hat w$ round, go to the *nearest* code, and clamp. Round
+# **Exercise 2.** From weights to codes: solve the formula for $q$, go to the *nearest* code, and clamp. Round
 # *before* you add the zero point, as file formats do. Return integers (`.long()`).
 
 # %%
@@ -153,8 +153,8 @@ assert (my_values(codes, scale, zero_point) - row).abs().max() < 1.01 * scale
 # ## 2 · One scale for how many weights?
 #
 # How many weights share a scale is the **granularity**: one grid for the whole matrix (*tensor*), one per row (*channel*:
-# everything that feeds one output), or one per **group** of neighbours in a row. Here is the matrix whose largest row
-# stands out most, and then one of its ordinary rows on two grids of 3 bits. An **outlier** is a weight far larger than
+# everything that feeds one output), or one per **group** of neighbours in a row. Here is the matrix with the most
+# extreme row, and then one of its ordinary rows on two grids of 3 bits. An **outlier** is a weight far larger than
 # nearly all others.
 #
 # **Before you run it.** Who gains if each row gets a scale of its own: the row with the outlier, or the others?
@@ -219,8 +219,8 @@ def pack4(codes):
 check("04.pack4", pack4)
 
 # %% [markdown]
-# **Exercise 5.** Unpack them. `a >> 4` moves bits down, `a & 15` keeps the last four. Return int64: a uint8 that you
-# subtract from would wrap round.
+# **Exercise 5.** Unpack them. `a >> 4` moves bits down, `a & 15` keeps the last four. Return int64: subtracting from
+# a uint8 can wrap around.
 
 # %%
 def unpack4(stored):
@@ -261,7 +261,7 @@ assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
 # comparison is **paired** (notebook 03 shows what goes wrong otherwise). The row with 16 bits, a cast to float16, is a
 # *control*: what "no change" looks like here.
 #
-# **Before you run it.** Each bit less makes the squared error of the weights about four times as large. From 4 to 3 bits,
+# **Before you run it.** Each bit fewer makes the squared error of the weights four to five times as large. From 4 to 3 bits,
 # will the added loss grow less than that, about as much, or more? And what will 2 bits do?
 #
 # <details><summary>After you have run it</summary>
@@ -297,7 +297,8 @@ assert rtn[2].bytes < rtn[3].bytes < rtn[4].bytes < rtn[8].bytes < rtn[16].bytes
 # %% [markdown]
 # ## 5 · Capstone: your own 4-bit file
 #
-# Now do it without the package. With torch and your own functions, write the 24 matrices to **one file of at most 1.40
+# Now do it yourself. With torch, your own functions and `linear_layers`, which names the 24 matrices (four in each of six
+# blocks), write them to **one file of at most 1.40
 # MB**, and load it into a fresh model whose added loss is **within 0.0005 nats** of the row *RTN, 4* above.
 #
 # **Exercise 6.** Three functions, some twenty lines. Try each step on one matrix before you go on.
@@ -310,7 +311,7 @@ assert rtn[2].bytes < rtn[3].bytes < rtn[4].bytes < rtn[8].bytes < rtn[16].bytes
 # 3. `read`: `load_file(path)` gives the dictionary back. For each layer: unpack, restore the shape, dequantise in float32,
 #    and put the result into `layer.weight.data`. The model that you are given has NaN in place of the matrices.
 #
-# The check says which of these is wrong, down to the layer.
+# The check looks at the file and at the loaded model, and names the layer that is furthest off.
 
 # %%
 def row_grids(weight, bits):

@@ -108,7 +108,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight: weight.abs().max() / 255,
-                "255 steps cover the whole range from -max to max; from zero to max there are only 127.",
+                "255 is the number of codes from -127 to 127; from zero to the largest weight there are 127 steps.",
             ),
             Mistake(
                 lambda weight: 127 / weight.abs().max(),

@@ -31,12 +31,15 @@ def _signed(weight):
 # ---- 01.decode: a pattern of fp16 -> its value ----
 
 
-def _decode(bias=15, hidden=1, low=1, below=0, over=1024, sign=-1, specials=True, nan=True, subnormals=True):
+def _decode(bias=15, hidden=1, low=1, below=0, over=1024, sign=-1, specials=True, nan=True, subnormals=True,
+            signed=True, mask=31):
     """Decoding, with each of the things that can be forgotten."""
 
     def decode(pattern):
-        field, fraction = pattern >> 10 & 31, pattern & 1023
+        field, fraction = pattern >> 10 & mask, pattern & 1023
         if specials and field == 31:
+            if not signed:
+                return math.nan if fraction else math.inf
             size = math.nan if nan and fraction else math.inf
         elif subnormals and field == 0:
             size = 2.0 ** (low - bias) * (below + fraction / over)
@@ -72,12 +75,12 @@ PLACES = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 def _mxfp4(power=lambda largest: math.floor(math.log2(largest)) - 2, places=PLACES, back=True, sign=torch.sign,
-           largest=lambda block: block.abs().max()):  # fmt: skip
+           largest=lambda block: block.abs().max(), size=torch.abs):  # fmt: skip
     """A block in MXFP4, with each of the things that can go wrong."""
 
     def mxfp4(block):
         scale = 2.0 ** power(float(largest(block)))
-        distances = (block.abs()[:, None] / scale - places).abs()
+        distances = (size(block)[:, None] / scale - places).abs()
         return places[distances.argmin(1)] * sign(block) * (scale if back else 1)
 
     return mxfp4
@@ -86,7 +89,7 @@ def _mxfp4(power=lambda largest: math.floor(math.log2(largest)) - 2, places=PLAC
 def _blocks(generator):
     """Blocks whose largest weight is negative, whose largest is just below a power of two, and a large one."""
     first, second, third = (0.1 * torch.randn(3, 32, generator=generator)).clamp(-0.24, 0.24)
-    first[5], second[7], third[0] = -0.41, 0.245, 0.25
+    first[5], second[7], third[0] = -0.36, 0.245, 0.25
     return [(first,), (second,), (40 * third,)]
 
 
@@ -151,7 +154,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda total, bits: total % 2**bits - 2 ** (bits - 1),
-                "a total of 0 shall stay 0: what is taken off after the remainder has to be added before it.",
+                "0 must stay 0: add 2**(bits - 1) before you take the remainder, then subtract it.",
             ),
             Mistake(
                 lambda total, bits: total - 2**bits if total >= 2 ** (bits - 1) else total,
@@ -194,6 +197,8 @@ EXERCISES = [
             Mistake(_decode(below=1), "the exponent is right, but field 0 has no hidden 1: it is 0.fraction."),
             Mistake(_decode(specials=False), "field 31, all ones, is no number: infinity or NaN."),
             Mistake(_decode(nan=False), "field 31 is infinity only if the fraction is 0."),
+            Mistake(_decode(signed=False), "infinity has a sign, too: the sign bit counts in every row of the table."),
+            Mistake(_decode(mask=63), "the sign bit is left in the exponent field: keep five bits, `& 31`."),
             Mistake(_decode(over=1), "the fraction bits come after the point: the last of them counts 1/1024, not 1."),
             Mistake(_decode(over=1023), "ten bits count in steps of 1/1024; 1023/1024 is the largest fraction, not 1."),
         ],
@@ -221,7 +226,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda mantissa: 2 ** (mantissa + 1) - 1,
-                "that one has all bits 1 and is still there: mantissa + 1 of them.",
+                "that one is all ones in binary, mantissa + 1 of them: just what the format has room for.",
             ),
             Mistake(
                 lambda mantissa: 2 ** (mantissa + 2) + 1,
@@ -249,6 +254,10 @@ EXERCISES = [
                 lambda e, m, specials: _largest(e, m, "none"),
                 "as if every pattern were a number: \"ieee\" keeps the highest field for infinity and NaN, "
                 "\"fn\" the pattern of all ones for NaN.",
+            ),
+            Mistake(
+                lambda e, m, specials: _largest(e, m, "ieee" if specials == "fn" else specials),
+                "\"fn\" does not give its highest field away: of that field a single pattern, all ones, is no number.",
             ),
             Mistake(
                 lambda e, m, specials: _largest(e, m, "none" if specials == "fn" else specials),
@@ -294,11 +303,20 @@ EXERCISES = [
                 "rounded up: the largest weight lands between 2 and 4, where 4 and 6 are hardly ever used.",
             ),
             Mistake(
+                _mxfp4(power=lambda largest: math.ceil(math.log2(largest / 6))),
+                "with that scale nothing saturates, which is sensible, but it is not the rule of MXFP4: the exponent "
+                "is the floor of log2 of the largest, less 2.",
+            ),
+            Mistake(
                 _mxfp4(power=lambda largest: round(math.log2(largest)) - 2),
                 "the logarithm is rounded to nearest; it has to be rounded down, with math.floor.",
             ),
             Mistake(_mxfp4(back=False), "those are the values of e2m1: multiply by the scale to get weights again."),
             Mistake(_mxfp4(sign=lambda block: 1), "the signs got lost: give each weight its own back."),
+            Mistake(
+                _mxfp4(size=lambda block: block),
+                "negative weights all became 0: measure how far |w| is from each place, and give the sign back later.",
+            ),
             Mistake(
                 _mxfp4(places=torch.arange(8.0)),
                 "rounded to whole numbers: e2m1 has the values in `places`, such as 0.5 and 1.5, and no 5 or 7.",
@@ -310,8 +328,8 @@ EXERCISES = [
         ],
         hints=(
             "first the scale, from the largest absolute value. Then measure how far each |w|/s is from each place.",
-            "begin with `scale = 2.0 ** (math.floor(math.log2(block.abs().max())) - 2)`; then "
-            "`(block.abs()[:, None] / scale - places).abs()` has a row of 8 distances for each weight.",
+            "`math.floor(math.log2(...)) - 2` is the exponent of the scale. `x[:, None] - places` has a row of 8 "
+            "differences for each of the 32 numbers in x.",
         ),
     ),
 ]

@@ -71,11 +71,12 @@ def _float8(x):
     return x.to(torch.float8_e4m3fn).float()
 
 
-def _kahan(sign=1, carry=True, round_total=True, compare_with_term=True, corrected=True):
+def _kahan(sign=1, carry=True, round_total=True, compare_with_term=True, corrected=True, round_term=True):
     def total_of(terms, small):
         total = lost = torch.tensor(0.0)
         for plain in terms:
-            term = small(plain - sign * lost) if carry else plain
+            term = plain - sign * lost if carry else plain
+            term = small(term) if round_term else term
             new = small(total + term) if round_total else total + term
             term = term if corrected else plain
             lost = small(small(new - total) - term) if compare_with_term else small(new - total)
@@ -252,6 +253,10 @@ EXERCISES = [
                 "the total is not rounded: a machine with that type keeps every sum in it.",
             ),
             Mistake(
+                _kahan(round_term=False),
+                "term - lost is not rounded: that is an operation of the small type, too.",
+            ),
+            Mistake(
                 _kahan(compare_with_term=False),
                 "new - total is what has arrived; lost is how much that is more than the term.",
             ),
@@ -263,8 +268,8 @@ EXERCISES = [
         ],
         hints=(
             "two numbers go through the loop, `total` and `lost`; every `+` and `-` stands in a `small(...)`.",
-            "in the loop: `term = small(term - lost)`, then `new = small(total + term)`, then the new `lost`, "
-            "then `total = new`.",
+            "in the loop: `term = small(term - lost)`, then `new = small(total + term)`, then the new `lost` with a "
+            "`small(...)` for each of its two `-`, then `total = new`.",
         ),
     ),
     Exercise(
@@ -329,6 +334,14 @@ EXERCISES = [
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 128, lambda units: torch.round(units).clamp(-128, 127)),
                 "128 is not an int8: the largest number gets code 127.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.abs().max() / 128),
+                "128 is not an int8, so the largest number would be clamped: let it get code 127.",
+            ),
+            Mistake(
+                _to_int8(lambda w: w.max() / 127),
+                "the largest weight may be a negative one, which max() does not see: take the absolute values first.",
             ),
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 255),

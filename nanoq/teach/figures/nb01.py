@@ -89,15 +89,15 @@ def near_zero() -> Figure:
 
 
 @figure("Two plots of the 127 positive values of e4m3fn over their patterns. Left, value: straight pieces of eight "
-        "dots, each twice as steep as the one before. Right, logarithm of the value: nearly a straight line, except "
-        "for the seven subnormal values at its lower end, which fall off steeply.")
+        "dots, from the second on each twice as steep as the one before. Right, logarithm of the value: nearly a "
+        "straight line, except for the seven subnormal values at its lower end, which fall off steeply.")
 def patterns_in_order() -> Figure:
     """All positive values of e4m3fn in the order of their patterns."""
     values = FLOATS["e4m3fn"].values()[: 2**7 - 1]  # (127,): from 0 on; the last pattern is NaN
     color = FORMAT_COLORS["e4m3fn"]
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
     left.plot(values, ".", ms=4, color=color)
-    left.set(xlabel="pattern", ylabel="value", title="e4m3fn: ever larger steps")
+    left.set(xlabel="pattern", ylabel="value", title="e4m3fn: a larger step in each binade")
     right.plot(range(1, 127), values[1:].log2(), ".", ms=4, color=color)
     right.set(xlabel="pattern", ylabel="log₂ of the value", title="nearly a straight line")
     right.axvspan(0, 7.5, color="0.5", alpha=0.15, lw=0)

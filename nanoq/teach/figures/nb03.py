@@ -89,7 +89,8 @@ def score_mask_softmax(word: str) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(9, 3.6))
     stages = {"1. score": scores, "2. mask": masked, "3. softmax": masked.softmax(-1)}
     for ax, (title, values) in zip(axes, stages.items(), strict=True):
-        ax.imshow(values.masked_fill(values.isinf(), torch.nan))
+        low, high = (0, 1) if title == "3. softmax" else scores.aminmax()
+        ax.imshow(values.masked_fill(values.isinf(), torch.nan), vmin=low, vmax=high)
         ax.set_title(title)
         _letters(ax, word)
     return fig
