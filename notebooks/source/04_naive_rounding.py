@@ -873,7 +873,7 @@ assert tried.delta_nats > rtn[4].delta_nats and score > 1480
 # - RTN: 8 bits are safe here, 4 bits cheap, 3 bits costly, 2 bits ruinous.
 # - Compare models on the same windows, and give an interval.
 #
-# **05 · Ternary operators** asks which three values are best. **07 · GPTQ** uses the same grids, but lets each rounding
+# **05 · Ternary weights** asks which three values are best. **07 · GPTQ** uses the same grids, but lets each rounding
 # make up for the errors of those before it, and takes back most of what you have just lost.
 
 # %% [markdown]

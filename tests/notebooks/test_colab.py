@@ -35,7 +35,7 @@ from importlib.metadata import version
 import nanoq
 from nanoq.files import data_dir
 from nanoq.teach.launch import find_notebook
-print(nanoq.__file__, data_dir(), find_notebook(8).resolve(), version("torch"), version("numpy"),
+print(nanoq.__file__, data_dir(), find_notebook(7).resolve(), version("torch"), version("numpy"),
       nanoq.load("tales-2.7m").model.parameter_count(), sep="\\n")
 """
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import signal
 import time
+import wsgiref
 import xml
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,7 @@ def test_right_answers():
         (lambda w, b: F.relu(w), "name 'F' is not defined. It is not imported: add `import torch.nn.functional as F`"),  # noqa: F821
         (lambda w, b: ceil(b), "Write math.ceil, and add `import math` if it is missing"),  # noqa: F821
         (lambda w, b: xml.unheard_of, "module 'xml' has no attribute 'unheard_of'"),
-        (lambda w, b: xml.sax, "Is it not imported? Add `import xml.sax`"),
+        (lambda w, b: wsgiref.validate, "Is it not imported? Add `import wsgiref.validate`"),
         (lambda w, b: exit(), "raised SystemExit"),
         (lambda w, b: rows(w, b)[:1], "expected shape (2,), got (1,)"),
         (lambda w, b: rows(w, b).int(), "expected float values, got integer values"),

@@ -340,4 +340,4 @@ def candidates(layer: QuantLinear, backends: list[str], x: Tensor) -> Iterator[t
     for backend in backends:
         other = copy(layer)
         use_backend(other, backend)
-        yield backend, functools.partial(other, x)
+        yield backend, functools.partial(QuantLinear.forward, other, x)  # which of an embedding table is the head's
