@@ -55,8 +55,9 @@ class LayerStats:
         self.tokens += len(x)
         share = {"beta": 1 - len(x) / self.tokens, "alpha": 1 / self.tokens}
         width = len(self.gram)
-        for start in range(0, width, BAND if width > NARROW else width):  # gram * old / new + x^T x / new, in place
-            rows = slice(start, start + BAND if width > NARROW else width)
+        band = BAND if width > NARROW else width
+        for start in range(0, width, band):  # gram * old / new + x^T x / new, in place
+            rows = slice(start, start + band)
             self.gram[rows, start:].addmm_(x[:, rows].T, x[:, start:], **share)
             self.gram[rows.stop :, rows] = self.gram[rows, rows.stop :].T  # it is symmetric: half of it is worked out
         if originals is not None:

@@ -33,13 +33,16 @@ _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
 _MOST_COLUMNS = (2**31 - 1) // (_LARGEST_CODE * _LARGEST_ACTIVATION)  # whose sum of products fits int32
 
 
-def _threads(multiplications: int) -> int:
-    return 1 if multiplications < SERIAL else torch.get_num_threads()
+def _run(loop: Callable, in_threads: Callable, count: int, multiplications: int, *arrays) -> None:
+    """Run a loop over 0..count-1, or where it is worth them in threads.
 
-
-def _in_threads(loop: Callable, threads: int, *arrays) -> None:
-    """Run a loop in threads; numba, when it starts its first, tells OpenMP how many, and so torch."""
-    loop(threads, *arrays)
+    numba, when it starts its first thread, tells OpenMP how many there are, and so torch.
+    """
+    threads = 1 if multiplications < SERIAL else torch.get_num_threads()
+    if threads == 1:
+        loop(0, count, *arrays)
+        return
+    in_threads(threads, *arrays)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
@@ -50,12 +53,7 @@ def _in_threads(loop: Callable, threads: int, *arrays) -> None:
 def numba_product(codes: Tensor, q: Tensor) -> Tensor:
     """uint8 (out, in) times int8 (tokens, in) -> exact sums, int32 (out, tokens)."""
     sums = torch.empty(len(codes), len(q), dtype=torch.int32)
-    arrays = codes.numpy(), q.numpy(), sums.numpy()
-    threads = _threads(codes.numel() * len(q))
-    if threads == 1:
-        integer_rows(0, len(codes), *arrays)
-    else:
-        _in_threads(integer_threads, threads, *arrays)
+    _run(integer_rows, integer_threads, len(codes), codes.numel() * len(q), codes.numpy(), q.numpy(), sums.numpy())
     return sums
 
 
@@ -162,21 +160,13 @@ class Kernel:
         if columns > self.in_features:  # the last byte has room for more codes
             rows = np.pad(rows, ((0, 0), (0, columns - self.in_features)))
         y = np.empty((len(rows), codes.shape[1]), np.float32)
-        threads = _threads(columns * y.size)
-        if threads == 1:
-            weight_only_rows(0, codes.shape[1], *self.arrays, rows, y)
-        else:
-            _in_threads(weight_only_threads, threads, *self.arrays, rows, y)
+        _run(weight_only_rows, weight_only_threads, codes.shape[1], columns * y.size, *self.arrays, rows, y)
         return y
 
     def _weight(self) -> Tensor:
         """The dequantised weight, float32 (in, out)."""
         weight = np.empty((self.in_features, self.arrays[0].shape[1]), np.float32)
-        threads = _threads(weight.size)
-        if threads == 1:
-            decode_columns(0, len(weight), *self.arrays, weight)
-        else:
-            _in_threads(decode_threads, threads, *self.arrays, weight)
+        _run(decode_columns, decode_threads, len(weight), weight.size, *self.arrays, weight)
         return torch.from_numpy(weight)
 
 
