@@ -12,7 +12,7 @@ from nanoq.teach.plots import COLORS, figure
 KEPT, QUANTISED = "0.93", "#FBE3C0"  # grey, and a light orange that black can be read on
 
 
-def _box(axes: Axes, at: tuple[float, float], size: tuple[float, float], label: str, *, marked: bool = False) -> None:
+def box(axes: Axes, at: tuple[float, float], size: tuple[float, float], label: str, *, marked: bool = False) -> None:
     """A box around `at` with its label; one that is marked has a colour and a thick edge."""
     (x, y), (width, height) = at, size
     axes.add_patch(FancyBboxPatch(
@@ -22,9 +22,16 @@ def _box(axes: Axes, at: tuple[float, float], size: tuple[float, float], label: 
     axes.text(x, y, label, ha="center", va="center", zorder=3)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **look: object) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **look: object) -> None:
+    """An arrow from `start` to `end`; `look` is what `arrowprops` takes."""
     style = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.5, "shrinkA": 0, "shrinkB": 0} | look
     axes.annotate("", end, start, arrowprops=style, zorder=1)
+
+
+def plus(axes: Axes, at: tuple[float, float]) -> None:
+    """A plus in a circle around `at`: two streams are added."""
+    axes.text(*at, "+", ha="center", va="center", fontsize=15, zorder=3,
+              bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"})
 
 
 def _lines_alt(weights: Sequence[float], scale: float, low: int, high: int, zero_point: int | None = None) -> str:
@@ -60,7 +67,7 @@ def float_line_and_code_line(
         clamped = not value[low] - scale / 2 <= weight <= value[high] + scale / 2
         color = COLORS["vermillion" if clamped else "blue"]
         axes.plot(weight, 1, "s" if clamped else "o", color=color, ms=8, zorder=5)
-        _arrow(axes, (weight, 0.95), (value[code], 0.17), color=color, ls="--" if clamped else "-")
+        arrow(axes, (weight, 0.95), (value[code], 0.17), color=color, ls="--" if clamped else "-")
         if clamped:
             axes.text(weight, 0.55, " clamped", color=color, ha="left", va="center", fontweight="bold")
     start, end = value[low], value[low + 1]
@@ -90,19 +97,18 @@ def gpt_block(width: int = 192) -> Figure:
         for x, name in zip((1.6, 3.4, 5.2, 7.0), names, strict=True):
             marked = "." in name
             label = f"{name}\n{' × '.join(map(str, left.pop(0)))}" if marked else name
-            _box(axes, (x, y), (1.5 if marked else 1.2, 0.7), label, marked=marked)
+            box(axes, (x, y), (1.5 if marked else 1.2, 0.7), label, marked=marked)
         for start, end in ((0.3, 1.0), (2.2, 2.65), (4.15, 4.6), (5.8, 6.25), (7.75, 8.27)):
-            _arrow(axes, (start, y), (end, y))
-        axes.text(8.45, y, "+", ha="center", va="center", fontsize=15, zorder=3,
-                  bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"})
+            arrow(axes, (start, y), (end, y))
+        plus(axes, (8.45, y))
         axes.plot([0.6, 0.6, 8.45], [y, y + 0.62, y + 0.62], color="0.3", lw=1.5, zorder=1)
-        _arrow(axes, (8.45, y + 0.62), (8.45, y + 0.22))
+        arrow(axes, (8.45, y + 0.62), (8.45, y + 0.22))
     axes.text(0.2, 1.7, "x", ha="right", va="center", fontsize=13)
     axes.plot([8.45, 8.45, 0.0, 0.0, 0.3], [1.5, 0.96, 0.96, 0.0, 0.0], color="0.3", lw=1.5, zorder=1)
-    _arrow(axes, (8.67, 0.0), (9.25, 0.0))
+    arrow(axes, (8.67, 0.0), (9.25, 0.0))
     axes.text(9.3, 0.0, "next\nblock", ha="left", va="center")
     for x, marked, label in ((1.9, True, "quantised"), (4.4, False, "stays in float32")):
-        _box(axes, (x - 0.35, -0.85), (0.5, 0.3), "", marked=marked)
+        box(axes, (x - 0.35, -0.85), (0.5, 0.3), "", marked=marked)
         axes.text(x, -0.85, label, va="center")
     axes.set(xlim=(-0.2, 10.0), ylim=(-1.1, 2.5))
     axes.axis("off")
@@ -115,22 +121,22 @@ def gpt_block(width: int = 192) -> Figure:
 def quant_linear() -> Figure:
     """What a layer with packed codes does when it is called."""
     fig, axes = plt.subplots(figsize=(9, 3.6))
-    _box(axes, (1.2, 1.6), (1.7, 0.75), "packed codes\nuint8", marked=True)
-    _box(axes, (3.7, 1.6), (1.5, 0.75), "codes\n0 … 2ᵇ − 1")
-    _box(axes, (7.6, 1.6), (2.1, 0.75), "weight, made anew\nfloat32 (out, in)")
-    _box(axes, (5.5, 2.75), (2.6, 0.55), "scales, zero points", marked=True)
-    _arrow(axes, (2.05, 1.6), (2.95, 1.6))
+    box(axes, (1.2, 1.6), (1.7, 0.75), "packed codes\nuint8", marked=True)
+    box(axes, (3.7, 1.6), (1.5, 0.75), "codes\n0 … 2ᵇ − 1")
+    box(axes, (7.6, 1.6), (2.1, 0.75), "weight, made anew\nfloat32 (out, in)")
+    box(axes, (5.5, 2.75), (2.6, 0.55), "scales, zero points", marked=True)
+    arrow(axes, (2.05, 1.6), (2.95, 1.6))
     axes.text(2.5, 1.68, "unpack", ha="center", va="bottom", fontsize=10)
-    _arrow(axes, (4.45, 1.6), (6.55, 1.6))
-    _arrow(axes, (5.5, 2.47), (5.5, 1.68))
+    arrow(axes, (4.45, 1.6), (6.55, 1.6))
+    arrow(axes, (5.5, 2.47), (5.5, 1.68))
     axes.text(5.5, 1.52, "(code − zero point)\n× scale", ha="center", va="top", fontsize=10)
-    _box(axes, (7.6, 0.3), (2.1, 0.6), "x @ weightᵀ + bias")
-    _arrow(axes, (7.6, 1.22), (7.6, 0.6))
-    _arrow(axes, (5.6, 0.3), (6.55, 0.3))
+    box(axes, (7.6, 0.3), (2.1, 0.6), "x @ weightᵀ + bias")
+    arrow(axes, (7.6, 1.22), (7.6, 0.6))
+    arrow(axes, (5.6, 0.3), (6.55, 0.3))
     axes.text(5.5, 0.3, "input x\nfloat (…, in)", ha="right", va="center")
-    _arrow(axes, (8.65, 0.3), (9.1, 0.3))
+    arrow(axes, (8.65, 0.3), (9.1, 0.3))
     axes.text(9.15, 0.3, "output y\nfloat\n(…, out)", ha="left", va="center")
-    _box(axes, (0.6, 0.3), (0.5, 0.3), "", marked=True)
+    box(axes, (0.6, 0.3), (0.5, 0.3), "", marked=True)
     axes.text(0.95, 0.3, "in the file", va="center")
     axes.set(xlim=(0.2, 10.2), ylim=(-0.15, 3.15))
     axes.axis("off")

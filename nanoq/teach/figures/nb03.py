@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from nanoq.teach.figures.concepts import _arrow, _box
+from nanoq.teach.figures.concepts import arrow, box, plus
 from nanoq.teach.plots import COLORS, figure
 
 
@@ -25,15 +25,14 @@ def whole_gpt(layers: int = 6) -> Figure:
         (7.8, "head\n= token\nembedding", False), (9.55, "softmax", False),
     ]  # fmt: skip
     for x, label, marked in boxes:
-        _box(axes, (x, 1.5), (1.15, 1.1), label, marked=marked)
-    _box(axes, (1.9, 0.1), (1.15, 1.1), "position\nembedding\n(T, C)")
-    axes.text(3.0, 1.5, "+", ha="center", va="center", fontsize=15, zorder=3,
-              bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"})
+        box(axes, (x, 1.5), (1.15, 1.1), label, marked=marked)
+    box(axes, (1.9, 0.1), (1.15, 1.1), "position\nembedding\n(T, C)")
+    plus(axes, (3.0, 1.5))
     ends = ((0.75, 1.32), (2.48, 2.78), (3.22, 3.77), (4.93, 5.52), (6.68, 7.22), (8.38, 8.97), (10.13, 10.5))
     for start, end in ends:
-        _arrow(axes, (start, 1.5), (end, 1.5))
+        arrow(axes, (start, 1.5), (end, 1.5))
     axes.plot([2.48, 3.0], [0.1, 0.1], color="0.3", lw=1.5)
-    _arrow(axes, (3.0, 0.1), (3.0, 1.28))
+    arrow(axes, (3.0, 0.1), (3.0, 1.28))
     axes.text(0.68, 1.5, "tokens\n(B, T)", ha="right", va="center")
     axes.text(10.55, 1.5, "next\ncharacter", ha="left", va="center")
     for x, shape in ((3.5, "(B, T, C)"), (5.22, "(B, T, C)"), (6.95, "(B, T, C)"), (8.67, "(B, T, V)")):
