@@ -158,7 +158,7 @@ check("00.gpt3", gpt3_gb)
 # %% [markdown]
 # ## 4 · From weights to codes
 #
-# Four bits can tell only 16 values apart. So a file holds small whole numbers instead, the **codes**, and one
+# Four bits can tell only 16 values apart. <!-- claim: MATH 2**4 --> So a file holds small whole numbers instead, the **codes**, and one
 # number that says how far apart the values of neighbouring codes are, the **scale**:
 #
 # $$\text{value} = \text{scale} \cdot \text{code}, \qquad \text{code} = \text{round}(\text{weight} / \text{scale}).$$
