@@ -1,10 +1,13 @@
-"""What every test runs under: no progress bars, one thread for each worker, the quick profile, and no network."""
+"""What every test runs under: one thread for each worker, the quick profile, no progress bars, network or records."""
 
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
-os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+os.environ.update(NANOQ_PROGRESS="0", NANOQ_PROFILE="ci", NANOQ_STRICT="0", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1",
+                  NANOQ_RECORDS=tempfile.mkdtemp(prefix="nanoq-records-"))  # what a test reaches is not the learner's
 
 import hypothesis
 import pytest
@@ -26,6 +29,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if any(item.path.is_relative_to(part) for part in SLOW):
             item.add_marker("slow")
+
+
+def pytest_unconfigure():
+    """Remove the records of the run."""
+    shutil.rmtree(os.environ["NANOQ_RECORDS"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

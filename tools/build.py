@@ -60,6 +60,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -201,10 +202,11 @@ def fill_in(notebook: NotebookNode, source: Path, cost: dict, folder: str) -> No
     `folder` leads from the notebook to the one that has the glossary.
     """
     number, exercises = source.stem[:2], exercises_of(source.stem[:2])
+    cells = read_source(source).cells  # a stub is as long as it looks
     fillings = {
-        "{{colab}}": colab_badge(source), "{{cost_card}}": cost_card(cost), "{{self_test}}": learner.self_test(number),
-        # from the source: a stub is as long as it looks, and the solved edition is as long as the student's
-        "{{time_card}}": learner.time_card(read_source(source).cells, exercises, number),
+        "{{colab}}": colab_badge(source), "{{cost_card}}": cost_card(cost),
+        "{{self_test}}": learner.self_test(cells, number),
+        "{{time_card}}": learner.time_card(cells, exercises, number),
     }
     learner.rate_exercises(notebook.cells, exercises)
     learner.link_terms(notebook.cells, number, f"{folder}{GLOSSARY}")
@@ -283,7 +285,9 @@ def execute(notebook: NotebookNode, path: Path, *, strict: bool) -> dict:
         BuildError: If a cell raises or the kernel dies.
     """
     profile = os.environ.get("NANOQ_PROFILE", "lab")
-    env = os.environ | {"NANOQ_PROGRESS": "0", "NANOQ_PROFILE": profile, "NANOQ_STRICT": str(int(strict))}
+    records = tempfile.TemporaryDirectory()  # no attempt of earlier builds
+    env = os.environ | {"NANOQ_PROGRESS": "0", "NANOQ_PROFILE": profile, "NANOQ_STRICT": str(int(strict)),
+                        "NANOQ_RECORDS": records.name}
     client = NotebookClient(notebook, kernel_name="python3", timeout=None, record_timing=False,
                             store_widget_state=False, coalesce_streams=True,
                             extra_arguments=["--log-level=ERROR"])  # no warnings about its own transport

@@ -1,17 +1,16 @@
 """Open challenges: bronze, silver and gold, and a learner's own attempts, which the cache folder keeps."""
 
-import json
 import math
 from datetime import date
 
-from nanoq.files import cache_dir, write_text
+from nanoq.teach import records
 
 MEDALS = ("gold", "silver", "bronze")
 SHOWN = 5
 
 
 def challenge(name: str, score: float, *, bronze: float, silver: float, gold: float, by: str = "") -> None:
-    """Enter an attempt at an open challenge, and print its medal and the learner's best attempts.
+    """Enter an attempt at an open challenge, and print its medal and the learner's best attempts, each of them once.
 
     Whether a low or a high score is good follows from the medals: gold is below bronze, or above it.
 
@@ -36,9 +35,10 @@ def challenge(name: str, score: float, *, bronze: float, silver: float, gold: fl
     def medal(reached: float) -> str:
         return next((name for name in MEDALS if sign * reached <= sign * thresholds[name]), "none yet")
 
-    attempts = _attempts()
-    attempts.setdefault(name, []).append({"score": float(score), "by": by, "on": date.today().isoformat()})
-    write_text(cache_dir() / "challenges.json", json.dumps(attempts, indent=1))
+    attempts = records.read("challenges")
+    mine = [attempt for attempt in attempts.get(name, ()) if (attempt["score"], attempt["by"]) != (score, by)]
+    attempts[name] = [*mine, {"score": float(score), "by": by, "on": date.today().isoformat()}]
+    records.write("challenges", attempts)
     print(f"{name}: {score:.6g}, medal: {medal(score)}")
     if medal(score) != "gold":
         better = next(name for name in reversed(MEDALS) if sign * score > sign * thresholds[name])
@@ -48,10 +48,3 @@ def challenge(name: str, score: float, *, bronze: float, silver: float, gold: fl
         words = f"{attempt['score']:>12.6g}  {medal(attempt['score']):8}  {attempt['on']}  {attempt['by']}"
         print(f"{place}. {words.rstrip()}")
 
-
-def _attempts() -> dict[str, list[dict]]:
-    """All attempts by the name of their challenge; none if there is no file, or what is in it is damaged."""
-    try:
-        return json.loads((cache_dir() / "challenges.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -92,6 +92,18 @@ def _range(rng: Random) -> tuple[float, float, int]:
     return -below * step, (2**bits - 1 - below) * step, bits
 
 
+def _one_weight(rng: Random) -> tuple[torch.Tensor, float, int, int]:
+    """A weight between two codes, the upper one nearer, or beyond the last code."""
+    bits, scale = rng.choice((3, 4)), rng.choice((0.1, 0.2, 0.5))
+    steps = -rng.randint(1, 3) - rng.choice((0.3, 0.6, 0.7))
+    return torch.tensor([steps * scale], dtype=torch.float64), scale, rng.randint(4, 6), bits
+
+
+def _losses(rng: Random) -> tuple[torch.Tensor]:
+    return (torch.tensor([rng.choice(losses) for losses in ((0.4, 0.5, 0.6), (0.8, 0.9), (1.3, 1.5, 1.8))],
+                         dtype=torch.float64),)
+
+
 def _codes(rng: Random) -> tuple[torch.Tensor]:
     return (torch.tensor([[rng.randint(0, 2) for _ in range(4)] for _ in range(rng.choice((2, 3)))]),)
 
@@ -211,6 +223,9 @@ TEMPLATES = (
     Template("03.positions", _pick(range(10, 60), range(4, 20), (False,)), lambda prompt, new, cached:
              f"Without a key-value cache a model continues a prompt of {prompt} characters by {new}. How many "
              "places does it read in all?"),
+    Template("03.perplexity", _losses, lambda losses:
+             f"Three windows of held-out text have the mean losses {_list(losses.tolist())} nats per character. What "
+             "is the perplexity?"),
     Template("04.affine", _range, lambda low, high, bits:
              f"An asymmetric grid of {bits} bits covers {low:g} to {high:g}. What are its scale and its zero point?"),
     Template("04.noise", _pick((-1, -0.5, -2), (1, 0.5, 2, 3), (2, 3, 4, 5)), lambda low, high, bits:
@@ -224,6 +239,12 @@ TEMPLATES = (
              lambda weights, rows, rest:
              f"{weights:,} weights in {rows:,} rows become int8 codes with a float32 scale a row; {rest:,} other "
              "parameters stay in float32. How many bytes is the model?"),
+    Template("04.codes", _one_weight, lambda weight, scale, zero_point, bits:
+             f"A grid of {bits} bits has the scale {scale:g} and the zero point {zero_point}. Which code does the "
+             f"weight {weight.item():g} get?"),
+    Template("04.values", _pick(range(9, 16), (0.1, 0.2, 0.5), range(3, 8)), lambda code, scale, zero_point:
+             f"A grid has the scale {scale:g} and the zero point {zero_point}. Which value does the code {code} stand "
+             "for?"),
     Template("05.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
              f"The weights of a row are normal with σ = 1, the largest is {largest}. Which share of them does "
              "naive ternary rounding make 0?"),

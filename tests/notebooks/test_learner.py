@@ -47,9 +47,9 @@ def test_minutes_count_words_lines_figures_and_exercises(learner):
     claims = new_code_cell("assert True\n" * 80, metadata={"tags": ["claims"]})
     cells = [*text("## 1 · A\n\n" + "word " * 297, ["x = 1\n" * 16], ["figures.one(x)"], *EXERCISE), claims]
     (_, section) = learner.sections(cells)
-    assert learner.minutes(section, ASKED, "99") == 2 + 2 + 1 + 6
+    assert learner.minutes(section, ASKED, 0) == round(learner.READERS * (2 + 2 + 1 + 6))
     card = learner.time_card([*cells, *text("## Further · B\n\n" + "word " * 450)], ASKED, "99")
-    assert "about 15 minutes; the core alone takes 12" in card and "| 1 · A | 11 |" in card
+    assert "about 18 minutes; the core alone takes 14" in card and "| 1 · A | 13 |" in card
 
 
 def test_words_are_what_is_read(learner):
@@ -63,10 +63,13 @@ def test_an_exercise_says_how_hard_it_is(learner):
     assert cells[3].source == "**Exercise 4.** Not known."
 
 
-def test_the_self_test_is_always_the_same_and_folds_its_answers(learner):
-    assert learner.self_test("04") == learner.self_test("04")
-    assert 3 <= learner.self_test("04").count("<summary>Answer</summary>") <= 5
-    assert learner.self_test("99") == ""
+def test_the_self_test_is_always_the_same_and_asks_about_the_core_first(learner):
+    cells = text("# T", ["check('04.values', f)"], ["check('04.codes', f)"], "## Further · A", ["check('04.noise', f)"])
+    assert learner.self_test(cells, "04") == learner.self_test(cells, "04")
+    asked = [question.id for question in learner.self_test_questions(cells, "04")]
+    assert set(asked[:2]) == {"04.values", "04.codes"} and len(asked) == 3
+    assert learner.self_test(cells, "04").count("<summary>Answer</summary>") == 3
+    assert learner.self_test(cells, "99") == ""
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_a_value_can_be_used_as_well(capsys):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NANOQ_CACHE", str(tmp_path))
+    monkeypatch.setenv("NANOQ_RECORDS", str(tmp_path))
     return tmp_path / "challenges.json"
 
 
@@ -64,6 +64,12 @@ def test_attempts_are_kept_and_the_best_come_first(cache, capsys):
     board = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line[0].isdigit()]
     assert board == ["second", "third", "fourth", "first"]
     assert set(json.loads(cache.read_text())) == {"x", "y"}
+
+
+def test_an_attempt_that_is_made_again_is_one_attempt(cache, capsys):
+    for score in (0.5, 0.5, 0.45):
+        challenge("x", score, bronze=0.4, silver=0.3, gold=0.2, by="the same")
+    assert [attempt["score"] for attempt in json.loads(cache.read_text())["x"]] == [0.5, 0.45]
 
 
 def test_a_damaged_file_is_begun_anew(cache):

@@ -1,0 +1,82 @@
+"""The learner's own file: what is stored is all that the model which is read has, and the board keeps it."""
+
+import pytest
+import torch
+
+import nanoq
+from nanoq.quant import affine_grid, gptq, nearest, pack, unpack
+from nanoq.quant.calibrate import LayerStats
+from nanoq.teach import own_file as module
+from nanoq.teach import records
+from nanoq.teach.own_file import OwnFile, keep, own_file, own_files
+
+BITS = 4
+
+
+@pytest.fixture(autouse=True)
+def board(tmp_path, monkeypatch):
+    monkeypatch.setenv("NANOQ_RECORDS", str(tmp_path))
+    return lambda: records.read("own_files")
+
+
+def encode(weight, hessian, codes=lambda weight, grid, hessian: nearest(weight, grid)):
+    grid = affine_grid(weight, BITS)
+    packed = pack(codes(weight, grid, hessian), BITS)
+    return {"codes": packed, "scale": grid.scale.half(), "zero_point": grid.zero_point.to(torch.uint8)}
+
+
+def decode(parts, shape):
+    codes = unpack(parts["codes"], BITS, shape[1])
+    return parts["scale"].float() * (codes - parts["zero_point"].float())
+
+
+def compensated(weight, grid, hessian):
+    stats = LayerStats(len(hessian))
+    stats.gram, stats.tokens = hessian, 10_000
+    return gptq(weight, grid, stats)
+
+
+def test_rounding_has_the_loss_of_the_package_and_the_hessian_serves_gptq(board):
+    own_file("RTN", encode, decode)
+    original, task, losses, _ = module._course()
+    theirs = nanoq.quantize(nanoq.load(module.MODEL), bits=BITS, method="nearest")
+    added = float((task.losses(theirs.model) - losses).mean())
+    assert board()["RTN"]["delta_nats"] == pytest.approx(added, abs=3e-4)
+    assert 1_475_000 < board()["RTN"]["bytes"] < 1_495_000
+    assert torch.isfinite(original.token_embedding.weight).all()
+    own_file("GPTQ", lambda weight, hessian: encode(weight, hessian, compensated), decode)
+    assert board()["GPTQ"]["bytes"] == board()["RTN"]["bytes"]
+    assert board()["GPTQ"]["delta_nats"] < 0.7 * board()["RTN"]["delta_nats"]
+
+
+def test_a_step_is_kept_once_and_compared_with_the_others(board, capsys):
+    keep("a", OwnFile(1000, 0.2, 0.1, 0.3))
+    assert "other files" not in capsys.readouterr().out
+    keep("b", OwnFile(2000, 0.1, 0.0, 0.2))
+    assert "no larger and no worse than 0 of your 1 other files" in capsys.readouterr().out
+    keep("b", OwnFile(900, 0.1, 0.0, 0.2))
+    assert "no larger and no worse than 1 of your 1 other files" in capsys.readouterr().out
+    assert list(board()) == ["a", "b"] and board()["b"]["bytes"] == 900
+
+
+@pytest.mark.parametrize(
+    ("wrong_encode", "wrong_decode", "said"),
+    [(lambda weight, hessian: weight, decode, "encode gives a dict of tensors"),
+     (lambda weight, hessian: {}, decode, "encode gives a dict of tensors"),
+     (encode, lambda parts, shape: decode(parts, shape).T, r"blocks\.0.*decode gives a finite weight of shape"),
+     (encode, lambda parts, shape: None, "not NoneType"),
+     (encode, lambda parts, shape: decode(parts, shape) / 0, "finite")],
+)  # fmt: skip
+def test_what_is_no_file_or_no_weight_is_named_and_not_kept(board, wrong_encode, wrong_decode, said):
+    with pytest.raises(ValueError, match=said):
+        own_file("x", wrong_encode, wrong_decode)
+    assert not board()
+
+
+def test_the_board_shows_every_file_of_the_learner(board, monkeypatch):
+    shown = {}
+    monkeypatch.setattr("nanoq.teach.plots.show", lambda figure, alt: shown.update(figure=figure, alt=alt))
+    keep("mine", OwnFile(1_400_000, 0.1, 0.0, 0.2))
+    own_files()
+    labels = [text.get_text() for text in shown["figure"].axes[0].texts]
+    assert labels == ["mine"] and "mine: 1.40 MB, +0.1000 nats" in shown["alt"]
