@@ -40,7 +40,7 @@ def stream(
     read again and the rest forgotten. `make_cache` makes an empty cache for a number of blocks.
 
     Raises:
-        ValueError: if the prompt is empty, temperature or top_k is out of range, or a logit is no number.
+        ValueError: if the prompt is empty or not of shape (T,), temperature or top_k is out of range, or a logit is no number.
     """
     for (token,) in stream_batch(model, [prompt], temperature=temperature, top_k=top_k, seed=seed,
                                  make_cache=make_cache):
@@ -62,6 +62,8 @@ def stream_batch(
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("the prompt is empty: give at least one character to go on from")
+    if shapes := [tuple(prompt.shape) for prompt in prompts if prompt.dim() != 1]:
+        raise ValueError(f"a prompt is a list of tokens, of shape (T,), not {shapes[0]}")
     if not temperature >= 0 or (top_k is not None and top_k < 1):
         raise ValueError("temperature must not be negative, and top_k must be at least 1")
     context, reader = model.config.context, _reader(model, len(prompts), make_cache)

@@ -46,7 +46,13 @@ class LayerStats:
         return stats
 
     def add(self, inputs: Tensor, originals: Tensor | None = None) -> None:
-        """Take in more inputs (..., in), and what each would be in the unquantised model; always both, or never."""
+        """Take in more inputs (..., in), and what each would be in the unquantised model; always both, or never.
+
+        Raises:
+            ValueError: if they have another width than the statistics.
+        """
+        if inputs.shape[-1:] != self.gram.shape[:1]:
+            raise ValueError(f"inputs of shape (..., {len(self.gram)}) are wanted, not {tuple(inputs.shape)}")
         x = inputs.reshape(-1, inputs.shape[-1]).to(self.gram.dtype)
         if not len(x):
             return

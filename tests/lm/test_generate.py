@@ -108,6 +108,11 @@ def test_an_empty_prompt_is_an_error(model):
         generate(model, TOKENIZER, "")
 
 
+def test_a_prompt_of_two_dimensions_is_an_error(model):
+    with pytest.raises(ValueError, match=r"of shape \(T,\), not \(1, 3\)"):
+        next(stream(model, torch.tensor([[1, 2, 3]])))
+
+
 @pytest.mark.parametrize("options", [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_k": 0}])
 def test_a_way_to_sample_that_is_none_is_an_error(model, options):
     with pytest.raises(ValueError, match="temperature must not be negative, and top_k must be at least 1"):

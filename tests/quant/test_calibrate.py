@@ -34,6 +34,11 @@ def test_batches_of_any_size_give_the_mean_over_all_tokens():
     assert torch.allclose(stats.gram, x.T @ x / 100, atol=1e-5)
 
 
+def test_inputs_of_another_width_are_an_error():
+    with pytest.raises(ValueError, match=r"\(\.\.\., 3\) are wanted, not \(5, 4\)"):
+        LayerStats(3).add(torch.randn(5, 4))
+
+
 def test_the_output_error_is_that_of_the_layer():
     x, weight = inputs(500, 8), inputs(5, 8, seed=1)
     other = weight + 0.1 * inputs(5, 8, seed=2)
