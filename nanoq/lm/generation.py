@@ -40,7 +40,7 @@ def stream(
     read again and the rest forgotten. `make_cache` makes an empty cache for a number of blocks.
 
     Raises:
-        ValueError: if the prompt is empty or not of shape (T,), temperature or top_k is out of range, or a logit is no number.
+        ValueError: if the prompt is empty or not (T,), temperature or top_k is out of range, or a logit is no number.
     """
     for (token,) in stream_batch(model, [prompt], temperature=temperature, top_k=top_k, seed=seed,
                                  make_cache=make_cache):

@@ -98,6 +98,7 @@ class Exercise:
         diagnose: Where an answer is more than one call: `diagnose(answer)` says what is wrong with it, or returns None
             if it is right, "" if it is not attempted. It takes the place of cases and `compare`; a mistake is known if
             its hint is what is said.
+        why: Why the right answer is as it is, or what it is good for: a sentence for whoever has it.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Exercise:
     minutes: int = 0
     difficulty: int = 1
     diagnose: Callable[[object], str | None] | None = None
+    why: str = ""
 
     @property
     def choices(self) -> str:
@@ -207,8 +209,8 @@ _wrong_tries: Counter[str] = Counter()  # by exercise, in this session
 def check(exercise_id: str, answer: object) -> None:
     """Check an answer and print one line: correct, wrong with a hint, or not attempted yet.
 
-    Where an exercise has hints, a second line gives the first of them to whoever is wrong in a way that is not known,
-    and the second to whoever has been wrong before.
+    A second line says why to whoever is right. Where an exercise has hints, it gives the first of them to whoever is
+    wrong in a way that is not known, and the second to whoever has been wrong before.
 
     Args:
         exercise_id: For example `"04.qmax"`.
@@ -223,6 +225,8 @@ def check(exercise_id: str, answer: object) -> None:
     if verdict.kind != "right" and os.environ.get("NANOQ_STRICT") == "1":
         raise CheckFailed(verdict.line)
     print(verdict.line)
+    if verdict.kind == "right" and exercise.why:
+        print(f"  Why: {exercise.why}")
     if verdict.kind in ("wrong", "known", "broken"):
         again = _wrong_tries[exercise_id]
         _wrong_tries[exercise_id] += 1

@@ -188,6 +188,16 @@ def test_a_check_works_outside_the_main_thread():
         assert pool.submit(judge, ROWS, rows).result() == (True, "✓ 99.rows: correct")
 
 
+def test_the_reason_is_for_whoever_is_right(monkeypatch, capsys):
+    exercise = dataclasses.replace(ROWS, why="each row has a largest weight of its own.")
+    monkeypatch.setattr(checks, "find_exercise", lambda exercise_id: exercise)
+    for answer, words in ((rows, ["✓ 99.rows: correct", "  Why: each row has a largest weight of its own."]),
+                          (forgets_to_return, [])):  # fmt: skip
+        check("99.rows", answer)
+        said = capsys.readouterr().out.splitlines()
+        assert ("Why" in "".join(said)) == bool(words) and said[: len(words)] == words
+
+
 def test_the_second_wrong_try_gets_the_second_hint(capsys, monkeypatch):
     hinted = dataclasses.replace(ROWS, hints=("the idea.", "the first line."))
     monkeypatch.delenv("NANOQ_STRICT", raising=False)
@@ -336,7 +346,7 @@ def test_check_prints_and_raises_only_when_strict(capsys, monkeypatch):
     assert capsys.readouterr().out == "– 00.scale: not attempted yet\n"
     monkeypatch.setenv("NANOQ_STRICT", "1")
     check("00.scale", lambda weight: weight.abs().max() / 127)
-    assert capsys.readouterr().out == "✓ 00.scale: correct\n"
+    assert capsys.readouterr().out.startswith("✓ 00.scale: correct\n  Why: ")
     with pytest.raises(CheckFailed, match="– 00.scale: not attempted yet"):
         check("00.scale", ...)
     with pytest.raises(CheckFailed, match="✗ 00.scale: expected a function, got 3"):

@@ -45,7 +45,8 @@ def test_a_stub_is_not_attempted(number, exercise):
 
 
 @pytest.mark.parametrize("number", ["00", "01", "02", "03", "04"])
-def test_each_exercise_of_the_first_notebooks_has_two_hints(number):
+def test_each_exercise_of_the_first_notebooks_has_two_hints_and_a_reason(number):
     for exercise in exercises_of(number).values():
         idea, beginning = exercise.hints
+        assert exercise.why[:1].islower() and exercise.why[-1] == ".", exercise.id
         assert idea != beginning and all(hint[-1] in ".?:…" for hint in exercise.hints), exercise.id

@@ -15,6 +15,7 @@ def _within_half(expected, got):
 EXERCISES = [
     Exercise(
         id="00.levels",
+        why="every further bit doubles the number of values; that is all that a bit can do.",
         minutes=1,
         difficulty=1,
         reference=lambda bits: 2**bits,
@@ -48,6 +49,7 @@ EXERCISES = [
     ),
     Exercise(
         id="00.bytes",
+        why="files count whole bytes, so a last byte that is begun is paid in full.",
         minutes=3,
         difficulty=2,
         reference=lambda weights, bits: math.ceil(weights * bits / 8),
@@ -89,6 +91,7 @@ EXERCISES = [
     ),
     Exercise(
         id="00.scale",
+        why="the scale is the size of a step: with it the largest weight fits, and no code is left unused at the end.",
         minutes=3,
         difficulty=2,
         reference=lambda weight: weight.abs().max() / 127,
@@ -122,6 +125,7 @@ EXERCISES = [
     ),
     Exercise(
         id="00.gpt3",
+        why="size is weights times bits; everything that this course does works on the second factor.",
         minutes=2,
         difficulty=1,
         reference=350.0,
@@ -141,6 +145,7 @@ EXERCISES = [
     ),
     Exercise(
         id="00.still_fp32",
+        why="rounding changes values; only storing codes makes a file smaller.",
         minutes=1,
         difficulty=1,
         reference="c",

@@ -50,7 +50,15 @@ def _decode(bias=15, hidden=1, low=1, below=0, over=1024, sign=-1, specials=True
     return decode
 
 
-DECODE_CASES = [(p,) for p in (0x3C00, 0xC248, 0x7BFF, 0x8100, 0x0001, 0x0000, 0x7C00, 0xFC00, 0x7E01, 0x4101)]
+class _Pattern(int):
+    """Sixteen bits, which a check shows as such."""
+
+    def __repr__(self) -> str:
+        return f"0b{self:016b}"
+
+
+PATTERNS = (0x3C00, 0xC248, 0x7BFF, 0x8100, 0x0001, 0x0000, 0x7C00, 0xFC00, 0x7E01, 0x4101)
+DECODE_CASES = [(_Pattern(pattern),) for pattern in PATTERNS]
 
 
 # ---- 01.largest ----
@@ -96,6 +104,7 @@ def _blocks(generator):
 EXERCISES = [
     Exercise(
         id="01.signed",
+        why="with a negative first bit, one adder serves positive and negative numbers alike.",
         minutes=4,
         difficulty=1,
         reference=_signed(lambda bits: -(2 ** (bits - 1))),
@@ -139,6 +148,7 @@ EXERCISES = [
     ),
     Exercise(
         id="01.wrap",
+        why="the adder keeps the last bits and cannot know more: whoever casts without a clamp gets this.",
         minutes=5,
         difficulty=2,
         reference=lambda total, bits: (total + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1),
@@ -176,6 +186,7 @@ EXERCISES = [
     ),
     Exercise(
         id="01.decode",
+        why="the four rules are those of every IEEE format; only the widths of the two fields differ.",
         minutes=10,
         difficulty=2,
         reference=_decode(),
@@ -211,6 +222,7 @@ EXERCISES = [
     ),
     Exercise(
         id="01.gap",
+        why="integers are exact in a float as long as the last fraction bit is worth at most 1.",
         minutes=4,
         difficulty=2,
         reference=lambda mantissa: 2 ** (mantissa + 1) + 1,
@@ -240,6 +252,7 @@ EXERCISES = [
     ),
     Exercise(
         id="01.largest",
+        why="exponent bits buy range, fraction bits buy precision; a format is the choice between the two.",
         minutes=6,
         difficulty=2,
         reference=_largest,
@@ -284,6 +297,7 @@ EXERCISES = [
     ),
     Exercise(
         id="01.mxfp4",
+        why="one scale of eight bits for 32 weights costs a quarter of a bit each, and lets four bits reach any size.",
         minutes=10,
         difficulty=3,
         reference=_mxfp4(),

@@ -140,6 +140,8 @@ def _scaled_cast(largest=lambda w: w.abs().max(), top=lambda fmt: fmt.max, back=
 EXERCISES = [
     Exercise(
         id="02.bound",
+        why="half a step of the last bit, relative to a number whose leading bit is 1: a float's error grows "
+        "with the number.",
         minutes=2,
         difficulty=1,
         reference=lambda fraction_bits: 2.0 ** -(fraction_bits + 1),
@@ -170,6 +172,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.losses",
+        why="the two are lost at opposite ends, and a scale moves both ends at once.",
         minutes=4,
         difficulty=2,
         reference=_casts(_over, _under),
@@ -196,6 +199,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.stuck",
+        why="once a term is less than half a step of the total, rounding takes all of it away.",
         minutes=7,
         difficulty=2,
         reference=_stuck(),
@@ -230,6 +234,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.kahan",
+        why="what rounding took from one sum is known exactly, so it can be given to the next.",
         minutes=9,
         difficulty=3,
         points=2,
@@ -274,6 +279,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.stochastic",
+        why="the chance of going up is the fraction that is left, so the error is 0 on average and does not add up.",
         minutes=5,
         difficulty=2,
         reference=lambda x, step, u: torch.floor(x / step + u) * step,
@@ -321,6 +327,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.to_int8",
+        why="round before the cast, because a cast cuts off; clamp before it, because a cast wraps around.",
         minutes=6,
         difficulty=2,
         reference=_to_int8(lambda w: w.abs().max() / 127),
@@ -380,6 +387,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.bytes",
+        why="scales are bytes like all others: count them before you compare.",
         minutes=2,
         difficulty=1,
         reference=lambda rows, columns, per_row: rows * columns + 4 * (rows if per_row else 1),
@@ -413,6 +421,7 @@ EXERCISES = [
     ),
     Exercise(
         id="02.scaled_cast",
+        why="the scale puts the tensor where the format has its numbers; the cast alone cannot.",
         minutes=4,
         difficulty=2,
         reference=_scaled_cast(),

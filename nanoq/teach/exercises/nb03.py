@@ -231,6 +231,7 @@ def _draws(*cases: tuple[Sequence[float], float, int]) -> list[tuple]:
 EXERCISES = [
     Exercise(
         id="03.perplexity",
+        why="losses are logarithms: their mean belongs in the exponent.",
         minutes=2,
         difficulty=1,
         reference=lambda losses: math.exp(losses.mean()),
@@ -268,6 +269,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.mask",
+        why="a place that could read the next character would learn to copy it, not to predict it.",
         minutes=3,
         difficulty=1,
         reference=_causal,
@@ -301,6 +303,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.attention",
+        why="the dot products say whom to read, the softmax makes shares of them, and the values are what is read.",
         minutes=12,
         difficulty=3,
         points=2,
@@ -363,6 +366,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.block",
+        why="because each part is added, the stream passes through every block, and gradients pass back.",
         minutes=5,
         difficulty=2,
         reference=Block,
@@ -412,6 +416,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.gpt",
+        why="the table that turns ids into vectors also turns vectors into scores: one matrix, stored once.",
         minutes=8,
         difficulty=2,
         points=2,
@@ -460,6 +465,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.step",
+        why="targets are the inputs moved by one place, so one pass teaches a prediction at every place.",
         minutes=6,
         difficulty=2,
         reference=_step(),
@@ -501,6 +507,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.sampling",
+        why="temperature changes how sharply the model chooses, top-k from how many.",
         minutes=7,
         difficulty=2,
         reference=lambda logits, temperature, top_k: (_keep(logits, top_k) / temperature).softmax(0),
@@ -553,6 +560,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.bits_per_char",
+        why="per character, models with different tokenizers can be compared; per token they cannot.",
         minutes=4,
         difficulty=2,
         reference=lambda loss, tokens, characters: loss * tokens / math.log(2) / characters,
@@ -582,6 +590,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.block_parameters",
+        why="nearly all of them stand in four matrices; those are what is quantised.",
         minutes=4,
         difficulty=2,
         reference=lambda width, heads: 12 * width**2 + 2 * width,
@@ -617,6 +626,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.training_bytes",
+        why="a trained model keeps a quarter of this: the rest is gradients and the optimiser's memory.",
         minutes=2,
         difficulty=1,
         reference=lambda parameters: 16 * parameters,
@@ -646,6 +656,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.positions",
+        why="with a cache the work per character no longer grows with the text that is already there.",
         minutes=5,
         difficulty=2,
         reference=lambda prompt, new, cached: prompt + new - 1 if cached else new * prompt + new * (new - 1) // 2,

@@ -88,6 +88,7 @@ def _losses(generator):
 EXERCISES = [
     Exercise(
         id="04.affine",
+        why="a whole zero point puts the value 0 on the grid, and zeros stay zeros.",
         minutes=4,
         difficulty=2,
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
@@ -125,6 +126,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.codes",
+        why="the clamp comes last, because only the sum of steps and zero point has to fit into the bits.",
         minutes=4,
         difficulty=2,
         reference=_codes,
@@ -172,6 +174,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.values",
+        why="this line is all that a model needs to compute with codes.",
         minutes=2,
         difficulty=1,
         reference=lambda codes, scale, zero_point: scale * (codes - zero_point),
@@ -201,6 +204,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.noise",
+        why="an error that is even over one step has the variance of that step: one bit more divides it by four.",
         minutes=3,
         difficulty=1,
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1)) ** 2 / 12,
@@ -230,6 +234,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.cast",
+        why="an integer type has no clamp: it keeps the last bits.",
         minutes=2,
         difficulty=1,
         reference="c",
@@ -245,6 +250,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.average_bits",
+        why="the smaller the groups, the better the fit and the larger the share of scales.",
         minutes=5,
         difficulty=2,
         reference=lambda columns, bits, group_size: bits + math.ceil(columns / group_size) * (16 + bits) / columns,
@@ -283,6 +289,8 @@ EXERCISES = [
     ),
     Exercise(
         id="04.best_share",
+        why="clipping costs a few weights much, finer steps give all others a little: fewer bits move the "
+        "best end inwards.",
         minutes=12,
         difficulty=3,
         points=2,
@@ -318,6 +326,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.pack4",
+        why="no type has four bits, so two codes share a byte; that is where the file gets smaller.",
         minutes=5,
         difficulty=2,
         reference=_pack4,
@@ -353,6 +362,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.unpack4",
+        why="what was packed comes back bit for bit; only rounding has lost anything.",
         minutes=4,
         difficulty=2,
         reference=_unpack4,
@@ -391,6 +401,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.capstone",
+        why="nothing but the file reached the fresh model, so its bytes are the whole price.",
         minutes=40,
         difficulty=3,
         points=5,
@@ -439,6 +450,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.standard_error",
+        why="what makes a window hard is common to both models, and the difference is free of it.",
         minutes=4,
         difficulty=2,
         reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
@@ -473,6 +485,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.audit",
+        why="an optimiser's state is needed to go on training, never to run the model.",
         minutes=3,
         difficulty=1,
         reference="b",
@@ -490,6 +503,7 @@ EXERCISES = [
     ),
     Exercise(
         id="04.payload",
+        why="codes, scales and what stays: a size is honest when it counts all three.",
         minutes=2,
         difficulty=1,
         reference=lambda weights, rows, rest: weights + 4 * rows + 4 * rest,
