@@ -207,7 +207,8 @@ assert same.all() and len(same) == 65_536
 # <details><summary>After you have run it</summary>
 # After 1.0 comes 1 + 1/1024: the last bit of the fraction. After 2.0 the same bit is worth twice as much, before 1.0
 # half as much. The step back from 1.0 leads into another exponent, without a jump. The picture shows the same for all
-# values of e4m3fn that are not negative: the dots lie on straight pieces. From the second on, each is twice as steep as the one before. <!-- claim: MATH 2**-10 -->
+# values of an 8-bit float that are not negative: the dots lie on straight pieces. From the second on, each is twice as
+# steep as the one before. <!-- claim: MATH 2**-10 -->
 # </details>
 
 # %%
@@ -217,7 +218,7 @@ for value in (1.0, 2.0, 1024.0, 2048.0):
     below, above = my_decode(here - 1), my_decode(here + 1)
     steps = f"steps {value - below:.5g} and {above - value:.5g}"
     print(f"{below:>15} < {value:>6} < {above:<15} {steps}")
-figures.patterns_in_order()  # of e4m3fn, a format of 8 bits
+figures.patterns_in_order()  # of e4m3fn: 4 exponent bits, 3 fraction bits
 
 # %% tags=["claims"]
 assert my_decode(int(fp16.encode(1.0)) + 1) == 1 + 1 / 1024

@@ -258,7 +258,7 @@ assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
 # `Recipe(bits=4)` means RTN of every linear layer, one grid per row. The function below quantises a fresh copy. The
 # leaderboard saves it, measures the *file*, loads it, and measures the loss. All bytes count, and the embeddings and
 # norms stay in float16. Every model reads the same windows, and the losses are subtracted window by window: the
-# comparison is **paired** (notebook 03 shows what goes wrong otherwise). The row with 16 bits, a cast to float16, is a
+# comparison is **paired** (a *Further* section of notebook 03 shows why). The row with 16 bits, a cast to float16, is a
 # *control*: what "no change" looks like here.
 #
 # **Before you run it.** Each bit fewer makes the squared error of the weights four to five times as large. From 4 to 3 bits,

@@ -83,8 +83,8 @@ def float_line_and_code_line(
 
 @figure("A block of the GPT from left to right. The stream x goes through a norm, the matrix attention.qkv, attention "
         "and the matrix attention.out, and is added to x; the sum goes through a norm, the matrix mlp.up, a GELU and "
-        "the matrix mlp.down, and is added again. The four matrices are marked: they are quantised, all else stays in "
-        "float32.")  # fmt: skip
+        "the matrix mlp.down, and is added again. The four matrices are marked: they are quantised, all else stays as it "
+        "is.")  # fmt: skip
 def gpt_block(width: int = 192) -> Figure:
     """One block of the GPT, with the four matrices that are quantised marked; the shapes are (out, in)."""
     fig, axes = plt.subplots(figsize=(9, 4.4))
@@ -107,7 +107,7 @@ def gpt_block(width: int = 192) -> Figure:
     axes.plot([8.45, 8.45, 0.0, 0.0, 0.3], [1.5, 0.96, 0.96, 0.0, 0.0], color="0.3", lw=1.5, zorder=1)
     arrow(axes, (8.67, 0.0), (9.25, 0.0))
     axes.text(9.3, 0.0, "next\nblock", ha="left", va="center")
-    for x, marked, label in ((1.9, True, "quantised"), (4.4, False, "stays in float32")):
+    for x, marked, label in ((1.9, True, "quantised"), (4.4, False, "is not quantised")):
         box(axes, (x - 0.35, -0.85), (0.5, 0.3), "", marked=marked)
         axes.text(x, -0.85, label, va="center")
     axes.set(xlim=(-0.2, 10.0), ylim=(-1.1, 2.5))
