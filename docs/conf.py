@@ -4,6 +4,7 @@ The source folder is the repository itself, so nothing is copied: the front page
 student notebooks with the outputs of the solved ones, the teaching pages, and the package's docstrings.
 """
 
+import csv
 import re
 import shutil
 from binascii import a2b_base64
@@ -22,7 +23,9 @@ from nanoq.teach.course import COURSE, PARTS
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nanoq-course/nanoq"
 KIT = "notebooks/teaching/README"
+LIMIT = ROOT / "data/results/tinystories/limit.csv"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
+ROWS = re.compile(r"^\{\{rows (.*)\}\}$", re.MULTILINE)
 
 project = "nanoq"
 author = "the nanoq authors"
@@ -34,7 +37,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md",
                     "notebooks/*.ipynb", "notebooks/glossary.md", "notebooks/teaching/**.md",
-                    "docs/api/*.md"]
+                    "docs/api/*.md", "docs/methods.md", "docs/methods/*.md"]
 exclude_patterns = [".*", "**/.*", "docs/_build", "notebooks/solutions", "notebooks/source"]
 
 html_theme = "furo"
@@ -69,6 +72,7 @@ def contents() -> str:
     parts = {part: [ROOT / f"notebooks/{notebook.slug}.ipynb" for notebook in COURSE if notebook.part == part]
              for part in PARTS}
     parts["teaching"] = [ROOT / f"{KIT}.md"]
+    parts["methods"] = [ROOT / "docs/methods.md", *sorted(ROOT.glob("docs/methods/*.md"))]
     parts["the package"] = sorted(ROOT.glob("docs/api/*.md"))
     behind = ("notebooks/glossary.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md")
     parts["behind it"] = [ROOT / page for page in behind]
@@ -99,9 +103,32 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
         return match[0]
 
     if page.suffix == ".md":
+        source[0] = ROWS.sub(lambda match: rows_of(match[1].split("; ")), source[0])
         source[0] = LINK.sub(linked, source[0])
     elif page.suffix == ".ipynb":
         source[0] = nbformat.writes(with_outputs(page))
+
+
+def rows_of(methods: list[str]) -> str:
+    """The rows of methods on the limit's leaderboard as a table.
+
+    Raises:
+        ValueError: if there are no rows of one of them.
+    """
+    with LIMIT.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| method | bits | bits/param | added nats | 95 % interval | bits above the bound |",
+             "|:--|--:|--:|--:|--:|--:|"]
+    for method in methods:
+        mine = [row for row in rows if row["method"] == method]
+        if not mine:
+            raise ValueError(f"{LIMIT.name} has no rows of {method!r}")
+        for row in mine:
+            numbers = {name: float(row[name]) for name in ("average_bits", "delta_nats", "ci_low", "ci_high")}
+            above = f"{float(row['bits_above_bound']):.2f}" if row["bits_above_bound"] else "–"
+            lines.append(f"| {method} | {row['bits']} | {numbers['average_bits']:.2f} | {numbers['delta_nats']:+.4f} | "
+                         f"{numbers['ci_low']:+.4f} … {numbers['ci_high']:+.4f} | {above} |")
+    return "\n".join(lines)
 
 
 def with_outputs(page: Path) -> nbformat.NotebookNode:
