@@ -83,8 +83,8 @@ def float_line_and_code_line(
 
 @figure("A block of the GPT from left to right. The stream x goes through a norm, the matrix attention.qkv, attention "
         "and the matrix attention.out, and is added to x; the sum goes through a norm, the matrix mlp.up, a GELU and "
-        "the matrix mlp.down, and is added again. The four matrices are marked: they are quantised, all else stays as it "
-        "is.")  # fmt: skip
+        "the matrix mlp.down, and is added again. The four matrices are marked: they are quantised, and all else stays "
+        "as it is.")  # fmt: skip
 def gpt_block(width: int = 192) -> Figure:
     """One block of the GPT, with the four matrices that are quantised marked; the shapes are (out, in)."""
     fig, axes = plt.subplots(figsize=(9, 4.4))
