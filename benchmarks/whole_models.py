@@ -236,7 +236,7 @@ def run(name: str, work: Path, only: float | None) -> None:
     package, peer, widths, _ = PEERS[name]
     tokens = load_file(work / "calibration.safetensors")["tokens"]
     for bits in widths if only is None else (only,):
-        quantise, values = peer(work, tokens, bits)
+        quantise, values = peer(work, tokens, int(bits) if bits == int(bits) else bits)
         with peak_memory() as peak:
             started, cpu = time.perf_counter(), time.process_time()
             result = quantise()

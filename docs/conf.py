@@ -5,6 +5,8 @@ student notebooks with the outputs of the solved ones, the teaching pages, and t
 """
 
 import csv
+import html
+import json
 import re
 import shutil
 from binascii import a2b_base64
@@ -18,13 +20,17 @@ from math_core import LatexToMathML
 from sphinx.application import Sphinx
 
 from nanoq import __version__
+from nanoq.quant.limits import quantizer_limits
 from nanoq.teach.course import COURSE, PARTS
+from nanoq.teach.widgets import FORMATS
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nanoq-course/nanoq"
 KIT = "notebooks/teaching/README"
 LIMIT = ROOT / "data/results/tinystories/limit.csv"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
+PLAYED = {"figures.explorer(": "bits"}  # what a cell of a notebook shows with a kernel: the same without one
+FIGURE = re.compile(r"^\{\{figure (\w+)\}\}$", re.MULTILINE)
 ROWS = re.compile(r"^\{\{rows (.*)\}\}$", re.MULTILINE)
 
 project = "nanoq"
@@ -37,12 +43,13 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md",
                     "notebooks/*.ipynb", "notebooks/glossary.md", "notebooks/teaching/**.md",
-                    "docs/api/*.md", "docs/methods.md", "docs/methods/*.md"]
+                    "docs/api/*.md", "docs/interactive.md", "docs/methods.md", "docs/methods/*.md"]
 exclude_patterns = [".*", "**/.*", "docs/_build", "notebooks/solutions", "notebooks/source"]
 
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["course.css"]
+html_js_files = ["interactive.js"]
 html_copy_source = False
 html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "",
                       "top_of_page_buttons": ["view"]}
@@ -72,7 +79,7 @@ def contents() -> str:
     parts = {part: [ROOT / f"notebooks/{notebook.slug}.ipynb" for notebook in COURSE if notebook.part == part]
              for part in PARTS}
     parts["teaching"] = [ROOT / f"{KIT}.md"]
-    parts["methods"] = [ROOT / "docs/methods.md", *sorted(ROOT.glob("docs/methods/*.md"))]
+    parts["methods"] = [ROOT / "docs/interactive.md", ROOT / "docs/methods.md", *sorted(ROOT.glob("docs/methods/*.md"))]
     parts["the package"] = sorted(ROOT.glob("docs/api/*.md"))
     behind = ("notebooks/glossary.md", "CONTRIBUTING.md", "data/README.md", "data/results/README.md")
     parts["behind it"] = [ROOT / page for page in behind]
@@ -103,10 +110,25 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
         return match[0]
 
     if page.suffix == ".md":
+        source[0] = FIGURE.sub(lambda match: figure_of(match[1]), source[0])
         source[0] = ROWS.sub(lambda match: rows_of(match[1].split("; ")), source[0])
         source[0] = LINK.sub(linked, source[0])
     elif page.suffix == ".ipynb":
         source[0] = nbformat.writes(with_outputs(page))
+
+
+def figure_of(kind: str) -> str:
+    """A place that `static/interactive.js` fills, with the numbers that it needs."""
+    values: dict = {}
+    if kind == "bits":
+        parts = {"bits": 0, "exponent": 0, "mantissa": 0, "bias": 0, "specials": "none", "signed": True}
+        values = {name: {part: getattr(fmt, part, other) for part, other in parts.items()}
+                  for name, fmt in FORMATS.items()}
+    elif kind == "rate":
+        values = {bits: {quantizer.name: quantizer.distortion for quantizer in quantizer_limits(bits)}
+                  for bits in (1, 2, 3, 4)}
+    data = html.escape(json.dumps(values))
+    return f'<div data-figure="{kind}" data-format="fp16" data-number="3.14" data-values="{data}"></div>'
 
 
 def rows_of(methods: list[str]) -> str:
@@ -145,6 +167,10 @@ def with_outputs(page: Path) -> nbformat.NotebookNode:
         elif not cell.source.startswith("check("):
             cell.outputs = solved[cell.id].outputs
             cell.metadata.tags = cell.metadata.get("tags", []) + ["hide-output"] * predict
+    for cell in notebook.cells:
+        for call, kind in PLAYED.items() if cell.cell_type == "code" else ():
+            if call in cell.source:
+                cell.outputs = [*cell.outputs, nbformat.v4.new_output("display_data", {"text/html": figure_of(kind)})]
     return notebook
 
 
