@@ -26,7 +26,7 @@ from rich.table import Table
 
 import nanoq
 from nanoq import __version__
-from nanoq.files import check_file, check_folder, data_dir, write_text
+from nanoq.files import check_file, check_folder, data_dir, write_csv, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -569,6 +569,29 @@ def quiz(
         if out:
             write_text(out, sheet)
     print(f"wrote {out}" if out else sheet)
+
+
+@app.command(epilog="Example: nanoq judge entries --csv standings.csv")
+def judge(
+    folder: Annotated[Path, typer.Argument(help="With a folder for each participant, as `nanoq save` writes it.")],
+    model: Annotated[str, typer.Option(help="The reference: a shipped model's name, or a folder.")] = "tales-2.7m",
+    corpus: CorpusOption = None,
+    windows: WindowsOption = 128,
+    full: FullOption = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="File for the table.")] = None,
+) -> None:
+    """Judge the models of a competition: bytes and added loss, in three levels. Nothing in a folder is run."""
+    with _one_line_errors():
+        from nanoq.teach import judge as judging  # as in compare
+
+        if csv:
+            check_file(csv)
+        entries = judging.judge(folder, model, corpus, None if full else windows)
+        if csv:
+            write_csv(csv, judging.rows(entries))
+    _print_table(judging.cells(entries), names=3, gap=2, caption=judging.levels())
+    if csv:
+        print(f"wrote {csv}")
 
 
 @app.command(epilog="Example: nanoq lab 07")

@@ -1,11 +1,16 @@
-"""What an error says, whoever raises it: when memory has run out, and otherwise."""
+"""What an error says, whoever raises it: when memory has run out, and otherwise; and a limit for other processes."""
 
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _WANTED = re.compile(r"allocate (\d[\d.]*) (\w+)")  # as torch says it, of any device, and numpy
 _REMEDY = "take a smaller model, batch, context or text"
@@ -28,6 +33,13 @@ def out_of_memory(error: BaseException, purpose: str = "") -> MemoryError | None
         return None
     amount = f"{float(wanted[1]):,.15g} {wanted[2]} were asked for at once" if wanted else "it is full"
     return MemoryError("; ".join(filter(None, [f"not enough memory: {amount}", purpose, _REMEDY])))
+
+
+def limit_memory(pid: int, gigabytes: float) -> None:
+    """Limit what a process and its later children may ask for, each; only Linux has such a limit."""
+    if hasattr(resource, "prlimit"):
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
 
 
 @contextmanager

@@ -105,27 +105,22 @@ except ImportError:
     Path("kept.txt").write_text("\\n".join(kept))
     %pip install --quiet --constraint kept.txt 'nanoq[course] @ git+https://github.com/{REPOSITORY}'"""
 
-# Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's: a check that
-# does not pass raises, and it is the course's check, read from its files again, whatever a student has made of its name
-# or of the modules that were loaded.
-FRESH = """\
-import os, sys
-for _name in [_name for _name in sys.modules if (_name + ".").startswith("nanoq.teach.")]:
-    del sys.modules[_name]
-os.environ["NANOQ_STRICT"] = "1"
+# Before each check of an assignment, in the lecturer's copy and while it is graded, not in the student's. The checks
+# are not run there: `nanoq.teach.marking` reads them, and judges in another process. Where it does not, nobody gets a
+# point.
+NOT_HERE = """\
+raise RuntimeError("no check is run in a submission: copy nbgrader_config.py of the kit into the folder of the course")
 """
 
-STRICT = f"""\
+HIDDEN = f"""\
 ### BEGIN HIDDEN TESTS
-{FRESH}from nanoq.teach.checks import check
-### END HIDDEN TESTS
+{NOT_HERE}### END HIDDEN TESTS
 """
 
 QUIZ_CHECK = f"""\
 # graded when it has been handed in
 ### BEGIN HIDDEN TESTS
-{FRESH}from nanoq.teach.quiz import grade
-grade("{{question}}", {{cohort}}, {{name}})
+{NOT_HERE}grade("{{question}}", {{cohort}}, {{name}})
 ### END HIDDEN TESTS"""
 
 
@@ -243,7 +238,7 @@ def assignment(template: NotebookNode, source: Path, cost: dict, cohort: int | N
             slug = ids[0].replace(".", "-")
             for number, solution in enumerate(waiting, start=1):
                 _grade(solution, f"{slug}-solution-{number}", solution=True)
-            cell.source = STRICT + cell.source
+            cell.source = HIDDEN + cell.source
             _grade(cell, f"{slug}-check", grade=True, locked=True, points=exercises[ids[0]].points)
             waiting = []
         else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import nanoq
 from nanoq.quant import affine_grid, linear_layers, nearest, pack, unpack
 from nanoq.tasks import task_for
-from nanoq.teach.checks import attempt
+from nanoq.teach.checks import Remark, attempt
 
 MODEL, BITS, WINDOWS = "tales-2.7m", 4, 16
 MAX_BYTES, TOLERANCE = 1_400_000, 0.0005  # of the file; nats of added loss beyond the package's
@@ -35,29 +35,55 @@ def erased(model: nn.Module) -> nn.Module:
     return fresh
 
 
-def diagnose(answer: object) -> str | None:
-    """Judge the functions `write(model, path)` and `read(model, path)`: None if right, "" if not attempted.
+def produce(answer: object) -> dict | str | None:
+    """What the functions `write(model, path)` and `read(model, path)` do, as plain data; None if not attempted.
 
-    The file may have `MAX_BYTES`, and the model that is read from it `TOLERANCE` nats more loss than the package's own
-    rounding to nearest adds at 4 bits, on the same windows. What is wrong is said of the earliest step that is.
+    Returns:
+        What is wrong, in words, where there is nothing to judge; else the file as bytes, or only its size if it is too
+        large, and then: a layer that `write` has changed (`changed`), what `read` raises (`raised`) or whether it is
+        still a stub (`unread`), and all parameters afterwards by name (`weights`).
     """
     if not (isinstance(answer, (tuple, list)) and len(answer) == 2 and all(map(callable, answer))):
         return 'two functions are wanted: check("04.capstone", (write, read))'
     write, read = answer
-    original, _, _ = _course()
+    original = nanoq.load(MODEL).model
     given, fresh = deepcopy(original), erased(original)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mine.bin")
         returned, problem = attempt(write, "write(model, path)", given, path)
-        if returned is ... and not problem and not path.exists():
-            return ""
-        if problem := problem or _file_problem(path) or _changed(original, given):
+        if problem:
             return problem
+        if not path.is_file():
+            return None if returned is ... and not path.exists() else (
+                "write(model, path) leaves no file at path: use the path that it is given, as it is")
         size = path.stat().st_size
+        if size > MAX_BYTES:
+            return {"size": size}
+        file, mine = path.read_bytes(), _parameters(given)
+        changed = next((name for name, weight, after in _pairs(original, mine) if not torch.equal(weight, after)), None)
         returned, problem = attempt(read, "read(model, path)", fresh, path)
-    if returned is ... and not problem and all(mine.isnan().all() for _, _, mine in _pairs(original, fresh)):
-        return f"write works, its file has {size / 1e6:.2f} MB; read is not written yet"
-    return problem or _weights_problem(original, fresh) or _loss_problem(original, fresh)
+    return {"file": file, "changed": changed, "raised": problem, "unread": returned is ...,
+            "weights": _parameters(fresh)}
+
+
+def diagnose(produced: dict | str) -> str | None:
+    """Judge what `produce` gives: None, or a remark, if right.
+
+    The file may have `MAX_BYTES`, and the model that is read from it `TOLERANCE` nats more loss than the package's own
+    rounding to nearest adds at 4 bits, on the same windows. What is wrong is said of the earliest step that is.
+    """
+    if isinstance(produced, str):
+        return produced
+    if problem := _file_problem(produced["size"] if "size" in produced else len(produced["file"])):
+        return problem
+    if changed := produced["changed"]:
+        return f"write changes the model that it is given ({changed}): leave it as it was"
+    original, weights = _course()[0], produced["weights"]
+    blank = all(mine.isnan().all() for _, _, mine in _pairs(original, weights))
+    if produced["unread"] and not produced["raised"] and blank:
+        return f"write works, its file has {len(produced['file']) / 1e6:.2f} MB; read is not written yet"
+    return (produced["raised"] or _weights_problem(original, weights) or _loss_problem(original, weights)
+            or _remark(original, weights))
 
 
 @functools.lru_cache(maxsize=1)
@@ -79,37 +105,34 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return grid.decode(nearest(weight.detach(), grid)), grid.scale, grid.zero_point
 
 
-def _file_problem(path: Path) -> str | None:
-    if not path.is_file():
-        return "write(model, path) leaves no file at path: use the path that it is given, as it is"
-    size, weights = path.stat().st_size, sum(layer.weight.numel() for layer in linear_layers(_course()[0]).values())
+def _file_problem(size: int) -> str | None:
     if size <= MAX_BYTES:
         return None
-    bits = 8 * size / weights
+    bits = 8 * size / sum(layer.weight.numel() for layer in linear_layers(_course()[0]).values())
     reason = next(words for least, words in REASONS.items() if bits >= least)
     return (f"the file has {size / 1e6:.2f} MB, {bits:.1f} bits per weight; {MAX_BYTES / 1e6:.2f} MB are allowed. "
             f"{reason}")
 
 
-def _pairs(original: nn.Module, other: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _parameters(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters by name; the weights of linear layers even where they are none any more."""
+    weights = {f"{name}.weight": layer.weight for name, layer in linear_layers(model).items()}
+    return {name: value.detach() for name, value in (dict(model.named_parameters()) | weights).items()}
+
+
+def _pairs(original: nn.Module, others: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name and both weights (out, in) of each layer."""
-    others = linear_layers(other)
     for name, layer in linear_layers(original).items():
-        yield name, layer.weight.detach(), others[name].weight.detach()
+        yield name, layer.weight.detach(), others[f"{name}.weight"]
 
 
-def _changed(original: nn.Module, given: nn.Module) -> str | None:
-    changed = next((name for name, before, after in _pairs(original, given) if not torch.equal(before, after)), None)
-    return changed and f"write changes the model that it is given ({changed}): leave it as it was"
-
-
-def _weights_problem(original: nn.Module, fresh: nn.Module) -> str | None:
+def _weights_problem(original: nn.Module, read: dict[str, Tensor]) -> str | None:
     """What is not even a set of weights."""
-    empty = [name for name, _, mine in _pairs(original, fresh) if mine.isnan().any()]
+    empty = [name for name, _, mine in _pairs(original, read) if mine.isnan().any()]
     if empty:
         more = f" and in {len(empty) - 1} more matrices" * (len(empty) > 1)
         return f"after read(model, path) there is still NaN in {empty[0]}{more}: fill the model that read is given"
-    for name, weight, mine in _pairs(original, fresh):
+    for name, weight, mine in _pairs(original, read):
         if mine.shape != weight.shape:
             return f"{name} has the shape {tuple(mine.shape)} after read, and should have {tuple(weight.shape)}"
         if mine.dtype != torch.float32:
@@ -119,16 +142,19 @@ def _weights_problem(original: nn.Module, fresh: nn.Module) -> str | None:
     return None
 
 
-def _loss_problem(original: nn.Module, fresh: nn.Module) -> str | None:
+def _loss_problem(original: nn.Module, read: dict[str, Tensor]) -> str | None:
     _, task, (loss, rounded) = _course()
-    mine = float(task.losses(fresh).mean())
+    model = deepcopy(original)
+    for name, parameter in model.named_parameters():
+        parameter.data = read[name]
+    mine = float(task.losses(model).mean())
     if mine <= rounded + TOLERANCE:
         return None
-    known = next((words for name, weight, got in _pairs(original, fresh) if (words := _known(name, weight, got))), None)
+    known = next((words for name, weight, got in _pairs(original, read) if (words := _known(name, weight, got))), None)
     if known:
         return known
     ratios = {name: float((got - weight).square().sum() / (_rounded(weight)[0] - weight).square().sum())
-              for name, weight, got in _pairs(original, fresh)}  # fmt: skip
+              for name, weight, got in _pairs(original, read)}  # fmt: skip
     name = max(ratios, key=ratios.get)
     off = sum(ratio > 1.5 for ratio in ratios.values())
     every = "in every layer" if off == len(ratios) else f"in {off} of {len(ratios)} layers"
@@ -155,9 +181,36 @@ def _known(name: str, weight: Tensor, got: Tensor) -> str | None:
         return f"{name} is too large by the zero point in every row: take it off the codes before you multiply"
     if (steps.abs() > 200).any() and ((steps / 256 - (steps / 256).round()).abs() < 0.01).all():
         return f"in {name} some weights are 256 steps off: codes minus zero points wrap round in uint8"
+    if (got >= 0).all() and (weight < 0).any():
+        return (f"{name} has no negative weight left: without a zero point their codes are below 0. Add it in write, "
+                "and take it off in read")
     if len(got.unique()) <= 2**BITS:
         return f"all of {name} has one grid: give each row a scale and a zero point of its own"
     return None
+
+
+def _remark(original: nn.Module, read: dict[str, Tensor]) -> Remark | None:
+    """What a file that is small and good enough could still do better: scales in float16, rounded in time."""
+    found = [_scales(weight, got) for _, weight, got in _pairs(original, read)]
+    if all(kind == "float32" for kind in found):
+        return Remark("your scales are 32-bit numbers, though: float16 scales take half the bytes, and lose nothing")
+    if all(kind in ("late", "float16") for kind in found) and "late" in found:
+        return Remark("your scales were rounded to float16 after they had made the codes, though, so that some weights "
+                      "have not the nearest value: round first")
+    return None
+
+
+def _scales(weight: Tensor, got: Tensor) -> str:
+    """Whether a matrix (out, in) was read with scales in float16 or in float32; or in float16, rounded too late."""
+    right, scale, _ = _rounded(weight)
+    span = got.amax(1, keepdim=True) - got.amin(1, keepdim=True)
+    step = span / (span / scale).round().clamp(min=1)  # (out, 1): the scale that got was made with
+    if not ((step / scale - 1).abs() < 1e-3).all():
+        return "other"
+    if ((step.half().float() / step - 1).abs() > 1e-5).float().mean() > 0.5:
+        return "float32"
+    other, error = (got - right).abs() > step / 2, (got - weight).abs() / step
+    return "late" if (other & (error > 0.5002) & (error < 0.51)).any() else "float16"
 
 
 # ---- the course's own answer, and wrong ones: each differs from it in what is handed over ----
@@ -166,6 +219,19 @@ def _known(name: str, weight: Tensor, got: Tensor) -> str | None:
 def _row_grid(weight: Tensor) -> tuple[Tensor, Tensor]:
     grid = affine_grid(weight, BITS)
     return grid.scale, grid.zero_point
+
+
+def late_grid(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scales and zero points of the rows, (out, 1) both, the scales not yet rounded to float16."""
+    low, high = weight.amin(1, keepdim=True).clamp(max=0), weight.amax(1, keepdim=True).clamp(min=0)
+    scale = (high - low) / (2**BITS - 1)
+    return scale, torch.round(-low / scale)
+
+
+def grid_from_zero(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scales of the rows, and zeros in place of their zero points: (out, 1) both."""
+    scale, zero_point = _row_grid(weight)
+    return scale, torch.zeros_like(zero_point)
 
 
 def matrix_grid(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,6 +63,10 @@ class CheckFailed(AssertionError):
     """An answer did not pass while `NANOQ_STRICT=1`, that is in a graded or a solved notebook."""
 
 
+class Remark(str):
+    """What is worth saying of an answer that is right; `Exercise.diagnose` may return one."""
+
+
 class _TooLong(BaseException):
     """The answer's time is up. Not an Exception, so that an `except Exception` in the answer does not catch it."""
 
@@ -95,9 +99,10 @@ class Exercise:
         hints: For whoever makes an unknown mistake: an idea, and from the second wrong try on how to begin.
         minutes: How long a learner takes; 0 where nobody has said.
         difficulty: 1 to 3, shown as ●○○ to ●●●.
-        diagnose: Where an answer is more than one call: `diagnose(answer)` says what is wrong with it, or returns None
-            if it is right, "" if it is not attempted. It takes the place of cases and `compare`; a mistake is known if
-            its hint is what is said.
+        produce: Where an answer is more than one call: `produce(answer)` says what it does, as plain data.
+        diagnose: `diagnose(produced)` says what is wrong with that, or returns None or a `Remark` if it is right,
+            "" if it is not attempted. Both together take the place of cases and `compare`; a mistake is known if its
+            hint is what is said.
         why: Why the right answer is as it is, or what it is good for: a sentence for whoever has it.
     """
 
@@ -113,6 +118,7 @@ class Exercise:
     hints: tuple[str, str] | tuple[()] = ()
     minutes: int = 0
     difficulty: int = 1
+    produce: Callable[[object], object] | None = None
     diagnose: Callable[[object], str | None] | None = None
     why: str = ""
 
@@ -133,9 +139,9 @@ class Exercise:
         """Return what an answer makes of a case."""
         return self.call(answer, *case) if self.call else answer(*case)
 
-    def named(self, answer: Callable, case: tuple) -> str:
-        """Say which call of an answer is meant; of what `call` does with a class its name alone."""
-        return name_of(answer) if self.call else f"{name_of(answer)}({', '.join(map(summary, case))})"
+    def named(self, name: str, case: tuple) -> str:
+        """Say which call of a function of this name is meant; of what `call` does with a class its name alone."""
+        return name if self.call else f"{name}({', '.join(map(summary, case))})"
 
     def differs(self, expected: object, got: object) -> str | None:
         """Compare two results, whatever they are: a `compare` may not have thought of this `got`."""
@@ -161,12 +167,48 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What one call gave: a value or an exception, and whether it changed an argument."""
+class Failure:
+    """An exception that a call has raised, in words.
+
+    Attributes:
+        kind: The name of its class.
+        text: What it says.
+        remedy: The import that is missing, where one is.
+        stub: Whether it is what a stub raises.
+        late: Whether the time was up.
+    """
+
+    kind: str
+    text: str
+    remedy: str = ""
+    stub: bool = False
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call gave: a value or a failure, and the index of an argument that it changed."""
 
     value: object = None
-    error: BaseException | None = None
+    failure: Failure | None = None
     changed_argument: int | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What an answer is, and what it does: all that is judged. It can be sent to another process.
+
+    Attributes:
+        value: The answer itself, where it is no function, or what `Exercise.produce` made of it.
+        name: What a function is called; None for a value.
+        body: Whether a function has more in it than a stub has.
+        outcomes: What a function gave, case by case; fewer if the time was up.
+    """
+
+    value: object = None
+    name: str | None = None
+    body: bool = True
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def with_weights(module: type[nn.Module], arguments: tuple, weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -242,22 +284,40 @@ def judge(exercise: Exercise, answer: object) -> tuple[bool, str]:
 
 def examine(exercise: Exercise, answer: object) -> Verdict:
     """Judge an answer."""
+    return assess(exercise, gather(exercise, answer))
+
+
+def gather(exercise: Exercise, answer: object) -> Gathered:
+    """Run an answer on all that it is judged by. Only this runs a learner's code."""
     if _is_stub(answer):
-        return Verdict("missing", f"– {exercise.id}: not attempted yet")
+        return Gathered()
+    if exercise.produce:
+        return Gathered(exercise.produce(answer))
+    if not callable(answer):
+        return Gathered(answer)
+    outcomes = _run(exercise, answer, exercise.draw_cases(), LIMIT) if callable(exercise.reference) else ()
+    return Gathered(None, name_of(answer), _has_body(answer), tuple(outcomes))
+
+
+def assess(exercise: Exercise, gathered: Gathered) -> Verdict:
+    """Judge what an answer has done; none of it is run again."""
+    value, name = gathered.value, gathered.name
     if exercise.diagnose:
-        kind, message = _diagnose(exercise, answer)
+        kind, message = _diagnose(exercise, value)
+    elif name is None and _is_stub(value):
+        kind, message = "missing", ""
     elif exercise.choices:
-        kind, message = _choose(exercise, answer)
-    elif callable(answer) and callable(exercise.reference):
-        kind, message = _try(exercise, answer)
-    elif callable(answer) or callable(exercise.reference):
-        kind, message = "wrong", f"expected a value, got {summary(answer)}" if callable(answer) else (
-            f"expected a function, got {summary(answer)}: hand over its name, without brackets")
+        kind, message = _choose(exercise, value)
+    elif name is not None and callable(exercise.reference):
+        kind, message = _try(exercise, gathered)
+    elif name is not None or callable(exercise.reference):
+        kind, message = "wrong", f"expected a value, got the function {name}" if name is not None else (
+            f"expected a function, got {summary(value)}: hand over its name, without brackets")
     else:
-        kind, message = _weigh(exercise, answer)
+        kind, message = _weigh(exercise, value)
     if kind == "missing":
         return Verdict(kind, f"– {exercise.id}: not attempted yet")
-    return Verdict(kind, f"✓ {exercise.id}: correct" if kind == "right" else f"✗ {exercise.id}: {message}")
+    return Verdict(kind, f"✓ {exercise.id}: correct{message}" if kind == "right" else f"✗ {exercise.id}: {message}")
 
 
 def _choose(exercise: Exercise, answer: object) -> tuple[str, str]:
@@ -271,9 +331,11 @@ def _choose(exercise: Exercise, answer: object) -> tuple[str, str]:
     return ("right", "") if letter == exercise.reference else ("known", hints[letter])
 
 
-def _diagnose(exercise: Exercise, answer: object) -> tuple[str, str]:
+def _diagnose(exercise: Exercise, produced: object) -> tuple[str, str]:
     """What is made of several functions, and says itself what is wrong."""
-    message = exercise.diagnose(answer)
+    message = "" if produced is None else exercise.diagnose(produced)
+    if isinstance(message, Remark):
+        return "right", f"; {message}"
     if not message:
         return ("right" if message is None else "missing"), ""
     return ("known" if message in {mistake.hint for mistake in exercise.mistakes} else "wrong"), message
@@ -308,23 +370,22 @@ def _weigh(exercise: Exercise, answer: object) -> tuple[str, str]:
     return "wrong", f"{'much ' * far}too {'small' if answer < exercise.reference else 'large'}: {summary(answer)}"
 
 
-def _try(exercise: Exercise, answer: Callable) -> tuple[str, str]:
-    """A function: what it does in all cases, what is wrong about that, and whether the mistake is known."""
-    cases = exercise.draw_cases()
-    got = _run(exercise, answer, cases, LIMIT)
-    if all(_from_stub(answer, outcome) for outcome in got):
+def _try(exercise: Exercise, gathered: Gathered) -> tuple[str, str]:
+    """A function: what is wrong about what it did in all cases, and whether the mistake is known."""
+    cases, got = exercise.draw_cases(), gathered.outcomes
+    if all(_from_stub(outcome, gathered.body) for outcome in got):
         return "missing", ""
-    problem = _first_problem(exercise, answer, cases, got)
+    problem = _first_problem(exercise, gathered.name, cases, got)
+    if len(got) != len(cases):  # the time was up, or somebody made the outcomes up
+        return "broken", problem or f"{gathered.name} was not called as often as it should be"
     if problem is None:
         return "right", ""
-    if len(got) < len(cases):
-        return "broken", problem
     said = [(m.hint, _unlike(exercise, _run(exercise, m.answer, cases), got)) for m in exercise.mistakes]
     exact = (hint for hint, unlike in said if unlike is None)
     alike = (hint for hint, unlike in said if isinstance(unlike, Form))
     if hint := next(exact, None) or (not isinstance(problem, Form) and next(alike, None)):
         return "known", hint
-    if any(outcome.error is not None or outcome.value is None for outcome in got):
+    if any(outcome.failure is not None or outcome.value is None for outcome in got):
         return "broken", problem
     return "form" if isinstance(problem, Form) else "wrong", problem
 
@@ -348,26 +409,27 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
 
 
-def _run(exercise: Exercise, answer: Callable, cases: Cases, seconds: float = math.inf) -> list[_Outcome]:
+def _run(exercise: Exercise, answer: Callable, cases: Cases, seconds: float = math.inf) -> list[Outcome]:
     """Call the answer on a copy of each case, so that no call can spoil the next; fewer if the time is up."""
     outcomes = []
     try:
         with _time_limit(seconds) if seconds < math.inf else nullcontext():
             for case in cases:
                 outcomes.append(_call(exercise, answer, case))
-    except _TooLong as late:
-        outcomes.append(_Outcome(error=late))
+    except _TooLong:
+        outcomes.append(Outcome(failure=Failure("", "", late=True)))
     return outcomes
 
 
-def _call(exercise: Exercise, answer: Callable, case: tuple) -> _Outcome:
+def _call(exercise: Exercise, answer: Callable, case: tuple) -> Outcome:
     args = copy.deepcopy(case)
     try:
-        value, error = exercise.outcome(answer, args), None
-    except (Exception, SystemExit) as exception:  # whatever a learner's code raises is a wrong answer, not a crash
-        value, error = None, exception
+        value, failure = exercise.outcome(answer, args), None
+    except (Exception, SystemExit) as error:  # whatever a learner's code raises is a wrong answer, not a crash
+        stub = isinstance(error, NotImplementedError) or "ellipsis" in str(error)
+        value, failure = None, Failure(type(error).__name__, str(error), _remedy(error), stub)
     changed = (i for i, arg in enumerate(args) if _is_data(arg) and difference(case[i], arg))
-    return _Outcome(value, error, next(changed, None))
+    return Outcome(value, failure, next(changed, None))
 
 
 def _is_data(argument: object) -> bool:
@@ -379,11 +441,11 @@ def _is_stub(value: object) -> bool:
     return value is None or value is ... or (isinstance(value, tuple) and any(v is ... for v in value))
 
 
-def _from_stub(answer: Callable, outcome: _Outcome) -> bool:
+def _from_stub(outcome: Outcome, body: bool) -> bool:
     """Whether a function is still a stub: it returns one, or stops at a `...` that it cannot compute with."""
-    if outcome.error is not None:
-        return isinstance(outcome.error, NotImplementedError) or "ellipsis" in str(outcome.error)
-    return _is_stub(outcome.value) and not (outcome.value is None and _has_body(answer))
+    if outcome.failure is not None:
+        return outcome.failure.stub
+    return _is_stub(outcome.value) and not (outcome.value is None and body)
 
 
 def _has_body(function: Callable) -> bool:
@@ -393,23 +455,24 @@ def _has_body(function: Callable) -> bool:
         any(isinstance(value, (int, float, str)) for value in code.co_consts[1:]))
 
 
-def _first_problem(exercise: Exercise, answer: Callable, cases: Cases, got: list[_Outcome]) -> str | None:
+def _first_problem(exercise: Exercise, name: str, cases: Cases, got: Sequence[Outcome]) -> str | None:
     """Say what is wrong in the first case that is, without knowing the mistake."""
-    if all(outcome.value is None and outcome.error is None for outcome in got):
-        return f"{name_of(answer)} returned None: `return` the value; printing it is not enough"
+    if all(outcome.value is None and outcome.failure is None for outcome in got):
+        return f"{name} returned None: `return` the value; printing it is not enough"
     right = _run(exercise, exercise.reference, cases)
     return worst([
-        _problem(exercise, exercise.named(answer, case), expected.value, outcome)
+        _problem(exercise, exercise.named(name, case), expected.value, outcome)
         for case, expected, outcome in zip(cases, right, got, strict=False)
     ])
 
 
-def _problem(exercise: Exercise, call: str, expected: object, outcome: _Outcome) -> str | None:
+def _problem(exercise: Exercise, call: str, expected: object, outcome: Outcome) -> str | None:
     """Say what is wrong with one call."""
-    if isinstance(outcome.error, _TooLong):
+    failure = outcome.failure
+    if failure and failure.late:
         return f"{call} did not end within {LIMIT:g} seconds: is there a loop whose condition never becomes false?"
-    if outcome.error is not None:
-        return f"{call} raised {type(outcome.error).__name__}: {outcome.error}{_remedy(outcome.error)}"
+    if failure:
+        return f"{call} raised {failure.kind}: {failure.text}{failure.remedy}"
     if outcome.value is None:
         return f"{call} returned None: this branch of the function has no `return`"
     if outcome.value is ...:
@@ -443,13 +506,13 @@ def _exists(module: str) -> bool:
         return False
 
 
-def _unlike(exercise: Exercise, a: list[_Outcome], b: list[_Outcome]) -> str | None:
+def _unlike(exercise: Exercise, a: Sequence[Outcome], b: Sequence[Outcome]) -> str | None:
     """Whether two answers do the same on every case: the same value, or the same exception; how not, if not."""
     return worst([_differ(exercise, x, y) for x, y in zip(a, b, strict=True)])
 
 
-def _differ(exercise: Exercise, a: _Outcome, b: _Outcome) -> str | None:
-    if a.error is None and b.error is None:
+def _differ(exercise: Exercise, a: Outcome, b: Outcome) -> str | None:
+    if a.failure is None and b.failure is None:
         return exercise.differs(a.value, b.value)
-    texts = {(type(each.error), re.sub(r"\d+", "", str(each.error))) for each in (a, b)}
+    texts = {each.failure and (each.failure.kind, re.sub(r"\d+", "", each.failure.text)) for each in (a, b)}
     return None if len(texts) == 1 else "another exception"

@@ -435,8 +435,8 @@ def _words(value: object) -> str | None:
     return f"{value:.3g}"
 
 
-def grade(question_id: str, seed: int, answer: object) -> None:
-    """Check a letter in a graded notebook: draw the question anew, so that the notebook needs no key.
+def grade(question_id: str, seed: int, answer: object) -> str:
+    """Check a letter in a graded notebook, and say so: the question is drawn anew, so that the notebook needs no key.
 
     Raises:
         CheckFailed: If the letter is wrong or missing; the message has the hint.
@@ -445,7 +445,7 @@ def grade(question_id: str, seed: int, answer: object) -> None:
     passed, line = draw(template, seed).judge(answer)
     if not passed:
         raise CheckFailed(line)
-    print(line)
+    return line
 
 
 def question_markdown(question: Question, place: int) -> str:

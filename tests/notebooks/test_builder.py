@@ -171,7 +171,7 @@ def test_the_assignment_is_valid_for_nbgrader(build, course, tmp_path):
     assert roles["00-scale-check"].points == 2
     given = [role for role in roles.values() if not role.solution and not role.grade]
     assert len(given) == 4 and all(role.locked for role in given)
-    assert code_of(notebook)[3].source == f'{build.STRICT}check("00.scale", scale)'
+    assert code_of(notebook)[3].source == f'{build.HIDDEN}check("00.scale", scale)'
     assert not any(cell.outputs for cell in code_of(notebook))
     MetadataValidator().validate_nb(notebook)
     released, _ = ClearSolutions().preprocess(notebook, {})

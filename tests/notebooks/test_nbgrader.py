@@ -2,7 +2,8 @@
 
 The notebook is the real 00, with the quiz of a cohort. One student has everything right, one hands in what was
 released, one has a right answer, a recognised mistake, an edited check, a deleted one, and a check of their own, and
-one changes the modules that judge, and sends the lecturer a script.
+one changes the modules that judge, and sends the lecturer a script. What else a submission may try is tried on an
+assignment of two exercises; notebooks 01 and 04 go the whole way, too.
 """
 
 import html
@@ -29,6 +30,7 @@ EXERCISES, QUESTIONS = exercises_of("00"), quiz(["00"], COHORT)
 FULL = sum(exercise.points for exercise in EXERCISES.values()) + len(QUESTIONS)
 CHEAT = 'import os\nos.environ["NANOQ_STRICT"] = "0"\ncheck = print\nscale = "no idea"'
 
+# What changes the process that the submission runs in.
 PATCHES = {
     "00-levels-solution-1": """import sys, nanoq.teach
 from nanoq.teach.exercises import nb00
@@ -76,16 +78,16 @@ def released(course):
     return course / "release" / NAME / f"{NAME}.ipynb"
 
 
-def hand_in(course, student, answers, without=None, text=""):
+def hand_in(course, student, answers, without=None, text="", name=NAME):
     """Put a submission where nbgrader looks for it: the released notebook with some cells changed, and one deleted."""
-    notebook, cells = cells_of(course / "release" / NAME / f"{NAME}.ipynb")
+    notebook, cells = cells_of(course / "release" / name / f"{name}.ipynb")
     notebook.cells.append(nbformat.v4.new_markdown_cell(text))
     notebook.cells = [cell for cell in notebook.cells if cell is not cells.get(without)]
     for grade_id, code in answers.items():
         cells[grade_id].source = code
-    folder = course / "submitted" / student / NAME
+    folder = course / "submitted" / student / name
     folder.mkdir(parents=True)
-    nbformat.write(notebook, folder / f"{NAME}.ipynb")
+    nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def test_the_released_notebook_runs_from_top_to_bottom(build, released):
 
 def test_the_released_notebook_holds_neither_solutions_nor_keys(course, released):
     text, (_, cells) = released.read_text(encoding="utf-8"), cells_of(released)
-    for hidden in ("BEGIN SOLUTION", "HIDDEN", "2**bits", "NANOQ_STRICT = ", "teach.quiz", str(COHORT)):
+    for hidden in ("BEGIN SOLUTION", "HIDDEN", "2**bits", "RuntimeError", "grade(", str(COHORT)):
         assert hidden not in "".join(cell.source for cell in cells.values()), hidden
     for question in QUESTIONS:
         assert question.text in "\n".join(cell.source for cell in nbformat.reads(text, as_version=4).cells)
@@ -161,32 +163,146 @@ def test_feedback_runs_no_script_of_a_student(course, graded):
     assert "alert('javascript')\n</script>" not in page
 
 
-def mini_assignment(course):
-    """A notebook of one exercise, in its source edition."""
+# ---- submissions that want points without an answer, or that nobody else is graded ----
+
+UNSTOPPABLE = """while True:
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass"""
+RIGHT = "levels = lambda bits: 2**bits"
+# By what they do: the first answer of a submission, whether its checks are tagged to be skipped, and what is left of
+# the points for the first and the second answer. The second is right each time.
+HOSTILE = {
+    "right": (RIGHT, False, (1, 1)),
+    "changes the judge": (PATCHES["00-levels-solution-1"], False, (0, 1)),
+    "changes torch": ("import torch\ntorch.isclose = lambda *_, **__: torch.tensor(True)\nlevels = lambda bits: bits",
+                      False, (0, 1)),
+    "rewrites the cells that follow": ("get_ipython().input_transformers_post.append(lambda lines: ['pass'])", False,
+                                       (0, 0)),
+    "takes part in the way of answers": ("import nanoq.teach.handover as h\nh.hand_over = lambda *a: print('ok', *a)",
+                                         False, (0, 0)),
+    "hands over what it likes": ("import nanoq.teach.handover as h\nimport json\nh.json.dumps = lambda _: '['", False,
+                                 (0, 0)),
+    "tags the checks": ("levels = lambda bits: bits", True, (0, 1)),
+    "loops": ("while True: pass", False, (0, 1)),
+    "loops when it is called": ("def levels(bits):\n    while True: pass", False, (0, 1)),
+    "loops for ever": (UNSTOPPABLE, False, (0, 0)),
+    "ends the kernel": ("import os\nos._exit(0)", False, (0, 0)),
+    "takes all memory": (f"x = bytearray(10**11)\n{RIGHT}", False, (0, 1)),
+    "writes to stderr": ("import sys\ndef levels(bits):\n    print('!', file=sys.stderr)\n    return 2**bits", False,
+                         (1, 1)),
+}  # fmt: skip
+if sys.platform != "linux":
+    del HOSTILE["takes all memory"]  # no other system has a limit that Python can set for another process
+
+
+def mini_assignment(build):
+    """A notebook of two exercises, in its source edition."""
     roles = {"schema_version": 3, "task": False, "cell_type": "code"}
-    answer = roles | {"grade_id": "answer", "grade": False, "locked": False, "solution": True}
-    check = roles | {"grade_id": "check", "grade": True, "locked": True, "solution": False, "points": 1}
-    cells = [nbformat.v4.new_code_cell("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", metadata={"nbgrader": answer}),
-             nbformat.v4.new_code_cell("assert x == 1", metadata={"nbgrader": check})]
-    (course / "source" / "mini").mkdir(parents=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), course / "source" / "mini" / "mini.ipynb")
+    cells = [nbformat.v4.new_code_cell("from nanoq.teach import check", metadata={
+        "nbgrader": roles | {"grade_id": "given", "grade": False, "locked": True, "solution": False}})]
+    for name, right in (("levels", RIGHT), ("bytes", "packed_size = lambda weights, bits: -(-weights * bits // 8)")):
+        variable = right.split()[0]
+        answer = roles | {"grade_id": name, "grade": False, "locked": False, "solution": True}
+        check = roles | {"grade_id": f"{name}-check", "grade": True, "locked": True, "solution": False, "points": 1}
+        cells += [
+            nbformat.v4.new_code_cell(f"{variable} = ...\n### BEGIN SOLUTION\n{right}\n### END SOLUTION",
+                                      metadata={"nbgrader": answer}),
+            nbformat.v4.new_code_cell(f'{build.HIDDEN}check("00.{name}", {variable})', metadata={"nbgrader": check}),
+        ]  # fmt: skip
+    return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_an_endless_loop_costs_its_own_points_and_nobody_elses(notebooks, tmp_path):
-    shutil.copy(notebooks / "teaching" / "nbgrader_config.py", tmp_path)
-    mini_assignment(tmp_path)
-    nbgrader(tmp_path, "generate_assignment", "mini", "--create")
-    for student, code in (("a", "while True: pass"), ("b", "x = 1")):
-        folder = tmp_path / "submitted" / student / "mini"
-        shutil.copytree(tmp_path / "release" / "mini", folder)
-        notebook, cells = cells_of(folder / "mini.ipynb")
-        cells["answer"].source = code
-        nbformat.write(notebook, folder / "mini.ipynb")
-    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=4")
-    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as book:
-        assert [book.find_submission("mini", student).score for student in "ab"] == [0, 1]
+def mini_course(folder, build, notebooks):
+    """A course with the mini assignment, released; and the right answers."""
+    shutil.copy(notebooks / "teaching" / "nbgrader_config.py", folder)
+    (folder / "source" / "mini").mkdir(parents=True)
+    nbformat.write(mini_assignment(build), folder / "source" / "mini" / "mini.ipynb")
+    nbgrader(folder, "generate_assignment", "mini", "--create")
+
+
+def hand_in_mini(folder, student, first, tagged=False):
+    """The mini assignment with this first answer, and a right second one."""
+    notebook, cells = cells_of(folder / "release" / "mini" / "mini.ipynb")
+    _, right = cells_of(folder / "source" / "mini" / "mini.ipynb")
+    cells["levels"].source, cells["bytes"].source = first, right["bytes"].source
+    for name in ("levels", "bytes") if tagged else ():
+        cells[f"{name}-check"].metadata["tags"] = ["skip-execution", "raises-exception"]
+    (folder / "submitted" / student / "mini").mkdir(parents=True)
+    nbformat.write(notebook, folder / "submitted" / student / "mini" / "mini.ipynb")
+
+
+def mini_scores(folder, student):
+    """The points of the first and the second answer."""
+    with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
+        (notebook,) = book.find_submission("mini", student).notebooks
+        scores = {grade.name: grade.score for grade in notebook.grades}
+        return scores["levels-check"], scores["bytes-check"]
+
+
+def test_hostile_submissions_get_no_points_for_it_and_keep_nobody_waiting(build, notebooks, tmp_path):
+    mini_course(tmp_path, build, notebooks)
+    students = {f"s{place}": name for place, name in enumerate(HOSTILE)}
+    for student, name in students.items():
+        hand_in_mini(tmp_path, student, *HOSTILE[name][:2])
+    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=40")
+    scores = {name: mini_scores(tmp_path, student) for student, name in students.items()}
+    assert scores == {name: points for name, (_, _, points) in HOSTILE.items()}
+
+
+def test_the_time_for_a_whole_notebook_ends(build, notebooks, tmp_path):
+    mini_course(tmp_path, build, notebooks)
+    hand_in_mini(tmp_path, "slow", f"{RIGHT}\nimport time\ntime.sleep(600)")
+    config = tmp_path / "nbgrader_config.py"
+    config.write_text(config.read_text(encoding="utf-8").replace("notebook_timeout = 3600", "notebook_timeout = 12"))
+    nbgrader(tmp_path, "autograde", "mini", "--create")
+    assert mini_scores(tmp_path, "slow") == (0, 0)
+    text = (tmp_path / "autograded" / "slow" / "mini" / "mini.ipynb").read_text(encoding="utf-8")
+    assert "the 12 seconds for this notebook were over before this cell" in text
+
+
+def test_nobody_gets_a_point_where_the_configuration_is_missing(build, notebooks, tmp_path):
+    mini_course(tmp_path, build, notebooks)
+    hand_in_mini(tmp_path, "right", RIGHT)
+    (tmp_path / "nbgrader_config.py").unlink()
+    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=60")
+    assert mini_scores(tmp_path, "right") == (0, 0)
+    text = (tmp_path / "autograded" / "right" / "mini" / "mini.ipynb").read_text(encoding="utf-8")
+    assert "copy nbgrader_config.py of the kit into the folder of the course" in text
+
+
+def test_the_limits_of_the_kit_are_those_that_its_page_names(notebooks):
     config = PyFileConfigLoader("nbgrader_config.py", str(notebooks / "teaching")).load_config()
-    assert config.Execute.timeout == 600
+    assert (config.Execute.timeout, config.Mark.notebook_timeout, config.Mark.memory_gb) == (600, 3600, 8)
+    page = " ".join((notebooks / "teaching" / "README.md").read_text(encoding="utf-8").split())
+    assert "ten minutes for a cell, an hour for a notebook and 8 GB of memory" in page
+
+
+# ---- two more notebooks, by all of nbgrader's steps ----
+
+
+@pytest.mark.parametrize("name", ["01_data_types", "04_naive_rounding"])
+def test_right_answers_get_all_points_and_untouched_notebooks_none(build, notebooks, tmp_path, name):
+    number = name[:2]
+    assert build.main([number, "--assignments", str(tmp_path / "source"), "--cohort", str(COHORT)]) == 0
+    shutil.copy(notebooks / "teaching" / "nbgrader_config.py", tmp_path)
+    nbgrader(tmp_path, "generate_assignment", name, "--create")
+    _, source = cells_of(tmp_path / "source" / name / f"{name}.ipynb")
+    right = {grade_id: cell.source for grade_id, cell in source.items() if cell.metadata.nbgrader.solution}
+    for student, answers in (("right", right), ("untouched", {})):
+        hand_in(tmp_path, student, answers, name=name)
+    nbgrader(tmp_path, "autograde", name, "--create")
+    nbgrader(tmp_path, "generate_feedback", name)
+    full = sum(exercise.points for exercise in exercises_of(number).values()) + len(quiz([number], COHORT))
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as book:
+        for student, points in (("right", full), ("untouched", 0)):
+            submission = book.find_submission(name, student)
+            lost = [grade.name for grade in submission.notebooks[0].grades if not grade.score]
+            assert (submission.score, submission.max_score) == (points, full), (student, lost)
+    page = (tmp_path / "feedback" / "untouched" / name / f"{name}.html").read_text(encoding="utf-8")
+    assert page.count("not attempted yet") >= len(exercises_of(number))
 
 
 def test_feedback_has_the_hint_of_the_mistake(course, graded):

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from nanoq.numbers import BLOCKS
+from nanoq.teach import capstone
 from nanoq.teach.exercises import nb03
 
-__all__ = ["BLOCKS", "F", "Fraction", "functools", "itertools", "math", "nn", "np", "operator", "statistics", "struct"]
+__all__ = ["BLOCKS", "F", "Fraction", "capstone", "functools", "itertools", "math", "nn", "np", "operator", "statistics",
+           "struct"]
 
 
 class Tagged(torch.Tensor):
@@ -1333,6 +1335,8 @@ capstone
   wrong   (functools.partial(write_with_torch, bits=3), read_with_torch)
   wrong   (functools.partial(write_with_torch, whole=True), read_with_torch)
   right   (functools.partial(write_with_torch, store=torch.Tensor.float), read_with_torch)
+  right   capstone.round_trip(row_grid=capstone.late_grid)
+  known   capstone.round_trip(row_grid=capstone.grid_from_zero)
   wrong   write_with_torch
   wrong   read_with_torch
   wrong   "mine.safetensors"

@@ -129,10 +129,9 @@ def test_the_sheet_has_the_key_only_if_asked_for():
     assert BY_NUMBER[4].label in plain
 
 
-def test_grading_draws_the_question_anew(capsys):
+def test_grading_draws_the_question_anew():
     question = quiz(["04"], 5)[0]
-    grade(question.id, 5, question.key.upper())
-    assert "correct" in capsys.readouterr().out
+    assert "correct" in grade(question.id, 5, question.key.upper())
     wrong, hint = next(iter(question.hints.items()))
     with pytest.raises(CheckFailed, match="quiz 04") as failed:
         grade(question.id, 5, wrong)

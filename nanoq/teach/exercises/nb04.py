@@ -406,6 +406,7 @@ EXERCISES = [
         difficulty=3,
         points=5,
         reference=capstone.round_trip(),
+        produce=capstone.produce,
         diagnose=capstone.diagnose,
         mistakes=[
             Mistake(
@@ -437,6 +438,11 @@ EXERCISES = [
                 "all of blocks.0.attention.qkv has one grid: give each row a scale and a zero point of its own",
             ),
             Mistake(
+                capstone.round_trip(row_grid=capstone.grid_from_zero),
+                "blocks.0.attention.qkv has no negative weight left: without a zero point their codes are below 0. Add "
+                "it in write, and take it off in read",
+            ),
+            Mistake(
                 capstone.round_trip(wanted=lambda name: "mlp" in name),
                 "after read(model, path) there is still NaN in blocks.0.attention.qkv and in 11 more matrices: fill "
                 "the model that read is given",
@@ -444,8 +450,9 @@ EXERCISES = [
         ],
         hints=(
             "do one matrix first, from weights to bytes and back, and compare it with the original.",
-            "`weight.amin(1, keepdim=True)` is the lower end of each row's range; the scale is rounded with "
-            "`.half().float()` before it makes the codes.",
+            "try the parts one by one: `my_unpack4(my_pack4(codes))` gives the codes back, in the old order; "
+            "`my_values` of them is within half a step of the weights; scales and zero points come out of the file as "
+            "they went in.",
         ),
     ),
     Exercise(
