@@ -39,7 +39,9 @@ def limit_memory(pid: int, gigabytes: float) -> None:
     """Limit what a process and its later children may ask for, each; only Linux has such a limit."""
     if hasattr(resource, "prlimit"):
         with suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
+            _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+            limit = int(gigabytes * 1e9) if most == resource.RLIM_INFINITY else min(int(gigabytes * 1e9), most)
+            resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from nanoq.teach.differences import Array, Form, difference, name_of, summary, worst, wrong_dtype
+from nanoq.teach.differences import Array, Form, difference, name_of, no_number, summary, worst, wrong_dtype
 
 LIMIT = 10.0  # seconds for an answer's calls, all cases together
 
@@ -96,6 +96,7 @@ class Exercise:
             they do not. Give one where more than one answer is right.
         rtol: How far a float may be off, relative to the right one: more for what is rounded or estimated on the way.
         dtype: The type that the exercise asks for by name: tensors that have it in the right answer must have it.
+        number: Whether the exercise asks for Python numbers by name: a tensor of one element is none.
         hints: For whoever makes an unknown mistake: an idea, and from the second wrong try on how to begin.
         minutes: How long a learner takes; 0 where nobody has said.
         difficulty: 1 to 3, shown as ●○○ to ●●●.
@@ -115,6 +116,7 @@ class Exercise:
     compare: Callable[[object, object], str | None] | None = None
     rtol: float = 1e-4
     dtype: torch.dtype | None = None
+    number: bool = False
     hints: tuple[str, str] | tuple[()] = ()
     minutes: int = 0
     difficulty: int = 1
@@ -147,7 +149,8 @@ class Exercise:
         """Compare two results, whatever they are: a `compare` may not have thought of this `got`."""
         try:
             message = self.compare(expected, got) if self.compare else difference(expected, got, self.rtol)
-            return message or (self.dtype and wrong_dtype(expected, got, self.dtype))
+            return message or (self.dtype and wrong_dtype(expected, got, self.dtype)) or (
+                no_number(expected, got) if self.number else None)
         except Exception:
             return f"expected {summary(expected)}, got {summary(got)}"
 

@@ -137,6 +137,17 @@ def wrong_dtype(expected: object, got: object, dtype: torch.dtype) -> Form | Non
     return Form("the values are right, but they are {}, and {} is asked for: .to({})".format(*names, dtype))
 
 
+def no_number(expected: object, got: object) -> Form | None:
+    """A complaint if there is a tensor or an array of the right value where the right answer has a Python number."""
+    if isinstance(expected, (tuple, list)):
+        if isinstance(got, Array):
+            return Form(f"the values are right; return {len(expected)} Python numbers of them, not one {name_of(got)}")
+        return worst([no_number(want, have) for want, have in zip(expected, got, strict=True)])
+    if not isinstance(expected, Real) or not isinstance(got, Array):
+        return None
+    return Form("the value is right, but it is a tensor, and a Python number is asked for: .item()")
+
+
 def _kind(tensor: torch.Tensor) -> str:
     if tensor.dtype == torch.bool:
         return "bool"

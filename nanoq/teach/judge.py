@@ -106,7 +106,7 @@ def _judged(path: Path, losses: torch.Tensor, reader: "_Reader", largest: int) -
             raise ValueError("the loss is not finite")
         delta = paired_difference(mine, losses)
     except (ValueError, OSError) as error:
-        return Entry(name, problem=printable(str(error).replace(f"{path}", name), 200))
+        return Entry(name, problem=printable(str(error).replace(f"{path.absolute()}", name), 200))
     return Entry(name, level_of(size, delta.mean), size, delta)
 
 

@@ -26,6 +26,7 @@ from nanoq.teach.handover import hand_over, take
 from nanoq.teach.quiz import grade
 
 ANSWERS = 30  # seconds that a kernel has to answer after it was interrupted
+LONGEST = 2000  # characters of what is said of an answer
 HAND_OVER = f"__import__({hand_over.__module__!r}, fromlist=['']).{hand_over.__name__}"
 
 
@@ -84,7 +85,7 @@ class Mark(Execute):
         try:
             probe = new_code_cell("None")
             self.execute_cell(probe, index, store_history=False)
-            if probe.outputs:
+            if any(output.get("ename") == "CellTimeoutError" for output in probe.outputs):
                 raise RuntimeError("no answer")
         finally:
             self.timeout_func = limits
@@ -117,7 +118,11 @@ class Mark(Execute):
 
 def checked(source: str) -> tuple[str, str, int | None, str] | None:
     """What a check of the course asks in a cell: its name, the exercise or question, a seed, and the answer's code."""
-    for node in ast.walk(ast.parse(source)):
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a magic command, in a cell of the lecturer's own
+        return None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             constants = [each.value for each in node.args[:-1] if isinstance(each, ast.Constant)]
             if (node.func.id, len(constants), len(node.args)) in (("check", 1, 2), ("grade", 2, 3)):
@@ -132,4 +137,5 @@ def said(line: str) -> NotebookNode:
 
 def failed(line: str) -> NotebookNode:
     """An error with one line; nbgrader gives no points for it."""
+    line = line[:LONGEST]
     return new_output("error", ename=CheckFailed.__name__, evalue=line, traceback=[f"{CheckFailed.__name__}: {line}"])

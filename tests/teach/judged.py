@@ -22,8 +22,8 @@ from nanoq.numbers import BLOCKS
 from nanoq.teach import capstone
 from nanoq.teach.exercises import nb03
 
-__all__ = ["BLOCKS", "F", "Fraction", "capstone", "functools", "itertools", "math", "nn", "np", "operator", "statistics",
-           "struct"]
+__all__ = ["BLOCKS", "F", "Fraction", "capstone", "functools", "itertools", "math", "nn", "np", "operator",
+           "statistics", "struct"]
 
 
 class Tagged(torch.Tensor):
@@ -1023,11 +1023,11 @@ lost
   wrong   lambda w, u, fmt: float((fmt.round(w - u) == w).float().mean())
 
 perplexity
-  right   lambda losses: losses.mean().exp()
+  form    lambda losses: losses.mean().exp()
   right   lambda losses: float(losses.exp().log().mean().exp())
   right   lambda losses: np.exp(losses.numpy().mean())
   right   lambda losses: math.e ** (sum(losses.tolist()) / len(losses))
-  right   lambda losses: losses.exp().prod() ** (1 / len(losses))
+  form    lambda losses: losses.exp().prod() ** (1 / len(losses))
   right   lambda losses: statistics.geometric_mean(losses.exp().tolist())
   known   lambda losses: losses.exp().mean()
   known   lambda losses: losses.mean()
@@ -1151,8 +1151,8 @@ step
   right   step_by_hand
   right   step_of("clear", "back", "step")
   right   step_of("back", "step", "clear")
-  right   step_of("clear", "back", "step", result=lambda value: value)
-  right   step_of("clear", "back", "step", result=lambda value: value.detach())
+  form    step_of("clear", "back", "step", result=lambda value: value)
+  form    step_of("clear", "back", "step", result=lambda value: value.detach())
   right   step_of("clear", "back", "step", loss=lambda model, rows: F.cross_entropy(
             model(rows[:, :-1]).reshape(-1, 11), rows[:, 1:].reshape(-1)))
   known   step_of("back", "step")
@@ -1236,7 +1236,7 @@ positions
 affine
   right   lambda low, high, bits: [(high - low) / (2**bits - 1), round(-low * (2**bits - 1) / (high - low))]
   right   lambda l, h, b: ((h - l) / (2**b - 1), int(-l / ((h - l) / (2**b - 1)) + 0.5))
-  right   lambda l, h, b: torch.tensor([(h - l) / (2**b - 1), round(-l / ((h - l) / (2**b - 1)))], dtype=torch.float64)
+  form    lambda l, h, b: torch.tensor([(h - l) / (2**b - 1), round(-l / ((h - l) / (2**b - 1)))], dtype=torch.float64)
   right   lambda l, h, b: (np.float64((h - l) / (2**b - 1)), np.rint(-l / ((h - l) / (2**b - 1))))
   wrong   lambda l, h, b: print((h - l) / (2**b - 1), round(-l / ((h - l) / (2**b - 1))))
   wrong   lambda l, h, b: (h - l) / (2**b - 1)

@@ -234,6 +234,7 @@ EXERCISES = [
         why="losses are logarithms: their mean belongs in the exponent.",
         minutes=2,
         difficulty=1,
+        number=True,
         reference=lambda losses: math.exp(losses.mean()),
         cases=[
             (torch.tensor([0.5, 1.5, 1.0]),),
@@ -468,6 +469,7 @@ EXERCISES = [
         why="targets are the inputs moved by one place, so one pass teaches a prediction at every place.",
         minutes=6,
         difficulty=2,
+        number=True,
         reference=_step(),
         call=two_steps,
         compare=_steps_differ,

@@ -91,6 +91,7 @@ EXERCISES = [
         why="a whole zero point puts the value 0 on the grid, and zeros stay zeros.",
         minutes=4,
         difficulty=2,
+        number=True,
         reference=lambda low, high, bits: ((high - low) / (2**bits - 1), round(-low / ((high - low) / (2**bits - 1)))),
         cases=[(-1.0, 2.0, 2), (-0.3, 0.9, 4), (-0.9, 1.0, 8), (0.0, 0.5, 3), (-0.2, 1.0, 3)],
         mistakes=[
