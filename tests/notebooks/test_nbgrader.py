@@ -247,7 +247,7 @@ def test_hostile_submissions_get_no_points_for_it_and_keep_nobody_waiting(build,
     students = {f"s{place}": name for place, name in enumerate(HOSTILE)}
     for student, name in students.items():
         hand_in_mini(tmp_path, student, *HOSTILE[name][:2])
-    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=40")
+    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=120")
     scores = {name: mini_scores(tmp_path, student) for student, name in students.items()}
     assert scores == {name: points for name, (_, _, points) in HOSTILE.items()}
 
