@@ -722,7 +722,7 @@ print("RTN 3 bit, and the same in groups of 64: loaded, and side by side")
 
 # %%
 entries = tempfile.TemporaryDirectory()
-start = nanoq.quantize(nanoq.load(NAME), "gptq", 4, windows=pick(ci=16, lab=128, full=128))
+start = nanoq.quantize(nanoq.load(NAME), "gptq", 4, windows=pick(ci=16, lab=64, full=128))
 saved = nanoq.save(Path(entries.name) / "start", start)
 
 # %% [markdown]
@@ -742,7 +742,8 @@ entries.cleanup()
 # - Entropy-coded codes: `nanoq.save(folder, model, entropy=True)` loses nothing. With `rate=` in place of bits,
 #   `nanoq.quantize` makes codes that are meant to be coded.
 # - `embeddings=8`, `true_sequential=True` and `match_original=True`.
-# - Fewer bits where they hurt least (notebook 13), learned rounding (06), or a smaller model that you train or distil (14),
+# - Fewer bits where they hurt least (notebook 13), learned rounding (notebook 06), or a smaller model that you train or
+#   distil (notebook 14),
 #   with the same characters.
 #
 # Whoever tries a hundred models on the same windows picks one that suits these windows. So a lecturer may judge by another

@@ -1148,7 +1148,7 @@ gpt
   missing gpt(lambda self, tokens: ...)
 
 step
-  right   step_by_hand
+  form    step_by_hand
   right   step_of("clear", "back", "step")
   right   step_of("back", "step", "clear")
   form    step_of("clear", "back", "step", result=lambda value: value)
