@@ -312,16 +312,16 @@ TEMPLATES = (
              f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
              "gets one more and the second one fewer. By how much does their total damage change?"),
     Template("14.sparse_bits", _pick((0.5, 0.6, 0.7, 0.75, 0.8), (4, 8, 16)), lambda sparsity, bits:
-             f"A share of {sparsity} of the weights is pruned. The file holds a bit a weight for the mask, and the "
-             f"weights that stay in {bits} bits. How many bits does a weight take, on average?"),
+             f"A share of {sparsity} of the weights is pruned. The file holds one bit per weight for the mask, and the "
+             f"weights that stay in {bits} bits. How many bits per weight is that?"),
     Template("14.break_even", _pick((192, 256, 512, 768), (192, 256, 512, 768)), lambda out, width:
              f"A matrix of {out} × {width} is replaced by two factors. What is the largest rank that saves numbers?"),
     Template("14.memory", _llama, lambda parameters, bits, layers, width, tokens:
              f"A model has {parameters / 1e9:g} billion weights of {bits} bits, {layers} layers and the width {width}. "
              f"How many GB are its weights and its float16 cache of keys and values for {tokens:,} tokens?"),
-    Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_a_home:
-             f"A training took {mwh:,} MWh; a home uses {kwh_a_home:,} kWh a year. To how many homes' use of a year is "
-             "that equal?"),
+    Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_per_home:
+             f"A training took {mwh:,} MWh; a home uses {kwh_per_home:,} kWh per year. To how many homes' use of a "
+             "year is that equal?"),
     Template("15.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
              f"A text of {tokens:,} tokens is cut into windows of {context} that share no token. How many windows, "
              "and how many predictions, does GPTQ's protocol give?"),

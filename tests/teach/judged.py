@@ -445,6 +445,17 @@ def wanda_by_sorting(weight, inputs, sparsity):
     return mask
 
 
+def walk_by_inverse(weight, keep, hessian, snap):
+    """Column by column with the inverse for those that are left, as OBQ does it."""
+    weight, result = weight.clone(), torch.zeros_like(weight)
+    damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian))
+    for k in range(weight.shape[1]):
+        inverse = torch.linalg.inv(damped[k:, k:])
+        result[:, k] = keep[:, k] * snap(weight[:, k].clone())
+        weight[:, k:] -= (weight[:, k] - result[:, k])[:, None] / inverse[0, 0] * inverse[0]
+    return result
+
+
 def two_of_four_by_loop(weight):
     """Group by group."""
     result = weight.clone()
@@ -1423,11 +1434,6 @@ payload
   wrong   lambda w, r, rest: w + 4 * r + 2 * rest
   wrong   lambda w, r, rest: (w + 4 * r + 4 * rest) / 1024
 
-missing
-  right   "c)"
-  known   "a"
-  wrong   "low rank"
-
 wanda
   right   wanda_by_sorting
   right   lambda w, x, s: wanda_by_sorting(w, x.double(), s)
@@ -1442,6 +1448,24 @@ wanda
   wrong   lambda w, x, s: wanda_by_sorting(w, x, 0.5)
   wrong   lambda w, x, s: (w.abs() * x.norm(dim=0)) > (w.abs() * x.norm(dim=0)).quantile(s)
   wrong   lambda w, x, s: wanda_by_sorting(w, x, int(s * w.shape[1]) / w.shape[1])
+
+survivors
+  right   walk_by_inverse
+  right   lambda w, k, h, snap: walk_by_inverse(w.double(), k, h.double(), snap)
+  right   lambda w, k, h, snap: walk_by_inverse(w, k.float(), h, snap)
+  right   lambda w, k, h, snap: walk_by_inverse(w, k, 2 * h, snap)
+  form    lambda w, k, h, snap: walk_by_inverse(w, k, h, snap).numpy()
+  known   lambda w, k, h, snap: walk_by_inverse(w, k, torch.eye(len(h)), snap)
+  known   lambda w, k, h, snap: walk_by_inverse(w * k, k, h, snap)
+  known   lambda w, k, h, snap: walk_by_inverse(w, ~k, h, snap)
+  wrong   lambda w, k, h, snap: w * k
+  wrong   lambda w, k, h, snap: snap(w) - w
+  wrong   lambda w, k, h, snap: walk_by_inverse(w, k, h, snap) != 0
+  wrong   lambda w, k, h, snap: walk_by_inverse(w, k, h, lambda column: column + 1)
+  wrong   lambda w, k, h, snap: walk_by_inverse(w.flip(1), k.flip(1), h.flip(0, 1), snap).flip(1)
+  wrong   lambda w, k, h, snap: walk_by_inverse(w, k, h.diagonal().diag(), snap)
+  wrong   lambda w, k, h, snap: (lambda r: (r, w - r))(walk_by_inverse(w, k, h, snap))
+  missing lambda w, k, h, snap: ...
 
 two_of_four
   right   two_of_four_by_loop
@@ -1460,6 +1484,9 @@ sparse_bits
   right   lambda s, b: torch.tensor(1 + (1 - s) * b)
   known   lambda s, b: (1 - s) * b
   known   lambda s, b: 1 + s * b
+  known   lambda s, b: (1 - s) * (1 + b)
+  known   lambda s, b: b
+  right   lambda s, b: np.float64(b) * (1 - s) + 1
   wrong   lambda s, b: b / s + 1
   wrong   lambda s, b: 8 + (1 - s) * b
   wrong   lambda s, b: math.ceil(1 + (1 - s) * b) + 1
