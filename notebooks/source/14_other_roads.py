@@ -47,8 +47,8 @@ from nanoq.teach.roads import frontier, inputs_of, measured, replaced, tell, try
 use_style()
 
 # %%
-board = Leaderboard("tales-2.7m", windows=pick(ci=8, lab=32, full=256))
-board.calibration = board.calibration[: pick(ci=12, lab=16, full=128)]  # (W, 256)
+board = Leaderboard("tales-2.7m", windows=pick(ci=8, lab=16, full=256))
+board.calibration = board.calibration[: pick(ci=12, lab=12, full=128)]  # (W, 256)
 model, tokenizer = board.reference.model, board.reference.tokenizer
 layers = linear_layers(model)
 with observe(layers) as stats, torch.inference_mode():
@@ -154,10 +154,10 @@ check("14.survivors", sparse_walk)
 # these norms, but for one factor. <!-- claim: CELL assert len(layers) == 24 -->
 #
 # **Before you run it.** Half of each row goes: by magnitude, by Wanda, and by Wanda with your walk. How much of Wanda's added
-# loss will the walk take back: a tenth, a third, more than half?
+# loss will the walk take back: a tenth, about half, nearly all?
 #
 # <details><summary>After you have run it</summary>
-# More than half. <i>Random</i>, half of the weights drawn by lot, is the control: the choice matters, and magnitude is a
+# About half. <i>Random</i>, half of the weights drawn by lot, is the control: the choice matters, and magnitude is a
 # good one. But letting the survivors help is worth more than the choice between two sensible scores. Magnitude and Wanda
 # are close, and on TinyStories Wanda is behind. Its paper reports gains on large models, whose inputs have extreme
 # outliers; ours have none. <b>A score's rank on one model is not its rank on another.</b>
@@ -180,8 +180,8 @@ walk = try_out("yours", 16, mended)
 tell("random 50%", "magnitude 50%", "wanda 50%", "sparsegpt 50%")
 
 # %% tags=["claims"]
-assert walk.delta_nats < 0.5 * wanda.delta_nats
-assert walk.delta_nats < 0.6 * small.delta_nats
+assert 0.3 < walk.delta_nats / wanda.delta_nats < 0.65
+assert walk.delta_nats < 0.7 * small.delta_nats
 assert 0.8 < wanda.delta_nats / small.delta_nats < 1.25
 assert added["random 50%"] > 10 * added["magnitude 50%"] > 20 * added["sparsegpt 50%"]
 assert 1 < added["wanda 50%"] / added["magnitude 50%"] < 1.2
@@ -516,7 +516,7 @@ tell("magnitude 50%", "magnitude 2:4", "sparsegpt 50%", "sparsegpt 2:4")
 
 # %% tags=["claims"]
 assert two.delta_nats > 1.4 * small.delta_nats
-assert helped.delta_nats < 0.6 * two.delta_nats
+assert helped.delta_nats < 0.7 * two.delta_nats
 assert added["magnitude 2:4"] > 2 * added["magnitude 50%"]
 
 # %% [markdown]
@@ -582,44 +582,27 @@ assert roads["50% of neurons"]["bytes"] > 1.1 * roads["sparsegpt 50%"]["bytes"]
 #
 # **Adds** retraining, pruning in steps, and pruning before training.
 #
-# Trained weights are set to zero, and then the rest is **retrained**. Seventy per cent go:
+# Trained weights are set to zero, and then the rest is **retrained**, while the zeros stay zeros (`kept_zeros` and `train` in
+# `nanoq`). In the rows below seventy per cent of the weights go, and 200,000 characters are read.
+# <!-- claim: FILE benchmarks/roads.py -->
 #
-# **Before you run it.** How much of the loss will a dozen training steps take back?
+# **Before you run it.** How much of the loss does retraining take back? And is it better to prune in four steps, with a
+# quarter of the characters after each?
 #
 # <details><summary>After you have run it</summary>
-# A good part, and the zeros stay zeros. It is the cheapest large gain on this road, and it needs what the other methods are
-# proud of doing without: training.
+# More than four fifths. In four steps it is <i>worse</i>, though steps are often recommended: at the same number of
+# characters, the last and hardest step had only a quarter of them. Papers that praise steps give each of them a training
+# of its own.
 # </details>
-
-# %% tags=["measured"]
-from nanoq.compress import kept_zeros
-from nanoq.lm import TrainConfig, train
-
-tokens = pick(ci=8_192, lab=24_576, full=200_000)
-short = TrainConfig(tokens=tokens, lr=0.005, lr_rest=6e-4, warmup=5,
-                    evaluate_every=10**6, valid_windows=2)  # fmt: skip
-texts = [tokenizer.encode(text) for text in (board.corpus.train, board.corpus.valid)]
-
-# %%
-def retrained(model):
-    """Seven tenths zeros, and a short training that keeps them."""
-    compress_model(model, Prune("magnitude", 0.7, "matrix", pack=False))
-    with kept_zeros(model):
-        train(model, *texts, short)
-    return compress_model(model, Prune("magnitude", 0))
-
-# %% tags=["measured"]
-seven = Prune("magnitude", 0.7, "matrix")
-bare = try_out("70 % zeros", 16, lambda m: compress_model(m, seven))
-healed = try_out("70 % zeros, retrained", 16, retrained)
 
 # %%
 way = "magnitude 70%, matrix"
 tell(way, f"{way}, retrained", f"{way}, in four steps")
+
+# %%
 tell("dense", "random 70% before training", "magnitude 70% before training")
 
 # %% tags=["claims"]
-assert healed.delta_nats < pick(ci=0.9, lab=0.75, full=0.4) * bare.delta_nats
 one, steps = roads[f"{way}, retrained"], roads[f"{way}, in four steps"]
 assert one["delta_nats"] < 0.2 * added[way] and one["ci_high"] < steps["ci_low"]
 early = [added[f"{kind} 70% before training"] for kind in ("random", "magnitude")]
@@ -628,13 +611,9 @@ assert min(early) > 2 * one["delta_nats"]
 assert abs(early[0] - early[1]) < 0.2 * min(early)
 
 # %% [markdown]
-# - On TinyStories, 200,000 characters of retraining take back more than four fifths of the loss.
-#   <!-- claim: FILE benchmarks/roads.py -->
-# - **In four steps it is worse**, though steps are often recommended. Both rows read the *same number of characters*, so the
-#   last and hardest step had only a quarter of them. Papers that praise steps give each of them a training of its own.
-# - The last three rows start anew, with 800,000 characters each. Compare them with *their own* dense row: a mask from the start costs
-#   far more than the same share of zeros after training, and it hardly matters which mask. **Train first, then prune.**
-#   <!-- claim: FILE benchmarks/roads.py -->
+# The last three rows start anew, with 800,000 characters each. Compare them with *their own* dense row: a mask from the
+# start costs far more than the same share of zeros after training, and it hardly matters which mask. **Train first, then
+# prune.** <!-- claim: FILE benchmarks/roads.py -->
 
 # %% [markdown]
 # ## Further · Low rank as a repair
@@ -653,23 +632,6 @@ assert abs(early[0] - early[1]) < 0.2 * min(early)
 # model are small, so thin is not very thin. At 2 bits there is more to repair: compare bytes <i>and</i> loss.
 # </details>
 
-# %% tags=["measured"]
-from nanoq.compress import add_adapters
-from nanoq.quant import quantize_model
-
-
-# %%
-def corrected(model):
-    """GPTQ with 3 bits, and the best correction of rank 8 for each layer."""
-    quantize_model(model, Recipe("gptq", bits=3), board.calibration)
-    add_adapters(model, 8, board.reference.model, board.calibration)
-
-# %% tags=["measured"]
-bare, four = (board.add("GPTQ", bits, Recipe("gptq", bits=bits)) for bits in (3, 4))
-repaired = try_out("GPTQ, 3 bits, corrected", 3, corrected)
-for row in (bare, four):
-    print(f"GPTQ, {row.bits} bits {row.bytes / 1e6:.2f} MB {row.delta_nats:+.3f} nats")
-
 # %%
 print(f"{8 * (192 + 768) * 16 / (192 * 768):.2f} bits per weight")
 for bits in (3, 2):
@@ -678,8 +640,11 @@ for bits in (3, 2):
 tell(*[f"GPTQ {bits} bit" for bits in (4, 3, 2)])
 
 # %% tags=["claims"]
-assert four.delta_nats < repaired.delta_nats < bare.delta_nats
-assert bare.bytes < repaired.bytes and repaired.bytes > 0.95 * four.bytes
+repaired = roads["gptq 3 bit, correction of rank 8"]
+assert GPTQ[4]["ci_high"] < repaired["ci_low"]
+assert repaired["ci_high"] < GPTQ[3]["ci_low"]
+assert repaired["bytes"] > 0.95 * GPTQ[4]["bytes"]
+assert added["gptq 2 bit, LoRA of rank 8, trained"] < 0.7 * GPTQ[2]["delta_nats"]
 
 # %% [markdown]
 # In a layer of width 4,096 the same rank adds far less: 0.06 bits per weight.
@@ -733,26 +698,23 @@ figures.spaces(weight, spaces)
 # nearest?
 #
 # <details><summary>After you have run it</summary>
-# NF4, but its file is larger: part of its lead is granularity, not its values. The power law is about as good as the
-# asymmetric even grid, which fits both ends of each row. Powers of two lose: most of their values are tiny and hardly differ.
-# What a better rounding <i>method</i> gains, GPTQ, is more than what any space gains.
+# NF4, but its file is larger: part of its lead is granularity, not its values. The power law is about as good as the even
+# grid that fits both ends of each row (affine), and behind it at 3 bits. Powers of two lose: most of their values are tiny
+# and hardly differ. What a better rounding <i>method</i> gains, GPTQ, is more than what any space gains.
 # </details>
-
-# %% tags=["measured"]
-at = {}
-for name in ("affine", "power-law", "power-of-two", "nf4"):
-    at[name] = board.add(name, 4, Recipe("nearest", bits=4, grid=name))
-    print(f"{name:13} {at[name].bytes / 1e6:.2f} MB {at[name].delta_nats:+.4f} nats")
 
 # %%
 for method in ("nearest", "gptq"):
     for grid in ("affine 4 bit", "power-law 4 bit", "power-of-two 4 bit", "nf4"):
         tell(f"{method} {grid}")
+tell("nearest affine 3 bit", "nearest power-law 3 bit")
 
 # %% tags=["claims"]
-loss = {name: row.delta_nats for name, row in at.items()}
-assert loss["power-of-two"] > 1.5 * max(loss["affine"], loss["power-law"])
-assert loss["nf4"] < loss["affine"] and at["nf4"].bytes > 1.03 * at["affine"].bytes
+best = added["nearest nf4"]
+assert best < added["nearest power-law 4 bit"] < 1.2 * added["nearest affine 4 bit"]
+assert added["nearest power-law 3 bit"] > 1.3 * added["nearest affine 3 bit"]
+assert added["nearest power-of-two 4 bit"] > 3 * added["nearest affine 4 bit"]
+assert roads["nearest nf4"]["bytes"] > 1.03 * roads["nearest affine 4 bit"]["bytes"]
 assert added["gptq affine 4 bit"] < 0.5 * added["nearest nf4"]
 
 # %% [markdown]
