@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nanoq.compress import SparseLinear
+from nanoq.lm.model import GPT, GPTConfig
 from nanoq.quant import LayerStats, linear_layers, observe
 from nanoq.teach.roads import frontier, inputs_of, measured, replaced, tell
 
@@ -47,11 +48,12 @@ def test_what_a_layer_reads_is_what_its_statistics_are_made_of():
 
 
 def test_each_weight_is_replaced_by_what_is_made_of_it_and_its_hessian():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model = GPT(GPTConfig(vocab_size=5, context=8, layers=1, heads=2, width=8))
     old = {name: layer.weight.detach().clone() for name, layer in linear_layers(model).items()}
-    hessians = {name: torch.eye(4) * place for place, name in enumerate(old, start=2)}
-    changed = replaced(lambda weight, hessian: weight.double() @ hessian.double().triu(), hessians)(model)
-    for (name, weight), layer in zip(old.items(), changed, strict=True):
+    hessians = {name: torch.eye(weight.shape[1]) * place for place, (name, weight) in enumerate(old.items(), start=2)}
+    changed = replaced(lambda weight, hessian: weight.double() @ hessian.double(), hessians)(model)
+    assert len(old) == 4
+    for name, weight in old.items():
+        layer, inputs = changed.get_submodule(name), torch.eye(weight.shape[1])
         assert isinstance(layer, SparseLinear)
-        assert torch.allclose(layer(torch.eye(4)) - layer(torch.zeros(4)), (weight @ hessians[name]).T, atol=1e-2)
+        assert torch.allclose(layer(inputs), (weight @ hessians[name]).T, atol=1e-2), name
