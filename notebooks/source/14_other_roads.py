@@ -215,7 +215,7 @@ assert my_bits(0.5, 16) == 9 and my_bits(0.25, 4) == 4 and my_bits(0.5, 4) == 3
 
 # %% [markdown]
 # - Half zeros in float16 is 9 bits per weight, and not 8. The mask is a small tax there; next to 4-bit codes it is a heavy
-#   one. Below a share of $1/b$ zeros it costs more than the zeros save. <!-- claim: MATH 16 / 2; CELL my_bits(0.5, 16) == 9 -->
+#   one. Below a share of $1/b$ zeros it costs more than the zeros save. <!-- claim: MATH 16 / 2 -->
 # - **Half zeros and 4-bit codes is 3 bits per weight**: the bytes of plain 3-bit codes. Which of the two is better can be
 #   measured. Section 8 does it, with your own file.
 
@@ -479,7 +479,7 @@ assert zeros["delta_nats"] > 2 * three["delta_nats"] > 0
 # neighbours in a row. Nvidia's graphics cards since 2020 have circuits that skip exactly this pattern, and no other (Mishra et
 # al. 2021, [2104.08378](https://arxiv.org/abs/2104.08378)).
 #
-# **Exercise 8.** In each group of four neighbours of a row keep the two weights with the largest $|w|$, and set the others
+# **Exercise 7.** In each group of four neighbours of a row keep the two weights with the largest $|w|$, and set the others
 # to 0.
 
 # %%
@@ -624,7 +624,7 @@ assert abs(early[0] - early[1]) < 0.2 * min(early)
 # [2402.02446](https://arxiv.org/abs/2402.02446)), or a thin one can be trained there (**LoRA**, Hu et al. 2021,
 # [2106.09685](https://arxiv.org/abs/2106.09685)). But such adapters have bytes, too.
 #
-# **Before you run it.** A rank of 8, in float16, next to a layer of 192 × 768: how many bits per weight does it add? And which
+# **Before you run it.** A rank of 8, in float16, next to a layer `(192, 768)`: how many bits per weight does it add? And which
 # is better, 3 bits with the correction or plain 4 bits?
 #
 # <details><summary>After you have run it</summary>
@@ -666,7 +666,7 @@ assert added["gptq 2 bit, LoRA of rank 8, trained"] < 0.7 * GPTQ[2]["delta_nats"
 #   64 weights with a scale each. It has the finer granularity as well, and pays for it.
 #   <!-- claim: SOURCE arXiv 2305.14314 -->
 #
-# **Exercise 9.** The values **above 0** of a power-law grid with largest value 1, in ascending order. Of the $2^b$ codes one
+# **Exercise 8.** The values **above 0** of a power-law grid with largest value 1, in ascending order. Of the $2^b$ codes one
 # stays idle, one is 0, and the signs share the rest.
 
 # %%
@@ -779,7 +779,7 @@ for name, seconds in median.items():
 # To write text, a graphics card (GPU) has to hold the **weights** (parameters × bits / 8 bytes) and the **KV cache**: in each
 # layer, for every token read so far, a key and a value of the model's width, two bytes per number.
 #
-# **Exercise 10.** Gigabytes ($10^9$ bytes) for weights and cache.
+# **Exercise 9.** Gigabytes ($10^9$ bytes) for weights and cache.
 
 # %%
 def memory_gb(parameters, bits, layers, width, tokens):
@@ -818,7 +818,7 @@ assert my_memory(175e9, 4, 96, 12288, 0) > 80
 # Training holds more: weights and gradients in float16 (2 + 2 bytes), a float32 copy (4), and Adam's two moments (4 + 4). That is
 # 16 bytes per parameter (ZeRO, Rajbhandari et al. 2019, [1910.02054](https://arxiv.org/abs/1910.02054)), and activations on
 # top. This is why one trains adapters next to a *quantised* model: only they need moments.
-# <!-- claim: MATH 2 + 2; MATH 4 + 4; MATH 2 + 2 + 4 + 4 + 4 -->
+# <!-- claim: MATH 2 + 2; MATH 2 + 2 + 4 + 4 + 4 -->
 #
 # **Energy.** The source slides print *1,300 MWh, 552 t CO₂, 320 homes* without a source. What can be traced, and how:
 # <!-- claim: SOURCE PAPERS 6.1, the slides on ternary quantisation -->
@@ -850,7 +850,7 @@ assert 6 < 1287 / 190 < 7 and 552 / 1287 > 7 * 24.7 / 433
 #   <!-- claim: SOURCE arXiv 2211.02001 -->
 # - Per MWh, France's *grid*, which BLOOM used, emits far less CO₂.
 #
-# **Exercise 11.** "As much as 320 homes." How many homes use so much in a year?
+# **Exercise 10.** "As much as 320 homes." How many homes use so much in a year?
 
 # %%
 def households(mwh, kwh_per_home):
@@ -879,7 +879,7 @@ assert 2.5 < 10_715 / (1000 * 1300 / 320) < 2.7 and 10_715 / 3_600 > 2.9
 #   (November 2025).
 # - "320 homes" is not wrong: it takes homes of 4,062 kWh, somewhat above the EU's average. In American homes it is 120, a
 #   factor of about 2.6 from the choice of a country alone.
-#   <!-- claim: CELL 2.5 < 10_715; MATH 1000 * 1300 / 320; MATH 1000 * 1287 / 10715; SOURCE the slides on ternary quantisation -->
+#   <!-- claim: CELL 2.5 < 10_715; MATH 1000 * 1300 / 320; MATH 1000 * 1287 / 10715 -->
 # - So a comparison with homes, cars or flights adds an uncertainty and removes none. **Give MWh, say who estimated them and
 #   how, and give the range.**
 
