@@ -330,7 +330,7 @@ EXERCISES = [
     ),
     Exercise(
         id="07.spread",
-        minutes=8,
+        minutes=7,
         difficulty=3,
         points=2,
         reference=_spread,
@@ -416,7 +416,7 @@ EXERCISES = [
     ),
     Exercise(
         id="07.column",
-        minutes=6,
+        minutes=5,
         difficulty=2,
         reference=_column,
         cases=_columns,
@@ -452,7 +452,7 @@ EXERCISES = [
     ),
     Exercise(
         id="07.gptq",
-        minutes=15,
+        minutes=12,
         difficulty=3,
         points=3,
         reference=_walk,

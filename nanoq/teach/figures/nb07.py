@@ -134,7 +134,7 @@ def _walk_alt(states: Tensor, grid: Grid, hessian: Tensor) -> str:
     return ("Left: heat map of one row. Each line is one step further; right of the diagonal the weights that are "
             "still free have moved, left of it they are settled and their colours stay. Right: the error of all "
             f"outputs against the columns rounded. GPTQ's grows slowly, to {mine[half]:.2f} after half of the columns "
-            f"and {mine[-1]:.2f} at the end; that of rounding to nearest reaches {plain[half]:.2f} and {plain[-1]:.2f}.")
+            f"and {mine[-1]:.2f} at the end; that of rounding to nearest to {plain[half]:.2f} and {plain[-1]:.2f}.")
 
 
 @figure(_walk_alt)
@@ -142,7 +142,7 @@ def walk(states: Tensor, grid: Grid, hessian: Tensor) -> Figure:
     """How errors are made up for: the weight before and after each column, (in + 1, out, in)."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=(1, 1.1))
     moved = (states - states[0])[:, 0] / grid.scale[0]  # (in + 1, in), in steps
-    _heat(left, moved, 1)
+    _heat(left, moved, 0.75)
     left.plot([-0.5, moved.shape[1] - 0.5], [0.5, len(moved) - 0.5], color="black", lw=1)
     left.set(title="one row", xlabel="column", ylabel="columns rounded")
     fig.colorbar(left.images[0], ax=left, label="moved by (steps)")
