@@ -293,6 +293,7 @@ EXERCISES = [
             "a row's error is `d @ hessian @ d`; add up the rows.",
             "`(change @ hessian) * change` has the share of each weight in each row: what is left to do?",
         ),
+        why="one number from two matrices: no input has to be read again to judge a change of the weights.",
     ),
     Exercise(
         id="07.best_target",
@@ -327,6 +328,7 @@ EXERCISES = [
             "write d^T H d out for d = (weight[0] - rounded, t - weight[1]) up to sign; only t is unknown.",
             "H01 (rounded - w0) + H11 (t - w1) = 0: solve it for t.",
         ),
+        why="the second weight answers for the first one's error by as much as the inputs are alike.",
     ),
     Exercise(
         id="07.spread",
@@ -372,6 +374,8 @@ EXERCISES = [
             "each row moves by a multiple of `inverse[0]`. Find the multiple from the first entry alone.",
             "`lost = weight[:, 0] - rounded`; `torch.outer(a, b)` has the rows a_r * b.",
         ),
+        why="with the first entry settled, the others have to make the rest of H times the move zero, and "
+        "columns of the inverse are just that.",
     ),
     Exercise(
         id="07.damped",
@@ -413,6 +417,7 @@ EXERCISES = [
             "one number, added to each entry of the diagonal and nowhere else.",
             "`share * hessian.diagonal().mean()` times `torch.eye(len(hessian))`.",
         ),
+        why="a direction that the text never showed gets a small weight of its own, so that no error there is free.",
     ),
     Exercise(
         id="07.column",
@@ -449,6 +454,7 @@ EXERCISES = [
             "the sum over j < k for all rows is `error[:, :k] @ factor[:k, k]`; what it is divided by stands beside "
             "w_k - q_k.",
         ),
+        why="what the errors before owe is paid in the currency of column k, hence the division by C_kk.",
     ),
     Exercise(
         id="07.gptq",
@@ -486,6 +492,7 @@ EXERCISES = [
             "make empty codes and errors of the weight's shape; for each column fill in one column of both.",
             "`codes[:, k], values = to_grid(my_column(weight, error, factor, k), grid)` is the first line in the loop.",
         ),
+        why="the six lines that are asked for differ from rounding to nearest in one place: what is rounded.",
     ),
     Exercise(
         id="07.prune_cost",
@@ -519,6 +526,7 @@ EXERCISES = [
             "the step is -(w_q / [H^-1]_qq) times column q of H^-1; H times that column has a single 1.",
             "w_q^2 / [H^-1]_qq^2 times the entry (q, q) of H^-1 H H^-1.",
         ),
+        why="the inverse has the curvature that is left once all others may move, which is never more than H_qq.",
     ),
     Exercise(
         id="07.eliminate",
@@ -552,6 +560,7 @@ EXERCISES = [
             "the product of column q and row q has the entry G_qq^2 at (q, q), which has to cancel G_qq.",
             "begin with `torch.outer(inverse[:, q], inverse[q])`.",
         ),
+        why="one step of Gauss's elimination: cheap, and exact up to rounding.",
     ),
     Exercise(
         id="07.act_order",
@@ -587,6 +596,7 @@ EXERCISES = [
             "*and* columns of the Hessian.",
             "`codes[:, order] = ...` puts column i of the right side at place order[i].",
         ),
+        why="order the columns as you like, as long as the Hessian follows; the file never learns of it.",
     ),
     Exercise(
         id="07.lazy",
@@ -621,6 +631,7 @@ EXERCISES = [
             "the later targets grow by `errors @ pull[start:stop, stop:]`; `torch.cat((a, b), 1)` puts columns side by "
             "side.",
         ),
+        why="sums may be put off: a target has to be complete only when its column has its turn.",
     ),
     Exercise(
         id="07.group_size",
@@ -659,6 +670,7 @@ EXERCISES = [
             "one group costs 16 + bits bits, which group_size weights share.",
             "(16 + bits) / size <= budget: solve it for the size, and go *up* to a power of two.",
         ),
+        why="twice the group, half the cost; so the exact size is a quotient, and a power of two above it fits.",
     ),
     Exercise(
         id="07.original",
@@ -693,6 +705,7 @@ EXERCISES = [
             "put the means into (W'x - Wy) x^T = 0: what is the mean of x x^T called, what that of y x^T?",
             "W' gram = W cross. `torch.linalg.inv(gram)` goes to the right of both sides.",
         ),
+        why="least squares once more: outputs of the old inputs, by the new ones.",
     ),
     Exercise(
         id="07.bug",
@@ -708,6 +721,7 @@ EXERCISES = [
             "look at what each line needs when the third column has its turn: which columns may still move then?",
             "section 3 inverted hessian[k:, k:] anew for each column. Where is that here?",
         ),
+        why="a settled column may not move any more, so each column needs the inverse of a smaller Hessian.",
     ),
     Exercise(
         id="07.repair",
@@ -752,6 +766,7 @@ EXERCISES = [
             "`torch.linalg.inv(hessian[k:, k:])`, as in section 3, has the row that column k needs.",
             "`torch.linalg.cholesky(inverse, upper=True)` has multiples of these rows; make its diagonal 1.",
         ),
+        why="a Cholesky factorisation is Gauss's elimination that keeps every row on its way.",
     ),
     Exercise(
         id="07.review",
@@ -767,6 +782,8 @@ EXERCISES = [
             "what takes the time when a large model writes one token at a time: arithmetic, or reading weights?",
             "fewer bytes per weight are read faster, whatever they are multiplied as.",
         ),
+        why="writing one token at a time waits for memory, so fewer bits are faster even if every product "
+        "is in floating point.",
     ),
     Exercise(
         id="07.speedup",
@@ -800,5 +817,6 @@ EXERCISES = [
             "how many bits per weight are read, all counted?",
             "`bits + (16 + bits) / size`; float16 reads 16.",
         ),
+        why="it is a limit: reading less cannot save more time than reading takes.",
     ),
 ]
