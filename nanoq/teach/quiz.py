@@ -125,6 +125,11 @@ def _two_weights(rng: Random) -> tuple[torch.Tensor, float, torch.Tensor]:
     return weight, 0.0, torch.tensor([[first, both], [both, second]], dtype=torch.float64)
 
 
+def _row_change(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    change = torch.tensor([[rng.choice((-3, -2, 1, 2)), rng.choice((-2, -1, 3))]], dtype=torch.float64) / 10
+    return change, _two_weights(rng)[2]
+
+
 def _curve(rng: Random) -> tuple[float, list[float]]:
     base = rng.randint(60, 90) / 100
     steps = sorted(rng.sample(range(1, 60), 3))
@@ -264,11 +269,13 @@ TEMPLATES = (
     Template("07.best_target", _two_weights, lambda weight, rounded, hessian:
              f"Two weights, {_list(weight.tolist())}, read inputs with the Hessian {_rows(hessian)}. The first is "
              f"rounded to {rounded:g}. Where should the second go, as a real number?"),
-    Template("07.noise", _pick((0.1, 0.2, 0.3), (100, 400, 1600, 6400), (2.5, 3.0, 8.0)),
-             lambda spread, windows, perplexity:
-             f"Two perplexities near {perplexity:g} come from {windows:,} random windows each, other ones for each "
-             f"model; losses of windows spread by {spread} nats. What is the standard error of their difference, "
-             "in perplexity?"),
+    Template("07.layer_error", _row_change, lambda change, hessian:
+             f"Rounding changes the two weights of a row by {_list(change[0].tolist())}. Their inputs have the Hessian "
+             f"{_rows(hessian)}, the mean of x xᵀ. What is the mean squared error of the row's output?"),
+    Template("07.speedup", _pick((2, 3, 4), (32, 64, 128)), lambda bits, size:
+             f"Writing one token reads every weight once, and nothing else takes time. By which factor do codes of "
+             f"{bits} bits at most speed this up against float16, if each group of {size} weights has a float16 scale "
+             f"and a zero point of {bits} bits?"),
     Template("07.group_size", _pick((2, 3, 4, 8), (0.1, 0.15, 0.2, 0.3, 0.4, 0.6)), lambda bits, budget:
              f"Codes of {bits} bits; each group has a float16 scale and a zero point of {bits} bits. Which is the "
              f"smallest power of two for the group size that costs at most {budget} bits a weight?"),

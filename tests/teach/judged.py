@@ -599,15 +599,86 @@ def act_order_by_inverse(weight, grid, hessian):
     return codes
 
 
-def repaired_by_elimination(weight, grid, inverse):
-    """The inverse is updated after each column."""
-    weight, codes, inverse = weight.clone(), torch.zeros_like(weight, dtype=torch.long), inverse.clone()
+def gptq_by_elimination(weight, grid, hessian):
+    """GPTQ with the inverse updated after each column."""
+    weight, codes, inverse = weight.clone(), torch.zeros_like(weight, dtype=torch.long), torch.linalg.inv(hessian)
     for k in range(weight.shape[1]):
         codes[:, k] = grid.encode(weight[:, k : k + 1])[:, 0]
         error = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
         weight[:, k + 1 :] -= torch.outer(error, inverse[k, k + 1 :]) / inverse[k, k]
         inverse -= torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
     return codes
+
+
+def gptq_by_targets(weight, grid, hessian, told=1.0, last=None):
+    """GPTQ with each error added at once to the targets that are still to come, or a share of it, up to a column."""
+    lower = torch.linalg.cholesky(hessian.flip(0, 1))
+    factor = lower.flip(0, 1)
+    targets, codes = weight.clone(), []
+    for k in range(weight.shape[1]):
+        code = grid.encode(targets[:, k : k + 1])
+        codes.append(code.long())
+        error = weight[:, k : k + 1] - grid.decode(code)
+        targets[:, k + 1 : last] += told * error * (factor[k] / factor.diagonal())[k + 1 : last]
+    return torch.cat(codes, 1)
+
+
+def gptq_with_lower_factor(weight, grid, hessian):
+    """Forgets to turn the factor."""
+    factor = torch.linalg.cholesky(hessian)
+    codes, error = torch.zeros_like(weight), torch.zeros_like(weight)
+    for k in range(weight.shape[1]):
+        target = weight[:, k] + error @ factor[:, k] / factor[k, k]
+        codes[:, k] = grid.encode(target[:, None])[:, 0]
+        error[:, k] = weight[:, k] - grid.decode(codes[:, k : k + 1])[:, 0]
+    return codes.long()
+
+
+def spread_by_least_squares(weight, rounded, inverse):
+    """The free columns solve their own linear equations, row by row."""
+    hessian, rows = torch.linalg.inv(inverse), []
+    for row, first in zip(weight, rounded, strict=True):
+        lost = row[0] - first
+        moved = row[1:] + torch.linalg.solve(hessian[1:, 1:], hessian[1:, 0] * lost)
+        rows.append(torch.cat((first[None], moved)))
+    return torch.stack(rows)
+
+
+def damped_in_place(hessian, share=0.01):
+    """Changes its argument."""
+    hessian.diagonal().add_(share * hessian.diagonal().mean())
+    return hessian
+
+
+def damped_copy(hessian, share=0.01):
+    """Changes a copy."""
+    return damped_in_place(hessian.clone(), share)
+
+
+def lazy_in_place(targets, errors, pull, start, stop):
+    """In a copy, column by column."""
+    targets = targets.clone()
+    for j in range(start, stop):
+        targets[:, stop:] += torch.outer(errors[:, j - start], pull[j, stop:])
+    return targets
+
+
+def rows_by_elimination(inverse):
+    """Row after row from the inverse that is left."""
+    left, rows = inverse.clone(), []
+    for k in range(len(inverse)):
+        rows.append(left[k] / left[k, k])
+        left = left - torch.outer(left[:, k], left[k]) / left[k, k]
+    return torch.stack(rows)
+
+
+def rows_by_inversion(inverse):
+    """An inverse for each column."""
+    hessian, rows = torch.linalg.inv(inverse), torch.zeros_like(inverse)
+    for k in range(len(inverse)):
+        part = torch.linalg.inv(hessian[k:, k:])
+        rows[k, k:] = part[0] / part[0, 0]
+    return rows
 
 
 def dot_by_loop(packed, scale, zero, x):
@@ -1866,20 +1937,82 @@ act_order
   form    lambda w, grid, h: act_order_by_inverse(w, grid, h).numpy()
   wrong   lambda w, grid, h: grid.encode(w).long()
   wrong   lambda w, grid, h: grid.decode(act_order_by_inverse(w, grid, h))
-  known   lambda w, grid, h: repaired_by_elimination(w, grid, torch.linalg.inv(h))
+  known   gptq_by_elimination
 
 repair
-  right   repaired_by_elimination
-  form    lambda w, grid, inverse: repaired_by_elimination(w, grid, inverse).double()
-  known   lambda w, grid, inverse: grid.encode(w).long()
-  wrong   lambda w, grid, inverse: repaired_by_elimination(w, grid, inverse.T.tril())
+  right   rows_by_elimination
+  right   rows_by_inversion
+  right   lambda inverse: torch.linalg.cholesky(inverse).T / torch.linalg.cholesky(inverse).diagonal()[:, None]
+  form    lambda inverse: rows_by_elimination(inverse).numpy()
+  known   lambda inverse: inverse / inverse.diagonal()[:, None]
+  wrong   lambda inverse: rows_by_elimination(inverse).T
+  wrong   lambda inverse: rows_by_elimination(inverse) - torch.eye(len(inverse))
+  wrong   lambda inverse: inverse
 
-noise of GPTQ
-  right   lambda s, n, p: math.hypot(s, s) / n**0.5 * p
-  right   lambda s, n, p: torch.tensor(p * s * (2 / n) ** 0.5)
-  known   lambda s, n, p: p * s / n**0.5
-  wrong   lambda s, n, p: math.exp(s * (2 / n) ** 0.5)
-  wrong   lambda s, n, p: 1.96 * p * s * (2 / n) ** 0.5
+spread
+  right   spread_by_least_squares
+  right   lambda w, q, inverse: w - (w[:, :1] - q[:, None]) @ inverse[:1] / inverse[0, 0]
+  right   lambda w, q, inverse: w + (q - w[:, 0])[:, None] * inverse[:, 0] / inverse[0, 0]
+  form    lambda w, q, inverse: spread_by_least_squares(w, q, inverse).numpy()
+  known   lambda w, q, inverse: w + (w[:, :1] - q[:, None]) @ inverse[:1] / inverse[0, 0]
+  known   lambda w, q, inverse: torch.cat((q[:, None], w[:, 1:]), 1)
+  wrong   lambda w, q, inverse: spread_by_least_squares(w, q, inverse)[:, 1:]
+  wrong   lambda w, q, inverse: (q - w[:, 0])[:, None] * inverse[0] / inverse[0, 0]
+  wrong   lambda w, q, inverse: w - (w - q[:, None]) @ inverse / inverse[0, 0]
+
+damped
+  right   damped_copy
+  right   lambda h, share=0.01: h + torch.diag_embed(torch.full((len(h),), float(share * h.trace() / len(h))))
+  form    lambda h, share=0.01: damped_copy(h, share).numpy()
+  wrong   damped_in_place
+  known   lambda h, share=0.01: h + share * torch.eye(len(h))
+  wrong   lambda h, share=0.01: damped_copy(h)
+  wrong   lambda h, share=0.01: h * (1 + share)
+  wrong   lambda h, share=0.01: torch.eye(len(h)) * share * h.diagonal().mean()
+
+gptq
+  right   gptq_by_targets
+  right   gptq_by_elimination
+  form    lambda w, grid, h: gptq_by_targets(w, grid, h).double()
+  form    lambda w, grid, h: gptq_by_targets(w, grid, h).numpy()
+  known   lambda w, grid, h: gptq_by_targets(w, grid, h, told=0)
+  known   gptq_with_lower_factor
+  known   lambda w, grid, h: gptq_by_targets(w, grid, h, told=-1)
+  wrong   lambda w, grid, h: gptq_by_targets(w, grid, h, told=0.5)
+  wrong   lambda w, grid, h: gptq_by_targets(w, grid, h, last=-2)
+  wrong   act_order_by_inverse
+  wrong   lambda w, grid, h: gptq_by_targets(w, grid, h)[:, :1]
+
+lazy
+  right   lazy_in_place
+  right   lambda t, e, pull, a, b: t + F.pad(e, (a, t.shape[1] - b)) @ pull * (torch.arange(t.shape[1]) >= b)
+  form    lambda t, e, pull, a, b: lazy_in_place(t, e, pull, a, b).numpy()
+  known   lambda t, e, pull, a, b: lazy_in_place(t, -e, pull, a, b)
+  known   lambda t, e, pull, a, b: t[:, b:] + e @ pull[a:b, b:]
+  wrong   lambda t, e, pull, a, b: lazy_in_place(t, e, pull.T, a, b) + 1
+  wrong   lambda t, e, pull, a, b: t + e.sum()
+
+original
+  right   lambda w, cross, gram: w @ cross @ torch.linalg.inv(gram)
+  right   lambda w, cross, gram: torch.linalg.lstsq(gram.T, (w @ cross).T).solution.T
+  form    lambda w, cross, gram: (w @ cross @ torch.linalg.inv(gram)).numpy()
+  known   lambda w, cross, gram: w @ torch.linalg.inv(gram) @ cross
+  known   lambda w, cross, gram: w
+  wrong   lambda w, cross, gram: cross @ torch.linalg.inv(gram)
+  wrong   lambda w, cross, gram: w @ cross @ gram
+
+review
+  right   "B"
+  right   "b)"
+  known   "d"
+  wrong   "all of them"
+
+speedup
+  right   lambda bits, size: 16 * size / (size * bits + 16 + bits)
+  right   lambda bits, size: torch.tensor(16 / (bits + (16 + bits) / size))
+  known   lambda bits, size: 16 / bits
+  wrong   lambda bits, size: 16 / bits + (16 + bits) / size
+  wrong   lambda bits, size: 16 - bits - (16 + bits) / size
 
 dot4
   right   dot_by_loop
