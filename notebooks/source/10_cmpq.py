@@ -22,7 +22,7 @@
 # - spend a budget of bytes where it saves most;
 # - test a sensitivity against measured damage, and a mixed model against a uniform one of the same size.
 #
-# **You need** notebook 04 (grids, the leaderboard, paired intervals) and 07 (GPTQ, as a method that you call).
+# **You need** notebook 04 (grids, the leaderboard, paired intervals). GPTQ of notebook 07 is a method that you call here.
 
 # %%
 import csv
@@ -325,9 +325,10 @@ assert set(chosen.values()) == {3}
 # **Before you run it.** If CMPQ is right, the dots rise from left to right. Will they?
 #
 # <details><summary>After you have run it</summary>
-# They fall, and the interval leaves out 0: on these matrices a high score goes with <i>little</i> damage. Part of that is
-# size. The attention.out matrices are the smallest, so rounding them does little whatever they compute. One model is enough
-# to refute "unlike means sensitive" as a general rule, and not enough to put another rule in its place.
+# They fall, and the interval leaves out 0: on these matrices a high score goes with <i>little</i> damage. Much of that is
+# size. The attention.out matrices are the smallest, so rounding them does little whatever they compute; the same correlation
+# with the damage <i>per weight</i> has an interval that holds 0. Either way nothing is left of "unlike means sensitive". One
+# model is enough to refute a general rule, and not enough to put another in its place.
 # </details>
 
 # %%
@@ -345,6 +346,9 @@ figures.damage_by_score(by_matrix, at_3, agreement)
 assert agreement.high < 0 and len(by_matrix) == 24
 assert all(cost[2] > cost[3] > cost[4] > 0 for cost in damage.values())
 layers = quant.linear_layers(model)
+density = {name: at_3[name] / layers[name].weight.numel() for name in at_3}
+per_weight = mixed.rank_correlation(by_matrix, density)
+assert per_weight.low < 0 < per_weight.high, per_weight
 assert max(len(layer.weight) for layer in layers.values()) == 768
 assert min(layers, key=lambda name: layers[name].weight.numel()).endswith("out")
 
@@ -359,8 +363,8 @@ assert min(layers, key=lambda name: layers[name].weight.numel()).endswith("out")
 # is better at 3.5 bits?
 #
 # <details><summary>After you have run it</summary>
-# CMPQ is the worst at both sizes. Measured damage is clearly better at 3.5 bits. At 3 bits it stays with uniform, or close
-# to it: per byte, these matrices are about equally sensitive, and uniform is hard to beat.
+# CMPQ is the worst at both sizes. Measured damage is clearly better at 3.5 bits. At 3 bits it moves few bits, and gains
+# nothing that one could tell from chance: per byte, these matrices are about equally sensitive, and uniform is hard to beat.
 # </details>
 
 # %%
@@ -397,7 +401,7 @@ assert abs(rows["CMPQ, 3.5"].bytes / rows["damage, 3.5"].bytes - 1) < 0.01
 gaps = [against("CMPQ", "uniform"), against("CMPQ, 3.5", "damage, 3.5")]
 assert all(gap.mean > 0 for gap in gaps)
 assert rows["uniform"].delta_nats > rows["damage, 3.5"].delta_nats
-assert against("damage", "uniform").low < 0.005
+assert abs(against("damage", "uniform").mean) < 0.01
 if len(board.losses[0]) >= 32:
     assert all(gap.low > 0 for gap in gaps)
 

@@ -150,7 +150,7 @@ def who_gets_what(allocations: Mapping[str, Mapping[str, int]]) -> Figure:
     parts = list(next(iter(allocations.values())))
     table = torch.tensor([[widths[part] for part in parts] for widths in allocations.values()], dtype=torch.float64)
     fig, ax = plt.subplots(figsize=(9, 1.4 + 0.45 * len(table)))
-    _table(ax, table, digits=".0f", vmin=1, vmax=9, cmap="cividis")
+    _table(ax, table, digits=".0f", vmin=1.6, vmax=6, cmap="cividis", aspect="auto")
     for text in ax.texts:
         text.set_color("white")
     names = [part.removeprefix("blocks.").replace("attention.", "").replace("mlp.", "") for part in parts]
