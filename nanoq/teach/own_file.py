@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from nanoq.teach.leaderboard import Row
 from nanoq.teach.plots import COLORS, figure
 
 WINDOWS, CALIBRATION = 32, 64  # held-out windows, and those from which the Hessians are gathered
-Encode = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+Encode = Callable[..., Mapping[str, Tensor]]
 Decode = Callable[[Mapping[str, Tensor], tuple[int, int]], Tensor]
 
 
@@ -38,7 +39,8 @@ def own_file(step: str, encode: Encode, decode: Decode) -> None:
     Args:
         step: what is new, as `"07 · GPTQ, 4 bits"`; a step that is made again takes the place of the last one.
         encode: `encode(weight, hessian)` gives the tensors to store by name: weight (out, in) in float32, hessian
-            (in, in), the mean of x x^T over the inputs x of the layer.
+            (in, in), the mean of x x^T over the inputs x of the layer. If it has an argument `name`, it is also told
+            which matrix that is: `encode(weight, hessian, name)`, as `"blocks.0.mlp.up"`.
         decode: `decode(tensors, shape)` gives the weight back: float32 (out, in) of that shape.
 
     Raises:
@@ -90,8 +92,9 @@ def _course() -> tuple[nn.Module, object, Tensor, dict[str, Tensor]]:
 def _encoded(original: nn.Module, hessians: dict[str, Tensor], encode: Encode) -> dict[str, Tensor]:
     """Everything that the file holds."""
     layers, tensors = linear_layers(original), {}
+    told = "name" in inspect.signature(encode).parameters
     for name, layer in layers.items():
-        parts = encode(layer.weight.detach().clone(), hessians[name].clone())
+        parts = encode(layer.weight.detach().clone(), hessians[name].clone(), **({"name": name} if told else {}))
         if not (isinstance(parts, Mapping) and parts and all(isinstance(part, Tensor) for part in parts.values())):
             raise ValueError(f"encode gives a dict of tensors, {{name: tensor}}, not {type(parts).__name__}")
         tensors |= {f"{name}.{key}": part.detach().clone().contiguous() for key, part in parts.items()}

@@ -130,6 +130,12 @@ def _row_change(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
     return change, _two_weights(rng)[2]
 
 
+def _row_of_codes(rng: Random) -> tuple[int, int]:
+    """Bytes and codes of a packed row that does not end with a byte."""
+    bits, columns = rng.choice((3, 5, 6, 7)), rng.choice((50, 70, 90, 102, 106))
+    return -(-bits * columns // 8), columns
+
+
 def _curve(rng: Random) -> tuple[float, list[float]]:
     base = rng.randint(60, 90) / 100
     steps = sorted(rng.sample(range(1, 60), 3))
@@ -303,6 +309,9 @@ TEMPLATES = (
     Template("10.path", _pick((0.2, 0.3, 0.4, 0.6, 0.75, 1.5)), lambda size:
              f"A block adds something independent, {size} times as large (in standard deviations) as its input. "
              "How are input and output correlated, coordinate by coordinate?"),
+    Template("10.width", _row_of_codes, lambda stored, columns:
+             f"A row of {columns} codes of equal width is packed end to end into {stored} bytes, the last of which may "
+             "not be full. How many bits has a code?"),
     Template("11.sensitivity", _curve, lambda base, losses:
              f"A model's loss is {base} nats. With one block pruned at three levels it is {_list(losses)}. What is "
              "the block's PMPQ score?"),

@@ -6,6 +6,7 @@ Under the name of its exercise each answer has a line, or more that are further 
 """
 
 import functools
+import heapq
 import itertools
 import math
 import operator
@@ -24,6 +25,27 @@ from nanoq.teach.exercises import nb03
 
 __all__ = ["BLOCKS", "F", "Fraction", "capstone", "functools", "itertools", "math", "nn", "np", "operator",
            "statistics", "struct"]
+
+
+def allocate_by_heap(costs, sizes, budget):
+    """The allocation of notebook 10 with a queue: offers that do not fit are dropped, as they never fit later."""
+    chosen = {name: min(size) for name, size in sizes.items()}
+    left = budget - sum(size[chosen[name]] for name, size in sizes.items())
+
+    def offer(name):
+        bits = chosen[name]
+        price = sizes[name][bits + 1] - sizes[name][bits]
+        return (costs[name][bits + 1] - costs[name][bits]) / price, name, price
+
+    queue = [offer(name) for name in sizes]
+    heapq.heapify(queue)
+    while queue:
+        _, name, price = heapq.heappop(queue)
+        if price <= left:
+            left, chosen[name] = left - price, chosen[name] + 1
+            if chosen[name] + 1 in sizes[name]:
+                heapq.heappush(queue, offer(name))
+    return chosen
 
 
 class Tagged(torch.Tensor):
@@ -1680,20 +1702,61 @@ correlations
   form    lambda x,
             y: torch.linalg.svdvals(torch.linalg.qr(x - x.mean(0)).Q.T @ torch.linalg.qr(y - y.mean(0)).Q).numpy()
   known   lambda x, y: torch.linalg.svdvals(torch.linalg.qr(x).Q.T @ torch.linalg.qr(y).Q)
+  right   lambda x, y: torch.linalg.svd(torch.linalg.svd(x - x.mean(0), full_matrices=False)[0].T
+            @ torch.linalg.svd(y - y.mean(0), full_matrices=False)[0])[1]
+  right   lambda x, y: torch.linalg.svdvals(torch.linalg.qr((x - x.mean(0)) / x.std(0)).Q.T
+            @ torch.linalg.qr(7 * (y - y.mean(0))).Q)
+  right   lambda x, y: torch.linalg.eigvals(torch.linalg.pinv(x - x.mean(0)) @ (y - y.mean(0))
+            @ torch.linalg.pinv(y - y.mean(0)) @ (x - x.mean(0))).real.sort(descending=True)[0][
+            : min(x.shape[1], y.shape[1])].clamp(min=0).sqrt()
+  form    lambda x, y: np.linalg.svd(np.linalg.qr(x.numpy() - x.numpy().mean(0))[0].T
+            @ np.linalg.qr(y.numpy() - y.numpy().mean(0))[0])[1]
+  wrong   lambda x, y: torch.corrcoef(torch.cat((x, y), 1).T)[: x.shape[1], x.shape[1] :]
+  wrong   lambda x, y: torch.linalg.svdvals((x - x.mean(0)).T @ (y - y.mean(0)))
+  wrong   lambda x, y: torch.linalg.svdvals(torch.linalg.qr(x - x.mean()).Q.T @ torch.linalg.qr(y - y.mean()).Q)
 
 scores of CMPQ
   right   lambda a: 1 - torch.stack([torch.cat((row[:i], row[i + 1 :])).mean() for i, row in enumerate(a)])
   form    lambda a: [1 - (sum(row) - row[i]) / (len(row) - 1) for i, row in enumerate(a.tolist())]
   known   lambda a: 1 - a.mean(1)
+  right   lambda alike: (1 - alike).sum(1) / (len(alike) - 1)
+  right   lambda alike: 1 - (alike.sum(0) - 1) / (alike.shape[0] - 1)
+  right   lambda alike: 1 - alike[~torch.eye(len(alike), dtype=bool)].view(len(alike), -1).mean(1)
+  right   lambda alike: torch.stack([1 - torch.cat((r[:i], r[i + 1 :])).mean() for i, r in enumerate(alike)])
+  form    lambda alike: [float(1 - (row.sum() - 1) / (len(row) - 1)) for row in alike]
+  known   lambda alike: 1 - alike.mean(0)
+  wrong   lambda alike: 1 - alike.median(1).values
+  wrong   lambda alike: (1 - alike).mean()
+  wrong   lambda alike: 1 / ((alike.sum(1) - 1) / (len(alike) - 1))
 
 floor
   right   floor_by_trial
   right   lambda step: (-step / 2, (step / 2) ** 2 + step**2 / 12)
   right   lambda step: [-0.5 * step, torch.tensor(step**2 / 3)]
   wrong   lambda step: (-step / 2, step / 3)
+  right   lambda step: (-0.5 * step, step * step / 3)
+  right   lambda step: (float((-step * torch.linspace(0, 1, 100001)).mean()),
+            float((step * torch.linspace(0, 1, 100001)).square().mean()))
+  right   lambda step: ((e := -step * torch.rand(1000000, generator=torch.Generator().manual_seed(1))).mean(),
+            e.square().mean())
+  right   lambda step: [-step / 2, step**2 / 12 + (step / 2) ** 2]
+  known   lambda step: (0, step**2 / 12)
+  wrong   lambda step: (-step / 2, step / math.sqrt(3))
+  wrong   lambda step: (step**2 / 3, -step / 2)
 
 clusters
   wrong   widths_of_three
+  right   lambda labels, scores, bits: [sorted(bits)[sorted(set(labels), key=lambda c: statistics.fmean(
+            s for s, own in zip(scores, labels) if own == c)).index(label)] for label in labels]
+  right   lambda labels, scores, bits: np.array([sorted(bits)[sorted(set(labels), key=lambda c: statistics.fmean(
+            s for s, own in zip(scores, labels) if own == c)).index(label)] for label in labels])
+  wrong   lambda labels, scores, bits: [sorted(bits)[sorted(range(3), key=lambda c: np.mean(
+            [s for s, own in zip(scores, labels) if own == c] or [-1])).index(label)] for label in labels]
+  wrong   lambda labels, scores, bits: [{0: 16, 1: 8, 2: 4}.get(label) for label in labels]
+  wrong   lambda labels, scores, bits: [bits[sorted(set(labels), key=lambda c: -statistics.fmean(
+            s for s, own in zip(scores, labels) if own == c)).index(label)] for label in labels]
+  wrong   lambda labels, scores, bits: [sorted(bits)[sorted(set(labels), key=lambda c: max(
+            s for s, own in zip(scores, labels) if own == c)).index(label)] for label in labels]
 
 mask of PMPQ
   known   lambda w, level: torch.ones_like(w, dtype=torch.bool).view(-1).index_fill(0,
@@ -2322,4 +2385,23 @@ conclusion
   right   "c"
   known   "b."
   wrong   "neither"
+
+allocate
+  right   allocate_by_heap
+  right   lambda costs, sizes, budget: dict(sorted(allocate_by_heap(costs, sizes, budget).items(), reverse=True))
+  known   lambda costs, sizes, budget: {name: max(size) for name, size in sizes.items()}
+  wrong   lambda costs, sizes, budget: {name: min(size) for name, size in sizes.items()}
+  wrong   lambda costs, sizes, budget: list(allocate_by_heap(costs, sizes, budget).values())
+  wrong   lambda costs, sizes, budget: allocate_by_heap(costs, sizes, budget - 1)
+  wrong   lambda costs, sizes, budget: allocate_by_heap({n: {b: -v for b, v in c.items()} for n, c in costs.items()},
+            sizes, budget)
+
+width
+  right   lambda stored, columns: int(stored * 8 / columns)
+  right   lambda stored, columns: stored * 8 // columns
+  right   lambda stored, columns: max(b for b in range(1, 9) if math.ceil(b * columns / 8) <= stored)
+  right   lambda stored, columns: torch.tensor(8 * stored // columns)
+  known   lambda stored, columns: stored * 8 / columns
+  wrong   lambda stored, columns: round(stored / columns * 8 + 0.5)
+  wrong   lambda stored, columns: stored * 8 % columns
 """

@@ -116,6 +116,7 @@ ACCEPTED = {
     "list": lambda value: list(value) if isinstance(value, tuple) else None,
     "tuple": lambda value: tuple(value) if isinstance(value, list) else None,
     "rows": lambda value: torch.tensor(value, dtype=torch.float64) if numbers_only(value) else None,
+    "another order": lambda value: dict(reversed(value.items())) if isinstance(value, dict) else None,
     "upper case": lambda value: value.upper() if isinstance(value, str) and value.islower() else None,
 }
 TOLD = {

@@ -49,6 +49,20 @@ def test_rounding_has_the_loss_of_the_package_and_the_hessian_serves_gptq(board)
     assert board()["GPTQ"]["delta_nats"] < 0.7 * board()["RTN"]["delta_nats"]
 
 
+def test_an_encode_that_asks_for_the_name_may_give_each_matrix_its_own_width(board):
+    told = []
+
+    def mixed(weight, hessian, name):
+        told.append(name)
+        codes = nearest(weight, affine_grid(weight, 3 if name.endswith("mlp.up") else BITS))
+        return {"codes": codes.to(torch.uint8)}
+
+    tensors = module._encoded(module._course()[0], module._course()[3], mixed)
+    assert told == list(module._course()[3])
+    widest = {name: int(tensors[f"{name}.codes"].max()) for name in told}
+    assert {name for name, code in widest.items() if code < 8} == {name for name in told if name.endswith("mlp.up")}
+
+
 def test_a_step_is_kept_once_and_compared_with_the_others(board, capsys):
     keep("a", OwnFile(1000, 0.2, 0.1, 0.3))
     assert "other files" not in capsys.readouterr().out

@@ -110,6 +110,73 @@ def _by_sum(labels, scores, bits):
     return [sorted(bits, reverse=True)[order.index(c)] for c in labels]
 
 
+# ---- 10.allocate ----
+
+
+def _allocate(costs, sizes, budget, value=lambda gain, price: gain / price, stops=False, within=lambda price, left:
+              price <= left, best=max):
+    """Buy bit by bit; the options make a mistake of it."""
+    chosen = {name: min(widths) for name, widths in sizes.items()}
+    left = budget - sum(sizes[name][bits] for name, bits in chosen.items())
+    while True:
+        offers = []
+        for name, bits in chosen.items():
+            if bits + 1 in sizes[name]:
+                price = sizes[name][bits + 1] - sizes[name][bits]
+                if stops or within(price, left):
+                    offers.append((value(costs[name][bits] - costs[name][bits + 1], price), name, price))
+        if not offers:
+            return chosen
+        _, name, price = best(offers)
+        if not within(price, left):
+            return chosen
+        chosen[name] += 1
+        left -= price
+
+
+def _one_bit_each(costs, sizes, budget):
+    chosen = {name: min(widths) for name, widths in sizes.items()}
+    left = budget - sum(sizes[name][bits] for name, bits in chosen.items())
+    gains = {name: (costs[name][b] - costs[name][b + 1]) / (sizes[name][b + 1] - sizes[name][b])
+             for name, b in chosen.items()}
+    for name in sorted(gains, key=gains.get, reverse=True):
+        price = sizes[name][chosen[name] + 1] - sizes[name][chosen[name]]
+        if price <= left:
+            chosen[name] += 1
+            left -= price
+    return chosen
+
+
+def _layer_by_layer(costs, sizes, budget):
+    chosen = {name: min(widths) for name, widths in sizes.items()}
+    for name, widths in sizes.items():
+        for bits in sorted(widths):
+            if sum(sizes[other][width] for other, width in (chosen | {name: bits}).items()) <= budget:
+                chosen[name] = bits
+    return chosen
+
+
+def _uniform(costs, sizes, budget):
+    widths = next(iter(sizes.values()))
+    return dict.fromkeys(sizes, max(b for b in widths if sum(size[b] for size in sizes.values()) <= budget))
+
+
+def _tables_of_costs(generator):
+    cases = []
+    for layers, budget in ((3, 0.55), (6, 0.5), (8, 0.31)):
+        sensitivity = torch.rand(layers, generator=generator) + 0.2
+        weights = torch.randint(1, 5, (layers,), generator=generator) * 12
+        names = [f"layer {i}" for i in range(layers)]
+        costs = {name: {bits: float(s) * 4.0**-bits * int(n) ** 0.5 for bits in (2, 3, 4)}
+                 for name, s, n in zip(names, sensitivity, weights, strict=True)}
+        sizes = {name: {bits: int(n) * bits + 7 for bits in (2, 3, 4)} for name, n in zip(names, weights, strict=True)}
+        low, high = (sum(size[bits] for size in sizes.values()) for bits in (2, 4))
+        cases.append((costs, sizes, low + round(budget * (high - low))))
+    exact = {"a": {2: 4.0, 3: 1.0, 4: 0.5}, "b": {2: 9.0, 3: 2.0, 4: 0.1}}
+    cases.append((exact, {"a": {2: 20, 3: 30, 4: 40}, "b": {2: 40, 3: 60, 4: 80}}, 90))  # it comes out even
+    return cases
+
+
 # ---- 10.ends ----
 
 
@@ -126,6 +193,15 @@ def _overlapping(scores, share):
 EXERCISES = [
     Exercise(
         id="10.correlations",
+        why="singular values measure angles between two spans, however long and skewed the columns are.",
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "what has to be taken off each column first? Which factor of a thin SVD has orthonormal columns, "
+            "one row per sample?",
+            "`u = torch.linalg.svd(x - x.mean(0), full_matrices=False).U`, the same for `y`; multiply the two, "
+            "and look at `torch.linalg.svdvals`.",
+        ),
         points=2,
         reference=_correlations,
         cases=_sides,
@@ -166,6 +242,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.forced",
+        why="with fewer samples than features two spans meet for lack of room, whatever the features mean.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "after centring there are n - 1 dimensions. How many of them does each side fill? How much is too much?",
+            "start with `room = n - 1`; a side fills `min(p, room)` of it.",
+        ),
         reference=_forced,
         cases=[(4, 2, 2), (100, 60, 60), (100, 20, 20), (50, 30, 20), (50, 80, 10), (193, 192, 192)],
         mistakes=[
@@ -193,6 +276,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.enough",
+        why="chance depends on the samples per dimension, so twice the width wants twice the samples.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "put the level, squared, in place of the mean of the squares, and solve for n.",
+            "`width / level**2 + 1` is where the law gives exactly the level; samples are whole numbers.",
+        ),
         reference=_enough,
         cases=[(192, 0.3), (192, 0.15), (768, 0.25), (64, 0.5), (10, 0.07)],
         mistakes=[
@@ -220,6 +310,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.path",
+        why="what a block adds has to be large before its output looks unlike its input.",
+        minutes=4,
+        difficulty=2,
+        hints=(
+            "the output is x + d. What is its variance, if that of x is 1? What is the covariance of x and x + d?",
+            "covariance 1, variances 1 and `1 + size**2`.",
+        ),
         reference=lambda size: 1 / math.sqrt(1 + size**2),
         cases=[(0.1,), (0.5,), (1.0,), (2.0,)],
         mistakes=[
@@ -247,6 +344,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.scores",
+        why="a mean over the others makes models of any depth comparable.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "which entry of a row is a block with itself? How many others are left?",
+            "begin with `alike.sum(1) - 1`.",
+        ),
         reference=_scores,
         cases=_tables,
         mistakes=[
@@ -274,8 +378,15 @@ EXERCISES = [
     ),
     Exercise(
         id="10.floor",
+        why="the mean square is variance plus squared bias, so floor costs four times as much as nearest.",
+        minutes=4,
+        difficulty=2,
+        hints=(
+            "where is the middle of the interval from -step to 0? And the mean of e² over it?",
+            "mean square = variance + bias², and the variance of an even spread over one step is `step**2 / 12`.",
+        ),
         reference=lambda step: (-step / 2, step**2 / 3),
-        rtol=1e-3,
+        rtol=5e-3,  # a simulation will do
         cases=[(1.0,), (0.1,), (2.0,)],
         mistakes=[
             Mistake(
@@ -302,6 +413,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.clusters",
+        why="a label only says which layers belong together, so the clusters have to be ranked by what is in them.",
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "collect the scores of each label, and take their mean.",
+            "`order = sorted(means, key=means.get, reverse=True)`; then pair it with `sorted(bits, reverse=True)`.",
+        ),
         points=2,
         reference=_by_mean,
         cases=[
@@ -336,6 +454,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.ends",
+        why="how a share is rounded to whole layers can decide what the comparison says.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "how many layers are at an end? Slice the list in three.",
+            "`k = round(share * len(scores))`; the middle is `scores[k:-k]`.",
+        ),
         reference=lambda scores, share: _segments(scores, share),
         cases=[
             ([1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, 20.0], 0.3),
@@ -367,6 +492,13 @@ EXERCISES = [
     ),
     Exercise(
         id="10.encoder",
+        why="a causal mask lets no output depend on a later token.",
+        minutes=2,
+        difficulty=1,
+        hints=(
+            "what may a position of a decoder look at?",
+            "change the last token: which outputs may change?",
+        ),
         reference="b",
         mistakes=[
             Mistake("a", "both kinds attend; the question is, to which positions."),
@@ -376,6 +508,14 @@ EXERCISES = [
     ),
     Exercise(
         id="10.factor",
+        why="a bit less costs four times what a bit more saves, so small differences in score are not worth a change.",
+        minutes=3,
+        difficulty=2,
+        hints=(
+            "write down what the giver loses from 3 to 2 bits, and what the taker saves from 3 to 4, each for "
+            "a score of 1.",
+            "1/16 - 1/64 is the loss, 1/64 - 1/256 the saving: how many times does one hold the other?",
+        ),
         reference=4,
         mistakes=[
             Mistake(1, "not any difference is enough: at equal scores a bit less costs more than a bit more gains."),
@@ -383,5 +523,89 @@ EXERCISES = [
             Mistake(16, "that is two bits. The two blocks end two bits apart, but each of them moves by one."),
             Mistake(3, "compare 1/16 - 1/64, the price of one bit less, with 1/64 - 1/256, the gain of one bit more."),
         ],
+    ),
+    Exercise(
+        id="10.allocate",
+        why="costs that fall by less with every bit make the best next step good enough, nearly always.",
+        points=3,
+        minutes=12,
+        difficulty=3,
+        reference=lambda costs, sizes, budget: _allocate(costs, sizes, budget),
+        cases=_tables_of_costs,
+        mistakes=[
+            Mistake(
+                lambda costs, sizes, budget: _allocate(costs, sizes, budget, value=lambda gain, price: gain),
+                "the saving of a step is compared without its price: divide by the bytes that the step takes.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _allocate(costs, sizes, budget, stops=True),
+                "the best step does not fit any more, but another layer's may: look only at steps that fit.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _allocate(costs, sizes, budget, within=lambda price, left: price < left),
+                "a step that uses the budget up to the last byte fits as well.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _allocate(costs, sizes, budget, best=min),
+                "that takes the step that saves least per byte.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: {name: max(widths) for name, widths in sizes.items()},
+                "every layer has its largest width, whatever that takes: the sum of the sizes must not be above the "
+                "budget.",
+            ),
+            Mistake(
+                _uniform,
+                "that is the largest width which fits for all layers alike; here each layer has its own.",
+            ),
+            Mistake(
+                _one_bit_each,
+                "each layer got one step at most: after a step, look at all layers again, that one too.",
+            ),
+            Mistake(
+                _layer_by_layer,
+                "the first layers of the model take all they can get; the step that saves most per byte comes first.",
+            ),
+        ],
+        hints=(
+            "keep two things: the width of each layer, and the bytes that are left. In a loop, list all steps from "
+            "`bits` to `bits + 1` that fit; take the best; end when the list is empty.",
+            "`chosen = {name: min(widths) for name, widths in sizes.items()}`, then `while True:` with a list of "
+            "tuples `(saving per byte, name)`, of which `max` takes the best.",
+        ),
+    ),
+    Exercise(
+        id="10.width",
+        why="whole bytes may hold a few bits too many, never too few, so rounding down is right.",
+        minutes=3,
+        difficulty=1,
+        reference=lambda stored, columns: 8 * stored // columns,
+        cases=[(48, 192), (72, 192), (96, 192), (288, 768), (4, 10), (8, 8)],
+        mistakes=[
+            Mistake(
+                lambda stored, columns: stored // columns,
+                "that is in bytes; a byte has 8 bits.",
+            ),
+            Mistake(
+                lambda stored, columns: 8 * stored / columns,
+                "the last byte of a row may not be full: the width is a whole number, rounded down.",
+            ),
+            Mistake(
+                lambda stored, columns: -(-8 * stored // columns),
+                "rounded up; the last byte of a row may hold bits that are no code's.",
+            ),
+            Mistake(
+                lambda stored, columns: 8 * columns // stored,
+                "upside down: how many bits are there for each code?",
+            ),
+            Mistake(
+                lambda stored, columns: 8 * (stored // columns),
+                "rounded too early: count the bits first, then divide.",
+            ),
+        ],
+        hints=(
+            "how many bits has a row? How many codes share them?",
+            "`8 * stored` bits for `columns` codes, rounded down to a whole number.",
+        ),
     ),
 ]
