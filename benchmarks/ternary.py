@@ -1,15 +1,22 @@
 """Ternary weights by every road: which operator, and what learned rounding and training with rounded weights give.
 
     OMP_NUM_THREADS=1 python benchmarks/ternary.py digits
+    OMP_NUM_THREADS=1 python benchmarks/ternary.py hard
     OMP_NUM_THREADS=1 NANOQ_DATA=../shared/data python benchmarks/ternary.py gpt
+    OMP_NUM_THREADS=1 NANOQ_DATA=../shared/data python benchmarks/ternary.py refit
 
 `digits` trains the picture model with five seeds, makes each ternary by every method and operator, and writes
-data/results/digits/ternary.csv; the network of seed 0 is the shipped checkpoint digits-resnet. `gpt` does it once to
-the shipped GPT, packed at 1.6 bits a weight and loaded from its file, and writes data/results/tinystories/ternary.csv.
+data/results/digits/ternary.csv; the network of seed 0 is the shipped checkpoint digits-resnet. `hard` does the same
+with three seeds on pictures that are moved, turned and noisy, and writes data/results/digits/ternary_hard.csv. `gpt`
+does it once to the shipped GPT, packed at 1.6 bits per weight and loaded from its file, and writes
+data/results/tinystories/ternary.csv. `refit` makes the GPT ternary by every operator and method twice, with the
+operator's own levels and with refitted ones, by seeds of the calibration text, and writes
+data/results/tinystories/ternary_refit.csv. Rows that a file has already are not measured again: an interrupted run goes
+on.
 
-A scale for each row; where a method calibrates, AdaRound and GPTQ fit the unquantised model's outputs
-(`match_original`), as BRECQ always does. "refit" is the least-squares scale after rounding. Stem, classifier,
-embeddings and norms stay float16.
+One scale per row; where a method calibrates, AdaRound and GPTQ fit the unquantised model's outputs
+(`match_original`), as BRECQ always does. "refit" is the least-squares scale after rounding: of the weights without
+data, of the layer's outputs with them. Stem, classifier, embeddings and norms stay float16.
 """
 
 import argparse
@@ -19,17 +26,20 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanoq.compress.distil import distillation_loss
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
 from nanoq.store import Checkpoint, save
-from nanoq.teach.leaderboard import Leaderboard, Row
+from nanoq.teach.leaderboard import CALIBRATION_WINDOWS, Leaderboard, Row
 from nanoq.vision import Images, ImageTrainConfig, ResNet, ResNetConfig, accuracy, load_images, train_classifier
+from nanoq.vision.train import augment
 
 DATA = data_dir()
 OPERATORS = ("naive", "tquant", "mquant", "lloyd")
@@ -42,7 +52,10 @@ METHODS = {  # name: method, its options, match_original, refit
     "adaround": ("adaround", {}, True, False),
     "adaround, refit": ("adaround", {}, True, True),
     "brecq": ("brecq", {"steps": 200, "batch": 8}, False, False),
+    "brecq, refit": ("brecq", {"steps": 200, "batch": 8}, False, True),
 }
+COLUMNS = ("method", "bits", "average_bits", "bytes", "perplexity", "delta_nats", "ci_low", "ci_high")  # of a Row
+NOISE = 1.5  # standard deviation of the noise on hard digits, in those of the pictures
 
 
 def recipe_of(operator: str, method: str = "nearest", options: dict | None = None, match_original: bool = False,
@@ -52,35 +65,74 @@ def recipe_of(operator: str, method: str = "nearest", options: dict | None = Non
     return Recipe(method, method_options=options, refit=refit, match_original=match_original, **grid)
 
 
-def digits(arguments: argparse.Namespace) -> None:
-    """Five seeds of the picture model."""
-    pictures, rows = load_images(), []
-    for seed in range(arguments.seeds):
-        model = ResNet(ResNetConfig(), seed)
+def harder(pictures: Images, seed: int = 0) -> Images:
+    """Every picture moved, turned and zoomed at random, under noise; three times the held-out ones."""
+    generator = torch.Generator().manual_seed(seed)
+    moved = ImageTrainConfig(shift=4.0, degrees=30.0, scale=0.3)
 
-        def note(method: str, operator: str, net: nn.Module, started: float, seed: int = seed) -> None:
-            rows.append({"seed": seed, "method": method, "operator": operator,
-                         "accuracy": accuracy(net, pictures.test, pictures.test_labels),
+    def spoil(some: Tensor) -> Tensor:
+        return augment(some, moved, generator) + NOISE * torch.randn(some.shape, generator=generator)
+
+    return replace(pictures, name="hard digits", train=spoil(pictures.train),
+                   test=spoil(pictures.test.repeat(3, 1, 1, 1)), test_labels=pictures.test_labels.repeat(3))
+
+
+def digits(arguments: argparse.Namespace) -> None:
+    """The picture model on plain digits, five seeds; the first one is shipped."""
+    pictures, seeds = load_images(), arguments.seeds or 5
+    path = DATA / "results" / "digits" / "ternary.csv"
+
+    def ship(model: ResNet, measured: float) -> None:
+        card = {"parameters": model.parameter_count(), "corpus": pictures.name, "source": pictures.source,
+                "command": "python benchmarks/ternary.py digits", "test_accuracy": measured}
+        save(DATA / "checkpoints" / "digits-resnet", Checkpoint(model, None, card))
+
+    classify(pictures, path, seeds, ship)
+
+
+def hard(arguments: argparse.Namespace) -> None:
+    """The picture model on hard digits, three seeds."""
+    classify(harder(load_images()), DATA / "results" / "digits" / "ternary_hard.csv", arguments.seeds or 3)
+
+
+def classify(pictures: Images, path: Path, seeds: int, ship: Callable[[ResNet, float], None] | None = None) -> None:
+    """Train the picture model with each seed, make it ternary in every way, and write what it reads correctly."""
+    rows = read_rows(path)
+    done = {(int(row["seed"]), row["method"], row["operator"]) for row in rows}
+    wanted = [("float32", "")] + [(method, operator) for operator in OPERATORS for method in (*METHODS, "qat")]
+    for seed in range(seeds):
+        missing = [one for one in wanted if (seed, *one) not in done]
+        if not missing:
+            continue
+        model, started = ResNet(ResNetConfig(), seed), time.perf_counter()
+        train_classifier(model, pictures, ImageTrainConfig(seed=seed))
+        for method, operator in missing:
+            copy = deepcopy(model)
+            if method != "float32":
+                started, copy = time.perf_counter(), ternary_classifier(copy, pictures, method, operator, seed)
+            share = accuracy(copy, pictures.test, pictures.test_labels)
+            rows.append({"seed": seed, "method": method, "operator": operator, "accuracy": round(share, 6),
                          "seconds": round(time.perf_counter() - started, 1)})
             print(rows[-1], flush=True)
-            write_csv(DATA / "results" / "digits" / "ternary.csv", rows)
+            write_csv(path, rows)
+            if ship and seed == 0 and method == "float32":
+                ship(model, share)
 
-        started = time.perf_counter()
-        train_classifier(model, pictures, ImageTrainConfig(seed=seed))
-        note("float32", "", model, started)
-        if seed == 0:
-            card = {"parameters": model.parameter_count(), "corpus": pictures.name, "source": pictures.source,
-                    "command": "python benchmarks/ternary.py digits", "test_accuracy": rows[-1]["accuracy"]}
-            save(DATA / "checkpoints" / "digits-resnet", Checkpoint(model, None, card))
-        for operator in OPERATORS:
-            for name, (method, options, match, refit) in METHODS.items():
-                started, copy = time.perf_counter(), deepcopy(model)
-                options = options | {"steps": 300, "batch": 32} if method == "brecq" else options
-                quantize_model(copy, recipe_of(operator, method, options, match, refit),
-                               None if method == "nearest" else pictures.train[:512], 128)
-                note(name, operator, copy, started)
-            started, copy = time.perf_counter(), trained_digits(deepcopy(model), pictures, operator, seed)
-            note("qat", operator, copy, started)
+
+def ternary_classifier(model: ResNet, pictures: Images, name: str, operator: str, seed: int) -> ResNet:
+    """The picture model after one method."""
+    if name == "qat":
+        return trained_digits(model, pictures, operator, seed)
+    method, options, match, refit = METHODS[name]
+    options = options | {"steps": 300, "batch": 32} if method == "brecq" else options
+    quantize_model(model, recipe_of(operator, method, options, match, refit),
+                   None if method == "nearest" else pictures.train[:512], 128)
+    return model
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a file of results; none if there is no file."""
+    return list(csv.DictReader(path.open(encoding="utf-8"))) if path.is_file() else []
 
 
 def trained_digits(model: ResNet, pictures: Images, operator: str, seed: int) -> ResNet:
@@ -92,10 +144,10 @@ def trained_digits(model: ResNet, pictures: Images, operator: str, seed: int) ->
 
 
 def gpt(arguments: argparse.Namespace) -> None:
-    """The shipped GPT. Rows that the file has already are not measured again: an interrupted run goes on."""
+    """The shipped GPT."""
     board = Leaderboard("tinystories-2.7m", windows=arguments.windows)
-    path, columns = DATA / "results" / "tinystories" / "ternary.csv", list(Row.__dataclass_fields__)
-    rows = list(csv.DictReader(path.open())) if path.is_file() else []
+    path = DATA / "results" / "tinystories" / "ternary.csv"
+    rows = read_rows(path)
     done = {(row["method"], row["operator"]) for row in rows}
 
     def measure(method: str, operator: str, make: Callable[[], Row]) -> None:
@@ -104,7 +156,7 @@ def gpt(arguments: argparse.Namespace) -> None:
         started = time.perf_counter()
         row = asdict(make())
         seconds = round(time.perf_counter() - started, 1)
-        rows.append({"operator": operator} | {column: row[column] for column in columns}
+        rows.append({"operator": operator} | {column: row[column] for column in COLUMNS}
                     | {"seconds": seconds, "windows": len(board.losses[0])})
         print(rows[-1], flush=True)
         write_csv(path, rows)
@@ -129,6 +181,27 @@ def gpt(arguments: argparse.Namespace) -> None:
             if (name, operator) != ("brecq", "naive"):
                 recipe = recipe_of(operator, *METHODS[name])
                 measure(name, operator, partial(board.add, name, BITS, recipe))
+
+
+def refit(arguments: argparse.Namespace) -> None:
+    """The shipped GPT with each operator's own levels and with refitted ones, on the same windows."""
+    path = DATA / "results" / "tinystories" / "ternary_refit.csv"
+    rows = read_rows(path)
+    done = {(row["method"], row["operator"], int(row["seed"])) for row in rows}
+    board = Leaderboard("tinystories-2.7m", windows=arguments.windows)
+    for seed, name, operator in product(range(arguments.seeds or 3), METHODS, OPERATORS):
+        wanted = name.startswith(tuple(arguments.methods.split(",")))
+        if not wanted or (name, operator, seed) in done or (seed and name.startswith("data-free")):
+            continue
+        started, model = time.perf_counter(), deepcopy(board.reference.model)
+        text = None if name.startswith("data-free") else board.task.calibration(CALIBRATION_WINDOWS, seed)
+        quantize_model(model, recipe_of(operator, *METHODS[name]), text)
+        row = board.add_model(name, BITS, model, size=0)
+        rows.append({"method": name, "operator": operator, "seed": seed, "delta_nats": round(row.delta_nats, 5),
+                     "ci_low": round(row.ci_low, 5), "ci_high": round(row.ci_high, 5),
+                     "windows": len(board.losses[0]), "seconds": round(time.perf_counter() - started, 1)})
+        print(rows[-1], flush=True)
+        write_csv(path, rows)
 
 
 def add_untouched(board: Leaderboard, model: GPT, config: TrainConfig) -> Row:
@@ -163,15 +236,16 @@ def distilled_from(teacher: GPT) -> Callable[[GPT, Tensor], Tensor]:
 
 
 def main() -> None:
-    """One of the two jobs."""
+    """One of the jobs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", choices=("digits", "gpt"))
-    parser.add_argument("--seeds", type=int, default=5, help="of the picture model")
+    parser.add_argument("job", choices=("digits", "hard", "gpt", "refit"))
+    parser.add_argument("--seeds", type=int, help="of the picture model (5, hard: 3) or the calibration text (3)")
+    parser.add_argument("--methods", default="", help="of refit: only those whose names begin so, parted by commas")
     parser.add_argument("--windows", type=int, default=512, help="held-out windows of the GPT")
     parser.add_argument("--steps", type=int, default=200, help="of training, 2,048 characters each")
     parser.add_argument("--scratch", type=int, default=600_000, help="characters of the runs from scratch")
     arguments = parser.parse_args()
-    {"digits": digits, "gpt": gpt}[arguments.job](arguments)
+    {"digits": digits, "hard": hard, "gpt": gpt, "refit": refit}[arguments.job](arguments)
 
 
 if __name__ == "__main__":

@@ -115,24 +115,26 @@ def test_the_real_checkpoint_is_as_good_as_promised():
 
 
 def ternary(name):
-    with open(RESULTS / name / "ternary.csv", newline="") as file:
+    with open(RESULTS / f"{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
 TERNARY_OPERATORS = ("naive", "tquant", "mquant", "lloyd")
-TERNARY_METHODS = ("data-free", "data-free, refit", "gptq", "adaround", "brecq", "qat")
+TERNARY_METHODS = (
+    "data-free", "data-free, refit", "gptq", "gptq, refit", "adaround", "adaround, refit", "brecq", "qat",
+)  # fmt: skip
 
 
 def digits_cell(method, operator):
     """Mean and standard deviation over the seeds of the share of digits that are right, in per cent."""
-    shares = [100 * float(row["accuracy"]) for row in ternary("digits")
+    shares = [100 * float(row["accuracy"]) for row in ternary("digits/ternary")
               if (row["method"], row["operator"]) == (method, operator)]
     assert len(shares) >= 5
     return f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f}"
 
 
 def gpt_cell(method, operator):
-    rows = [row for row in ternary("tinystories") if (row["method"], row["operator"]) == (method, operator)]
+    rows = [row for row in ternary("tinystories/ternary") if (row["method"], row["operator"]) == (method, operator)]
     if not rows:
         return "–"
     (row,) = rows
@@ -144,14 +146,47 @@ def gpt_cell(method, operator):
 @pytest.mark.parametrize("method", TERNARY_METHODS)
 def test_the_tables_of_ternary_weights_in_the_readme_are_the_files(cell, method):
     readme = (RESULTS / "README.md").read_text(encoding="utf-8")
-    assert f"| {method} | {' | '.join(cell(method, operator) for operator in TERNARY_OPERATORS)} |" in readme
+    cells = [cell(method, operator) for operator in TERNARY_OPERATORS]
+    assert set(cells) == {"–"} or f"| {method} | {' | '.join(cells)} |" in readme
 
 
 def test_all_ternary_models_are_measured_alike():
-    rows = [row for row in ternary("tinystories") if row["bits"] == "1.58"]
+    rows = [row for row in ternary("tinystories/ternary") if row["bits"] == "1.58"]
     assert len({row["bytes"] for row in rows if row["method"] != "bitnet, from scratch"}) == 1
     assert {row["windows"] for row in rows} == {"512"}
     assert all(float(row["average_bits"]) < 2.1 for row in rows)
+    assert len({row["windows"] for row in ternary("tinystories/ternary_refit")}) == 1
+
+
+def refitted(method, operator):
+    """Added losses of an operator under a method by the seed of the calibration text: with its own levels, refitted."""
+    rows = ternary("tinystories/ternary_refit")
+    return tuple({row["seed"]: float(row["delta_nats"]) for row in rows
+                  if (row["method"], row["operator"]) == (name, operator)} for name in (method, f"{method}, refit"))
+
+
+@pytest.mark.parametrize("method", sorted({row["method"] for row in ternary("tinystories/ternary_refit")
+                                           if not row["method"].endswith("refit")}))
+def test_the_table_of_refitted_levels_in_the_readme_is_the_file(method):
+    pairs = [refitted(method, operator) for operator in TERNARY_OPERATORS]
+    seeds = {tuple(sorted(losses)) for pair in pairs if any(pair) for losses in pair}
+    assert len(seeds) == 1  # the same for all
+    cells = [f"+{statistics.mean(own.values()):.2f} → +{statistics.mean(refit.values()):.2f}" if own else "–"
+             for own, refit in pairs]
+    line = f"| {method} | {len(*seeds)} | {' | '.join(cells)} |"
+    assert line in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_the_readme_says_of_refitted_levels_follows_from_the_file():
+    own, refit = ({operator: statistics.mean(refitted("gptq", operator)[which].values())
+                   for operator in TERNARY_OPERATORS} for which in (0, 1))
+    assert refit["mquant"] - refit["tquant"] < (own["mquant"] - own["tquant"]) / 3
+    assert max(refit, key=refit.get) == "mquant" and refit["lloyd"] < own["lloyd"] and refit["tquant"] > own["tquant"]
+    free = {operator: statistics.mean(refitted("data-free", operator)[1].values()) for operator in TERNARY_OPERATORS}
+    first, second, *_ = sorted(free.values())
+    assert free["mquant"] == first and second - first < 0.1
+    own, refit = (losses["0"] for losses in refitted("adaround", "mquant"))
+    assert refit < own / 2
 
 
 # ---- rotations: benchmarks/rotations.py ----

@@ -108,6 +108,24 @@ def _codes(rng: Random) -> tuple[torch.Tensor]:
     return (torch.tensor([[rng.randint(0, 2) for _ in range(4)] for _ in range(rng.choice((2, 3)))]),)
 
 
+def _one_row(rng: Random) -> tuple[torch.Tensor]:
+    """Four weights, the largest of them negative and a multiple of three steps."""
+    largest = rng.choice((0.3, 0.6, 0.9, 1.2, 1.5))
+    others = [round(largest * rng.choice((0.2, 0.4, 0.7)), 2) for _ in range(3)]
+    return (torch.tensor([[others[0], -largest, -others[1], others[2]]], dtype=torch.float64),)
+
+
+def _row_and_threshold(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two weights above the threshold, one of them negative, and two below."""
+    above, threshold = [rng.choice((0.5, 0.6, 0.7)), -rng.choice((0.8, 0.9, 1.2))], rng.choice((0.3, 0.4))
+    weight = [above[0], rng.choice((-0.1, 0.2)), above[1], rng.choice((0.1, -0.2))]
+    return torch.tensor([weight], dtype=torch.float64), torch.tensor([[threshold]], dtype=torch.float64)
+
+
+def _five_codes(rng: Random) -> tuple[torch.Tensor]:
+    return (torch.tensor([rng.choice((1, 2)), *(rng.randint(0, 2) for _ in range(3)), rng.choice((0, 2))]),)
+
+
 def _integrals(rng: Random) -> tuple[float, float, float]:
     """Level, share and first moment of some density; the moment is at most the root of the share."""
     share = rng.choice((0.3, 0.4, 0.5, 0.6))
@@ -256,6 +274,14 @@ TEMPLATES = (
     Template("04.values", _pick(range(9, 16), (0.1, 0.2, 0.5), range(3, 8)), lambda code, scale, zero_point:
              f"A grid has the scale {scale:g} and the zero point {zero_point}. Which value does the code {code} stand "
              "for?"),
+    Template("05.tquant", _one_row, lambda weight:
+             f"A row has the weights {_list(weight[0].tolist())}. Which threshold and which level does TQuant choose?"),
+    Template("05.best_level", _row_and_threshold, lambda weight, threshold:
+             f"A row has the weights {_list(weight[0].tolist())}, the threshold is {float(threshold):g}. Which level "
+             "has the least squared error?"),
+    Template("05.pack5", _five_codes, lambda codes:
+             f"The codes {_list(codes.tolist())} become one byte, the first of them as the lowest digit to base 3. "
+             "Which number is stored?"),
     Template("05.zeros", _pick((2.0, 2.4, 2.6, 3.0, 3.4, 3.6)), lambda largest:
              f"The weights of a row are normal with σ = 1, the largest is {largest}. Which share of them does "
              "naive ternary rounding make 0?"),

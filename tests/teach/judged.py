@@ -1642,6 +1642,10 @@ households
   wrong   lambda mwh, kwh: round(1000 * mwh / kwh / 365)
 
 worst_error
+  right   lambda t, a, largest: max(map(abs, (t, a - t, largest - a)))
+  known   lambda t, a, largest: max(abs(a - t), abs(largest - a))
+  known   lambda t, a, largest: max(t, largest - a)
+  wrong   lambda t, a, largest: max(t, a, largest - a)
   right   lambda t, a, largest: max(t, abs(a - t), largest - a)
   right   lambda t, a, largest: torch.tensor([t, a - t, largest - a]).max()
   wrong   lambda t, a, largest: max(t, largest)
@@ -1655,6 +1659,11 @@ mquant
   known   lambda w: tuple(0.43072729929545756 * k * w.square().mean(1).sqrt() for k in (1, 2))
 
 pack5
+  right   lambda codes: (codes.view(-1, 5) @ torch.tensor([1, 3, 9, 27, 81])).to(torch.uint8)
+  right   lambda codes: torch.tensor([int("".join(map(str, row[::-1])), 3) for row in codes.view(-1, 5).tolist()],
+            dtype=torch.uint8)
+  known   lambda codes: torch.tensor([int("".join(map(str, row)), 3) for row in codes.view(-1, 5).tolist()],
+            dtype=torch.uint8)
   right   lambda codes: (codes.view(-1, 5) * 3 ** torch.arange(5)).sum(1).byte()
   form    lambda codes: (codes.view(-1, 5) * 3 ** torch.arange(5)).sum(1)
   form    lambda codes: (codes.view(-1, 5) * 3 ** torch.arange(5)).sum(1).byte().numpy()
@@ -1831,13 +1840,71 @@ zeros
   wrong   lambda largest: 100 * math.erf(largest / 8**0.5)
 
 best_level
-  right   lambda w, t: statistics.fmean(abs(x) for x in w.tolist() if abs(x) > t)
-  right   lambda w, t: np.abs(w.numpy())[np.abs(w.numpy()) > t].mean()
-  right   lambda w, t: (w.abs() * (w.abs() > t)).sum() / (w.abs() > t).sum()
-  known   lambda w, t: w.abs().mean()
-  wrong   lambda w, t: w.abs()[w.abs() > t].median()
-  wrong   lambda w, t: w.abs().max()
-  wrong   lambda w, t: w.abs()[w.abs() > t]
+  right   lambda w, t: (w.abs() * (w.abs() > t)).sum(1, keepdim=True) / (w.abs() > t).sum(1, keepdim=True)
+  right   lambda w, t: torch.tensor([[statistics.fmean(abs(x) for x in row if abs(x) > float(h))]
+            for row, h in zip(w.tolist(), t, strict=True)])
+  right   lambda w, t: torch.stack([r.abs()[r.abs() > h].mean()[None] for r, h in zip(w, t, strict=True)])
+  right   lambda w, t: torch.where(w.abs() > t, w.abs(), torch.nan).nanmean(1, keepdim=True)
+  right   lambda w, t: w.abs().mul(w.abs() > t).sum(-1, True).double() / (w.abs() > t).sum(-1, True)
+  form    lambda w, t: np.nanmean(np.where(np.abs(w.numpy()) > t.numpy(), np.abs(w.numpy()), np.nan), 1, keepdims=True)
+  known   lambda w, t: w.abs().mean(1, keepdim=True)
+  known   lambda w, t: (w.abs() * (w.abs() > t)).mean(1, keepdim=True)
+  known   lambda w, t: w.abs()[w.abs() > t].mean()
+  known   lambda w, t: t + t
+  known   lambda w, t: torch.where(w.abs() > t, w.abs(), torch.nan).nanmean(1)
+  wrong   lambda w, t: torch.where(w.abs() > t, w.abs(), torch.nan).nanmedian(1, keepdim=True).values
+  wrong   lambda w, t: w.abs().amax(1, keepdim=True)
+  wrong   lambda w, t: (w.abs() * (w.abs() < t)).sum(1, keepdim=True) / (w.abs() < t).sum(1, keepdim=True)
+  missing lambda w, t: ...
+
+trits
+  right   lambda w, t: torch.where(w > t, 2, torch.where(w < -t, 0, 1))
+  right   lambda w, t: (w.sign() * (w.abs() > t) + 1).long()
+  right   lambda w, t: (w > t).int().long() + (w >= -t).int()
+  right   lambda w, t: torch.bucketize(w, torch.tensor([0.0])) * 0 + 1 + (w > t).long() - (w < -t).long()
+  right   lambda w, t: ((w + t < 0).logical_not().long() + (w - t > 0).long())
+  form    lambda w, t: w.sign() * (w.abs() > t) + 1
+  form    lambda w, t: (1 + (w > t).int() - (w < -t).int())
+  form    lambda w, t: np.where(w > t, 2, np.where(w < -t, 0, 1))
+  known   lambda w, t: (w.sign() * (w.abs() > t)).long()
+  known   lambda w, t: (w.sign() * (w.abs() >= t) + 1).long()
+  known   lambda w, t: (w.abs() > t).long()
+  known   lambda w, t: 1 - (w.sign() * (w.abs() > t)).long()
+  wrong   lambda w, t: (w / t).round().clamp(-1, 1).long() + 1
+  wrong   lambda w, t: 2 * (w > t).long()
+  missing lambda w, t: None
+
+tquant
+  right   lambda w: torch.stack((w.abs().amax(1, keepdim=True) / 3, w.abs().amax(1, keepdim=True) / 1.5))
+  right   lambda w: [top := w.abs().max(dim=1, keepdim=True).values / 3, 2 * top]
+  right   lambda w: (torch.tensor([[max(map(abs, row)) / 3] for row in w.tolist()]),
+            torch.tensor([[max(map(abs, row)) / 1.5] for row in w.tolist()]))
+  right   lambda w: tuple(k * torch.maximum(w.amax(1), -w.amin(1))[:, None] for k in (1 / 3, 2 / 3))
+  form    lambda w: tuple(k * np.abs(w.numpy()).max(1, keepdims=True) for k in (1 / 3, 2 / 3))
+  known   lambda w: (w.abs().amax(1, keepdim=True) / 2, w.abs().amax(1, keepdim=True))
+  known   lambda w: (w.abs().amax(1) / 3, 2 * w.abs().amax(1) / 3)
+  known   lambda w: (w.abs().max() / 3, 2 * w.abs().max() / 3)
+  known   lambda w: (2 * w.abs().amax(1, keepdim=True) / 3, w.abs().amax(1, keepdim=True) / 3)
+  wrong   lambda w: (w.abs().amax(1, keepdim=True) / 4, w.abs().amax(1, keepdim=True) / 2)
+  wrong   lambda w: w.abs().amax(1, keepdim=True) / 3
+  wrong   lambda w: ((w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 6,
+            (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 3)
+
+unpack5
+  right   lambda s: torch.tensor([int(byte) // 3**i % 3 for byte in s for i in range(5)])
+  right   lambda s: (s.long()[:, None] // torch.tensor([1, 3, 9, 27, 81]) % 3).flatten()
+  right   lambda s: torch.stack([s.long() // 3**i % 3 for i in range(5)], 1).view(-1)
+  right   lambda s: torch.remainder(torch.div(s.long().unsqueeze(1), 3 ** torch.arange(5),
+            rounding_mode="floor"), 3).reshape(-1)
+  form    lambda s: [int(byte) // 3**i % 3 for byte in s for i in range(5)]
+  form    lambda s: (s[:, None] // torch.tensor([1, 3, 9, 27, 81], dtype=torch.uint8) % 3).flatten()
+  form    lambda s: (s[:, None].double() / 3 ** torch.arange(5)).floor().remainder(3).flatten()
+  known   lambda s: torch.stack([s.long() // 3**i % 3 for i in range(5)]).view(-1)
+  known   lambda s: torch.tensor([int(byte) // 3**i % 3 for byte in s for i in range(4, -1, -1)])
+  wrong   lambda s: s.long()[:, None] // 3 ** torch.arange(5) % 3
+  wrong   lambda s: (s.long()[:, None] / 3 ** torch.arange(5) % 3).flatten()
+  wrong   lambda s: (s.long()[:, None] // 3 ** torch.arange(5) % 2).flatten()
+  missing lambda s: ...
 
 lloyd
   right   lloyd_by_while

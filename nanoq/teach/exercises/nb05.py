@@ -25,7 +25,53 @@ def _matrices(generator):
     return [(torch.randn(3, n, generator=generator) * spread + 0.2,) for n in (40, 200)]
 
 
-# ---- 05.best_level, 05.fair_level: weights (n,) and a threshold ----
+# ---- 05.trits: weights and thresholds to codes ----
+
+TRITS_CASES = [
+    (torch.tensor([-1.0, -0.4, 0.0, 0.3, 1.2]), 0.35),
+    (torch.tensor([0.5, -0.5, 0.6, -2.0]), 0.5),  # on the threshold
+    (torch.tensor([[0.4, -0.9, 0.1], [0.4, -0.9, 0.1]]), torch.tensor([[0.2], [0.7]])),
+]
+
+
+def _trits(weight, threshold):
+    return 1 + (weight > threshold).long() - (weight < -threshold).long()
+
+
+# ---- 05.best_level: a matrix (out, in) and thresholds (out, 1) ----
+
+
+def _with_thresholds(generator):
+    cases = []
+    for n in (6, 40, 200):
+        weight = torch.randn(3, n, generator=generator) * torch.tensor([[0.5], [1.0], [2.0]]) + 0.1
+        cases.append((weight, weight.abs().amax(1, keepdim=True) * torch.tensor([[0.2], [0.3], [0.5]])))
+    return cases
+
+
+def _best_level(size=torch.abs, counted=lambda above, weight: above.sum(1, keepdim=True), power=1):
+    """The mean size above the thresholds, or something like it."""
+
+    def level(weight, threshold):
+        above = weight.abs() > threshold
+        return ((size(weight) ** power * above).sum(1, keepdim=True) / counted(above, weight)) ** (1 / power)
+
+    return level
+
+
+# ---- 05.tquant: a matrix (out, in) ----
+
+TQUANT_CASES = [
+    (torch.tensor([[0.3, -0.9, 0.6], [1.2, 0.1, -0.3]]),),
+    (torch.tensor([[-3.0, 2.0, 0.5, 1.0]]),),
+]
+
+
+def _tquant(largest=lambda weight: weight.abs().amax(1, keepdim=True), threshold=1 / 3, level=2 / 3):
+    return lambda weight: (threshold * largest(weight), level * largest(weight))
+
+
+# ---- 05.fair_level: weights (n,) and a threshold ----
 
 
 def _rows(generator):
@@ -60,6 +106,10 @@ def _pack5(codes, factors=(1, 3, 9, 27, 81)):
     return (codes.view(-1, 5) * torch.tensor(factors)).sum(1).to(torch.uint8)
 
 
+def _unpack5(stored, factors=(1, 3, 9, 27, 81)):
+    return (stored.long()[:, None] // torch.tensor(factors) % 3).flatten()
+
+
 # ---- 05.operations ----
 
 CODES = [
@@ -80,7 +130,92 @@ def _pairs(generator):
 
 EXERCISES = [
     Exercise(
+        id="05.trits",
+        minutes=4,
+        difficulty=1,
+        reference=_trits,
+        cases=TRITS_CASES,
+        dtype=torch.int64,
+        mistakes=[
+            Mistake(
+                lambda weight, threshold: _trits(weight, threshold) - 1,
+                "those are the values -1, 0, 1 in units of the level; a code is one more, so that none is negative.",
+            ),
+            Mistake(
+                lambda weight, threshold: 1 + (weight >= threshold).long() - (weight <= -threshold).long(),
+                "a weight on the threshold becomes 0: only what lies beyond it gets the level.",
+            ),
+            Mistake(
+                lambda weight, threshold: (weight.abs() > threshold).long(),
+                "the sign is lost: large negative weights have a code of their own.",
+            ),
+            Mistake(
+                lambda weight, threshold: 1 - (weight > threshold).long() + (weight < -threshold).long(),
+                "upside down: code 2 is for the large positive weights.",
+            ),
+            Mistake(
+                lambda weight, threshold: (weight > threshold).long() + 2 * (weight < -threshold).long(),
+                "code 0 stands for minus the level and code 1 for the value 0: count from below.",
+            ),
+            Mistake(
+                lambda weight, threshold: 1 + weight.sign().long(),
+                "the threshold is not used: small weights have to become 0, whose code is 1.",
+            ),
+        ],
+        hints=(
+            "start with code 1 everywhere; one more where the weight is above the threshold, one less where it is "
+            "below minus the threshold.",
+            "`(weight > threshold).long()` is 1 where the weight is large and positive, and 0 elsewhere.",
+        ),
+        why="with zero point 1 the codes are whole numbers from 0 on, which a file can pack.",
+    ),
+    Exercise(
+        id="05.tquant",
+        minutes=4,
+        difficulty=1,
+        reference=_tquant(),
+        cases=TQUANT_CASES,
+        mistakes=[
+            Mistake(
+                _tquant(threshold=1 / 2, level=1.0),
+                "that is the naive operator: its largest error is half the largest weight, and a third is possible.",
+            ),
+            Mistake(
+                _tquant(threshold=1 / 3, level=1 / 3),
+                "the level equals the threshold: three cells of equal length have their middles two thirds apart.",
+            ),
+            Mistake(
+                _tquant(threshold=2 / 3, level=1 / 3),
+                "the two have changed places: threshold first.",
+            ),
+            Mistake(
+                _tquant(lambda weight: weight.abs().max()),
+                "that is one threshold for the matrix: each row has a largest weight of its own.",
+            ),
+            Mistake(
+                _tquant(lambda weight: weight.amax(1, keepdim=True)),
+                "the largest weight may be a negative one: take the largest size.",
+            ),
+            Mistake(
+                _tquant(lambda weight: weight.abs().amax(1)),
+                "right numbers, wrong shape: with keepdim=True they fit (out, 1).",
+            ),
+            Mistake(
+                _tquant(threshold=1 / 3, level=1.0),
+                "a weight just above the threshold would move by two thirds: where is the middle of the outer cell?",
+            ),
+        ],
+        hints=(
+            "the cells reach from minus the largest size to plus the largest size, and all three are equally long.",
+            "`largest = weight.abs().amax(1, keepdim=True)`; the threshold is a third of it, and the level lies in the "
+            "middle of the outer cell.",
+        ),
+        why="three cells of equal length are as good as it gets when only the worst weight counts.",
+    ),
+    Exercise(
         id="05.zeros",
+        minutes=5,
+        difficulty=2,
         reference=lambda largest: math.erf(largest / 2 / math.sqrt(2)),
         cases=[(2.9,), (3.4,), (4.3,)],
         mistakes=[
@@ -101,9 +236,16 @@ EXERCISES = [
                 "that is the share that is *not* swallowed.",
             ),
         ],
+        hints=(
+            "a weight becomes 0 if it is nearer to 0 than to the largest weight: up to which size is that?",
+            "the share of normal weights with |w| <= x is `math.erf(x / math.sqrt(2))`.",
+        ),
+        why="the cell of 0 reaches half-way to the largest weight, and nearly all of a bell lies within that.",
     ),
     Exercise(
         id="05.worst_error",
+        minutes=5,
+        difficulty=2,
         reference=lambda threshold, level, largest: max(threshold, abs(level - threshold), abs(largest - level)),
         cases=[(0.5, 1.0, 1.0), (1 / 3, 2 / 3, 1.0), (0.2, 0.4, 1.5), (0.9, 1.1, 1.2), (0.1, 0.8, 1.0)],
         mistakes=[
@@ -124,9 +266,16 @@ EXERCISES = [
                 "an average hides what is asked for: the worst of the cases.",
             ),
         ],
+        hints=(
+            "each cell has two ends; go through them: 0 and the threshold, the threshold and the largest weight.",
+            "a weight of 0 is exact. That leaves three ends, and the largest of three errors: `max(…)`.",
+        ),
+        why="within a cell the error is a straight line away from its value, so it is largest at an end.",
     ),
     Exercise(
         id="05.mquant",
+        minutes=5,
+        difficulty=2,
         reference=lambda weight: _thirds(_rms(weight)),
         cases=_matrices,
         mistakes=[
@@ -159,22 +308,29 @@ EXERCISES = [
                 "that is the mean size; the formula wants the root mean square.",
             ),
         ],
+        hints=(
+            "σ of a row is the root of the mean of its squares, and the formula for t is in the text.",
+            "`weight.square().mean(1, keepdim=True).sqrt()` has the shape (out, 1); `torch.erfinv` wants a tensor.",
+        ),
+        why="a code says most when all three values are equally frequent.",
     ),
     Exercise(
         id="05.best_level",
-        reference=lambda weight, threshold: float(_above(weight, threshold).mean()),
-        cases=_rows,
+        minutes=6,
+        difficulty=2,
+        reference=_best_level(),
+        cases=_with_thresholds,
         mistakes=[
             Mistake(
-                lambda weight, threshold: float(weight[weight.abs() > threshold].mean()),
+                _best_level(size=lambda weight: weight),
                 "positive and negative weights cancel there: average the sizes.",
             ),
             Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).sum() / len(weight)),
+                _best_level(counted=lambda above, weight: weight.shape[1]),
                 "divided by all weights: those that became 0 have no say in the level.",
             ),
             Mistake(
-                lambda weight, threshold: float(weight.abs().mean()),
+                lambda weight, threshold: weight.abs().mean(1, keepdim=True),
                 "the weights below the threshold become 0 whatever the level is: leave them out.",
             ),
             Mistake(
@@ -182,17 +338,35 @@ EXERCISES = [
                 "that is the level for which the threshold is best, not the best level for the threshold.",
             ),
             Mistake(
-                lambda weight, threshold: float(weight[weight > threshold].mean()),
+                lambda weight, threshold: (weight * (weight > threshold)).sum(1, keepdim=True)
+                / (weight > threshold).sum(1, keepdim=True),
                 "half of them are missing: the negative weights beyond the threshold share the level.",
             ),
             Mistake(
-                lambda weight, threshold: float(_above(weight, threshold).square().mean().sqrt()),
+                _best_level(power=2),
                 "that keeps the sum of the squares, but it is the squared *error* that should be least.",
             ),
+            Mistake(
+                lambda weight, threshold: weight.abs()[weight.abs() > threshold].mean(),
+                "that is one level for the matrix: weight.abs()[...] forgets the rows. Multiply by the mask instead.",
+            ),
+            Mistake(
+                lambda weight, threshold: _best_level()(weight, threshold)[:, 0],
+                "right numbers, wrong shape: with keepdim=True they fit (out, 1).",
+            ),
         ],
+        hints=(
+            "set the derivative to zero: the level times the number of weights above the threshold is the sum of their "
+            "sizes.",
+            "`above = weight.abs() > threshold` is a mask of 0 and 1: multiply by it, then sum each row with "
+            "`.sum(1, keepdim=True)`.",
+        ),
+        why="the mean is the number with the least squared error for the weights that share it.",
     ),
     Exercise(
         id="05.lloyd",
+        minutes=8,
+        difficulty=3,
         points=2,
         reference=_lloyd,
         cases=lambda generator: [(torch.randn(n, generator=generator) + 0.2, steps)
@@ -223,9 +397,16 @@ EXERCISES = [
                 "the negative weights beyond the threshold share the level: use sizes.",
             ),
         ],
+        hints=(
+            "keep the level in a variable, and replace it in each step.",
+            "`size = weight.abs()`; in a step, the sizes above half the level are `size[size > level / 2]`.",
+        ),
+        why="each half-step can only lower the squared error, so the turns end at a place where both rules agree.",
     ),
     Exercise(
         id="05.mse",
+        minutes=4,
+        difficulty=2,
         reference=lambda level, share, total: 1 - 2 * level * total + level**2 * share,
         cases=[(0.8, 0.7, 0.75), (1.2, 0.5, 0.65), (2.0, 0.3, 0.5)],
         mistakes=[
@@ -250,18 +431,32 @@ EXERCISES = [
                 "the sum runs over all weights, with 0 for those below: it holds the share already.",
             ),
         ],
+        hints=(
+            "take the mean of the three terms one by one; the quantised weight is 0 below the threshold.",
+            "the mean of ŵ w is the level times the total, that of ŵ² the level squared times the share.",
+        ),
+        why="the two integrals are all that an operator can change; the rest is the weights' own power.",
     ),
     Exercise(
         id="05.expected",
+        minutes=2,
+        difficulty=1,
         reference="c",
         mistakes=[
             Mistake("a", "look at the table: there are quantisers with a smaller mean squared error."),
             Mistake("b", "near it, but not at it: look for the lowest mean absolute error in the table."),
             Mistake("d", "that is TQuant; equal mass does not look at the largest weight at all."),
         ],
+        hints=(
+            "compare the places of the three lowest points in the figure with the dashed line.",
+            "which of the three curves has its lowest point exactly at MQuant's threshold?",
+        ),
+        why="entropy asks how often a value is used, an error asks how far the weights are from it.",
     ),
     Exercise(
         id="05.pack5",
+        minutes=6,
+        difficulty=2,
         reference=_pack5,
         cases=PACK_CASES,
         dtype=torch.uint8,
@@ -287,9 +482,60 @@ EXERCISES = [
                 "a byte holds five neighbours, codes 0 to 4, then 5 to 9: look at the order of the view.",
             ),
         ],
+        hints=(
+            "`view(-1, 5)` puts five neighbours into a row; multiply each column with what its digit counts.",
+            "the digits count `3 ** torch.arange(5)`; sum each row, and make the sums uint8 at the end.",
+        ),
+        why="hardly anything of the byte is wasted, as 3 ** 5 = 243 is just below 256.",
+    ),
+    Exercise(
+        id="05.unpack5",
+        minutes=6,
+        difficulty=2,
+        reference=_unpack5,
+        cases=[(_pack5(codes),) for (codes,) in PACK_CASES],
+        dtype=torch.int64,
+        mistakes=[
+            Mistake(
+                lambda stored: _unpack5(stored, (81, 27, 9, 3, 1)),
+                "wrong order: the first code is the lowest digit, the one that counts 1.",
+            ),
+            Mistake(
+                lambda stored: _unpack5(stored, (1, 4, 16, 64, 256)),
+                "those are shifts by two bits; the digits are to base 3.",
+            ),
+            Mistake(
+                lambda stored: (stored.long()[:, None] // torch.tensor([1, 3, 9, 27, 81])).flatten(),
+                "the higher digits are still there: keep the remainder after division by 3.",
+            ),
+            Mistake(
+                lambda stored: (stored.long()[:, None] % 3 // torch.tensor([1, 3, 9, 27, 81])).flatten(),
+                "the remainder comes too early: divide first, so that the digit you want is the lowest.",
+            ),
+            Mistake(
+                lambda stored: (stored.long()[:, None] // torch.tensor([1, 3, 9, 27, 81]) % 3).T.flatten(),
+                "all first codes, then all second ones: the five codes of a byte are neighbours.",
+            ),
+            Mistake(
+                lambda stored: (stored.long()[:, None] // (3 * torch.arange(5)) % 3).flatten(),
+                "3 * i is not 3 ** i: the digits count 1, 3, 9, 27 and 81.",
+            ),
+            Mistake(
+                lambda stored: stored.long() % 3,
+                "those are the first codes of each byte; where are the other four?",
+            ),
+        ],
+        hints=(
+            "digit i of a number to base 3: divide by 3**i without a remainder, then take the remainder after 3.",
+            "`stored.long()[:, None]` has the shape (bytes, 1); divided by `3 ** torch.arange(5)` it has one column "
+            "per digit.",
+        ),
+        why="division moves the digit you want to the lowest place, the remainder cuts off those above it.",
     ),
     Exercise(
         id="05.operations",
+        minutes=3,
+        difficulty=1,
         reference=lambda codes: (len(codes), int((codes != 1).sum())),
         cases=CODES,
         mistakes=[
@@ -318,9 +564,16 @@ EXERCISES = [
                 "the two numbers have changed places: multiplications first.",
             ),
         ],
+        hints=(
+            "the level of a row is applied once, after its sum.",
+            "`len(codes)` rows, and one addition for each code that is not 1.",
+        ),
+        why="the level is common to a row, so it waits until the sum is done.",
     ),
     Exercise(
         id="05.gain",
+        minutes=4,
+        difficulty=2,
         reference=lambda weight, rounded: float((rounded * weight).sum() / weight.square().sum()),
         cases=_pairs,
         mistakes=[
@@ -345,9 +598,17 @@ EXERCISES = [
                 "not yet a ratio: a row that stays as it is must have gain 1.",
             ),
         ],
+        hints=(
+            "the part of the rounded row that points along the row is β w: which β leaves a rest at right angles "
+            "to it?",
+            "multiply both sides of ŵ = β w + e by w and sum: the sum of e w is 0.",
+        ),
+        why="it is the slope of the line through the origin that fits the rounded row to the row best.",
     ),
     Exercise(
         id="05.fair_level",
+        minutes=5,
+        difficulty=3,
         reference=lambda weight, threshold: float(weight.square().sum() / _above(weight, threshold).sum()),
         cases=_rows,
         mistakes=[
@@ -374,5 +635,10 @@ EXERCISES = [
                 "the sum below the fraction runs over the weights above the threshold only.",
             ),
         ],
+        hints=(
+            "write the gain of the rounded row with the level in it, set it to 1, and solve for the level.",
+            "the sum of ŵ w is the level times the sum of the sizes above the threshold.",
+        ),
+        why="the right size costs some squared error, and the next layer counts on the size.",
     ),
 ]
