@@ -29,7 +29,7 @@ def _entropy(codes: Tensor) -> float:
     return float(-(share * share.log2()).sum())
 
 
-# ---- 09.lloyd ----
+# ---- 09.lloyd_round ----
 
 
 def _lloyd(samples: Tensor, levels: Tensor, centre: Callable[[Tensor], Tensor] = torch.mean) -> Tensor:
@@ -108,7 +108,7 @@ def _compare_costs(expected: tuple, got: object) -> str | None:
     return None if abs(bits - best) < 0.5 else f"these lengths take {bits:g} bits in all, Huffman's {best:g}"
 
 
-# ---- 09.decode ----
+# ---- 09.decode_bits ----
 
 
 def _decode(bits: str, words: Mapping[int, str]) -> list[int]:
@@ -143,7 +143,7 @@ WORDS = {0: "0", 1: "10", -1: "110", 2: "1110", -2: "1111"}
 STREAMS = [("01011001110", WORDS), ("1111", WORDS), ("100001", {5: "1", 6: "00", 7: "01"})]
 
 
-# ---- 09.step ----
+# ---- 09.find_step ----
 
 
 def _search(rate_of: Callable[[float], float], rate: float) -> float:
@@ -180,7 +180,7 @@ def _rates(generator: torch.Generator) -> list[tuple[Tensor, float]]:
     return [(0.07 * torch.randn(4000, generator=generator), 3.0), (0.2 * torch.randn(4000, generator=generator), 1.5)]
 
 
-# ---- 09.bits_needed, 09.watersic, 09.gain, 09.turned ----
+# ---- 09.bits_needed, 09.watersic, 09.output_gain, 09.turned ----
 
 
 def _draw(*shape: int, generator: torch.Generator) -> Tensor:
@@ -276,7 +276,7 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="09.lloyd",
+        id="09.lloyd_round",
         minutes=6,
         difficulty=2,
         reference=_lloyd,
@@ -365,7 +365,7 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="09.decode",
+        id="09.decode_bits",
         minutes=6,
         difficulty=2,
         reference=_decode,
@@ -388,6 +388,14 @@ EXERCISES = [
                 "those are the codewords; the codes that they stand for are asked for.",
             ),
             Mistake(
+                lambda bits, words: _decode(bits, words)[:-1],
+                "the last code is missing: look whether a codeword is complete *after* you have added a bit.",
+            ),
+            Mistake(
+                lambda bits, words: [int(bit) for bit in bits],
+                "those are the bits, one by one: put them together until they are a codeword.",
+            ),
+            Mistake(
                 lambda bits, words: len(_decode(bits, words)),
                 "that is how many codes there are: return the codes themselves, in a list.",
             ),
@@ -398,7 +406,7 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="09.step",
+        id="09.find_step",
         minutes=6,
         difficulty=2,
         reference=_search,
@@ -535,7 +543,7 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="09.gain",
+        id="09.output_gain",
         minutes=4,
         difficulty=2,
         reference=_gain,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nanoq.files import data_dir
+from nanoq.quant import affine_grid
 from nanoq.quant.limits import entropy_coded_scalar, even_grid, gaussian_distortion, lloyd_max
 from nanoq.teach.figures.concepts import box
 from nanoq.teach.plots import COLORS, figure
@@ -21,6 +22,7 @@ from nanoq.teach.widgets import live_figure, show_widget
 
 LEVELS = (2, 3, 4, 8, 16)
 RATES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+MEASURED = ("average_bits", "delta_nats", "bits_above_bound")
 LINES = {  # method of limit.csv -> its look
     "RTN, row": ("orange", "o-"), "GPTQ, row": ("blue", "s-"), "GPTQ, row, recoded": ("sky", "s--"),
     "GPTQ, equal steps": ("green", "D-"), "GPTQ, WaterSIC steps, in sequence": ("vermillion", "^-"),
@@ -190,23 +192,33 @@ def huffman_tree() -> Figure:
 # ---- section 3: no ends ----
 
 
-def _grids_alt(row: Tensor, grids: Mapping[str, Tensor]) -> str:
-    words = [f"{name}: {len(values)} values, {float(values.diff().median()):.3f} apart"
-             for name, values in grids.items()]
-    return f"Histogram of {len(row)} weights of a row, and below it the values of grids. {'; '.join(words)}."
+def _usual_row(weight: Tensor) -> int:
+    tops = weight.abs().amax(1)
+    return int((tops - tops.median()).abs().argmin())
+
+
+def _grids_alt(weight: Tensor, codes: Tensor, step: float) -> str:
+    row = _usual_row(weight)
+    return (f"Histogram of the {weight.shape[1]} weights of a usual row, and below it two grids: four values that are "
+            f"{float(affine_grid(weight, 2).scale[row]):.3f} apart, from the lowest weight to the highest; and "
+            f"{len(codes[row].unique())} values that are {step:.3f} apart and may go on.")
 
 
 @figure(_grids_alt)
-def two_grids(row: Tensor, grids: Mapping[str, Tensor]) -> Figure:
-    """A row of weights (n,), and the values (m,) of some grids."""
+def two_grids(weight: Tensor, codes: Tensor, step: float) -> Figure:
+    """A usual row of a weight (out, in) with its packed grid of 2 bits, and the values of codes (out, in) of a step."""
+    row, packed = _usual_row(weight), affine_grid(weight, 2)
+    ended = packed.scale[row] * (torch.arange(4) - packed.zero_point[row])
     fig, axes = plt.subplots(figsize=(8, 3))
-    axes.hist(row.numpy(), bins=60, color=COLORS["sky"])
+    axes.hist(weight[row].numpy(), bins=50, color=COLORS["sky"])
     top = axes.get_ylim()[1]
-    for place, ((name, values), color) in enumerate(zip(grids.items(), ("orange", "green"), strict=False), start=1):
-        axes.plot(values, torch.full_like(values, -0.14 * place * top), "|", ms=16, mew=2.5, color=COLORS[color],
+    for place, (name, values, color) in enumerate((
+            ("2 bits per row, packed", ended, "orange"),
+            ("equal steps, entropy-coded", step * codes[row].unique(), "green")), start=1):
+        axes.plot(values, torch.full((len(values),), -0.16 * place * top), "|", ms=18, mew=3, color=COLORS[color],
                   label=name)
     axes.axhline(0, color="0.5", lw=1)
-    axes.set(xlabel="weight", yticks=[], ylim=(-0.5 * top, top))
+    axes.set(xlabel="weight", yticks=[], ylim=(-0.5 * top, 1.15 * top))
     axes.legend(loc="upper right", fontsize=9)
     return fig
 
