@@ -66,7 +66,9 @@ hessians = {name: stats.gram for name, stats in seen.items()}  # (in, in)
 # No lossless coder takes fewer bits, as long as it codes one code at a time by these shares. Storing codes so that each
 # takes about what it is worth is called **entropy coding**.
 #
-# **Exercise 1.** Measure the entropy of codes of any shape.
+# **Exercise 1.** Measure the entropy of codes of any shape. (Below the check, drag the step of a grid of even steps: on the
+# left what each code is worth, on the right what that gives on average. A coarse step leaves nearly all numbers in the
+# middle cell, for less than one bit each. No code of a fixed width can do that.)
 
 # %%
 def entropy(codes):
@@ -79,6 +81,10 @@ def entropy(codes):
 
 # %%
 check("09.entropy", entropy)
+
+# %% tags=["measured"]
+figures.steps_on_a_bell(1.08)
+figures.steps_slider()
 
 # %% [markdown]
 # Two quantisers of 2 bits per number. **Lloyd–Max** has the four best levels that there are (*Further · Lloyd–Max* builds
@@ -106,25 +112,11 @@ assert abs(my_entropy(steps) - 2) < 0.02 and 0.7 < error / lloyd < 0.8
 assert abs(2 + math.log2(error) / 2 - 0.25) < 0.04
 
 # %% [markdown]
-# Drag the step. The left side shows what each code is worth; the star runs along the curve. Coarse steps leave nearly
-# all numbers in the middle cell, for less than one bit each: no code of a fixed width can do that.
-
-# %% tags=["measured"]
-figures.steps_on_a_bell(1.08)
-figures.steps_slider()
-
-# %% [markdown]
 # ## 2 · The codes hold less than they take
 #
 # What do the codes in *your* files hold? Round all 24 matrices with GPTQ, one grid per row, and count codes from the zero
-# point of their row, so that the rows of a matrix can share one table of shares.
-#
-# **Before you run it.** A code takes 4 bits in the file. How many does it hold? And one of 2 bits?
-#
-# <details><summary>After you have run it</summary>
-# About half a bit less, and at 2 bits, too. The codes follow the bell of the weights. The outer codes are there for the
-# largest weight of a row, and hardly used.
-# </details>
+# point of their row, so that the rows of a matrix can share one table of shares. A code takes 4 bits in the file; guess
+# how many it holds.
 
 # %%
 for bits in (4, 3, 2):
@@ -133,24 +125,23 @@ for bits in (4, 3, 2):
     print(f"{bits} bits hold {held / sum(c.numel() for c in codes.values()):.2f}")
 name = "blocks.3.mlp.up"
 figures.code_histogram(limit.gptq_codes(weights[name], hessians[name], 4), 4)
+figures.huffman_tree()
 
 # %% tags=["claims"]
 assert held / 2_654_208 < 1.6
 assert 0.35 < 4 - my_entropy(limit.gptq_codes(weights[name], hessians[name], 4)) < 0.7
 
 # %% [markdown]
-# To use that, codewords have to differ in length, and the reader must know where each ends. In a **prefix code** no
+# About half a bit less than they take: codes follow the bell of the weights, and the outer ones, which are there for the
+# largest weight of a row, are hardly used. To use that, codewords have to differ in length, and the reader must know where each ends. In a **prefix code** no
 # codeword begins another one. The best prefix code is **Huffman's** (1952), and it is grown from below: join the two
 # *rarest* codes to one that occurs as often as both together; do it again, until one is left. Whenever a code is joined,
-# its word gets one bit longer. A file has to store only the lengths: the words follow, if short words come first and each
+# its word gets one bit longer; the tree above shows it. A file has to store only the lengths: the words follow, if short words come first and each
 # is the next number.
 #
 # **Exercise 2.** Find the lengths. A heap is a list that gives you its smallest entry quickly: `heapq.heappush(heap,
 # entry)` puts one in, `heapq.heappop(heap)` takes the smallest out. Tuples are compared from the left, so put a number
 # that is different for each entry behind the count, or Python will go on to compare the rest.
-
-# %%
-figures.huffman_tree()
 
 # %%
 def code_lengths(counts):
@@ -173,6 +164,10 @@ check("09.code_lengths", code_lengths)
 # %% [markdown]
 # **Exercise 3.** Encoding is a look-up. Decode: read the codes back from a string of `0` and `1`. There are no separators,
 # and you need none: as soon as the bits that you hold are a codeword, they can be nothing else.
+#
+# The cell below the check puts your coder beside the entropy and the package's coder. That one is an *rANS* coder: it
+# keeps all codes in one long number, so that a code may take a fraction of a bit. Your words are whole bits, and at 2 bits
+# it shows: there the most common code is worth less than one bit, and no word is shorter than that.
 
 # %%
 def decode_bits(bits, words):
@@ -190,11 +185,6 @@ def decode_bits(bits, words):
 
 # %%
 check("09.decode_bits", decode_bits)
-
-# %% [markdown]
-# Your coder on a matrix, beside the entropy and the package's coder. That one is an *rANS* coder: it keeps all codes in
-# one long number, so that a code may take a fraction of a bit. Your words are whole bits, and at 2 bits it shows: there
-# the most common code is worth less than one bit, and no word is shorter than that.
 
 # %%
 my_lengths = use("09.code_lengths", code_lengths)
@@ -303,6 +293,9 @@ assert old.delta_nats > 0.5 and new.delta_nats < old.delta_nats / 3
 # **Exercise 5.** How many bits per weight does an error need? Solve for $R$. `weight` is `(out, n)`, and $\sigma^2$ the
 # mean square of its numbers; `error` is the mean squared error of one output. Work with logarithms: a product of hundreds
 # of small numbers is 0 for a computer.
+#
+# What codes take, minus what their error needs, is *bits above the bound*. Below the check you find it for one layer, with
+# the determinant by both ways. (`row_error` is the mean of $\lVert (w - q)\,C\rVert^2$ over the rows.)
 
 # %%
 def bits_needed(weight, factor, error):
@@ -316,10 +309,6 @@ def bits_needed(weight, factor, error):
 
 # %%
 check("09.bits_needed", bits_needed)
-
-# %% [markdown]
-# First the identity, then one layer: what its codes take, minus what their error needs, is *bits above the bound*.
-# `row_error` is the mean of $\lVert (w - q)\,C\rVert^2$ over rows.
 
 # %%
 my_bits = use("09.bits_needed", bits_needed)
@@ -415,7 +404,8 @@ assert rows["WaterSIC"].delta_nats < rows["equal steps"].delta_nats
 
 # %% [markdown]
 # Now your own file, with your own functions: GPTQ's walk on endless steps, your Huffman code, your decoder. It stores the
-# step, the codes that occur, the lengths of their words, and the bits, eight to a byte.
+# step, the codes that occur, the lengths of their words, and the bits, eight to a byte. Your last file had 4 bits per
+# weight. Can one of half the size have the same loss? Try three rates.
 
 # %%
 def encode(weight, hessian, rate):
@@ -433,9 +423,6 @@ def decode(parts, shape):
     lengths = dict(zip(parts["codes"].tolist(), parts["lengths"].tolist(), strict=True))
     codes = my_decode(limit.unpack_bits(parts["bits"]), limit.codewords(lengths))
     return torch.tensor(codes[: math.prod(shape)]).view(shape) * parts["step"]
-
-# %% [markdown]
-# Your last file had 4 bits per weight. Can one of half the size have the same loss? Try three rates.
 
 # %% tags=["measured"]
 for rate in (3.5, 2.5, 2.0):
@@ -482,6 +469,8 @@ my_round = use("09.lloyd_round", lloyd_round)
 levels = torch.tensor([-1.0, -0.5, 0.5, 1.0])
 for _ in range(60):
     levels = my_round(bell, levels)
+
+# %%
 best = (bell[:, None] - levels).abs().amin(1).square().mean()
 figures.what_bits_buy({"my four levels": (2, float(best))})
 
@@ -508,6 +497,8 @@ import warnings
 
 warnings.simplefilter("ignore")  # the package knows the trap, and would tell
 groups, trap = {"bits": 2, "group_size": 64}, {}
+
+# %% tags=["measured"]
 for way, options in {"plain": {}, "clipped": {"search": "mse"}}.items():
     trap[way] = board.measure(way, 2, **groups, **options)
     print(f"{way:8} {trap[way].bits_above_bound:.2f} bits above the bound,",
@@ -540,6 +531,8 @@ check("09.output_gain", gain)
 my_gain = use("09.output_gain", gain)
 shrunk = {way: [my_gain(w, board.models[way].get_submodule(n).weight, hessians[n])
                 for n, w in weights.items()] for way in trap}
+
+# %% tags=["measured"]
 for way, gains in shrunk.items():
     print(f"{way}: gains from {min(gains):.3f} to {max(gains):.3f}")
 
@@ -609,14 +602,17 @@ check("09.turned", turned)
 my_turned = use("09.turned", turned)
 turn = torch.linalg.qr(torch.randn(192, 192))[0]  # orthonormal
 x = torch.randn(192)
-gap = my_turned(weights[name], turn) @ (turn @ x) - weights[name] @ x
+print((my_turned(weights[name], turn) @ (turn @ x) - weights[name] @ x).abs().max())
+
+# %% tags=["measured"]
 rotated = nanoq.load("tales-2.7m").model
 nanoq.quant.rotate(rotated)
 with torch.inference_mode():
     change = rotated(tokens[:2]) - checkpoint.model(tokens[:2])
-print(f"layer: {float(gap.abs().max()):.0e}, logits: {float(change.abs().max()):.0e}")
+print(f"logits change by at most {float(change.abs().max()):.0e}")
 
 # %% tags=["claims"]
+gap = my_turned(weights[name], turn) @ (turn @ x) - weights[name] @ x
 assert gap.abs().max() < 1e-4 and change.abs().max() < 1e-3
 
 # %% [markdown]
@@ -694,6 +690,8 @@ assert shipped["AWQ, clipped, groups of 64", "2"] < shipped["HQQ, groups of 64",
 from nanoq.quant.limits import SECOND_MOMENTS, quantizer_limits, space_filling
 
 print({name: round(space_filling(g), 3) for name, g in SECOND_MOMENTS.items()})
+
+# %%
 for q in quantizer_limits(2):
     print(f"{q.name:35} error {q.distortion:.4f}, {q.gap:.3f} bits above")
 
