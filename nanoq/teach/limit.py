@@ -108,23 +108,28 @@ class Board:
     Attributes:
         leaderboard: where they are measured.
         above: by method the bits above the bound of all layers.
-        models: by method the last model.
+        models: by method the last one.
     """
 
-    def __init__(self, checkpoint: Checkpoint, corpus: Corpus, windows: int | None):
+    def __init__(self, checkpoint: Checkpoint, corpus: Corpus, windows: int | None, calibration: int):
         self.leaderboard = Leaderboard(checkpoint, corpus, windows)
+        self.calibration = self.leaderboard.calibration[:calibration]
         self.above: dict[str, list[float]] = {}
-        self.models: dict[str, nn.Module] = {}
+        self.models: dict[str, Checkpoint] = {}
 
-    def measure(self, method: str, width: float, recoded: bool = False, rounding: str = "gptq", **options) -> Row:
-        """Quantise a copy by a `Recipe` with these options, recode its codes if asked to, and add it."""
+    def measure(self, method: str, width: float, rounding: str = "gptq", **options) -> Row:
+        """Quantise a copy by a `Recipe` with these options, and add it."""
         copy = deepcopy(self.leaderboard.reference)
-        copy.reports = quantize_model(copy.model, Recipe(rounding, **options), self.leaderboard.calibration)
+        copy.reports = quantize_model(copy.model, Recipe(rounding, **options), self.calibration)
         self.above[method] = [report.bits_above_bound for report in copy.reports]
-        if recoded:
-            entropy_code(copy.model)
-        self.models[method] = copy.model
+        self.models[method] = copy
         return self.leaderboard.add_saved(method, width, copy)
+
+    def recode(self, method: str, width: float) -> Row:
+        """The last model of a method once more, its codes entropy-coded."""
+        copy = deepcopy(self.models[method])
+        entropy_code(copy.model)
+        return self.leaderboard.add_saved(f"{method}, recoded", width, copy)
 
 
 # ---- outliers ----

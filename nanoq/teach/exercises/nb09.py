@@ -148,7 +148,7 @@ STREAMS = [("01011001110", WORDS), ("1111", WORDS), ("100001", {5: "1", 6: "00",
 
 def _search(rate_of: Callable[[float], float], rate: float) -> float:
     fine, coarse = 1e-4, 10.0
-    for _ in range(20):
+    for _ in range(15):
         step = math.sqrt(fine * coarse)
         fine, coarse = (step, coarse) if rate_of(step) > rate else (fine, step)
     return step
@@ -156,7 +156,7 @@ def _search(rate_of: Callable[[float], float], rate: float) -> float:
 
 def _wrong_half(rate_of: Callable[[float], float], rate: float) -> float:
     fine, coarse = 1e-4, 10.0
-    for _ in range(20):
+    for _ in range(15):
         step = math.sqrt(fine * coarse)
         fine, coarse = (fine, step) if rate_of(step) > rate else (step, coarse)
     return step
@@ -433,7 +433,7 @@ EXERCISES = [
         ],
         hints=(
             "keep two steps, one too fine and one too coarse. Try the one between, and replace one of the two by it.",
-            "between them on the logarithmic scale is `math.sqrt(fine * coarse)`; 20 halvings are enough.",
+            "between them on the logarithmic scale is `math.sqrt(fine * coarse)`; 15 halvings are enough.",
         ),
     ),
     Exercise(

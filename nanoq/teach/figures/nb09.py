@@ -178,13 +178,13 @@ def huffman_tree() -> Figure:
             continue
         axes.text(x, y, node["count"], ha="center", va="center", zorder=3,
                   bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "0.4"})
-        parts = sorted(node["parts"], key=lambda part: "name" not in part)
+        parts = sorted(node["parts"], key=lambda part: part.get("name", "z"))
         for bit, part in enumerate(parts):
             at = (x - 1.1 if bit == 0 else x + 1.1, y - 1.0)
             axes.plot([x, at[0]], [y, at[1]], color="0.5", lw=1.5, zorder=1)
             axes.text((x + at[0]) / 2 + (-0.2 if bit == 0 else 0.2), (y + at[1]) / 2 + 0.1, bit, family="monospace")
             waiting.append((part, *at, word + str(bit)))
-    axes.set(xlim=(-1.8, 4.3), ylim=(-4.8, 0.5))
+    axes.set(xlim=(-1.8, 5.1), ylim=(-4.8, 0.5))
     axes.axis("off")
     return fig
 
