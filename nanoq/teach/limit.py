@@ -1,5 +1,6 @@
 """What notebook 09 uses and does not teach: GPTQ on a grid without ends, codewords and their bytes, a board."""
 
+import csv
 from collections.abc import Mapping
 from copy import deepcopy
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nanoq.files import data_dir
 from nanoq.lm import Corpus
 from nanoq.quant import (
     Grid,
@@ -130,6 +132,13 @@ class Board:
         copy = deepcopy(self.models[method])
         entropy_code(copy.model)
         return self.leaderboard.add_saved(f"{method}, recoded", width, copy)
+
+
+def shipped(method: str, bits: int) -> dict[str, float]:
+    """Bytes and added loss of a row of data/results/tales/leaderboard.csv."""
+    with (data_dir() / "results" / "tales" / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if (row["method"], row["bits"]) == (method, str(bits)))
+    return {key: float(row[key]) for key in ("bytes", "delta_nats")}
 
 
 # ---- outliers ----
