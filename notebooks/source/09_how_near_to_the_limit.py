@@ -133,7 +133,7 @@ assert held / 2_654_208 < 1.6
 assert 0.35 < 4 - my_entropy(limit.gptq_codes(weights[name], hessians[name], 4)) < 0.7
 
 # %% [markdown]
-# About half a bit less than they take: codes follow the bell of the weights, and the outer ones, which are there for the
+# Over half a bit less than they take: codes follow the bell of the weights, and the outer ones, which are there for the
 # largest weight of a row, are hardly used. To use that, codewords have to differ in length, and the reader must know where each ends. In a **prefix code** no
 # codeword begins another one. The best prefix code is **Huffman's** (1952), and it is grown from below: join the two
 # *rarest* codes to one that occurs as often as both together; do it again, until one is left. Whenever a code is joined,
@@ -353,8 +353,8 @@ check("09.watersic", watersic_steps)
 
 # %% [markdown]
 # Below is the layer whose $C_{kk}$ differ most, at 3 bits. Where steps differ, columns differ: those with fine steps have
-# larger codes. One table for the whole matrix gives away what the steps have saved; a table per column comes down to
-# the 0.25 bits of section 1, and a little for the tables' own limits. (The package's coder puts columns of similar spread into a class.)
+# larger codes. One table for the whole matrix gives away most of what the steps have saved; a table per column comes near
+# the 0.25 bits of section 1. (The package's coder puts columns of similar spread into a class.)
 
 # %% tags=["measured"]
 my_steps = use("09.watersic", watersic_steps)
@@ -379,7 +379,7 @@ assert price > 0.3 and 0.2 < columns - need < 0.4 < my_entropy(codes) - need
 # ## 5 · The board, and your file
 #
 # First all layers of the model at the bytes of 2 bits. Rounding to nearest wastes what GPTQ saves. GPTQ wastes more than
-# one bit per weight, nearly all of it by its grid. The coded files are within half a bit. Read the bound with care: it
+# one bit per weight, nearly all of it by its grid. The coded files are within about half a bit. Read the bound with care: it
 # is the law for a Gaussian *model* of the layer, a reference and not a floor, and about layers, not about the loss.
 #
 # Then whole files on real TinyStories, with most methods that you may have heard of. *In sequence* means that each layer
@@ -571,7 +571,7 @@ losses = [trap[way].delta_nats for way in ("clipped", "clipped, gain 1")]
 assert losses[1] < 0.8 * losses[0]
 
 # %% [markdown]
-# The gain takes back much of the damage, and plain GPTQ is still no worse. On real TinyStories the three are .183, .483
+# The gain takes back about half of the damage, and plain GPTQ is still better. On real TinyStories the three are .183, .483
 # and .272. Others found that clipping helps GPTQ on a rotated Llama: so the lesson is no rule about clipping. It is that
 # a layer's error is not the model's loss. <!-- claim: FILE data/results/tinystories/limit.csv -->
 
@@ -706,8 +706,8 @@ assert price["cube"] > price["E8"] > price["Leech"] > abs(price["sphere"])
 #   E8, 16 bits for eight: a fixed rate and no entropy coder. Its error at 2 bits is about that of even steps with one.
 # - A **trellis** (QTIP) stores a path: each code gives the next bits of a long shift register, whose content is turned
 #   into a value. Which path is best is found by Viterbi's algorithm. It comes nearest to the limit at a fixed rate.
-# - Both need a rotation first, because they are made for a bell. On the board they stand where you expect them: E8P above
-#   equal steps with entropy coding, the trellis between those and WaterSIC, at somewhat smaller files.
+# - Both need a rotation first, because they are made for a bell. On the board E8P lies above the line of equal steps with
+#   entropy coding, and the trellis near that line.
 
 # %% [markdown]
 # ## Further · Open challenge
@@ -717,7 +717,7 @@ assert price["cube"] > price["E8"] > price["Leech"] > abs(price["sphere"])
 # **The smallest file of your own that adds no more than plain rounding to 4 bits.** The score is its size in kB; a file that
 # adds more scores as much as RTN's own. Things to try: the rate; one Huffman table for columns of similar spread; your WaterSIC steps; the package's
 # rANS coder (`encode` and `decode` of `nanoq.quant.entropy_coding`); values other than `code * step` when you decode, such
-# as the mean of the weights that chose the code; another rate for each layer. The encoder below does nothing of the
+# as the mean of the weights that chose the code; a gain of 1 (*A bug hunt*); another rate for each layer. The encoder below does nothing of the
 # sort.
 
 # %% tags=["measured"]
@@ -760,5 +760,6 @@ assert tried["delta_nats"] <= rtn["delta_nats"] and size > 985_000
 # - Chen et al. 2025, *The Geometry of LLM Quantization: GPTQ as Babai's Nearest Plane Algorithm*
 #   ([2507.18553](https://arxiv.org/abs/2507.18553)).
 # - WaterSIC, 2026 ([2603.04956](https://arxiv.org/abs/2603.04956)): steps of $c/C_{kk}$, and the 0.255 bits.
+#   <!-- claim: MATH log2(2 * pi * e / 12) / 2 -->
 # - Tseng et al. 2024, *QuIP#* ([2402.04396](https://arxiv.org/abs/2402.04396)) and *QTIP*
 #   ([2406.11235](https://arxiv.org/abs/2406.11235)): E8P and the trellis.

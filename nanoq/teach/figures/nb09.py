@@ -234,7 +234,8 @@ def _above_alt(above: Mapping[str, Sequence[float]]) -> str:
 
 @figure(_above_alt)
 def above_bound(above: Mapping[str, Sequence[float]]) -> Figure:
-    """Bits above the bound of all layers, by method."""
+    """Bits above the bound of all layers, by method, the furthest first."""
+    above = dict(sorted(above.items(), key=lambda item: -sum(item[1]) / len(item[1])))
     fig, axes = plt.subplots(figsize=(8, 0.8 + 0.55 * len(above)))
     for place, (bits, color) in enumerate(zip(above.values(), itertools.cycle(list(COLORS.values())[:6]))):
         axes.plot(bits, [place] * len(bits), "o", ms=6, alpha=0.5, color=color)
