@@ -2517,7 +2517,7 @@ bits_needed
   right   lambda w, c, e: 0.5 * math.log2(len(c) * float(w.square().mean()) / e) + c.diagonal().log2().mean()
   right   lambda w, c, e: (torch.logdet(c @ c.T) / len(c) + math.log(len(c)) + w.square().mean().log()
             - math.log(e)) / 2 / math.log(2)
-  right   lambda w, c, e: np.log2(len(c) * (w**2).mean() * np.exp(2 * np.log(np.diag(c)).mean()) / e) / 2
+  right   lambda w, c, e: np.log2(len(c) * float((w**2).mean()) * np.exp(2 * np.log(np.diag(c.numpy())).mean()) / e) / 2
   known   lambda w, c, e: math.log2(len(c) * float(w.square().mean()) * float(c.diagonal().square().mean()) / e) / 2
   wrong   lambda w, c, e: math.log2(float(w.square().mean()) / e) / 2
   wrong   lambda w, c, e: math.log2(len(w) * float(w.square().mean()) / e) / 2 + float(c.diagonal().log2().mean())

@@ -188,9 +188,9 @@ def _draw(*shape: int, generator: torch.Generator) -> Tensor:
 
 
 def _factor(n: int, generator: torch.Generator) -> Tensor:
-    """GPTQ's factor C (n, n), upper triangular."""
-    return torch.triu(0.3 * _draw(n, n, generator=generator), 1) + torch.diag(
-        torch.exp(_draw(n, generator=generator)))
+    """GPTQ's factor C (n, n), upper triangular; no worse conditioned than that of a damped Hessian."""
+    beside = torch.triu(_draw(n, n, generator=generator), 1) * 0.5 / math.sqrt(n)
+    return beside + torch.diag(torch.exp(0.7 * _draw(n, generator=generator)))
 
 
 def _bits_needed(weight: Tensor, factor: Tensor, error: float) -> float:
