@@ -97,7 +97,7 @@ figures.steps_slider()
 # what it is worth, and the steps themselves need not be clever. On the green curve each value lies in the mean of its
 # cell, too: that is a quarter of a bit from the limit at any rate above one bit. (The grey region is impossible.)
 # Lloyd–Max falls behind by up to 0.72 bits.
-# <!-- claim: MATH log2(sqrt(3) * pi / 2) / 2 -->
+# <!-- claim: MATH log2(sqrt(3) * 3.14159265 / 2) / 2 -->
 # </details>
 
 # %%
@@ -117,7 +117,7 @@ assert 0.23 < 2 + math.log2(error) / 2 < 0.35
 #
 # What do the codes in *your* files hold? Round all 24 matrices with GPTQ, one grid per row, and count codes from the zero
 # point of their row, so that the rows of a matrix can share one table of shares. A code takes 4 bits in the file; guess
-# how many it holds.
+# how many it holds. <!-- claim: MATH 4 * 6 -->
 
 # %%
 for bits in (4, 3, 2):
@@ -213,8 +213,8 @@ assert abs(8 * len(rans(codes)) / codes.numel() - my_entropy(codes)) < 0.02
 # One number is left to choose. A coarser step means fewer bits, so ask for a **rate**, in bits per weight, and search.
 #
 # **Exercise 4.** `rate_of(step)` says how many bits a step takes; it falls as the step grows. Find the step of a wished
-# rate, to 0.01 bits, by halving an interval. Steps lie between 0.0001 and 10: halve on the *logarithmic* scale, that is,
-# try $\sqrt{\text{fine}\cdot\text{coarse}}$.
+# rate, to a hundredth of a bit, by halving an interval. Steps lie between 0.0001 and 10: halve on the *logarithmic* scale,
+# that is, try $\sqrt{\text{fine}\cdot\text{coarse}}$.
 
 # %%
 def find_step(rate_of, rate):
@@ -354,7 +354,7 @@ check("09.watersic", watersic_steps)
 # %% [markdown]
 # Below is the layer whose $C_{kk}$ differ most, at 3 bits. Where steps differ, columns differ: those with fine steps have
 # larger codes. One table for the whole matrix gives away most of what the steps have saved; a table per column comes near
-# the 0.25 bits of section 1. (The package's coder puts columns of similar spread into a class.)
+# the 0.25 bits of section 1. <!-- claim: MATH log2(2 * 3.14159265 * 2.71828183 / 12) / 2 --> (The package's coder puts columns of similar spread into a class.)
 
 # %% tags=["measured"]
 my_steps = use("09.watersic", watersic_steps)
@@ -571,8 +571,8 @@ losses = [trap[way].delta_nats for way in ("clipped", "clipped, gain 1")]
 assert losses[1] < 0.8 * losses[0]
 
 # %% [markdown]
-# The gain takes back about half of the damage, and plain GPTQ is still better. On real TinyStories the three are .183, .483
-# and .272. Others found that clipping helps GPTQ on a rotated Llama: so the lesson is no rule about clipping. It is that
+# The gain takes back about half of the damage, and plain GPTQ is still better. On real TinyStories the three are 0.183, 0.483
+# and 0.272. Others found that clipping helps GPTQ on a rotated Llama: so the lesson is no rule about clipping. It is that
 # a layer's error is not the model's loss. <!-- claim: FILE data/results/tinystories/limit.csv -->
 
 # %% [markdown]
@@ -641,7 +641,7 @@ assert abs(added["as trained"]) < 0.05 and added["planted"] > 1
 assert added["planted, SmoothQuant"] < added["planted, turned"] < added["planted"] / 4
 
 # %% [markdown]
-# For *weights* on this model it is of no use: on real TinyStories GPTQ at 2 bits adds .334 nats, and .342 rotated. Rows
+# For *weights* on this model it is of no use: on real TinyStories GPTQ at 2 bits adds 0.334 nats, and 0.342 rotated. Rows
 # have no outliers here that a rotation could spread, and the Hessian takes care of the rest. In models of billions of
 # weights rows do have outliers, and rotations are part of most 4-bit recipes (QuaRot, SpinQuant).
 # <!-- claim: FILE data/results/tinystories/rotations.csv -->
@@ -656,7 +656,6 @@ assert added["planted, SmoothQuant"] < added["planted, turned"] < added["planted
 # - **HQQ** looks at no text. It moves zero points and scales until most weights fit well and a few may be off by much.
 # - **AutoRound** learns for each weight whether to round up or down, and the range of each group, by two hundred steps
 #   along the *sign* of the gradient, block by block. It is the one that trains, and takes the longest.
-#   <!-- claim: SOURCE METHODS 5.1: SignRound, arXiv 2309.05516 -->
 # - **GPTAQ** and **Qronos** let GPTQ aim at the outputs of the *unrounded* model, so that a layer makes up for the errors
 #   of those before it. Here that is `match_original=True`, with `true_sequential`: "in sequence" on the board.
 
@@ -682,7 +681,7 @@ assert shipped["AWQ, clipped, groups of 64", "2"] < shipped["HQQ, groups of 64",
 # %% [markdown]
 # ## Further · Whole vectors at once
 #
-# **Adds** what is left of the 0.25 bits, and who takes it.
+# **Adds** what is left of the 0.25 bits, and who takes it. <!-- claim: MATH log2(2 * 3.14159265 * 2.71828183 / 12) / 2 -->
 #
 # Even steps cut space into cubes. A ball has less squared error than a cube of the same volume, but balls do not fill
 # space; the best **lattices** are in between. The price of a shape at high rates is
@@ -760,6 +759,6 @@ assert tried["delta_nats"] <= rtn["delta_nats"] and size > 985_000
 # - Chen et al. 2025, *The Geometry of LLM Quantization: GPTQ as Babai's Nearest Plane Algorithm*
 #   ([2507.18553](https://arxiv.org/abs/2507.18553)).
 # - WaterSIC, 2026 ([2603.04956](https://arxiv.org/abs/2603.04956)): steps of $c/C_{kk}$, and the 0.255 bits.
-#   <!-- claim: MATH log2(2 * pi * e / 12) / 2 -->
+#   <!-- claim: MATH log2(2 * 3.14159265 * 2.71828183 / 12) / 2 -->
 # - Tseng et al. 2024, *QuIP#* ([2402.04396](https://arxiv.org/abs/2402.04396)) and *QTIP*
 #   ([2406.11235](https://arxiv.org/abs/2406.11235)): E8P and the trellis.

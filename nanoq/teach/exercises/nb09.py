@@ -270,6 +270,10 @@ EXERCISES = [
                 "each code's bits have to be weighted by its share p before they are summed.",
             ),
         ],
+        why=(
+            "a rare code says more than a common one, and -log2 p is how much; the entropy is what it says on "
+            "average."
+        ),
         hints=(
             "how often is each code there, as a share p? A code of share p takes -log2 p bits, and occurs p times.",
             "`torch.unique(codes, return_counts=True)[1]` counts; divide by their sum.",
@@ -311,6 +315,7 @@ EXERCISES = [
                 "half of the way: a level goes all the way to the mean of its cell.",
             ),
         ],
+        why="neither step can raise the squared error, so the rounds end; for a bell they end at the best levels.",
         hints=(
             "which level is nearest to each sample? Then, level by level, the mean of the samples that chose it.",
             "`cells = (samples[:, None] - levels).abs().argmin(1)`, and `samples[cells == k]` are those of level k.",
@@ -357,6 +362,10 @@ EXERCISES = [
                 "one bit too many everywhere: codes begin with length 0, and gain a bit only when they are joined.",
             ),
         ],
+        why=(
+            "the two rarest codes share all of their word but the last bit; what is left is the same problem with "
+            "one code fewer."
+        ),
         hints=(
             "keep a heap of (count, tie-breaker, list of codes). Join the two smallest until one is left; whoever is "
             "joined gets one bit longer.",
@@ -400,6 +409,7 @@ EXERCISES = [
                 "that is how many codes there are: return the codes themselves, in a list.",
             ),
         ],
+        why="no codeword begins another one, so the first that fits is the only one that can.",
         hints=(
             "put one bit after another to a word. As soon as it is a codeword, note its code and begin anew.",
             "turn the dictionary round first: `{word: code for code, word in words.items()}`.",
@@ -431,6 +441,10 @@ EXERCISES = [
                 "2**-rate knows nothing of how large the weights are: ask rate_of.",
             ),
         ],
+        why=(
+            "the rate falls by one bit each time that the step doubles, so on a logarithmic scale it is nearly a "
+            "line."
+        ),
         hints=(
             "keep two steps, one too fine and one too coarse. Try the one between, and replace one of the two by it.",
             "between them on the logarithmic scale is `math.sqrt(fine * coarse)`; 15 halvings are enough.",
@@ -482,6 +496,10 @@ EXERCISES = [
                 "the variance is the mean *square* of the weights, not its root.",
             ),
         ],
+        why=(
+            "the determinant is the volume of the unit cell as the outputs see it, and a bit halves the cell in "
+            "each direction of the weights."
+        ),
         hints=(
             "solve error = n σ² (∏ C_kk²)^(1/n) 2^(-2R) for R. In logarithms the root of the product is a mean.",
             "`2 * factor.diagonal().log2().mean()` is the logarithm of the root of the product; add log2 of n and of "
@@ -520,6 +538,7 @@ EXERCISES = [
                 "no root is needed: C_kk * step_k should be the same in every column.",
             ),
         ],
+        why="as with parallel channels, the sum of errors is least at a given sum of bits if all are equal.",
         hints=(
             "C_kk * step_k should be the same number c in all columns. Which c makes the geometric mean of the steps "
             "`step`?",
@@ -537,6 +556,10 @@ EXERCISES = [
             Mistake("d", "the bound is a number about a layer, and says nothing of how errors add up over a model; but "
                          "the layers' errors fell as well, and those are measured."),
         ],
+        why=(
+            "clipping cuts the largest weights, always towards 0, and six blocks in a row do it in the same "
+            "direction."
+        ),
         hints=(
             "what does cutting the largest weights off do to the size of the outputs?",
             "look at the column *gain*: six blocks, one after the other, each a little weaker.",
@@ -579,6 +602,10 @@ EXERCISES = [
                 "that is the relative error.",
             ),
         ],
+        why=(
+            "noise that has nothing to do with the outputs averages out of the product above the line; shrinking "
+            "does not."
+        ),
         hints=(
             "the mean of (Qx)·(Wx) over the inputs, over the mean of (Wx)·(Wx).",
             "`((rounded @ gram) * weight).sum()` is the first of the two.",
@@ -604,6 +631,10 @@ EXERCISES = [
                 "the input has been turned, so the weight has to turn as well.",
             ),
         ],
+        why=(
+            "W x = W R^T R x: the weight takes back what the input was given, and nothing else in the model "
+            "notices."
+        ),
         hints=(
             "the new weight V has to give V (R x) = W x for every x. And the inverse of an orthonormal R is its "
             "transpose.",
