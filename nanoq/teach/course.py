@@ -42,8 +42,8 @@ class Notebook:
 
 
 PARTS = {
-    "start": "black", "foundations": "blue", "rounding": "vermillion", "speed": "orange", "mixed precision": "green",
-    "other roads": "purple", "real models": "sky",
+    "start": "black", "foundations": "blue", "rounding": "vermillion", "size and speed": "orange",
+    "mixed precision": "green", "other roads": "purple", "real models": "sky",
 }
 
 COURSE = (
@@ -56,7 +56,10 @@ COURSE = (
     Notebook("06_learned_rounding_and_qat", "Learned rounding and QAT", "Can rounding be trained?", "rounding", (5,),
              (5, 0)),
     Notebook("07_gptq", "GPTQ", "Can one weight make up for another's error?", "rounding", (4,), (3.5, 3)),
-    Notebook("08_size_is_not_speed", "Size is not speed", "When is smaller also faster?", "speed", (4,), (3.5, 4)),
+    Notebook("08_size_is_not_speed", "Size is not speed", "When is smaller also faster?", "size and speed", (4,),
+             (3.5, 4)),
+    Notebook("09_how_near_to_the_limit", "How near to the limit", "How small can a model get?", "size and speed", (7,),
+             (5, 3)),
     Notebook("10_cmpq", "CMPQ", "Which layers matter: by correlation?", "mixed precision", (4,), (3.5, 5)),
     Notebook("11_pmpq", "PMPQ", "Which layers matter: by pruning?", "mixed precision", (10,), (5, 5)),
     Notebook("12_tdmpq", "TDMPQ", "Which layers matter: by disturbing them?", "mixed precision", (10,), (5, 6)),

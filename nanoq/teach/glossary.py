@@ -60,6 +60,10 @@ GLOSSARY: dict[str, Term] = {
     "roofline": Term("A plot of the speed that bandwidth and arithmetic allow, against operations for a byte.", "08"),
     "SmoothQuant": Term("To move outliers of the inputs into the weights by scales that cancel.", "08"),
     "KV cache": Term("The keys and values of all tokens read so far, kept so that they are not computed again.", "08"),
+    "entropy coding": Term("To store each code in about as many bits as it is rare, -log2 p of them.", "09"),
+    "prefix code": Term("Codewords of which none begins another one, so that a stream needs no separators.", "09"),
+    "Huffman": Term("The prefix code with the fewest bits, made by joining the two rarest codes over and over.", "09"),
+    "WaterSIC": Term("GPTQ's walk with the step c / C_kk in column k, so that all columns add the same error.", "09"),
     "canonical correlation": Term("The largest correlation between a combination of one layer's outputs and one of "
                                   "another's.", "10"),
     "SVD": Term("The singular value decomposition, a matrix as rotation, stretching and rotation.", "10"),

@@ -154,6 +154,33 @@ def _row_of_codes(rng: Random) -> tuple[int, int]:
     return -(-bits * columns // 8), columns
 
 
+def _few_codes(rng: Random) -> tuple[torch.Tensor]:
+    """Eight codes whose shares are powers of two."""
+    counts = rng.choice(((4, 2, 1, 1), (4, 2, 2), (4, 1, 1, 1, 1), (2, 2, 2, 1, 1)))
+    codes = [code for code, count in enumerate(counts) for _ in range(count)]
+    rng.shuffle(codes)
+    return (torch.tensor(codes),)
+
+
+def _stream(rng: Random) -> tuple[str, dict[int, str]]:
+    """Three codewords and four codes of them."""
+    codes = rng.sample(range(5, 10), 3)
+    words = dict(zip(codes, rng.choice((("0", "10", "11"), ("1", "01", "00"))), strict=True))
+    return "".join(words[rng.choice(codes)] for _ in range(4)), words
+
+
+def _factored(rng: Random) -> tuple[torch.Tensor, torch.Tensor, float]:
+    size, diagonal = rng.choice((0.1, 0.2, 0.5)), rng.sample((0.5, 1.0, 2.0, 4.0, 8.0), 2)
+    weight = torch.tensor([[size, -size]], dtype=torch.float64)
+    return weight, torch.diag(torch.tensor(diagonal, dtype=torch.float64)), rng.choice((0.001, 0.002, 0.005))
+
+
+def _weakened(rng: Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    weight = torch.tensor([[rng.randint(5, 9), rng.randint(2, 4)]], dtype=torch.float64) / 10
+    gram = torch.diag(torch.tensor([rng.choice((1.0, 2.0)), rng.choice((3.0, 4.0))], dtype=torch.float64))
+    return weight, torch.tensor([[rng.choice((0.4, 0.8)), 0.0]], dtype=torch.float64), gram
+
+
 def _curve(rng: Random) -> tuple[float, list[float]]:
     base = rng.randint(60, 90) / 100
     steps = sorted(rng.sample(range(1, 60), 3))
@@ -326,6 +353,18 @@ TEMPLATES = (
              f"{layers} blocks with {heads} heads of {width} channels keep keys and values in {bits} bits: keys "
              f"per channel in groups of {group} tokens, values per token of a head, each with a float16 scale and "
              "a float16 minimum. How many bytes does a token take?"),
+    Template("09.entropy", _few_codes, lambda codes:
+             f"A matrix has the codes {_list(codes.tolist())}. What is their entropy, in bits per code?"),
+    Template("09.decode_bits", _stream, lambda bits, words:
+             f"A prefix code has the words {', '.join(f'{code}: `{word}`' for code, word in words.items())}. Which "
+             f"codes are `{bits}`?"),
+    Template("09.bits_needed", _factored, lambda weight, factor, error:
+             f"A layer has 2 inputs, weights with the mean square {float(weight.square().mean()):g}, and a GPTQ factor "
+             f"with the diagonal {_list(factor.diagonal().tolist())}. How many bits per weight does an output error of "
+             f"{error:g} need, by the high-rate bound n σ² det(H)^(1/n) 2^(−2R)?"),
+    Template("09.output_gain", _weakened, lambda weight, rounded, gram:
+             f"The weights {_list(weight[0].tolist())} of an output become {_list(rounded[0].tolist())}; the inputs "
+             f"are uncorrelated, with mean squares {_list(gram.diagonal().tolist())}. What is the gain of the output?"),
     Template("10.floor", _pick((0.2, 0.3, 0.4, 0.5, 0.6, 1.2)), lambda step:
              f"Values lie evenly between grid values that are {step} apart, and are rounded with floor. What are "
              "the mean and the mean square of the error?"),

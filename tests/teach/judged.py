@@ -780,6 +780,68 @@ def lot_without_last_return(p, u):
             return i
 
 
+def huffman_by_sorting(counts):
+    """Sorts anew in every round, and walks the tree at the end."""
+    trees = [(count, [code]) for code, count in counts.items()]
+    depth = dict.fromkeys(counts, 0)
+    while len(trees) > 1:
+        trees.sort(key=lambda tree: tree[0])
+        (a, left), (b, right), *trees = trees
+        for code in left + right:
+            depth[code] += 1
+        trees.append((a + b, right + left))
+    return depth
+
+
+def huffman_as_list(counts):
+    """Lengths without their codes."""
+    return list(huffman_by_sorting(counts).values())
+
+
+def huffman_of_the_common(counts):
+    """Leaves the rarest code out."""
+    rarest = min(counts, key=counts.get)
+    return huffman_by_sorting({code: count for code, count in counts.items() if code != rarest})
+
+
+def decode_by_prefix(bits, words):
+    """Cuts codewords off the front."""
+    found = []
+    while bits:
+        code = next(code for code, word in words.items() if bits.startswith(word))
+        found.append(code)
+        bits = bits[len(words[code]):]
+    return found
+
+
+def decode_without_return(bits, words):
+    """Forgets to return."""
+    decode_by_prefix(bits, words)
+
+
+def step_by_bisection(rate_of, rate, rounds=60):
+    """On the plain scale, with many rounds."""
+    low, high = 1e-4, 10.0
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        if rate_of(middle) > rate:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def step_by_trying(rate_of, rate):
+    """The nearest of many steps."""
+    return min(np.geomspace(0.01, 0.5, 400), key=lambda step: abs(rate_of(step) - rate))
+
+
+def lloyd_by_means(samples, levels):
+    """Borders half-way."""
+    cells = torch.bucketize(samples, (levels[1:] + levels[:-1]) / 2)
+    return torch.zeros_like(levels).index_reduce(0, cells, samples, "mean", include_self=False)
+
+
 TABLE = r"""
 levels
   right   lambda bits: 1 << bits
@@ -2471,4 +2533,86 @@ width
   known   lambda stored, columns: stored * 8 / columns
   wrong   lambda stored, columns: round(stored / columns * 8 + 0.5)
   wrong   lambda stored, columns: stored * 8 % columns
+
+entropy
+  right   lambda c: -sum(n / c.numel() * math.log2(n / c.numel()) for n in torch.unique(c, return_counts=True)[1])
+  right   lambda c: torch.distributions.Categorical(torch.unique(c, return_counts=True)[1].float()).entropy(
+            ) / math.log(2)
+  right   lambda c: math.log2(c.numel()) - sum(
+            n * math.log2(n) for n in np.unique(c, return_counts=True)[1]) / c.numel()
+  known   lambda c: math.log2(len(set(c.flatten().tolist())))
+  known   lambda c: torch.distributions.Categorical(torch.unique(c, return_counts=True)[1].float()).entropy()
+  wrong   lambda c: math.log2(c.numel())
+  wrong   lambda c: float(c.float().var())
+  wrong   lambda c: print(c)
+
+lloyd_round
+  right   lloyd_by_means
+  right   lambda x, v: torch.tensor([float(x[(x[:, None] - v).square().argmin(1) == k].mean()) for k in range(len(v))])
+  form    lambda x, v: [float(part) for part in lloyd_by_means(x, v)]
+  known   lambda x, v: v[(x[:, None] - v).abs().argmin(1)]
+  wrong   lambda x, v: v
+  wrong   lambda x, v: lloyd_by_means(x, lloyd_by_means(x, v))
+
+code_lengths
+  right   huffman_by_sorting
+  right   lambda counts: {code: float(bits) for code, bits in huffman_by_sorting(counts).items()}
+  known   lambda counts: dict.fromkeys(counts, math.ceil(math.log2(len(counts))))
+  wrong   huffman_as_list
+  wrong   huffman_of_the_common
+  wrong   lambda counts: {code: -math.log2(count / sum(counts.values())) for code, count in counts.items()}
+  wrong   lambda counts: {code: "0" * bits for code, bits in huffman_by_sorting(counts).items()}
+
+decode_bits
+  right   decode_by_prefix
+  right   lambda bits, words: tuple(decode_by_prefix(bits, words))
+  known   lambda bits, words: [words[code] for code in decode_by_prefix(bits, words)]
+  wrong   decode_without_return
+  wrong   lambda bits, words: decode_by_prefix(bits, words)[::-1]
+  wrong   lambda bits, words: set(decode_by_prefix(bits, words))
+
+find_step
+  right   step_by_bisection
+  right   step_by_trying
+  right   lambda rate_of, rate: torch.tensor(step_by_bisection(rate_of, rate))
+  known   lambda rate_of, rate: rate_of(step_by_bisection(rate_of, rate))
+  wrong   lambda rate_of, rate: step_by_bisection(rate_of, rate, rounds=5)
+  wrong   lambda rate_of, rate: (step_by_bisection(rate_of, rate), rate)
+  wrong   lambda rate_of, rate: -step_by_bisection(rate_of, rate)
+
+bits_needed
+  right   lambda w, c, e: 0.5 * math.log2(len(c) * float(w.square().mean()) / e) + c.diagonal().log2().mean()
+  right   lambda w, c, e: (torch.logdet(c @ c.T) / len(c) + math.log(len(c)) + w.square().mean().log()
+            - math.log(e)) / 2 / math.log(2)
+  right   lambda w, c, e: np.log2(len(c) * float((w**2).mean()) * np.exp(2 * np.log(np.diag(c.numpy())).mean()) / e) / 2
+  known   lambda w, c, e: math.log2(len(c) * float(w.square().mean()) * float(c.diagonal().square().mean()) / e) / 2
+  wrong   lambda w, c, e: math.log2(float(w.square().mean()) / e) / 2
+  wrong   lambda w, c, e: math.log2(len(w) * float(w.square().mean()) / e) / 2 + float(c.diagonal().log2().mean())
+
+watersic
+  right   lambda c, step: step * torch.exp(torch.log(torch.diag(c)).mean() - torch.log(torch.diag(c)))
+  right   lambda c, step: step / c.diagonal() / (1 / c.diagonal()).log().mean().exp()
+  known   lambda c, step: step / c.diagonal()
+  wrong   lambda c, step: step * c.diagonal().log().mean().exp() / c
+  wrong   lambda c, step: step * c.diagonal().prod() / c.diagonal()
+
+trap
+  right   "C)"
+  known   "a"
+  wrong   "clipping"
+
+output_gain
+  right   lambda w, q, g: torch.trace(q @ g @ w.T) / torch.trace(w @ g @ w.T)
+  right   lambda w, q, g: torch.einsum("oi,ij,oj->", q, g, w) / torch.einsum("oi,ij,oj->", w, g, w)
+  known   lambda w, q, g: (q * w).sum() / (w * w).sum()
+  wrong   lambda w, q, g: ((q @ g) * w).sum(1) / ((w @ g) * w).sum(1)
+  wrong   lambda w, q, g: 1.0
+
+turned
+  right   lambda w, r: (r @ w.T).T
+  right   lambda w, r: torch.linalg.solve(r.T, w.T).T
+  right   lambda w, r: w @ torch.linalg.inv(r)
+  known   lambda w, r: w @ r
+  wrong   lambda w, r: r.T @ w.T
+  wrong   lambda w, r: -w @ r.T
 """
