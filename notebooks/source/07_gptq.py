@@ -226,7 +226,7 @@ def slow_gptq(weight, grid, hessian):
         states.append(new)
     return torch.stack(states)
 
-# %%
+# %% tags=["measured"]
 my_spread = use("07.spread", spread)
 small, corner = weights["blocks.3.attention.qkv"][:16, :48].double(), H[:48, :48]
 states = slow_gptq(small, affine_grid(small, 3), corner)  # (49, 16, 48)
@@ -357,7 +357,7 @@ assert torch.equal(mine, slow) and torch.equal(mine, package)
 #
 # First matrix by matrix: what is left of RTN's error of the outputs, on text that GPTQ has *not* seen?
 
-# %%
+# %% tags=["measured"]
 def by_my_loop(weight, grid, stats):
     """Your GPTQ as a method of the package."""
     return my_gptq(weight, grid, my_damped(stats.gram))
@@ -585,7 +585,7 @@ figures.wall(0.9)
 wide = affine_grid(3 * small, 8, symmetric=True)  # room to make up for errors
 factor, codes = upper_factor(my_damped(corner)), my_gptq(small, wide, my_damped(corner))
 
-# %%
+# %% tags=["measured"]
 missed = ((small - wide.decode(codes)) @ factor).square().sum(1)  # (16,)
 bound = (wide.scale * factor.diagonal()).square().sum(1) / 4  # (16,)
 print(f"at most {float((missed / bound).max()):.2f} of the bound")
@@ -856,7 +856,7 @@ plain, table = judge.output_error(weight, grid.decode(nearest(weight, grid))), [
 # <!-- claim: CELL counts, tried = -->
 # </details>
 
-# %%
+# %% tags=["measured"]
 for count in counts:
     gram = read[:count].T @ read[:count] / count
     codes = [my_gptq(weight, grid, my_damped(gram, share)) for share in tried]
@@ -917,14 +917,14 @@ def aim(weight, cross, gram):
 # %%
 check("07.original", aim)
 
-# %%
+# %% tags=["measured"]
 from copy import deepcopy
 
 from nanoq.quant import quantize_model
 
 rough = deepcopy(checkpoint.model)
 windows = sample_windows(checkpoint.tokenizer.encode(corpus.train), 256, WINDOWS)
-quantize_model(rough, Recipe("gptq", bits=2), windows)
+reports = quantize_model(rough, Recipe("gptq", bits=2), windows)
 
 # %%
 def read_by(model, tokens, name="blocks.3.attention.qkv"):
@@ -944,7 +944,7 @@ gram, cross = now.T @ now / len(now), before.T @ now / len(now)
 my_aim, weight = use("07.original", aim), weights["blocks.3.attention.qkv"]
 aims = {"W": weight, "W'": my_aim(weight, cross, my_damped(gram))}
 
-# %%
+# %% tags=["measured"]
 for name, goal in aims.items():
     error = (now @ goal.T - before @ weight.T).square().mean()
     print(f"outputs of {name:2} miss the original ones by {error:.3f} (mean square)")
@@ -1087,7 +1087,7 @@ methods = {"project": project, "project, damping 0.01": usual,
 # do not show it: test at 3 bits.
 # </details>
 
-# %%
+# %% tags=["measured"]
 hunted = {name: left_over(method, 3) for name, method in methods.items()}
 figures.shares(list(weights), hunted)
 
