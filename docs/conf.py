@@ -29,7 +29,8 @@ REPOSITORY = "https://github.com/nanoq-course/nanoq"
 KIT = "notebooks/teaching/README"
 LIMIT = ROOT / "data/results/tinystories/limit.csv"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
-PLAYED = {"figures.explorer(": "bits"}  # what a cell of a notebook shows with a kernel: the same without one
+# What a cell of a notebook shows with a kernel, and the figure that is played with without one.
+PLAYED = {"figures.explorer(": "bits", "figures.threshold_slider(": "threshold", "figures.steps_slider(": "rate"}
 FIGURE = re.compile(r"^\{\{figure (\w+)\}\}$", re.MULTILINE)
 ROWS = re.compile(r"^\{\{rows (.*)\}\}$", re.MULTILINE)
 

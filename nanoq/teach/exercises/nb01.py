@@ -51,10 +51,13 @@ def _decode(bias=15, hidden=1, low=1, below=0, over=1024, sign=-1, specials=True
 
 
 class _Pattern(int):
-    """Sixteen bits, which a check shows as such."""
+    """Sixteen bits, which a check shows as such; an answer is given a copy, which is an integer like any other."""
 
     def __repr__(self) -> str:
         return f"0b{self:016b}"
+
+    def __deepcopy__(self, memo: dict) -> int:
+        return int(self)
 
 
 PATTERNS = (0x3C00, 0xC248, 0x7BFF, 0x8100, 0x0001, 0x0000, 0x7C00, 0xFC00, 0x7E01, 0x4101)
