@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from nanoq.teach.checks import Exercise
+from nanoq.teach.checks import Exercise, exercises_of
 from nanoq.teach.glossary import GLOSSARY
 
 FOLD = "<details><summary>After you have run it</summary>\nEight.\n</details>"
@@ -176,3 +176,15 @@ def test_a_student_edition_has_no_spoilers(learner, new_style, spoiler):
     assert not list(learner.student_problems(new_notebook(cells=text([spoiler])), "99_old"))
     ran = nbformat.v4.new_code_cell("1", execution_count=1)
     assert "has been run" in next(learner.student_problems(new_notebook(cells=[ran]), "99_old"))
+
+
+def test_the_express_route_takes_45_minutes(build, learner, notebooks):
+    stops = {"00": ("Introduction", "1", "2", "3", "4", "5"), "04": ("4",), "09": ("5",)}
+    total = 0
+    for number, wanted in stops.items():
+        (source,) = notebooks.glob(f"source/{number}_*.py")
+        found = learner.sections(build.read_source(source).cells)
+        chosen = [section for section in found if not section.further and section.title.split(" ")[0] in wanted]
+        assert len(chosen) == len(wanted)
+        total += sum(learner.minutes(section, exercises_of(number), 0) for section in chosen)
+    assert 30 < total <= 42  # and the machine's
