@@ -136,7 +136,7 @@ assert steps[0] < 0.52 < steps[1] and weight.shape == (96, 192)
 # %% [markdown]
 # If the inputs had nothing to do with each other, $G$ would be diagonal, each weight could be judged alone, and nearest
 # would be best. But the whole row has 192 weights that feed the same output, and $2^{192}$ ways cannot be tried.
-# <!-- claim: CELL assert weight.shape == (96, 192) -->
+# <!-- claim: CELL and weight.shape == (96, 192) -->
 #
 # ### A staircase has no slope
 #
@@ -223,7 +223,8 @@ def start(weight, lower, upper):
 # %% tags=["claims"]
 assert float(my_h(torch.tensor(9.0))) == 1 and float(my_h(torch.tensor(-9.0))) == 0
 v = start(weight, lower, upper)
-assert (lower + my_h(v) * (upper - lower) - weight).abs().max() < 1e-3
+away = (lower + my_h(v) * (upper - lower) - weight).abs() > 1e-4  # beyond the grid's ends
+assert away.float().mean() < 0.05
 assert (torch.where(v >= 0, upper, lower) != near).float().mean() < 0.001
 assert (0.0 - 0.1, 1.2 - 0.1) == (-0.1, 1.1)  # the ends of the stretched sigmoid
 
@@ -418,7 +419,7 @@ assert ends["qat", "lloyd"][2] < ends["brecq", "lloyd"][1]
 
 # %%
 from nanoq.quant.packing import pack, unpack
-from nanoq.teach import own_file, own_files
+from nanoq.teach.own_file import own_file, own_files
 
 
 def to_nearest(weight, grid, hessian):
