@@ -81,7 +81,7 @@ check("06.output_error", output_errors)
 
 # %% [markdown]
 # Now take eight weights of a row, those whose inputs are most alike. Each may go up or down: $2^8 = 256$ ways to round them,
-# few enough to try them all. <!-- claim: MATH 2**8 -->
+# few enough to try them all.
 #
 # **Exercise 2.** Find the best rounding of a few weights: try every combination of `lower` and `upper`, all `(n,)`, and
 # return the values with the least output error. `itertools.product` makes the combinations, `torch.where` the values.
@@ -103,7 +103,7 @@ check("06.enumerate", best_rounding)
 
 # %% [markdown]
 # **Before you run it.** Take the eight inputs that are most alike, and a row in the middle of the field. On which of the 256
-# places do you expect nearest? <!-- claim: MATH 2**8 -->
+# places do you expect nearest?
 #
 # <details><summary>After you have run it</summary>
 # Not on the first. The inputs are alike, or mirror images of each other: the output hears mostly the <i>sum</i> of the
@@ -238,7 +238,6 @@ assert (0.0 - 0.1, 1.2 - 0.1) == (-0.1, 1.1)  # the ends of the stretched sigmoi
 #    `upper`. The output error of rounding to nearest, summed over all rows, is your *unit*.
 # 2. In each of `steps` steps: the loss is the output error of the soft weight, summed over the rows and divided by the unit,
 #    plus `strength` times the penalty of $h$ at `step / steps`. One step of `torch.optim.Adam([v], lr=0.3)`.
-#    <!-- claim: CELL optimizer = torch.optim.Adam([v], lr=0.3) -->
 # 3. Return $v$, detached.
 
 # %%
@@ -415,7 +414,6 @@ assert ends["qat", "lloyd"][2] < ends["brecq", "lloyd"][1]
 # of its inputs, which notebook 07 will call a Hessian. It writes one file, reads it into a model whose matrices are erased,
 # and measures that on held-out windows, paired with the float model. First to nearest, then as your `learn` chooses. Both
 # files have the same size. Guess first: which part of the added loss is left?
-# <!-- claim: CELL assert len(layers) == 24 -->
 
 # %%
 from nanoq.quant.packing import pack, unpack
@@ -858,16 +856,18 @@ assert found["norms measured again"] > 0.95 < found["trained"]
 #
 # **Adds** how to read a table of somebody else's results.
 #
-# The slides that this course grew from compare ternary operators on a network that they do not name. Accuracy in per cent, as
-# printed: <!-- claim: SOURCE the slides, as published; network and data set not stated -->
-#
-# | method | baseline | MQuant | TQuant |
-# |:--|--:|--:|--:|
-# | full precision | 89.100 | | |
-# | AdaRound | 11.790 ± 3.210 | 42.910 ± 0.620 | 40.490 ± 0.250 |
-# | BRECQ | 25.780 ± 2.440 | 63.540 ± 0.850 | 58.000 ± 1.120 |
-# | QAT | 42.910 ± 14.61 | 68.250 ± 6.26 | 82.620 ± 2.43 |
-#
+# The slides that this course grew from compare ternary operators on a network and a data set that they do not name. Accuracy
+# in per cent, as printed there:
+
+# %%
+print("""\
+method           baseline        MQuant          TQuant
+full precision   89.100
+AdaRound         11.790 ± 3.210  42.910 ± 0.620  40.490 ± 0.250
+BRECQ            25.780 ± 2.440  63.540 ± 0.850  58.000 ± 1.120
+QAT              42.910 ± 14.61  68.250 ± 6.26   82.620 ± 2.43""")
+
+# %% [markdown]
 # **Exercise 13.** Which of these is most likely a slip of copying?
 #
 # - a) full precision has no spread
