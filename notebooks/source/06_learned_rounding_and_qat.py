@@ -223,8 +223,8 @@ def start(weight, lower, upper):
 # %% tags=["claims"]
 assert float(my_h(torch.tensor(9.0))) == 1 and float(my_h(torch.tensor(-9.0))) == 0
 v = start(weight, lower, upper)
-away = (lower + my_h(v) * (upper - lower) - weight).abs() > 1e-4  # beyond the grid's ends
-assert away.float().mean() < 0.05
+away = (lower + my_h(v) * (upper - lower) - weight).abs() > 1e-4
+assert away.float().mean() < 0.05  # those beyond the grid's ends
 assert (torch.where(v >= 0, upper, lower) != near).float().mean() < 0.001
 assert (0.0 - 0.1, 1.2 - 0.1) == (-0.1, 1.1)  # the ends of the stretched sigmoid
 

@@ -353,7 +353,7 @@ EXERCISES = [
     Exercise(
         id="06.enumerate",
         why="errors that cancel beat errors that are small one by one.",
-        minutes=7,
+        minutes=6,
         difficulty=2,
         points=2,
         reference=_choose(_quadratic),
@@ -466,7 +466,7 @@ EXERCISES = [
     Exercise(
         id="06.learn",
         why="gradient descent has chosen among more roundings than anybody could try, by two terms and one sign.",
-        minutes=15,
+        minutes=14,
         difficulty=3,
         points=3,
         reference=_learn(),
