@@ -226,25 +226,26 @@ v = start(weight, lower, upper)
 away = (lower + my_h(v) * (upper - lower) - weight).abs() > 1e-4
 assert away.float().mean() < 0.05  # those beyond the grid's ends
 assert (torch.where(v >= 0, upper, lower) != near).float().mean() < 0.001
-assert (0.0 - 0.1, 1.2 - 0.1) == (-0.1, 1.1)  # the ends of the stretched sigmoid
+assert abs(1.2 - 0.1 - 1.1) < 1e-9 and 0 - 0.1 == -0.1  # ends of the stretched sigmoid
 
 # %% [markdown]
 # Where has the curve a slope? A large $\beta$ makes a plateau: only weights that are nearly there are pulled in. A small
 # one is a parabola: everybody has to go. So the easy cases are settled first, and the others can still make up for them.
 #
-# **Exercise 5.** The training loop. `start`, `my_errors`, `my_h` and `my_penalty` are there.
+# **Exercise 5.** The training loop. `my_errors`, `my_h` and `my_penalty` are there.
 #
-# 1. Begin at `start(weight, lower, upper)`, with `.requires_grad_()`. Where that $v$ is at least 0, the nearest value is
-#    `upper`. The output error of rounding to nearest, summed over all rows, is your *unit*.
+# 1. The loop begins at the numbers `v` that it is given, usually those of `start`. Train a copy: `v.clone().requires_grad_()`.
+#    At the beginning, round each weight up where `v >= 0`, else down. The output error of that, summed over all rows, is your
+#    *unit*. (At `start` this is rounding to nearest.)
 # 2. In each of `steps` steps: the loss is the output error of the soft weight, summed over the rows and divided by the unit,
 #    plus `strength` times the penalty of $h$ at `step / steps`. One step of `torch.optim.Adam([v], lr=0.3)`.
 # 3. Return $v$, detached.
 
 # %%
-def learn(weight, lower, upper, gram, steps, strength):
-    """AdaRound: the numbers v (out, in) after training; v >= 0 means up."""
+def learn(v, weight, lower, upper, gram, steps, strength):
+    """AdaRound: v (out, in) -> v after training; v >= 0 means up."""
     ### BEGIN SOLUTION
-    v = start(weight, lower, upper).requires_grad_()
+    v = v.clone().requires_grad_()
     near = torch.where(v >= 0, upper, lower)
     unit = my_errors(near - weight, gram).sum()
     optimizer = torch.optim.Adam([v], lr=0.3)
@@ -288,14 +289,16 @@ def relative(values, gram):
 
 
 for strength in (0.01, 1.0, 50.0):
-    v = my_learn(weight, lower, upper, gram, STEPS, strength)
+    v = start(weight, lower, upper)
+    v = my_learn(v, weight, lower, upper, gram, STEPS, strength)
     soft, hard = lower + my_h(v) * (upper - lower), torch.where(v >= 0, upper, lower)
     figures.chosen(my_h(v), strength)
     cases = (soft, gram), (hard, gram), (hard, unseen)
     print(*(f"{relative(*case):.2f}" for case in cases))
 
 # %% tags=["claims"]
-v = my_learn(weight, lower, upper, gram, STEPS, 0.01)
+v = start(weight, lower, upper)
+v = my_learn(v, weight, lower, upper, gram, STEPS, 0.01)
 soft_weak = lower + my_h(v) * (upper - lower)
 hard_weak = torch.where(v >= 0, upper, lower)
 assert relative(soft_weak, gram) < 0.1 and relative(hard_weak, gram) > 0.7
@@ -427,7 +430,8 @@ def to_nearest(weight, grid, hessian):
 def as_learned(weight, grid, hessian):
     down, up = grid.neighbours(weight)
     ends = grid.decode(down), grid.decode(up)
-    v = my_learn(weight, *ends, hessian, STEPS, strength=50.0)
+    v = start(weight, *ends)
+    v = my_learn(v, weight, *ends, hessian, STEPS, 50.0)
     return torch.where(v >= 0, up, down).long()
 
 # %%

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nanoq.numbers import BLOCKS
-from nanoq.teach.exercises import nb03, nb06
+from nanoq.teach.exercises import nb03
 
 __all__ = ["BLOCKS", "F", "Fraction", "functools", "itertools", "math", "nn", "np", "operator", "statistics", "struct"]
 
@@ -591,21 +591,20 @@ def errors_by_loop(change, gram):
     return torch.stack([d @ gram @ d for d in change])
 
 
-def learned_with(line="v", begin=None, strength=1.0, rate=0.3, unit=True):
-    """AdaRound once more, in other words: the trace of a product, and shares kept as they come."""
+def learned_with(line="v", penalty=1.0, rate=0.3, unit=True, begin=torch.clone):
+    """AdaRound once more, in other words: the trace of a product."""
 
-    def learn(weight, lower, upper, gram, steps, weighing):
-        share = ((weight - lower) / (upper - lower)).clamp(0, 1)
-        v = torch.nn.Parameter(begin(share) if begin else -torch.log(1.2 / (share + 0.1) - 1))
-        nearest = torch.where(share >= 0.5, upper, lower) - weight
+    def learn(v, weight, lower, upper, gram, steps, strength):
+        nearest = torch.where(v >= 0, upper, lower) - weight
         scale = torch.trace(nearest @ gram @ nearest.T) if unit else 1.0
+        v = torch.nn.Parameter(begin(v))
         optimizer = torch.optim.Adam([v], lr=rate)
         for step in range(steps):
             optimizer.zero_grad()
             h = torch.clamp(1.2 * torch.sigmoid(v) - 0.1, 0, 1)
             change = lower + h * (upper - lower) - weight
             loss = torch.trace(change @ gram @ change.T) / scale
-            loss = loss + strength * weighing * nb06.EXERCISES[3].reference(h, step / steps)
+            loss = loss + penalty * strength * penalty_of_tensors(h.flatten(), step / steps)
             loss.backward()
             optimizer.step()
         return {"v": v, "h": h, "up": v >= 0, "list": v.tolist(), "none": None}[line]
@@ -1618,18 +1617,18 @@ rectified
 
 learn of learned rounding
   right   learned_with()
-  right   learned_with(begin=lambda share: torch.logit((share + 0.1) / 1.2))
+  right   lambda *args: learned_with()(*args).detach()
+  form    learned_with("list")
   wrong   learned_with("h")
   wrong   learned_with("up")
-  wrong   learned_with("list")
   wrong   learned_with("none")
   wrong   learned_with(begin=torch.zeros_like)
-  wrong   learned_with(strength=0.0)
-  wrong   learned_with(strength=-1.0)
-  wrong   learned_with(unit=False)
+  known   learned_with(penalty=0.0)
+  wrong   learned_with(penalty=-1.0)
+  known   learned_with(unit=False)
   wrong   learned_with(rate=0.001)
-  wrong   lambda weight, lower, upper, gram, steps, strength: torch.where(weight - lower > upper - weight, 1.0, -1.0)
-  missing lambda weight, lower, upper, gram, steps, strength: ...
+  wrong   lambda v, weight, lower, upper, gram, steps, strength: torch.where(weight - lower > upper - weight, 1.0, -1.0)
+  missing lambda v, weight, lower, upper, gram, steps, strength: ...
 
 slides
   right   "b"
