@@ -159,7 +159,9 @@ def three_values(table: Mapping[tuple[str, str], Mapping[str, str]], ways: Seque
         ax.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", ms=5, capsize=3, color=COLORS["blue"])
     ax.set_yticks(range(len(ways)), [", ".join(filter(None, way)) for way in ways])
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="added loss (nats per character)")
+    ax.set(xscale="log", xlabel="added loss (nats per character)", xticks=[0.1, 0.2, 0.5, 1, 2, 4], xlim=(0.1, 4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     return fig
 
 
