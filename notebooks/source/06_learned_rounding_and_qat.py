@@ -246,7 +246,7 @@ def learn(v, weight, lower, upper, gram, steps, strength):
     """AdaRound: v (out, in) -> v after training; v >= 0 means up."""
     ### BEGIN SOLUTION
     v = v.clone().requires_grad_()
-    near = torch.where(v >= 0, upper, lower)
+    near = torch.where(v < 0, lower, upper)
     unit = my_errors(near - weight, gram).sum()
     optimizer = torch.optim.Adam([v], lr=0.3)
     for step in range(steps):
@@ -786,7 +786,7 @@ assert abs(float((latent_path(0.3, 600)[100:] > 0.5).double().mean()) - 0.3) < 0
 # %% [markdown]
 # ## Further · QAT of the whole model
 #
-# **Adds** what training the weights buys, with learned scales and with distillation, and what it costs.
+# **Adds** what training the weights buys, with learned scales and with a teacher, and what it costs.
 #
 # QAT started from the trained checkpoint and ran for 200 steps, 0.4 million characters. *Learned scales* adds LSQ.
 # *Distilled* replaces the text by the float model's predictions (notebook 14). *From scratch* is BitNet's way of
@@ -814,7 +814,7 @@ assert apart(("float16, from scratch", ""), ("bitnet, from scratch", "absmean"))
 # %% [markdown]
 # - Lloyd and MQuant come first. In training every latent weight may move, and the level with them: a low level is no prison
 #   any more.
-# - Learned scales and distillation help by about as much each. Nobody has combined them here: see the open challenge.
+# - Learned scales and distillation (notebook 14) help by about as much each. Nobody has combined them here.
 # - With the naive grid, QAT is worse than GPTQ, which needs no training.
 # - **If you have a trained model, start from it.** QAT from the checkpoint beats even the *float* model that was trained from
 #   scratch on a little more text.
