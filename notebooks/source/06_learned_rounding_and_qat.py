@@ -234,11 +234,11 @@ assert abs(1.2 - 0.1 - 1.1) < 1e-9 and 0 - 0.1 == -0.1  # ends of the stretched 
 #
 # **Exercise 5.** The training loop. `my_errors`, `my_h` and `my_penalty` are there.
 #
-# 1. The loop begins at the numbers `v` that it is given, usually those of `start`. Train a copy: `v.clone().requires_grad_()`.
+# 1. The loop begins at the numbers `v` that it is given, usually those of `start`. Train a copy (`.clone()`), with gradients.
 #    At the beginning, round each weight up where `v >= 0`, else down. The output error of that, summed over all rows, is your
 #    *unit*. (At `start` this is rounding to nearest.)
 # 2. In each of `steps` steps: the loss is the output error of the soft weight, summed over the rows and divided by the unit,
-#    plus `strength` times the penalty of $h$ at `step / steps`. One step of `torch.optim.Adam([v], lr=0.3)`.
+#    plus `strength` times the penalty of $h$ at `step / steps`. Then one step of `torch.optim.Adam` on `v`, `lr=0.3`.
 # 3. Return $v$, detached.
 
 # %%
