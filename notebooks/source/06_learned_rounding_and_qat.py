@@ -284,7 +284,7 @@ STEPS = pick(ci=150, lab=150, full=1000)
 
 def relative(values, gram):
     """Output error of the layer; rounding to nearest has 1."""
-    total = [float(my_errors(each - weight, gram).sum()) for each in (values, near)]
+    total = [float(my_errors(each - weight, gram).mean()) for each in (values, near)]
     return total[0] / total[1]
 
 
@@ -730,7 +730,7 @@ check("06.lsq", scale_gradient)
 from nanoq.quant import Round
 from nanoq.quant.qat import FakeQuantizer
 
-latent = weight.clone().requires_grad_()
+latent = torch.nn.Parameter(weight.clone())
 spec = Round(bits=2, grid="ternary", operator="mquant")
 quantizer = FakeQuantizer(spec, latent, learned=True)
 
@@ -1146,7 +1146,7 @@ plain = coarse.decode(nearest(weight, coarse))
 # %%
 def score(values):
     """Output error on unseen text; rounding to nearest has 1."""
-    both = [my_errors(each - weight, unseen).sum() for each in (values, plain)]
+    both = [my_errors(each - weight, unseen).mean() for each in (values, plain)]
     return float(both[0] / both[1])
 
 # %%
