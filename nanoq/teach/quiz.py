@@ -181,6 +181,24 @@ def _weakened(rng: Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return weight, torch.tensor([[rng.choice((0.4, 0.8)), 0.0]], dtype=torch.float64), gram
 
 
+def _some_v(rng: Random) -> tuple[torch.Tensor]:
+    """A number that leads to a share between 0 and 1."""
+    return (torch.tensor([rng.choice((-1.5, -1.0, -0.5, 0.5, 1.0, 1.5))], dtype=torch.float64),)
+
+
+def _clipped(rng: Random) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """A weight beyond the level of a ternary grid, and a share."""
+    level, beyond = rng.choice((0.2, 0.4, 0.5)), rng.choice((1.3, 1.6, 1.8))
+    weight = torch.tensor([beyond * level], dtype=torch.float64)
+    return weight, level, torch.tensor([rng.choice((0.2, 0.3, 0.7, 0.8))], dtype=torch.float64)
+
+
+def _overflows(rng: Random) -> tuple[list[bool], float, int]:
+    """Steps with an overflow among good ones."""
+    patience, before, after = rng.choice((2, 3)), rng.randint(1, 3), rng.randint(4, 6)
+    return [False] * before + [True] + [False] * after, float(rng.choice((64, 256, 1024))), patience
+
+
 def _curve(rng: Random) -> tuple[float, list[float]]:
     base = rng.randint(60, 90) / 100
     steps = sorted(rng.sample(range(1, 60), 3))
@@ -319,6 +337,15 @@ TEMPLATES = (
              f"A ternary matrix has the codes {_rows(codes)} (rows apart by semicolons; 1 stands for the value 0), "
              "and a level for each row. How many multiplications and how many additions does one input vector "
              "take, if zeros are skipped?"),
+    Template("06.rectified", _some_v, lambda v:
+             f"AdaRound gives a weight the number v = {v.item():g}. Which share of the way from its lower to its upper "
+             "neighbour does its soft weight stand?"),
+    Template("06.soft", _clipped, lambda weight, level, share:
+             f"On a ternary grid of level {level:g}, a weight of {weight.item():g} has the share h = {share.item():g}. "
+             "What is its soft weight?"),
+    Template("06.loss_scale", _overflows, lambda overflowed, scale, patience:
+             f"A loss scale of {scale:g} doubles after {patience} good steps in a row. These steps follow: "
+             f"{', '.join('overflow' if bad else 'good' for bad in overflowed)}. What is it then?"),
     Template("06.frozen", _pick((0.5, 0.7, 0.8, 0.9, 1.1, 1.3)), lambda level:
              "Weights are normal with σ = 1. Which share is frozen in AdaRound on a ternary grid with level "
              f"{level}?"),

@@ -586,17 +586,65 @@ def penalty_by_loop(share, progress, first=20.0, last=2.0):
 
 
 def straight_with(line):
-    """The exercise with its one line."""
+    """A fake quantiser with its last line."""
 
-    def straight(weight, scale, goal):
-        weight = weight.clone().requires_grad_()
-        hard = scale * (weight / scale).round()
-        rounded = line(weight, hard)
-        loss = (rounded - goal).square().sum()
-        loss.backward()
-        return loss.detach(), weight.grad
+    def fake(weight, scale, low, high):
+        return line(weight, scale * (weight / scale).round().clamp(low, high))
 
-    return straight
+    return fake
+
+
+class StraightThrough(torch.autograd.Function):
+    """The gradient written by hand."""
+
+    @staticmethod
+    def forward(context, weight, scale, low, high):
+        """Rounded."""
+        return scale * torch.round(weight / scale).clamp(low, high)
+
+    @staticmethod
+    def backward(context, upstream):
+        """Straight through."""
+        return upstream, None, None, None
+
+
+def penalty_of_tensors(share, progress):
+    """In other words."""
+    way = max(0.0, (progress - 0.2) / 0.8)
+    if progress >= 0.2:
+        return sum(1 - torch.pow(torch.abs(2 * h - 1), 20 * (1 - way) + 2 * way) for h in share) / len(share)
+    return torch.tensor(0.0)
+
+
+def rectified_by_loop(v):
+    """Number by number."""
+    return torch.tensor([min(1.0, max(0.0, 1.2 / (1 + math.exp(-x)) - 0.1)) for x in v.flatten()]).view(v.shape)
+
+
+def errors_by_loop(change, gram):
+    """Row by row."""
+    return torch.stack([d @ gram @ d for d in change])
+
+
+def learned_with(line="v", penalty=1.0, rate=0.3, unit=True, begin=torch.clone):
+    """AdaRound once more, in other words: the trace of a product."""
+
+    def learn(v, weight, lower, upper, gram, steps, strength):
+        nearest = torch.where(v >= 0, upper, lower) - weight
+        scale = torch.trace(nearest @ gram @ nearest.T) if unit else 1.0
+        v = torch.nn.Parameter(begin(v))
+        optimizer = torch.optim.Adam([v], lr=rate)
+        for step in range(steps):
+            optimizer.zero_grad()
+            h = torch.clamp(1.2 * torch.sigmoid(v) - 0.1, 0, 1)
+            change = lower + h * (upper - lower) - weight
+            loss = torch.trace(change @ gram @ change.T) / scale
+            loss = loss + penalty * strength * penalty_of_tensors(h.flatten(), step / steps)
+            loss.backward()
+            optimizer.step()
+        return {"v": v, "h": h, "up": v >= 0, "list": v.tolist(), "none": None}[line]
+
+    return learn
 
 
 def lsq_by_loop(weight, scale, upstream):
@@ -1732,11 +1780,58 @@ pack5
   form    lambda codes: [sum(int(c) * 3**i for i, c in enumerate(codes[k : k + 5])) for k in range(0, len(codes), 5)]
   wrong   lambda codes: (codes.view(-1, 5) * 3 ** torch.arange(5)).sum(1).to(torch.int8)
 
-start
-  right   lambda share: torch.logit((share + 0.1) / 1.2)
-  right   lambda share: torch.log((share + 0.1) / (1.1 - share))
-  form    lambda share: -np.log(1.2 / (share.numpy() + 0.1) - 1)
-  known   lambda share: torch.logit(share)
+output_error
+  right   errors_by_loop
+  right   lambda d, gram: torch.einsum("ri,ij,rj->r", d, gram, d)
+  right   lambda d, gram: (d @ gram @ d.T).diagonal()
+  right   lambda d, gram: torch.tensor([float(x @ gram @ x) for x in d])
+  form    lambda d, gram: errors_by_loop(d, gram).tolist()
+  form    lambda d, gram: errors_by_loop(d, gram).numpy()
+  known   lambda d, gram: (d**2).sum(1)
+  known   lambda d, gram: torch.trace(d @ gram @ d.T)
+  known   lambda d, gram: d @ gram @ d.T
+  known   lambda d, gram: (d @ gram).square().sum(1)
+  wrong   lambda d, gram: errors_by_loop(d, gram) / len(gram)
+  wrong   lambda d, gram: errors_by_loop(d, gram).sqrt()
+  wrong   lambda d, gram: errors_by_loop(d, gram)[:, None]
+  wrong   lambda d, gram: (d @ gram).sum(1)
+
+rectified
+  right   rectified_by_loop
+  right   lambda v: (1.2 / (1 + torch.exp(-v)) - 0.1).clamp(0, 1)
+  right   lambda v: torch.clamp(torch.sigmoid(v) * 1.2 - 0.1, min=0, max=1)
+  right   lambda v: (0.6 * torch.tanh(v / 2) + 0.5).clamp(0, 1)
+  right   lambda v: F.hardtanh(1.2 * v.sigmoid() - 0.1, 0.0, 1.0)
+  known   lambda v: v.sigmoid()
+  known   lambda v: 1.2 * torch.sigmoid(v) - 0.1
+  wrong   lambda v: (1.2 * v.sigmoid() - 0.1).clamp(-0.1, 1.1)
+  wrong   lambda v: (1.1 * v.sigmoid() - 0.05).clamp(0, 1)
+  wrong   lambda v: (1.2 * v.sigmoid() + 0.1).clamp(0, 1)
+  wrong   lambda v: (v >= 0).double()
+  missing lambda v: ...
+
+learn of learned rounding
+  right   learned_with()
+  right   lambda *args: learned_with()(*args).detach()
+  form    learned_with("list")
+  wrong   learned_with("h")
+  wrong   learned_with("up")
+  wrong   learned_with("none")
+  wrong   learned_with(begin=torch.zeros_like)
+  known   learned_with(penalty=0.0)
+  wrong   learned_with(penalty=-1.0)
+  known   learned_with(unit=False)
+  wrong   learned_with(rate=0.001)
+  wrong   lambda v, weight, lower, upper, gram, steps, strength: torch.where(weight - lower > upper - weight, 1.0, -1.0)
+  missing lambda v, weight, lower, upper, gram, steps, strength: ...
+
+slides
+  right   "b"
+  right   "B)"
+  known   "a"
+  known   "c"
+  known   "d"
+  wrong   42.91
 
 soft
   right   lambda w, a, h: (a * ((w / a).floor() + h)).clamp(-a, a)
@@ -2023,13 +2118,15 @@ enumerate
   known   lambda w, lower, upper, gram: best_of_all(w, lower, upper, torch.eye(len(w)).double())
 
 penalty
-  right   penalty_by_loop
-  right   lambda h, progress: torch.tensor(penalty_by_loop(h, progress))
-  known   lambda h, progress: penalty_by_loop(h, progress, 2.0, 20.0)
-  known   lambda h, progress: penalty_by_loop(h, progress) * len(h)
+  right   penalty_of_tensors
+  right   lambda h, progress: penalty_of_tensors(h, progress) if progress >= 0.2 else 0
+  known   penalty_by_loop
+  wrong   lambda h, progress: torch.tensor(penalty_by_loop(h, progress))
+  wrong   lambda h, progress: penalty_by_loop(h, progress, 2.0, 20.0)
+  known   lambda h, progress: penalty_of_tensors(h, progress) * len(h)
   wrong   lambda h, progress: penalty_by_loop(h, progress, 10.0)
   wrong   lambda h, progress: penalty_by_loop(h, progress) if progress >= 0.2 else None
-  wrong   lambda h, progress: -penalty_by_loop(h, progress)
+  wrong   lambda h, progress: -penalty_of_tensors(h, progress)
 
 frozen
   right   lambda level: 1 - math.erf(level / 2**0.5)
@@ -2053,9 +2150,14 @@ asymmetric
 straight
   right   straight_with(lambda w, hard: w + hard.detach() - w.detach())
   right   straight_with(lambda w, hard: hard.detach() + (w - w.detach()))
+  right   lambda *args: StraightThrough.apply(*args)
   known   straight_with(lambda w, hard: hard)
   known   straight_with(lambda w, hard: hard.detach())
   known   straight_with(lambda w, hard: w)
+  known   lambda w, s, low, high: w + (s * (w / s).round() - w).detach()
+  wrong   lambda w, s, low, high: w.clamp(s * low, s * high) + (s * (w / s).round() - w).detach()
+  wrong   lambda w, s, low, high: w + (s * (w / s).floor().clamp(low, high) - w).detach()
+  wrong   lambda w, s, low, high: w + ((w / s).round().clamp(low, high) - w).detach()
   wrong   straight_with(lambda w, hard: hard.detach() + w)
   wrong   straight_with(lambda w, hard: w * hard.detach() / w.detach())
   wrong   straight_with(lambda w, hard: hard.long())

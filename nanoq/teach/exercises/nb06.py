@@ -60,11 +60,22 @@ def _kernels(generator):
     return cases
 
 
-# ---- 06.start: v from the share ----
+# ---- 06.output_error ----
 
 
-def _shares(generator):
-    return [(0.02 + 0.96 * torch.rand(n, generator=generator, dtype=torch.float64),) for n in (3, 8)]
+def _change_and_gram(generator):
+    return [(_draw(rows, n, generator=generator), _gram(n, generator)) for rows, n in ((3, 4), (1, 6), (5, 2))]
+
+
+# ---- 06.rectified ----
+
+
+def _rectified(v, width=1.2, shift=-0.1):
+    return (width * v.sigmoid() + shift).clamp(0, 1)
+
+
+def _numbers(generator):
+    return [(torch.linspace(-5, 5, 11),), (2 * _draw(7, generator=generator),), (_draw(2, 3, generator=generator),)]
 
 
 # ---- 06.penalty ----
@@ -78,14 +89,64 @@ def _penalty(start=20.0, end=2.0, late=True, warm=True, of=lambda h, beta: 1 - (
         if warm and progress < 0.2:
             return 0.0
         way = (progress - 0.2) / 0.8 if late else progress
-        return float(total(of(share, start + (end - start) * way)))
+        return total(of(share, start + (end - start) * way))
 
     return penalty
+
+
+def _and_slope(answer, share, progress):
+    """The penalty, and its gradient at the shares."""
+    share = share.clone().requires_grad_()
+    value = answer(share, progress)
+    if value is None or value is ...:
+        return value
+    if isinstance(value, torch.Tensor) and value.requires_grad and value.dim() == 0:
+        value.backward()
+    slope = torch.zeros_like(share) if share.grad is None else share.grad
+    return value.detach() if isinstance(value, torch.Tensor) else value, slope
 
 
 def _progresses(generator):
     return [(torch.rand(6, generator=generator, dtype=torch.float64), progress)
             for progress in (0.1, 0.3, 0.6, 0.95, 0.2)]
+
+
+# ---- 06.learn: the training loop ----
+
+
+def _learn(*, relative=True, cleared=True, way=lambda step, steps: step / steps, inside=_rectified, sign=1.0,
+           weighed=True, penalised=True, lr=0.3, out=lambda v, lower, upper: v):
+    """The loop of the exercise with one thing changed."""
+
+    def learn(v, weight, lower, upper, gram, steps, strength):
+        v = v.clone().requires_grad_()
+        near = torch.where(v >= 0, upper, lower)
+        unit = _quadratic(near - weight, gram).sum() if relative else 1.0
+        optimizer = torch.optim.Adam([v], lr)
+        for step in range(steps):
+            h = inside(v)
+            loss = sign * _quadratic(lower + h * (upper - lower) - weight, gram).sum() / unit
+            if penalised and (done := way(step, steps)) >= 0.2:
+                beta = 20 - 18 * (done - 0.2) / 0.8
+                loss = loss + (strength if weighed else 1.0) * (1 - (2 * h - 1).abs() ** beta).mean()
+            if cleared:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return out(v.detach(), lower, upper)
+
+    return learn
+
+
+def _layers(generator):
+    """Not begun at the exact start: there the gradients are rounding errors, and Adam makes steps of them."""
+    cases = []
+    for out, n, steps, strength in ((2, 4, 10, 1.0), (3, 5, 15, 5.0), (2, 4, 12, 0.5)):
+        weight, gram = _draw(out, n, generator=generator), _gram(n, generator)
+        lower = (weight / 0.5).floor() * 0.5
+        cases.append((_draw(out, n, generator=generator), weight, lower, lower + 0.5, 4 * gram, steps, strength))
+    _learn()(*cases[0])  # an optimiser's first step loads much of torch: not in the time of the answer
+    return cases
 
 
 # ---- 06.soft: a weight between its neighbours on the ternary grid ----
@@ -140,30 +201,32 @@ def _changes(generator):
             for shape in ((3, 4), (6, 5), (2, 9))]
 
 
-# ---- 06.straight: value and gradient of a rounded weight ----
+# ---- 06.straight: a fake quantiser, its values and its gradient ----
 
 
-def _with(rounding):
-    """The function of the exercise with another line in it."""
+def _with(rounding, low_and_high=True):
+    """The function of the exercise with another last line."""
 
-    def run(weight, scale, goal):
-        weight = weight.clone().requires_grad_()
-        hard = scale * (weight / scale).round()
-        rounded = rounding(weight, hard)
-        loss = (rounded - goal).square().sum()
-        loss.backward()
-        return loss.detach(), weight.grad
+    def fake(weight, scale, low, high):
+        codes = (weight / scale).round()
+        return rounding(weight, scale * (codes.clamp(low, high) if low_and_high else codes))
 
-    return run
+    return fake
 
 
-def _no_graph(weight, hard):
-    """Everything is detached: backward raises, as it does for the learner."""
-    return hard.detach()
+def _and_gradient(answer, weight, scale, low, high, upstream):
+    """The values (out, in) of an answer, and the gradient that reaches the weight."""
+    weight = weight.clone().requires_grad_()
+    values = answer(weight, scale, low, high)
+    if values is None or values is ...:
+        return values
+    (values * upstream).sum().backward()
+    return values.detach(), torch.zeros_like(weight) if weight.grad is None else weight.grad
 
 
 def _straights(generator):
-    return [(_draw(n, generator=generator), 0.4, _draw(n, generator=generator)) for n in (3, 6)]
+    return [(2 * _draw(out, n, generator=generator), 0.4 * torch.ones(out, 1).double(), -2, 1,
+             _draw(out, n, generator=generator)) for out, n in ((2, 4), (3, 5))]
 
 
 # ---- 06.lsq: the gradient of a scale for each row ----
@@ -231,7 +294,45 @@ def _lost(weight, update, fmt):
 
 EXERCISES = [
     Exercise(
+        id="06.output_error",
+        why="the inputs enter through their Gram matrix alone: once it is there, no text is needed any more.",
+        minutes=4,
+        difficulty=2,
+        reference=_quadratic,
+        cases=_change_and_gram,
+        mistakes=[
+            Mistake(
+                lambda change, gram: change.square().sum(1),
+                "that is the error of the weights: the inputs are forgotten.",
+            ),
+            Mistake(
+                lambda change, gram: (change.square() @ gram.diagonal()),
+                "that takes the diagonal of the Gram matrix alone: inputs that rise together are what matters here.",
+            ),
+            Mistake(
+                lambda change, gram: (change @ gram).square().sum(1),
+                "the Gram matrix goes in once, the change twice: here both are squared.",
+            ),
+            Mistake(
+                lambda change, gram: ((change @ gram) * change).sum(),
+                "that is one number for all rows: each row is wanted by itself, (n,).",
+            ),
+            Mistake(
+                lambda change, gram: change @ gram @ change.T,
+                "that has a product for each two rows; those of a row with itself, on the diagonal, are wanted.",
+            ),
+        ],
+        hints=(
+            "for one row d it is d @ gram @ d. What is that for all rows at once?",
+            "`change @ gram` has a row for each change; multiply it by `change`, weight by weight, and sum over each "
+            "row.",
+        ),
+    ),
+    Exercise(
         id="06.enumerate",
+        why="errors that cancel beat errors that are small one by one.",
+        minutes=6,
+        difficulty=2,
         points=2,
         reference=_choose(_quadratic),
         cases=_kernels,
@@ -257,39 +358,59 @@ EXERCISES = [
                 "that is the least error; asked for is the row of values that has it.",
             ),
         ],
+        hints=(
+            "make all 2**n combinations as rows of a tensor, and give them to the function of exercise 1.",
+            "`ups = torch.tensor(list(itertools.product((False, True), repeat=len(weight))))` has a combination "
+            "in each row; `torch.where` makes values of it.",
+        ),
     ),
     Exercise(
-        id="06.start",
-        reference=lambda share: -torch.log(1.2 / (share + 0.1) - 1),
-        cases=_shares,
+        id="06.rectified",
+        why="a plain sigmoid never reaches 0 or 1; this one arrives, has no slope there, and stays.",
+        minutes=3,
+        difficulty=1,
+        reference=_rectified,
+        cases=_numbers,
         mistakes=[
             Mistake(
-                lambda share: torch.log(share / (1 - share)),
-                "that is the inverse of the plain sigmoid: h is stretched to 1.2 and shifted by -0.1 first.",
+                lambda v: v.sigmoid(),
+                "that is the plain sigmoid: stretch it and cut it off, or no weight ever arrives.",
             ),
             Mistake(
-                lambda share: torch.log(1.2 / (share + 0.1) - 1),
-                "wrong sign: a weight near its upper neighbour needs a positive v.",
+                lambda v: 1.2 * v.sigmoid() - 0.1,
+                "stretched, but not cut off: shares below 0 and above 1 are left.",
             ),
             Mistake(
-                lambda share: -torch.log(1.2 / (share - 0.1) - 1),
-                "the shift goes the wrong way: h = 1.2 sigmoid(v) - 0.1, so add 0.1 before you divide.",
+                lambda v: (1.2 * v.sigmoid()).clamp(0, 1),
+                "the shift is missing: it runs from -0.1, not from 0, so take 0.1 off before you clamp.",
             ),
             Mistake(
-                lambda share: -torch.log(1.2 / share + 0.1 - 1),
-                "a bracket is missing: the 0.1 belongs to the share, under the fraction bar.",
+                lambda v: (1.1 * v.sigmoid() - 0.1).clamp(0, 1),
+                "from -0.1 to 1.1 the width is 1.2.",
             ),
             Mistake(
-                lambda share: (1.2 * share.sigmoid() - 0.1).clamp(0, 1),
-                "that is h itself; asked for is the v that gives h(v) = share.",
+                lambda v: (1.2 * v - 0.1).clamp(0, 1),
+                "the sigmoid is missing.",
             ),
         ],
+        hints=(
+            "a sigmoid runs from 0 to 1. Make it 1.2 wide, move it down by 0.1, and cut off what sticks out.",
+            "`v.sigmoid()` times the width, minus the shift, then `.clamp(0, 1)`.",
+        ),
     ),
     Exercise(
         id="06.penalty",
+        why="the exponent falls, so the penalty first collects those that are nearly there, and the undecided last.",
+        minutes=5,
+        difficulty=2,
         reference=_penalty(),
         cases=_progresses,
+        call=_and_slope,
         mistakes=[
+            Mistake(
+                _penalty(total=lambda terms: terms.mean().item()),
+                "the value is right, but it has no slope: a float stops the gradient. Return the mean as a tensor.",
+            ),
             Mistake(
                 _penalty(warm=False, late=False),
                 "there is no warm-up: in the first fifth of the steps only the error counts, and the penalty is 0.",
@@ -315,9 +436,112 @@ EXERCISES = [
                 "the sum grows with the number of weights; the mean is asked for.",
             ),
         ],
+        hints=(
+            "first the warm-up; then beta on a straight line from 20 at progress 0.2 to 2 at progress 1.",
+            "`beta = 20 - 18 * (progress - 0.2) / 0.8`, then the mean of the formula.",
+        ),
+    ),
+    Exercise(
+        id="06.learn",
+        why="gradient descent has chosen among more roundings than anybody could try, by two terms and one sign.",
+        minutes=14,
+        difficulty=3,
+        points=3,
+        reference=_learn(),
+        cases=_layers,
+        rtol=0.02,
+        mistakes=[
+            Mistake(
+                _learn(penalised=False),
+                "no weight is made to choose: the penalty is missing, and all that was learned is lost when they are "
+                "rounded.",
+            ),
+            Mistake(
+                _learn(relative=False),
+                "the error is absolute, so the same penalty is too weak for one layer and too strong for the next: "
+                "divide by the error of rounding to nearest.",
+            ),
+            Mistake(
+                _learn(weighed=False),
+                "strength is not used: it multiplies the penalty.",
+            ),
+            Mistake(
+                _learn(way=lambda step, steps: 1.0),
+                "the penalty does not know how far the training is: its progress is step / steps.",
+            ),
+            Mistake(
+                _learn(sign=-1.0),
+                "that makes the output error as large as it can be: add it to the loss, do not subtract it.",
+            ),
+            Mistake(
+                _learn(out=lambda v, lower, upper: torch.where(v >= 0, upper, lower)),
+                "those are the rounded weights; return the numbers v, whose sign says up or down.",
+            ),
+            Mistake(
+                _learn(out=lambda v, lower, upper: _rectified(v)),
+                "those are the shares h(v), none below 0; return v itself, whose sign says up or down.",
+            ),
+        ],
+        hints=(
+            "five lines in the loop: the shares h, the loss, zero_grad, backward, step. The loss is the relative "
+            "output error plus strength times the penalty.",
+            "`v = v.clone().requires_grad_()`, `optimizer = torch.optim.Adam([v], 0.3)`; in the loop "
+            "`h = my_h(v)`, and the soft weight is `lower + h * (upper - lower)`.",
+        ),
+    ),
+    Exercise(
+        id="06.straight",
+        why="the forward pass has to see what the file will hold; the backward pass needs a slope, and takes that of "
+        "the identity.",
+        minutes=5,
+        difficulty=2,
+        reference=_with(lambda weight, hard: weight + (hard - weight).detach()),
+        cases=_straights,
+        call=_and_gradient,
+        mistakes=[
+            Mistake(
+                _with(lambda weight, hard: hard),
+                "the gradient is 0: the only way back to the weight is through round. If you added and subtracted "
+                "the weight, that cancels in the backward pass too: something has to be detached.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: hard.detach()),
+                "all of it is detached: nothing leads back to the weight, and backward has nowhere to go.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: hard + (hard - weight).detach()),
+                "the value is off by the rounding error, and the gradient is that of round, 0: what stands in front "
+                "has to be the weight.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight - (hard - weight).detach()),
+                "wrong sign: the value lies as far from the weight as the rounded one, on the other side.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight),
+                "the weight is not rounded at all: the forward pass has to see the grid values.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight.detach() + (hard - weight)),
+                "the wrong part is detached: the value is right, the gradient has the wrong sign and leads uphill.",
+            ),
+            Mistake(
+                _with(lambda weight, hard: weight + (hard - weight).detach(), low_and_high=False),
+                "the clamp is forgotten: codes beyond low and high do not exist.",
+            ),
+        ],
+        hints=(
+            "write the rounded values first, as in notebook 04. Then find a sum whose value is the rounded one, and "
+            "of which autograd sees only the weight.",
+            "`hard = scale * (weight / scale).round().clamp(low, high)`; `.detach()` makes a constant of the "
+            "difference between hard and weight.",
+        ),
     ),
     Exercise(
         id="06.soft",
+        why="both neighbours of a weight beyond the level are the level itself, so no share can move it.",
+        minutes=6,
+        difficulty=2,
         reference=_soft,
         cases=_soft_rows,
         mistakes=[
@@ -344,9 +568,17 @@ EXERCISES = [
                 "those are codes: multiply by the level.",
             ),
         ],
+        hints=(
+            "in units of the level the grid is -1, 0, 1. Which two of these are the neighbours of 0.3, and which "
+            "of 1.7?",
+            "`below = (weight / level).floor()`; the other neighbour is one more; clamp each to -1 … 1.",
+        ),
     ),
     Exercise(
         id="06.frozen",
+        why="a low level fits the many small weights, and gives up the freedom of the large ones.",
+        minutes=3,
+        difficulty=1,
         reference=_beyond,
         cases=[(0.8615,), (1.224,), (1.97,), (2.955,)],
         mistakes=[
@@ -367,9 +599,16 @@ EXERCISES = [
                 "erfc is made for a standard deviation of 1/sqrt(2): divide by the square root of 2.",
             ),
         ],
+        hints=(
+            "which weights are frozen, in terms of the level? Both tails of the bell count.",
+            "erfc(x) counts beyond x / 1 for a deviation of 1/√2: put `level / math.sqrt(2)` in.",
+        ),
     ),
     Exercise(
         id="06.asymmetric",
+        why="aimed at the original outputs, a layer can make up for errors that came before it.",
+        minutes=4,
+        difficulty=2,
         reference=_asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T),
         cases=_two_inputs,
         mistakes=[
@@ -395,9 +634,17 @@ EXERCISES = [
                 "summed over the tokens as well: the mean over them is asked for.",
             ),
         ],
+        hints=(
+            "two outputs: that of the original layer in the original model, and that of the rounded layer in the "
+            "quantised one.",
+            "`inputs @ weight.T` is what it should give; subtract it from what it gives now.",
+        ),
     ),
     Exercise(
         id="06.fisher",
+        why="an output that the loss does not feel may be as wrong as it likes.",
+        minutes=3,
+        difficulty=1,
         reference=lambda change, gradient: float((change * gradient).square().sum(1).mean()),
         cases=_changes,
         mistakes=[
@@ -424,42 +671,16 @@ EXERCISES = [
                 "averaged over the outputs as well: sum over the outputs of a picture, mean over the pictures.",
             ),
         ],
-    ),
-    Exercise(
-        id="06.straight",
-        reference=_with(lambda weight, hard: weight + (hard - weight).detach()),
-        cases=_straights,
-        mistakes=[
-            Mistake(
-                _with(lambda weight, hard: hard),
-                "the gradient is 0: the only way back to the weight that counts is through round. If you added and "
-                "subtracted the weight, that cancels in the backward pass too: something has to be detached.",
-            ),
-            Mistake(
-                _with(_no_graph),
-                "all of it is detached: nothing leads back to the weight, and backward has nowhere to go.",
-            ),
-            Mistake(
-                _with(lambda weight, hard: hard + (hard - weight).detach()),
-                "the value is off by the rounding error, and the gradient is that of round, 0: what stands in front "
-                "has to be the weight.",
-            ),
-            Mistake(
-                _with(lambda weight, hard: weight - (hard - weight).detach()),
-                "wrong sign: the value lies as far from the weight as the rounded one, on the other side.",
-            ),
-            Mistake(
-                _with(lambda weight, hard: weight),
-                "the weight is not rounded at all: the forward pass has to see the grid values.",
-            ),
-            Mistake(
-                _with(lambda weight, hard: weight.detach() + (hard - weight)),
-                "the wrong part is detached: the value is right, the gradient has the wrong sign and leads uphill.",
-            ),
-        ],
+        hints=(
+            "weigh each output's squared change by its squared gradient.",
+            "`(change * gradient).square()`, summed over a picture's outputs.",
+        ),
     ),
     Exercise(
         id="06.lsq",
+        why="only what is clipped, or rounded far, pulls at the scale.",
+        minutes=8,
+        difficulty=3,
         points=2,
         reference=_lsq(),
         cases=_scales,
@@ -493,9 +714,16 @@ EXERCISES = [
                 "slowed down by n: it is the square root of n, as the weights' pulls partly cancel.",
             ),
         ],
+        hints=(
+            "work in x = w / s. The slope has one formula inside the grid and another beyond it: `torch.where`.",
+            "the slope times `upstream`, summed over the row, over the square root of the row's length.",
+        ),
     ),
     Exercise(
         id="06.share",
+        why="below the goal the pull is up, above it down; they balance over time, never at rest.",
+        minutes=4,
+        difficulty=2,
         reference=lambda low, high, goal: (goal - low) / (high - low),
         cases=[(0.0, 1.0, 0.3), (-0.5, 0.5, 0.4), (0.25, 0.75, 0.3)],
         mistakes=[
@@ -516,9 +744,14 @@ EXERCISES = [
                 "that is right only for a grid from 0 to 1: measure from the lower value, in steps.",
             ),
         ],
+        hints=(
+            "the two gradients are low - goal and high - goal. In which mixture is their mean 0?",
+            "`p * (high - goal) + (1 - p) * (low - goal) = 0`: solve for p.",
+        ),
     ),
     Exercise(
         id="06.loss_scale",
+        why="the factor finds the edge of fp16 by itself: it falls over it now and then, and steps back.",
         minutes=6,
         difficulty=2,
         reference=_loss_scale(),
@@ -551,6 +784,7 @@ EXERCISES = [
     ),
     Exercise(
         id="06.lost",
+        why="an update below half a step is rounded away every time; master weights collect it.",
         minutes=4,
         difficulty=2,
         reference=_lost,
@@ -580,6 +814,22 @@ EXERCISES = [
         hints=(
             "which weights are still the same after the update, though the update was not 0?",
             "`wanted = update != 0`, and `fmt.round(weight + update) == weight` where nothing happened.",
+        ),
+    ),
+    Exercise(
+        id="06.slides",
+        why="two measurements with three decimals hardly ever agree in all of them; their spreads do not agree at all.",
+        minutes=3,
+        difficulty=1,
+        reference="b",
+        mistakes=[
+            Mistake("a", "a trained network without a spread is one network, measured once: unusual, but no slip."),
+            Mistake("c", "a spread of 14.61 is large, but an unstable training may have it: no slip by itself."),
+            Mistake("d", "a method that is better with every operator is what one hopes for."),
+        ],
+        hints=(
+            "look for a number that stands in two places where it would have to be a coincidence.",
+            "compare the means with three decimals, row by row.",
         ),
     ),
 ]
