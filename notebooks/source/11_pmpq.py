@@ -1006,4 +1006,5 @@ for part, bits in plans["PMPQ"].items():
 #
 # - Nanda et al. 2024, *CPTQuant* ([arXiv 2412.03599](https://arxiv.org/abs/2412.03599)): PMPQ is its algorithm 2.
 # - `nanoq/mixed/sensitivity.py`: the package's version.
-# - Notebook 07, section 3: Optimal Brain Surgeon, which prunes by what a weight *costs* instead of by its size.
+# - Notebook 07, *Further · OBS and OBQ*: Optimal Brain Surgeon, which prunes by what a weight *costs* instead of by its
+#   size.
