@@ -31,6 +31,7 @@ import torch
 from IPython.display import HTML, display
 
 # %%
+import nanoq
 from nanoq.lm import load_corpus, paired_difference
 from nanoq.quant import Recipe
 from nanoq.teach import check, pick, show, use_style
@@ -42,6 +43,7 @@ from nanoq.teach.compare import (
     load_contender,
     predictions,
 )
+from nanoq.teach.judge import judge, standings
 from nanoq.teach.leaderboard import Leaderboard
 from nanoq.teach.playground import playground
 from nanoq.teach.plots import COLORS
@@ -716,25 +718,33 @@ print("RTN 3 bit, and the same in groups of 64: loaded, and side by side")
 # the files, card included, and the loss that the model adds to float32's on the same held-out windows. No code of yours
 # runs. There are three levels, and each asks for both numbers.
 #
-# Begin with a model that you know; `nanoq.save` writes the folder. In a new cell:
-#
-# ```python
-# import nanoq
-# from nanoq.teach.judge import judge, standings
-#
-# start = nanoq.quantize(nanoq.load("tales-2.7m"), "gptq", 4)
-# nanoq.save("entries/start", start)
-# print(standings(judge("entries")))
-# ```
-#
-# Bronze, silver or gold? Write your guess down first. Then beat it: save as many folders as you like beside `start`, and
-# judge them together. What may help:
+# Begin with a model that you know. `nanoq.save` writes the folder.
+
+# %%
+entries = tempfile.TemporaryDirectory()
+start = nanoq.quantize(nanoq.load(NAME), "gptq", 4, windows=pick(ci=16, lab=64, full=128))
+saved = nanoq.save(Path(entries.name) / "start", start)
+
+# %% [markdown]
+# **Before you run it.** GPTQ at 4 bits: bronze, silver or gold?
+
+# %% tags=["measured"]
+ranked = judge(entries.name)
+print(standings(ranked))
+
+# %% tags=["claims"]
+assert ranked[0].name == "start" and ranked[0].bytes < 1_520_000 and 0.005 < ranked[0].delta.mean < 0.03
+entries.cleanup()
+
+# %% [markdown]
+# Now beat it. Save as many folders as you like beside `start`, and judge them together. What may help:
 #
 # - Entropy-coded codes: `nanoq.save(folder, model, entropy=True)` loses nothing. With `rate=` in place of bits,
 #   `nanoq.quantize` makes codes that are meant to be coded.
 # - `embeddings=8`, `true_sequential=True` and `match_original=True`.
 # - Fewer bits where they hurt least (notebook 13), learned rounding (notebook 06), or a smaller model that you train or
-#   distil (notebook 14), with the same characters.
+#   distil (notebook 14),
+#   with the same characters.
 #
 # Whoever tries a hundred models on the same windows picks one that suits these windows. So a lecturer may judge by another
 # text. In a terminal, for a folder with a folder of each participant:
