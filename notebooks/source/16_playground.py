@@ -743,8 +743,7 @@ entries.cleanup()
 #   `nanoq.quantize` makes codes that are meant to be coded.
 # - `embeddings=8`, `true_sequential=True` and `match_original=True`.
 # - Fewer bits where they hurt least (notebook 13), learned rounding (notebook 06), or a smaller model that you train or
-#   distil (notebook 14),
-#   with the same characters.
+#   distil (notebook 14), with the same characters.
 #
 # Whoever tries a hundred models on the same windows picks one that suits these windows. So a lecturer may judge by another
 # text. In a terminal, for a folder with a folder of each participant:
