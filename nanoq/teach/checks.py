@@ -413,10 +413,14 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _run(exercise: Exercise, answer: Callable, cases: Cases, seconds: float = math.inf) -> list[Outcome]:
-    """Call the answer on a copy of each case, so that no call can spoil the next; fewer if the time is up."""
+    """Call the answer on a copy of each case, so that no call can spoil the next; fewer if the time is up.
+
+    Whoever draws numbers gets the same ones each time, and so the same verdict.
+    """
     outcomes = []
     try:
-        with _time_limit(seconds) if seconds < math.inf else nullcontext():
+        with torch.random.fork_rng(devices=()), _time_limit(seconds) if seconds < math.inf else nullcontext():
+            torch.manual_seed(0)
             for case in cases:
                 outcomes.append(_call(exercise, answer, case))
     except _TooLong:

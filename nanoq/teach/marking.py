@@ -7,6 +7,7 @@ cell of a submission runs, judges. The lecturer's configuration puts `Mark` into
 """
 
 import ast
+import math
 import tempfile
 import time
 from contextlib import suppress
@@ -43,7 +44,7 @@ class Mark(Execute):
     def preprocess(self, nb: NotebookNode, resources: dict, km: AsyncKernelManager | None = None) -> tuple:
         """Run and judge a notebook in a kernel of its own, which is ended afterwards."""
         self._ended, self._limited, self._deadline = "", False, time.monotonic() + self.notebook_timeout
-        self.timeout_func = lambda cell: max(1, min(self.timeout or 10**9, int(self._deadline - time.monotonic())))
+        self.timeout_func = lambda cell: max(1, min(self.timeout or 10**9, math.ceil(self._deadline - time.monotonic())))
         with tempfile.TemporaryDirectory(prefix="nanoq-marking-") as folder:
             self._folder = Path(folder)
             return super().preprocess(nb, resources, km)

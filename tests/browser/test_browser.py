@@ -196,7 +196,7 @@ def test_answers_stream_and_a_mark_shows_where_they_part(play, tmp_path):
         return "Done: 150" in play.status()
 
     play.page.until(done, "150 characters")
-    assert lengths == sorted(lengths) and len(set(lengths)) > 2
+    assert lengths == sorted(lengths) and len(set(lengths)) > 1
     answers = play.answers()
     texts = {name: plain(html) for name, html in answers.items()}
     assert list(texts) == MODELS and texts[MODELS[0]] == on_paper(150).text(MODELS[0])
