@@ -44,10 +44,14 @@ class Mark(Execute):
     def preprocess(self, nb: NotebookNode, resources: dict, km: AsyncKernelManager | None = None) -> tuple:
         """Run and judge a notebook in a kernel of its own, which is ended afterwards."""
         self._ended, self._limited, self._deadline = "", False, time.monotonic() + self.notebook_timeout
-        self.timeout_func = lambda cell: max(1, min(self.timeout or 10**9, math.ceil(self._deadline - time.monotonic())))
+        self.timeout_func = lambda cell: max(1, min(self.timeout or 10**9, self._seconds_left()))
         with tempfile.TemporaryDirectory(prefix="nanoq-marking-") as folder:
             self._folder = Path(folder)
             return super().preprocess(nb, resources, km)
+
+    def _seconds_left(self) -> int:
+        """Whole seconds for the notebook's other cells; not rounded down, or they would end before its deadline."""
+        return math.ceil(self._deadline - time.monotonic())
 
     def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
         """Run a cell in the kernel, or judge the answer that it checks."""

@@ -21,7 +21,7 @@
 # - check whether the weights have chosen, and say what happens if they have not;
 # - write a straight-through estimator, and say why a latent weight never comes to rest.
 #
-# **You need** notebook 04: grids, codes, and your own 4-bit file. *Further* sections use the ternary grids of 05.
+# **You need** notebook 04: grids, codes, and your own 4-bit file; and, in *Further* sections, the ternary grids of 05.
 
 # %%
 import itertools
