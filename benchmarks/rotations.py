@@ -32,13 +32,10 @@ from torch import Tensor
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import GPT, load_corpus, paired_difference, window_losses
 from nanoq.quant import (
-    HadamardLinear,
     QuantizedKVCache,
-    RandomHadamard,
     Recipe,
     StepwiseModel,
     activation_quantization,
-    linear_layers,
     plant_outliers,
     quantize_model,
     rotate,
@@ -46,6 +43,7 @@ from nanoq.quant import (
     smoothquant,
 )
 from nanoq.store import WEIGHTS, Checkpoint, load, save
+from nanoq.teach.limit import turn_inputs
 
 SEEDS = (0, 1, 2)
 Rows = Iterator[tuple[str, str, int, list[Tensor], int | str]]  # part, setting, bits, losses of each seed, bytes
@@ -110,9 +108,8 @@ def activations(model: GPT, train: Tensor, measure: Callable) -> Rows:
 
 def turned(model: GPT, seed: int) -> GPT:
     """A copy whose layers each turn their own inputs."""
-    model, generator = deepcopy(model), torch.Generator().manual_seed(seed)
-    for name, layer in linear_layers(model).items():
-        model.set_submodule(name, HadamardLinear.turned(layer, RandomHadamard.draw(layer.in_features, generator)))
+    model = deepcopy(model)
+    turn_inputs(model, seed)
     return model
 
 

@@ -4,7 +4,7 @@ The source folder is the repository itself, so nothing is copied: the front page
 student notebooks with the outputs of the solved ones, the teaching pages, and the package's docstrings.
 """
 
-import csv
+import functools
 import html
 import json
 import re
@@ -20,6 +20,7 @@ from math_core import LatexToMathML
 from sphinx.application import Sphinx
 
 from nanoq import __version__
+from nanoq.files import read_results
 from nanoq.quant.limits import quantizer_limits
 from nanoq.teach.course import COURSE, PARTS
 from nanoq.teach.widgets import FORMATS
@@ -27,7 +28,7 @@ from nanoq.teach.widgets import FORMATS
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nanoq-course/nanoq"
 KIT = "notebooks/teaching/README"
-LIMIT = ROOT / "data/results/tinystories/limit.csv"
+LIMIT = "tinystories/limit"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
 # What a cell of a notebook shows with a kernel, and the figure that is played with without one.
 PLAYED = {"figures.explorer(": "bits", "figures.threshold_slider(": "threshold", "figures.steps_slider(": "rate"}
@@ -118,6 +119,7 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = nbformat.writes(with_outputs(page))
 
 
+@functools.cache
 def figure_of(kind: str) -> str:
     """A place that `static/interactive.js` fills, with the numbers that it needs."""
     values: dict = {}
@@ -138,14 +140,13 @@ def rows_of(methods: list[str]) -> str:
     Raises:
         ValueError: if there are no rows of one of them.
     """
-    with LIMIT.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_results(LIMIT)
     lines = ["| method | bits | bits/param | added nats | 95 % interval | bits above the bound |",
              "|:--|--:|--:|--:|--:|--:|"]
     for method in methods:
         mine = [row for row in rows if row["method"] == method]
         if not mine:
-            raise ValueError(f"{LIMIT.name} has no rows of {method!r}")
+            raise ValueError(f"{LIMIT} has no rows of {method!r}")
         for row in mine:
             numbers = {name: float(row[name]) for name in ("average_bits", "delta_nats", "ci_low", "ci_high")}
             above = f"{float(row['bits_above_bound']):.2f}" if row["bits_above_bound"] else "–"

@@ -140,6 +140,12 @@ def write_csv(path: Path | str, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+def read_results(name: str) -> list[dict[str, str]]:
+    """The rows of a shipped table of results, as "tinystories/limit": by column, as text."""
+    with (data_dir() / "results" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def sha256(path: Path | str) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:

@@ -28,7 +28,7 @@ SELF_TEST_SEED, SELF_TEST_QUESTIONS = 0, (3, 5)  # no cohort has the seed 0: the
 EVERYDAY = {"bit", "block", "code", "group", "head", "layer", "loss", "profile", "step", "token", "window"}
 
 CHECK = re.compile(r"^check\(\s*[\"']([^\"']+)[\"']", re.MULTILINE)
-FOLD = re.compile(r"<details><summary>After you have run it</summary>.*?</details>\n*", re.DOTALL)
+FOLD = re.compile(r"<details><summary>After you have run it</summary>(.*?)</details>\n*", re.DOTALL)
 PREDICT = "**Before you run it"
 FURTHER, READING = "## Further · ", "Further reading"  # the second is a list of papers, and is not counted
 EXERCISE = re.compile(r"\*\*Exercise ([\w.]+?)\.?\*\*")

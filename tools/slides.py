@@ -35,8 +35,7 @@ from nanoq.teach.course import COURSE  # noqa: E402
 
 WORDS, LINES = 75, 14  # on a slide, and of printed output
 LEFT_OUT = ("Introduction", "Self-test", learner.READING)
-PREDICT = "**Before you run it.**"
-ANSWER = re.compile(r"<details><summary>After you have run it</summary>(.*?)</details>", re.S)
+PREDICT = re.compile(re.escape(learner.PREDICT) + r"[^*]*\*\*")
 SHOWN = re.compile(r"^(?:[-*|]|\d+\. |\$\$|```|<t)")  # lists, tables, formulas, code
 STUB = re.compile(r'(?:class .*?\n)?def [^\n]*:\n(?:    """.*?"""\n)?', re.S)
 LATEX = LatexToMathML()
@@ -169,11 +168,11 @@ class _Deck:
         """Take in a cell of text, block by block."""
         before = ""
         for block in blocks(source):
-            if answer := ANSWER.search(block):
+            if answer := learner.FOLD.search(block):
                 self.answer(answer[1])
-            elif PREDICT in block:
+            elif learner.PREDICT in block:
                 self.predicting = True
-                self.add(f'<h3>Predict</h3><div class="predict">{to_html(block.replace(PREDICT, ""))}</div>')
+                self.add(f'<h3>Predict</h3><div class="predict">{to_html(PREDICT.sub("", block))}</div>')
             elif learner.EXERCISE.search(block):
                 self.asked = self.add(f"<h3>Exercise</h3>{to_html(learner.EXERCISE.sub('', block).lstrip(' ·.'))}")
             elif SHOWN.match(block) or not (self.shown or self.slides):
@@ -238,10 +237,10 @@ def deck(number: str) -> str:
     before = page.partition("## Before the lab")[2].partition("\n## ")[0]
     front = Slide(f"<h1>{html.escape(course.label)}</h1>{to_html(course.question)}{to_html(aim[0]) if aim else ''}",
                   [to_html(before)])
-    stacks = [[front]]
+    plan, stacks = read_plan(page), [[front]]
     for section in learner.sections(solved.cells):
         if not section.further and section.title not in LEFT_OUT:
-            stacks.append(section_slides(section, read_plan(page)))
+            stacks.append(section_slides(section, plan))
     slides = "\n".join(f"<section>\n{''.join(map(str, stack))}\n</section>" for stack in stacks)
     return PAGE.format(title=html.escape(course.label), slides=slides)
 

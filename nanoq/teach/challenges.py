@@ -47,4 +47,3 @@ def challenge(name: str, score: float, *, bronze: float, silver: float, gold: fl
     for place, attempt in enumerate(best, start=1):
         words = f"{attempt['score']:>12.6g}  {medal(attempt['score']):8}  {attempt['on']}  {attempt['by']}"
         print(f"{place}. {words.rstrip()}")
-

@@ -1,6 +1,5 @@
 """What notebook 09 uses and does not teach: GPTQ on a grid without ends, codewords and their bytes, a board."""
 
-import csv
 from collections.abc import Mapping
 from copy import deepcopy
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.lm import Corpus
 from nanoq.quant import (
     Grid,
@@ -51,9 +50,15 @@ def gptq_values(weight: Tensor, hessian: Tensor, bits: int) -> Tensor:
 
 
 def walk(weight: Tensor, hessian: Tensor, steps: float | Tensor) -> Tensor:
-    """GPTQ on all whole numbers times a step, or times the steps (in,) of the columns: int64 (out, in)."""
+    """GPTQ on all whole numbers times a step, or times the steps (in,) of the columns: int64 (out, in).
+
+    Raises:
+        ValueError: as `gptq`, or if a step is not above 0.
+    """
     scale = torch.as_tensor(steps, dtype=weight.dtype).reshape(1, -1)
-    grid = Grid(16, 2 * ENDS + 1, scale, weight.shape[1] // scale.shape[1])
+    if not (scale > 0).all():
+        raise ValueError(f"a step is above 0, not {float(scale.min()):g}")
+    grid = Grid(16, 2 * ENDS + 1, scale, len(hessian) // scale.shape[1])
     return gptq(weight, grid, as_stats(hessian), damping=DAMPING) - ENDS
 
 
@@ -136,8 +141,7 @@ class Board:
 
 def shipped(method: str, bits: int) -> dict[str, float]:
     """Bytes and added loss of a row of data/results/tales/leaderboard.csv."""
-    with (data_dir() / "results" / "tales" / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
-        (row,) = (row for row in csv.DictReader(file) if (row["method"], row["bits"]) == (method, str(bits)))
+    (row,) = (row for row in read_results("tales/leaderboard") if (row["method"], row["bits"]) == (method, str(bits)))
     return {key: float(row[key]) for key in ("bytes", "delta_nats")}
 
 

@@ -1,6 +1,5 @@
 """The learner's own model file, which gets better from notebook to notebook, and the board that keeps its progress."""
 
-import csv
 import functools
 import inspect
 import tempfile
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import nanoq
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.lm.evaluate import paired_difference
 from nanoq.quant import linear_layers, observe
 from nanoq.tasks import task_for
@@ -115,8 +114,9 @@ def _decoded(original: nn.Module, stored: dict[str, Tensor], decode: Decode) -> 
         parts = {key.removeprefix(f"{name}."): part for key, part in stored.items() if key.startswith(f"{name}.")}
         weight = decode(parts, tuple(layer.weight.shape))
         if not isinstance(weight, Tensor) or weight.shape != layer.weight.shape or not weight.isfinite().all():
+            got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
             raise ValueError(f"{name}: decode gives a finite weight of shape {tuple(layer.weight.shape)}, not "
-                             f"{tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__}")
+                             f"{'NaN or infinity' if got == tuple(layer.weight.shape) else got}")
         layer.weight.data = weight.detach().float()
     for name, value in _rest(fresh, layers):
         value.data = stored[name].float()
@@ -134,8 +134,7 @@ def _board_alt() -> str:
 def own_files() -> Figure:
     """The board: the learner's files as stars, next to the package's rows for the same model."""
     fig, axes = plt.subplots(figsize=(7, 4.2))
-    with (data_dir() / "results" / "tales" / "leaderboard.csv").open(encoding="utf-8") as file:
-        package = [row for row in csv.DictReader(file) if row["method"] not in ("float32", "float16")]
+    package = [row for row in read_results("tales/leaderboard") if row["method"] not in ("float32", "float16")]
     for (method, color), marker in zip(_colors(package).items(), "osD", strict=True):
         mine = [row for row in package if row["method"] == method]
         x, y = ([float(row[key]) for row in mine] for key in ("bytes", "delta_nats"))

@@ -1,6 +1,5 @@
 """What notebook 14 measures: a changed model on a leaderboard, and the rows of all roads that were measured before."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.compress import Prune, compress_model
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.quant import linear_layers
 from nanoq.quant.recipe import Step
 from nanoq.store import Checkpoint
@@ -57,14 +56,12 @@ def replaced(
 def measured() -> dict[str, dict]:
     """The rows of all roads on TinyStories by method, as "GPTQ 4 bit" or "wanda 50%": road, bytes, nats and so on."""
     quantised = {f"{row['method']} {row['bits']:.0f} bit": {"road": "quantise"} | row
-                 for row in _table("leaderboard.csv") if row["bits"] < 16}  # fmt: skip
-    return quantised | {row["method"]: row for row in _table("roads.csv")}
+                 for row in _table("leaderboard") if row["bits"] < 16}  # fmt: skip
+    return quantised | {row["method"]: row for row in _table("roads")}
 
 
 def _table(name: str) -> list[dict]:
-    path = data_dir() / "results" / "tinystories" / name
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row | {key: float(row[key]) for key in NUMBERS} for row in csv.DictReader(file)]
+    return [row | {key: float(row[key]) for key in NUMBERS} for row in read_results(f"tinystories/{name}")]
 
 
 def tell(rows: Mapping[str, Mapping], *methods: str) -> None:

@@ -717,7 +717,7 @@ figures.two_models({name: pair[0] for name, pair in added.items()}, read)
 assert right(classifier) > 0.97 and read["MQuant"] < 0.3
 assert min(read["TQuant"], read["Lloyd"]) > 0.45
 seeds = {}
-for line in figures.results("digits/ternary"):
+for line in nanoq.files.read_results("digits/ternary"):
     if line["method"] == "data-free":
         seeds.setdefault(line["seed"], {})[line["operator"]] = float(line["accuracy"])
 assert len(seeds) == 5

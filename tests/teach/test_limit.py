@@ -1,6 +1,7 @@
 """What notebook 09 uses: a walk on a grid without ends, codewords and their bytes, and what is shipped."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -60,3 +61,14 @@ def test_codes_go_through_codewords_and_bytes_and_come_back():
 def test_a_row_that_is_shipped_is_found_by_method_and_width():
     gptq_row, rtn_row = limit.shipped("GPTQ", 4), limit.shipped("RTN", 4)
     assert gptq_row["bytes"] == rtn_row["bytes"] and 0 < gptq_row["delta_nats"] < rtn_row["delta_nats"]
+
+
+@pytest.mark.parametrize(
+    ("weight", "step", "said"),
+    [(torch.ones(8), 0.1, r"a weight matrix \(out, in\) is needed"),
+     (torch.ones(2, 7), 0.1, "statistics of 8 inputs do not fit"),
+     (torch.full((2, 8), math.nan), 0.1, "NaN"), (torch.ones(2, 8), 0.0, "a step is above 0, not 0")],
+)  # fmt: skip
+def test_what_cannot_be_walked_is_named(weight, step, said):
+    with pytest.raises(ValueError, match=said):
+        limit.walk(weight, torch.eye(8), step)

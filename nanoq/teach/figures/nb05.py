@@ -1,6 +1,5 @@
 """The figures of notebook 05, and the three distributions whose ternary errors have a formula."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nanoq.files import data_dir
 from nanoq.quant.ternary import GAUSSIAN_THIRD
 from nanoq.teach.plots import COLORS, figure
 from nanoq.teach.widgets import live_figure, show_widget
@@ -404,12 +402,3 @@ def levels(read: Mapping[str, Mapping[str, float]]) -> Figure:
     ax.set(ylabel="digits read (%)", ylim=(0, 118), yticks=range(0, 101, 20))
     ax.legend(ncols=3, loc="upper center")
     return fig
-
-
-# ---- the benchmark's files ----
-
-
-def results(name: str) -> list[dict[str, str]]:
-    """The rows of a file of the benchmark, as "digits/ternary"."""
-    with (data_dir() / "results" / f"{name}.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -1,6 +1,5 @@
 """The figures of notebook 09."""
 
-import csv
 import heapq
 import itertools
 import math
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.quant import affine_grid
 from nanoq.quant.limits import entropy_coded_scalar, even_grid, gaussian_distortion, lloyd_max
 from nanoq.teach.figures.concepts import box
@@ -248,8 +247,7 @@ def above_bound(above: Mapping[str, Sequence[float]]) -> Figure:
 
 def limit_rows() -> list[dict[str, str]]:
     """The shipped measurements on real TinyStories: data/results/tinystories/limit.csv."""
-    with (data_dir() / "results" / "tinystories" / "limit.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_results("tinystories/limit")
 
 
 @figure("Added loss on a log scale against bits per parameter of the whole file, real TinyStories. From above: "
