@@ -13,6 +13,7 @@ from binascii import a2b_base64
 from hashlib import sha256
 from inspect import isclass, isroutine
 from pathlib import Path
+from statistics import mean
 
 import nbformat
 from docutils import nodes
@@ -28,12 +29,13 @@ from nanoq.teach.widgets import FORMATS
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nanoq-course/nanoq"
 KIT = "notebooks/teaching/README"
-LIMIT = "tinystories/limit"
+LIMIT, MIXED_RATES = "tinystories/limit", "tinystories/mixed_rates"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+")
 # What a cell of a notebook shows with a kernel, and the figure that is played with without one.
 PLAYED = {"figures.explorer(": "bits", "figures.threshold_slider(": "threshold", "figures.steps_slider(": "rate"}
 FIGURE = re.compile(r"^\{\{figure (\w+)\}\}$", re.MULTILINE)
 ROWS = re.compile(r"^\{\{rows (.*)\}\}$", re.MULTILINE)
+RATES = re.compile(r"^\{\{rates (.*)\}\}$", re.MULTILINE)
 
 project = "nanoq"
 author = "the nanoq authors"
@@ -114,6 +116,7 @@ def adapt(app: Sphinx, docname: str, source: list[str]) -> None:
     if page.suffix == ".md":
         source[0] = FIGURE.sub(lambda match: figure_of(match[1]), source[0])
         source[0] = ROWS.sub(lambda match: rows_of(match[1].split("; ")), source[0])
+        source[0] = RATES.sub(lambda match: rates_of(match[1]), source[0])
         source[0] = LINK.sub(linked, source[0])
     elif page.suffix == ".ipynb":
         source[0] = nbformat.writes(with_outputs(page))
@@ -152,6 +155,22 @@ def rows_of(methods: list[str]) -> str:
             above = f"{float(row['bits_above_bound']):.2f}" if row["bits_above_bound"] else "–"
             lines.append(f"| {method} | {row['bits']} | {numbers['average_bits']:.2f} | {numbers['delta_nats']:+.4f} | "
                          f"{numbers['ci_low']:+.4f} … {numbers['ci_high']:+.4f} | {above} |")
+    return "\n".join(lines)
+
+
+def rates_of(method: str) -> str:
+    """What rates by a score are worth, as a table: means over the draws of calibration text, files of equal bytes.
+
+    Raises:
+        ValueError: if the file has no rows of it.
+    """
+    lines = ["| rates by | bits/param | added nats | lowest … highest |", "|:--|--:|--:|--:|"]
+    for way in ("uniform", method, "measured"):
+        mine = [row for row in read_results(MIXED_RATES) if row["method"] == way]
+        if not mine:
+            raise ValueError(f"{MIXED_RATES} has no rows of {way!r}")
+        bits, added = ([float(row[name]) for row in mine] for name in ("average_bits", "delta_nats"))
+        lines.append(f"| {way} | {mean(bits):.2f} | {mean(added):+.4f} | {min(added):+.4f} … {max(added):+.4f} |")
     return "\n".join(lines)
 
 

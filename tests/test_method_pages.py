@@ -1,6 +1,7 @@
 """The website's pages on methods: their ten lines do what the package does, and their rows are those of the file."""
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import torch.nn.functional as F
 
 import nanoq
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
+from nanoq.mixed import cmpq as package_cmpq
+from nanoq.mixed import pmpq as package_pmpq
+from nanoq.mixed import tdmpq as package_tdmpq
+from nanoq.mixed.parts import mean_loss
 from nanoq.quant import (
     LayerStats,
     QuantLayer,
@@ -157,8 +162,46 @@ def test_rotation(layer):
     assert torch.allclose(turned[0] @ turned[1].T, inputs @ weight.T, atol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def small_gpt():
+    """A GPT of three blocks, windows of tokens, the linear weights of its second block, and its loss on the windows."""
+    model = GPT(GPTConfig(11, 16, layers=3, heads=2, width=16), seed=0).double()
+    windows = torch.randint(11, (16, 17), generator=torch.Generator().manual_seed(0))
+    weights = [layer.weight.data for name, layer in linear_layers(model).items() if name.startswith("blocks.1.")]
+    return model, windows, weights, lambda: mean_loss(model, windows)
+
+
+def test_cmpq(small_gpt):
+    model, windows, *_ = small_gpt
+    added = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, args, output: added.append((output - args[0]).flatten(0, 1)))
+    model(windows[:, :-1])
+    mine = names_of("_cmpq")["cmpq"]([each.detach() for each in added])
+    assert mine == pytest.approx(list(package_cmpq(model, windows).values()), abs=1e-4)
+
+
+def test_pmpq(small_gpt):
+    model, windows, weights, loss = small_gpt
+    before = [weight.clone() for weight in weights]
+    mine = names_of("_pmpq")["pmpq"](weights, loss, (0.2, 0.5))
+    assert mine == pytest.approx(package_pmpq(model, windows, levels=(0.2, 0.5))["blocks.1"])
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+
+
+def test_tdmpq(small_gpt):
+    model, windows, weights, loss = small_gpt
+    mine = names_of("tdmpq")["tdmpq"](weights, loss, 0.1, 40, torch.Generator().manual_seed(3))
+    assert mine == pytest.approx(package_tdmpq(model, windows, size=0.1, draws=40)["blocks.1"], rel=0.35)
+    one_sign = [package_tdmpq(model, windows, size=0.1, draws=1, antithetic=False, seed=seed)["blocks.1"]
+                for seed in range(12)]
+    both = [names_of("tdmpq")["tdmpq"](weights, loss, 0.1, 1, torch.Generator().manual_seed(seed))
+            for seed in range(12)]
+    assert statistics.stdev(one_sign) > 2 * statistics.stdev(both)
+
+
 def test_lines_are_about_ten():
-    assert len(PAGES) == 10
+    assert len(PAGES) == 13
     for page in PAGES:
         code = LINES.search(page.read_text(encoding="utf-8"))[1]
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 16, page.name

@@ -345,6 +345,13 @@ def test_what_the_readme_says_of_cptquant_follows_from_the_file():
 # ---- other packages: benchmarks/peers.py ----
 
 
+def whole_model_cells(row):
+    half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
+    return [row["name"], f"{float(row['bits']):.4g}", f"{float(row['perplexity']):.2f}",
+            f"{float(row['delta_nats']):+.4f} ± {half:.4f}", f"{float(row['cpu_seconds']):,.0f}",
+            f"{float(row['added_gb']):.2f}"]  # fmt: skip
+
+
 def test_the_table_of_other_packages_is_the_file():
     """Four bits, best first; and what is said of GPTQ elsewhere."""
     with open(RESULTS / "peers.csv", newline="") as file:
@@ -592,6 +599,38 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
         assert float(coded[bits]["perplexity"]) <= most
     ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)
+
+
+def whole_models():
+    """Rows of SmolLM2 by nanoq and by other packages."""
+    with open(RESULTS / "whole_models.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_other_packages_in_the_readme_is_the_file():
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| package | bits | perplexity | Δ nats | processor seconds | added GB |") + 2
+    shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+    assert shown == [f"| {' | '.join(whole_model_cells(row))} |" for row in whole_models()]
+
+
+def test_what_is_said_of_other_packages_follows_from_the_file():
+    rows = {(row["name"], float(row["bits"])): {name: float(value) for name, value in row.items()
+                                                if name not in ("name", "version")} for row in whole_models()}
+    best, ours, theirs = (rows[key] for key in (("nanoq entropy-coded", 4.125), ("nanoq gptq", 4.3125),
+                                                ("llm-compressor", 4.25)))
+    others = [row for (name, _), row in rows.items() if "nanoq" not in name]
+    assert all(best["ci_high"] < row["ci_low"] for row in others) and best["bits"] < min(
+        row["bits"] for row in others if row["bits"] > 4)
+    assert ours["ci_high"] < theirs["ci_low"] and ours["bits"] - theirs["bits"] == pytest.approx(0.06, abs=0.003)
+    assert ours["cpu_seconds"] / theirs["cpu_seconds"] == pytest.approx(0.8, abs=0.02)
+    assert ours["added_gb"] / theirs["added_gb"] == pytest.approx(1.25, abs=0.01)
+    assert rows["hqq", 4.5]["ci_low"] < ours["delta_nats"] < rows["hqq", 4.5]["ci_high"]
+    assert ours["cpu_seconds"] / rows["hqq", 4.5]["cpu_seconds"] == pytest.approx(20, rel=0.12)
+    assert rows["hqq", 3.5]["delta_nats"] > 2
+    (shorter,) = (float(row["delta_nats"]) for row in smollm2() if [row[name] for name in (
+        "method", "bits", "group", "act_order", "embeddings")] == ["gptq", "4", "64", "False", "16"])
+    assert shorter / ours["delta_nats"] == pytest.approx(2 / 3, abs=0.01)
 
 
 def generation():

@@ -441,28 +441,30 @@ def build(source: Path) -> dict:
     template = read_source(source)
     _demand(source_problems(template, source))
     cost, executed = {}, {}
-    for path, code in editions_of(source).items():
+    for path, code in editions_of(source).items():  # the solved edition comes first
         path.parent.mkdir(exist_ok=True)
         notebook = edition(template, code)
-        measured = execute(notebook, path, strict=code is solved_code)
-        cost = cost or measured  # the solved edition comes first; the stubs of the other cost less
-        _demand(output_problems(notebook, path))
-        if code is student_code:
-            clear_outputs(notebook)
+        if code is solved_code:
+            cost = execute(notebook, path, strict=True)
+            _demand(output_problems(notebook, path))
+        else:
+            _try_student_edition(notebook, path)
         fill_in(notebook, source, cost, folder_of(path))
         executed[path] = notebook
-    if learner.has_further(template):
-        _run_core(template, next(iter(executed)))
     for path, notebook in executed.items():
         write(notebook, path)
     return cost
 
 
-def _run_core(template: NotebookNode, path: Path) -> None:
+def _try_student_edition(notebook: NotebookNode, path: Path) -> None:
+    """Run the student edition, all that is Further after the rest, and take away what that has left in it."""
+    in_order = learner.further_last(notebook)
     try:
-        execute(learner.core(edition(template, solved_code)), path, strict=True)
+        execute(in_order, path, strict=False)
     except BuildError as error:
-        raise BuildError(f"{error} (without the Further sections: the core must not need them)") from None
+        raise BuildError(f"{error} (Further sections were run last: the core must not need them)") from None
+    _demand(output_problems(in_order, path))
+    clear_outputs(notebook)
 
 
 def folder_of(path: Path) -> str:

@@ -63,15 +63,10 @@ def sections(cells: Sequence[NotebookNode]) -> list[Section]:
     return found
 
 
-def core(notebook: NotebookNode) -> NotebookNode:
-    """Return a notebook without its Further sections."""
-    kept = [cell for section in sections(notebook.cells) if not section.further for cell in section.cells]
-    return NotebookNode(deepcopy(notebook) | {"cells": deepcopy(kept)})
-
-
-def has_further(notebook: NotebookNode) -> bool:
-    """Say whether a notebook has Further sections."""
-    return any(section.further for section in sections(notebook.cells))
+def further_last(notebook: NotebookNode) -> NotebookNode:
+    """Return a notebook of the same cells, those of Further sections after all others."""
+    parts = sorted(sections(notebook.cells), key=lambda section: section.further)
+    return NotebookNode(notebook | {"cells": [cell for section in parts for cell in section.cells]})
 
 
 def arrange(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -252,7 +247,7 @@ def _placeholder_problems(template: NotebookNode) -> Iterator[str]:
 
 
 def _core_problems(template: NotebookNode, exercises: Mapping[str, Exercise]) -> Iterator[str]:
-    cells = [cell for section in sections(core(template).cells) if section.title != READING
+    cells = [cell for section in sections(template.cells) if not section.further and section.title != READING
              for cell in section.cells if shown(cell)]
     count = sum(words(cell.source) for cell in cells if cell.cell_type == "markdown")
     asked = sum(len(CHECK.findall(cell.source)) for cell in cells if cell.cell_type == "code")

@@ -137,6 +137,13 @@ def _between(rng: Random) -> tuple[int, int, float]:
     return low, low + 2, low + 2 * rng.choice((0.1, 0.2, 0.3, 0.7, 0.8))
 
 
+def _between_steps(rng: Random) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """A negative number, the distance of its neighbours on a grid, and a uniform draw."""
+    step, part, draw = rng.choice((0.2, 0.5, 2.0)), rng.choice((0.2, 0.3, 0.7)), rng.choice((0.1, 0.4, 0.6, 0.9))
+    whole = -rng.randint(2, 6)
+    return torch.tensor((whole + part) * step, dtype=torch.float64), step, torch.tensor(draw, dtype=torch.float64)
+
+
 def _two_weights(rng: Random) -> tuple[torch.Tensor, float, torch.Tensor]:
     weight = torch.tensor([rng.randint(2, 8), rng.randint(2, 8)], dtype=torch.float64) / 10
     first, second, both = rng.choice((2.0, 4.0)), rng.choice((1.0, 5.0)), rng.choice((-1.0, 1.0, 0.5))
@@ -284,6 +291,9 @@ TEMPLATES = (
     Template("02.bytes", _pick(range(20, 90), range(100, 900, 4), (True, False)), lambda rows, columns, per_row:
              f"A matrix of {rows} × {columns} in int8 has a float32 scale for "
              f"{'each row' if per_row else 'the matrix'}. How many bytes is that?"),
+    Template("02.stochastic", _between_steps, lambda x, step, u:
+             f"{x.item():g} is rounded stochastically to a multiple of {step:g}: up where the uniform draw, {u.item():g}, "
+             "is at least the part of a step that is missing to the upper one. What comes out?"),
     Template("03.bits_per_char", _pick((2.0, 2.5, 3.0, 3.5), range(200, 500, 50), range(1000, 2000, 100)),
              lambda loss, tokens, characters:
              f"A model reads {characters:,} characters as {tokens} tokens, at a mean loss of {loss} nats a token. "

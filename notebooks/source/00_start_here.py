@@ -262,7 +262,7 @@ answer = "c"
 ### END SOLUTION
 
 # %%
-check("00.still_fp32", answer)
+check("00.saved", answer)
 
 # %% [markdown]
 # Some published code stops there and reports a size that no file has. Here are the real sizes of one matrix. Its grid

@@ -77,18 +77,20 @@ assert zeros > 0.95
 # So bring a ruler of your own. Choose a step, the **scale** $s$, and count in steps. In notebook 00 the grid was
 # symmetric: code 0 stood for the value 0. But if the weights reach further on one side, such a grid wastes codes. Let the
 # codes be $0 \dots 2^b-1$ instead, spread from the lowest weight to the highest, and note which code stands for the value
-# 0: the **zero point** $z$. It is a code, and so a whole number. A code $q$ then stands for the value
-#
-# $$\hat w = s\,(q - z).$$
-#
-# The picture has 3 bits, so 8 codes. A weight beyond the last code goes to that code: the **clamp**. You need it even if
-# the range covers all weights, because the scale is stored in float16, and after that rounding the outermost weights
-# may lie just beyond the last code. <!-- claim: MATH 2**3 -->
+# 0: the **zero point** $z$. The picture has 3 bits, so 8 codes. <!-- claim: MATH 2**3 -->
 
 # %%
 concepts.float_line_and_code_line([-0.42, 0.1, 0.68, 1.6], 0.25, 0, 7, zero_point=2)
 
 # %% [markdown]
+# The zero point is a code, and so a whole number. A code $q$ stands for the value
+#
+# $$\hat w = s\,(q - z).$$
+#
+# A weight beyond the last code goes to that code: the **clamp**. You need it even if
+# the range covers all weights, because the scale is stored in float16, and after that rounding the outermost weights
+# may lie just beyond the last code.
+#
 # **Exercise 1.** Find scale and zero point for the range `low <= 0 <= high`: the lowest code stands for `low`, the highest
 # for `high`, as nearly as a whole $z$ allows. Round $z$ to a whole number, so that the value 0 stays exactly 0. Return two Python numbers.
 

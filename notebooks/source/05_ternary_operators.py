@@ -52,6 +52,15 @@ assert len(weights) == 24 and matrix.shape == (192, 192)
 # %% [markdown]
 # ## 1 · Three values
 #
+# Weights in units of their root mean square, and three values to go to: what lies within the **threshold** $t$ becomes 0, all else goes to the
+# **level** $a$ with its sign.
+
+# %%
+figures.cells(unit, threshold=0.6, level=1.2)
+
+# %% [markdown]
+# As a formula:
+#
 # $$\hat w = \begin{cases} 0 & |w| \le t \\ a\cdot\mathrm{sign}(w) & |w| > t \end{cases}$$
 #
 # Stored are codes: 0 stands for $-a$, 1 for the value 0, and 2 for $a$. So $\hat w = a\,(q - 1)$: the formula of

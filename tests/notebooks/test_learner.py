@@ -34,13 +34,14 @@ def test_a_fold_that_stands_below_already_stays(learner):
     ]
 
 
-def test_further_sections_are_folded_and_the_core_is_without_them(learner):
+def test_further_sections_are_folded_and_can_be_run_last(learner):
     cells = learner.arrange(text("# T", "## 1 · A", ["a"], "## Further · B\n\n**Adds** b.", ["b"], "## 2 · C", ["c"]))
     assert [cell.metadata.get("jp-MarkdownHeadingCollapsed", False) for cell in cells] == [
         False, False, False, True, False, False, False]  # fmt: skip
-    notebook = new_notebook(cells=cells)
-    assert learner.has_further(notebook)
-    assert [cell.source for cell in learner.core(notebook).cells] == ["# T", "## 1 · A", "a", "## 2 · C", "c"]
+    last = learner.further_last(new_notebook(cells=cells)).cells
+    assert [cell.source.partition("\n")[0] for cell in last] == [
+        "# T", "## 1 · A", "a", "## 2 · C", "c", "## Further · B", "b"]  # fmt: skip
+    assert all(cell in cells for cell in last)
 
 
 def test_minutes_count_words_lines_figures_and_exercises(learner):

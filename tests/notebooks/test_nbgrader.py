@@ -104,7 +104,7 @@ def graded(course):
         "00-scale-solution-1": CHEAT,
         "quiz-00-levels-solution": f'quiz_1 = "{QUESTIONS[0].key}"',
         "quiz-00-bytes-solution": f'quiz_2 = "{min(QUESTIONS[1].hints)}"',
-    }, without="00-still_fp32-check")  # fmt: skip
+    }, without="00-saved-check")  # fmt: skip
     hand_in(course, "patches", PATCHES, text=SCRIPT)
     nbgrader(course, "autograde", NAME, "--create")
     nbgrader(course, "generate_feedback", NAME)
@@ -247,7 +247,7 @@ def test_hostile_submissions_get_no_points_for_it_and_keep_nobody_waiting(build,
     students = {f"s{place}": name for place, name in enumerate(HOSTILE)}
     for student, name in students.items():
         hand_in_mini(tmp_path, student, *HOSTILE[name][:2])
-    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=120")
+    nbgrader(tmp_path, "autograde", "mini", "--create", "--Execute.timeout=40")
     scores = {name: mini_scores(tmp_path, student) for student, name in students.items()}
     assert scores == {name: points for name, (_, _, points) in HOSTILE.items()}
 

@@ -17,21 +17,13 @@ def test_the_committed_notebooks_are_what_their_sources_give(build, capsys):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_learner_can_run_the_student_edition_untouched(build, source):
+def test_a_learner_can_run_the_student_edition_untouched_and_what_is_further_after_all_the_rest(build, source):
     path = source.parents[1] / f"{source.stem}.ipynb"
-    notebook = build.edition(build.read_source(source), build.student_code)
+    notebook = build.learner.further_last(build.edition(build.read_source(source), build.student_code))
     build.execute(notebook, path, strict=False)  # raises where a cell does
     assert list(build.output_problems(notebook, path)) == []
     printed = "".join(build._text(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert printed.count("not attempted yet") >= len(exercises_of(source.stem[:2]))
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_learner_can_leave_out_all_that_is_further(build, source):
-    template = build.read_source(source)
-    if build.learner.has_further(template):
-        core = build.learner.core(build.edition(template, build.student_code))
-        build.execute(core, source.parents[1] / f"{source.stem}.ipynb", strict=False)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)

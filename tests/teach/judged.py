@@ -987,7 +987,7 @@ scale
   wrong   lambda weight: weight.abs().max() // 127
   wrong   lambda weight: max(weight) / 127
 
-still_fp32
+saved
   right   "c"
   right   "C"
   right   "c)"

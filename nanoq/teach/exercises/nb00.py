@@ -144,7 +144,7 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="00.still_fp32",
+        id="00.saved",
         why="rounding changes values; only storing codes makes a file smaller.",
         minutes=1,
         difficulty=1,
