@@ -292,8 +292,8 @@ TEMPLATES = (
              f"A matrix of {rows} × {columns} in int8 has a float32 scale for "
              f"{'each row' if per_row else 'the matrix'}. How many bytes is that?"),
     Template("02.stochastic", _between_steps, lambda x, step, u:
-             f"{x.item():g} is rounded stochastically to a multiple of {step:g}: up where the uniform draw, {u.item():g}, "
-             "is at least the part of a step that is missing to the upper one. What comes out?"),
+             f"{x.item():g} is rounded stochastically to a multiple of {step:g}: up where the uniform draw, "
+             f"{u.item():g}, is at least the part of a step that is missing to the upper one. What comes out?"),
     Template("03.bits_per_char", _pick((2.0, 2.5, 3.0, 3.5), range(200, 500, 50), range(1000, 2000, 100)),
              lambda loss, tokens, characters:
              f"A model reads {characters:,} characters as {tokens} tokens, at a mean loss of {loss} nats a token. "
