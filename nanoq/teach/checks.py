@@ -105,6 +105,8 @@ class Exercise:
             "" if it is not attempted. Both together take the place of cases and `compare`; a mistake is known if its
             hint is what is said.
         why: Why the right answer is as it is, or what it is good for: a sentence for whoever has it.
+        paper: Cases of two to four round numbers, for the board: the lecturer's page shows each mistake on the first
+            of them that tells it from the right answer. For exercises whose own cases are too large to print.
     """
 
     id: str
@@ -123,6 +125,7 @@ class Exercise:
     produce: Callable[[object], object] | None = None
     diagnose: Callable[[object], str | None] | None = None
     why: str = ""
+    paper: Cases = ()
 
     @property
     def choices(self) -> str:

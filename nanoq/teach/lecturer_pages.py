@@ -9,11 +9,18 @@ They say what the notebook's exercises, their recognised mistakes, and its measu
 disagree with the course. `python tools/build.py --kit` writes them.
 """
 
+import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
-from nanoq.teach.checks import Exercise, Mistake, exercises_of, judge
+import torch
+
+from nanoq.numbers import FloatFormat
+from nanoq.quant.grid import Grid
+from nanoq.teach.checks import Exercise, Mistake, Outcome, exercises_of, gather, judge
 from nanoq.teach.course import BY_NUMBER
+from nanoq.teach.differences import Array, name_of
 
 SECTIONS = ("at a glance", "points", "misconceptions")
 
@@ -73,11 +80,16 @@ def misconceptions(exercises: list[Exercise], source: str) -> str:
 
 
 def probe(exercise: Exercise, mistake: Mistake, name: str) -> str:
-    """What to ask a student who has made this mistake: the first case that shows it, with both results."""
+    """What to ask a student who has made this mistake: the first case that shows it, with both results.
+
+    A case of `Exercise.paper` if one shows it, otherwise one of the check's.
+    """
     if exercise.diagnose:
         return "one matrix, read back and laid beside the original"
     if not callable(mistake.answer):
         return f"what would have to be true for **{mistake.answer}**? (right: {exercise.reference})"
+    if said := on_paper(exercise, mistake, name):
+        return said
     if exercise.call:
         return f"what both make of a small input: {_difference(exercise, mistake, name).removeprefix(f'{name}: ')}"
     call, rest = CALL.fullmatch(_difference(exercise, mistake, name)).group("call", "rest")
@@ -87,6 +99,55 @@ def probe(exercise: Exercise, mistake: Mistake, name: str) -> str:
     if any(word in call for word in ("the function", "tensor of shape", "Grid(", "...")):
         return f"a case small enough for paper (on the check's: {rest})"
     return f"`{call}`: {rest}"
+
+
+def on_paper(exercise: Exercise, mistake: Mistake, name: str) -> str:
+    """The first of the exercise's paper cases that shows a mistake, with both results; empty if none does."""
+    small = replace(exercise, cases=exercise.paper)
+    right, theirs = (gather(small, answer).outcomes for answer in (exercise.reference, mistake.answer))
+    for case, expected, got in zip(exercise.paper, right, theirs, strict=True):
+        if said := _results(exercise, expected.value, got):
+            return f"{_call(exercise, name, case)}: {said}"
+    return ""
+
+
+def _results(exercise: Exercise, expected: object, got: Outcome) -> str:
+    """Both results of one call in words; empty if they agree."""
+    if got.failure:
+        return f"raised {got.failure.kind}: {got.failure.text}"
+    if not (difference := exercise.differs(expected, got.value)):
+        return ""
+    return difference if exercise.compare else f"expected {short(expected)}, got {short(got.value)}"
+
+
+def _call(exercise: Exercise, name: str, case: tuple) -> str:
+    """A call as it would be written, with the names of its arguments where there are more than two."""
+    names = [*inspect.signature(exercise.call or exercise.reference).parameters][bool(exercise.call):]
+    values = [short(value) for value in case]
+    if len(case) > 2:
+        values = [f"{each}={value}" for each, value in zip(names, values, strict=False)]
+    what = name_of(exercise.call).replace("_", " ") if exercise.call and not exercise.compare else ""  # " and slope"
+    return f"`{name}({', '.join(values)})`{what}"
+
+
+def short(value: object) -> str:
+    """A value for the board: numbers with four digits, tensors and grids as lists, formats and functions by name."""
+    if isinstance(value, Grid):
+        return short(value.decode(torch.arange(value.levels).expand(len(value.scale), -1)))
+    if isinstance(value, Array):
+        return short(value.tolist())
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(short, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{short(key)}: {short(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, FloatFormat):
+        return value.name
+    if callable(value):
+        return name_of(value).strip("_")
+    if isinstance(value, float):
+        return f"{round(value, 6) + 0.0:.4g}"  # plus 0.0, so that no minus stands before a zero
+    return str(value)
 
 
 def _difference(exercise: Exercise, mistake: Mistake, name: str) -> str:

@@ -305,6 +305,7 @@ EXERCISES = [
         difficulty=3,
         reference=_mxfp4(),
         cases=_blocks,
+        paper=[(torch.tensor([-3.6, 1.3, 0.7]),)],  # its scale is 0.5
         mistakes=[
             Mistake(
                 _mxfp4(power=lambda largest: math.log2(largest / 6)),

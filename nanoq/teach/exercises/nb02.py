@@ -240,6 +240,8 @@ EXERCISES = [
         points=2,
         reference=_kahan(),
         cases=_terms,
+        paper=[(torch.tensor([16.0, 1.0, 1.0, 1.0]), _float8),  # from 16 on this type has every second number,
+               (torch.tensor([16.0, 1.0, 18.0, 7.0]), _float8)],  # and from 32 on every fourth
         mistakes=[
             Mistake(
                 _kahan(carry=False),
@@ -333,6 +335,7 @@ EXERCISES = [
         reference=_to_int8(lambda w: w.abs().max() / 127),
         cases=WEIGHTS,
         dtype=torch.int8,
+        paper=[(torch.tensor([[-12.7, 6.28, 0.96]]),)],
         mistakes=[
             Mistake(
                 _to_int8(lambda w: w.abs().max() / 127, lambda units: units),
@@ -426,6 +429,7 @@ EXERCISES = [
         difficulty=2,
         reference=_scaled_cast(),
         cases=_scaled,
+        paper=[(torch.tensor([[-1.2, 0.55, 0.27]]), FLOATS["e2m1"])],
         mistakes=[
             Mistake(lambda weight, fmt: fmt.round(weight), "no scale: that is the plain cast."),
             Mistake(

@@ -297,6 +297,7 @@ EXERCISES = [
         points=2,
         reference=_best_share(lambda error, scale: error.square().sum()),
         cases=_rows,
+        paper=[(torch.tensor([1.0, 0.6, 0.5]), 2)],  # all of them get code 1: their mean is best
         mistakes=[
             Mistake(
                 _best_share(lambda error, scale: error.square().sum(), clamp=False),
@@ -463,6 +464,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda losses, reference: (losses - reference).std() / math.sqrt(len(losses)),
         cases=_losses,
+        paper=[(torch.tensor([1.5, 2.1, 3.1, 4.1]), torch.tensor([1.0, 2.0, 3.0, 4.0]))],
         mistakes=[
             Mistake(
                 lambda losses, reference: ((losses.var() + reference.var()) / len(losses)).sqrt(),

@@ -278,6 +278,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda weight: _thirds(_rms(weight)),
         cases=_matrices,
+        paper=[(torch.tensor([[1.0, -7.0], [1.0, 1.0]]),)],
         mistakes=[
             Mistake(
                 lambda weight: (THIRD * _rms(weight), THIRD * _rms(weight)),
@@ -320,6 +321,7 @@ EXERCISES = [
         difficulty=2,
         reference=_best_level(),
         cases=_with_thresholds,
+        paper=[(torch.tensor([[0.4, -1.0, 2.0], [0.2, 0.6, -0.8]]), torch.tensor([[0.5], [0.4]]))],
         mistakes=[
             Mistake(
                 _best_level(size=lambda weight: weight),
@@ -371,6 +373,7 @@ EXERCISES = [
         reference=_lloyd,
         cases=lambda generator: [(torch.randn(n, generator=generator) + 0.2, steps)
                                  for n, steps in ((50, 1), (200, 2), (1000, 30))],
+        paper=[(torch.tensor([4.0, -3.0, 1.2, 0.2]), 1)],
         mistakes=[
             Mistake(
                 lambda weight, steps: _lloyd(weight, steps, share=1.0),
@@ -460,6 +463,7 @@ EXERCISES = [
         reference=_pack5,
         cases=PACK_CASES,
         dtype=torch.uint8,
+        paper=[(torch.tensor([1, 2, 0, 0, 1, 2, 0, 0, 1, 0]),)],
         mistakes=[
             Mistake(
                 lambda codes: _pack5(codes, (81, 27, 9, 3, 1)),
@@ -538,6 +542,7 @@ EXERCISES = [
         difficulty=1,
         reference=lambda codes: (len(codes), int((codes != 1).sum())),
         cases=CODES,
+        paper=[(torch.tensor([[0, 1, 2], [2, 1, 2]]),)],
         mistakes=[
             Mistake(
                 lambda codes: (0, int((codes != 1).sum())),
@@ -576,6 +581,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda weight, rounded: float((rounded * weight).sum() / weight.square().sum()),
         cases=_pairs,
+        paper=[(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.0, -2.0, 2.0]))],
         mistakes=[
             Mistake(
                 lambda weight, rounded: float(rounded.norm() / weight.norm()),
@@ -611,6 +617,7 @@ EXERCISES = [
         difficulty=3,
         reference=lambda weight, threshold: float(weight.square().sum() / _above(weight, threshold).sum()),
         cases=_rows,
+        paper=[(torch.tensor([1.0, -2.0, 3.0]), 1.5)],
         mistakes=[
             Mistake(
                 lambda weight, threshold: float(_above(weight, threshold).mean()),

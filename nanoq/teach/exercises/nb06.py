@@ -15,6 +15,11 @@ def _gram(n, generator):
     return (inputs.T @ inputs / len(inputs)).double()
 
 
+def _exact(*numbers):
+    """Numbers, or rows of them, in float64."""
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
 def _draw(*shape, generator):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
@@ -300,6 +305,7 @@ EXERCISES = [
         difficulty=2,
         reference=_quadratic,
         cases=_change_and_gram,
+        paper=[(_exact([1, -1], [1, 0]), _exact([2, 1], [1, 3]))],
         mistakes=[
             Mistake(
                 lambda change, gram: change.square().sum(1),
@@ -336,6 +342,8 @@ EXERCISES = [
         points=2,
         reference=_choose(_quadratic),
         cases=_kernels,
+        paper=[(_exact(0.2, 0.4), _exact(0, 0), _exact(1, 1), _exact([1, 1], [1, 2])),
+               (_exact(0.4, 0.8), _exact(0, 0), _exact(1, 1), _exact([2, 1], [1, 1]))],
         mistakes=[
             Mistake(
                 _choose(lambda change, gram: change.square().sum(1)),
@@ -371,6 +379,7 @@ EXERCISES = [
         difficulty=1,
         reference=_rectified,
         cases=_numbers,
+        paper=[(torch.tensor([-3.0, 0.0, 1.0]),)],
         mistakes=[
             Mistake(
                 lambda v: v.sigmoid(),
@@ -406,6 +415,7 @@ EXERCISES = [
         reference=_penalty(),
         cases=_progresses,
         call=_and_slope,
+        paper=[(_exact(0.5, 0.75), progress) for progress in (1.0, 0.1, 0.9)],
         mistakes=[
             Mistake(
                 _penalty(total=lambda terms: terms.mean().item()),
@@ -450,6 +460,7 @@ EXERCISES = [
         reference=_learn(),
         cases=_layers,
         rtol=0.02,
+        paper=[(_exact([1.0]), _exact([0.8]), _exact([0]), _exact([1]), _exact([2]), 2, 4.0)],
         mistakes=[
             Mistake(
                 _learn(penalised=False),
@@ -498,6 +509,7 @@ EXERCISES = [
         reference=_with(lambda weight, hard: weight + (hard - weight).detach()),
         cases=_straights,
         call=_and_gradient,
+        paper=[(_exact([0.3, -2.0]), _exact([0.4]), -2, 1, _exact([1.0, 2.0]))],
         mistakes=[
             Mistake(
                 _with(lambda weight, hard: hard),
@@ -544,6 +556,7 @@ EXERCISES = [
         difficulty=2,
         reference=_soft,
         cases=_soft_rows,
+        paper=[(_exact(-3.0, 0.6, 3.0), 2.0, _exact(0.5, 0.25, 0.5))],
         mistakes=[
             Mistake(
                 lambda weight, level, share: level * ((weight / level).floor() + share),
@@ -611,6 +624,7 @@ EXERCISES = [
         difficulty=2,
         reference=_asymmetric(lambda w, r, x, y: x @ w.T, lambda w, r, x, y: y @ r.T),
         cases=_two_inputs,
+        paper=[(_exact([1.5], [-0.6]), _exact([2], [-1]), _exact([1], [2]), _exact([1], [3]))],
         mistakes=[
             Mistake(
                 _asymmetric(lambda w, r, x, y: y @ w.T, lambda w, r, x, y: y @ r.T),
@@ -647,6 +661,7 @@ EXERCISES = [
         difficulty=1,
         reference=lambda change, gradient: float((change * gradient).square().sum(1).mean()),
         cases=_changes,
+        paper=[(_exact([1, -1], [2, 1]), _exact([1, 2], [-1, 0]))],
         mistakes=[
             Mistake(
                 lambda change, gradient: float(change.square().sum(1).mean()),
@@ -684,6 +699,7 @@ EXERCISES = [
         points=2,
         reference=_lsq(),
         cases=_scales,
+        paper=[(_exact([0.2, -0.4, 1.6, 0.1]), _exact(0.5), _exact([1, 1, 2, 1]))],
         mistakes=[
             Mistake(
                 _lsq(slow=lambda n: 1),
@@ -789,6 +805,7 @@ EXERCISES = [
         difficulty=2,
         reference=_lost,
         cases=_updates,
+        paper=[(torch.ones(4), torch.tensor([0.05, 0.05, 0.2, 0.0]), FLOATS["e4m3fn"])],
         mistakes=[
             Mistake(
                 lambda w, u, fmt: float((fmt.round(w + u) == w).float().mean()),

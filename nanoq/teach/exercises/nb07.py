@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from nanoq.quant.grid import affine_grid
+from nanoq.quant.grid import Grid, affine_grid
 from nanoq.teach.checks import Exercise, Mistake
 
 
@@ -13,6 +13,11 @@ def _hessian(n, generator):
     mix = torch.eye(n) + 0.6 * torch.randn(n, n, generator=generator)
     inputs = torch.randn(8 * n, n, generator=generator) @ mix
     return (inputs.T @ inputs / len(inputs) + 0.05 * torch.eye(n)).double()
+
+
+def _exact(*numbers):
+    """Numbers, or rows of them, in float64."""
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def _draw(*shape, generator):
@@ -120,6 +125,9 @@ def _columns(generator):
 
 
 # ---- 07.gptq: the whole loop ----
+
+# A grid for the board: the values -1, 0, 1 and 2.
+WHOLE = Grid(bits=2, levels=4, scale=torch.ones(1, 1), group_size=3, zero_point=torch.ones(1, 1))
 
 
 def _walk(weight, grid, hessian, mistaken=lambda target, weight, value: weight - value):
@@ -259,6 +267,7 @@ EXERCISES = [
         difficulty=2,
         reference=_layer_error,
         cases=_changes,
+        paper=[(_exact([1, -1], [1, 0]), _exact([2, 1], [1, 3]))],
         mistakes=[
             Mistake(
                 lambda change, hessian: float(change.square().sum()),
@@ -301,6 +310,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda weight, rounded, hessian: weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
         cases=_pairs,
+        paper=[(_exact(0.4, -1), 0.0, _exact([2, 1], [1, 4]))],
         mistakes=[
             Mistake(
                 lambda weight, rounded, hessian: weight[1] - (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1],
@@ -337,6 +347,8 @@ EXERCISES = [
         points=2,
         reference=_spread,
         cases=_first_columns,
+        paper=[(_exact([0.4, -1]), _exact(0), _exact([2, 1], [1, 1])),
+               (_exact([0.6, 1, -1]), _exact(0), _exact([3, -1, -1], [-1, 3, -1], [-1, -1, 3]))],
         mistakes=[
             Mistake(
                 lambda weight, rounded, inverse: 2 * weight - _spread(weight, rounded, inverse),
@@ -383,6 +395,7 @@ EXERCISES = [
         difficulty=1,
         reference=_damped,
         cases=_undamped,
+        paper=[(_exact([4, 1], [1, 2]), 0.1)],
         mistakes=[
             Mistake(
                 lambda hessian, share=0.01: hessian + share * hessian.diagonal().mean(),
@@ -425,6 +438,7 @@ EXERCISES = [
         difficulty=2,
         reference=_column,
         cases=_columns,
+        paper=[(_exact([0.4, -1]), _exact([0.4, 0]), _exact([4, 1], [0, 2]), 1)],
         mistakes=[
             Mistake(
                 lambda weight, error, factor, k: weight[:, k] - error[:, :k] @ factor[:k, k] / factor[k, k],
@@ -464,6 +478,8 @@ EXERCISES = [
         reference=_walk,
         cases=_layers,
         dtype=torch.int64,
+        paper=[(_exact([-0.7, 0.4]), WHOLE, _exact([2, 1], [1, 2])),
+               (_exact([0.3, 0.7, 0.4]), WHOLE, _exact([3, 2, 1], [2, 3, 1], [1, 1, 1]))],
         mistakes=[
             Mistake(
                 lambda weight, grid, hessian: grid.encode(weight).long(),
@@ -500,6 +516,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda weight, inverse: weight.square() / inverse.diagonal(),
         cases=_costs,
+        paper=[(_exact(1, 2), _exact([2, 1], [1, 1]))],
         mistakes=[
             Mistake(
                 lambda weight, inverse: weight.square(),
@@ -534,6 +551,7 @@ EXERCISES = [
         difficulty=2,
         reference=_eliminate,
         cases=_inverses,
+        paper=[(_exact([2, 1], [1, 1]), 0)],
         mistakes=[
             Mistake(
                 _crossed_out,
@@ -569,6 +587,7 @@ EXERCISES = [
         points=2,
         reference=_act_order,
         cases=_layers,
+        paper=[(_exact([0.3, 0.6, -0.7]), WHOLE, _exact([2, 1, 1], [1, 1, 0], [1, 0, 4]))],
         mistakes=[
             Mistake(
                 _walk,
@@ -604,6 +623,8 @@ EXERCISES = [
         difficulty=2,
         reference=_lazy,
         cases=_blocks,
+        paper=[(_exact([0.4, -1]), _exact([0.4]), _exact([1, 0.5], [0, 1]), 0, 1),
+               (_exact([0, 1, -1]), _exact([0.4, 0.2]), _exact([1, 1, 0.5], [0, 1, 1], [0, 0, 1]), 0, 2)],
         mistakes=[
             Mistake(
                 lambda targets, errors, pull, start, stop: _lazy(targets, errors, pull, start, stop, sign=-1),
@@ -679,6 +700,7 @@ EXERCISES = [
         points=2,
         reference=_original,
         cases=_drifted,
+        paper=[(_exact([1, 2]), _exact([2, 1], [0, 1]), _exact([2, 0], [0, 1]))],
         mistakes=[
             Mistake(
                 lambda weight, cross, gram: weight.clone(),
@@ -730,6 +752,7 @@ EXERCISES = [
         points=2,
         reference=_rows_of,
         cases=_inverses_to_repair,
+        paper=[(_exact([4, 2, 2], [2, 2, 3], [2, 3, 6]),)],
         mistakes=[
             Mistake(
                 lambda inverse: inverse / inverse.diagonal()[:, None],

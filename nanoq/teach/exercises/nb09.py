@@ -285,6 +285,7 @@ EXERCISES = [
         difficulty=2,
         reference=_lloyd,
         cases=_cells,
+        paper=[(torch.tensor([0.0, 0.0, 3.0, 8.0]), torch.tensor([2.0, 9.0]))],
         mistakes=[
             Mistake(
                 lambda samples, levels: _lloyd(samples, levels, torch.median),
@@ -331,6 +332,7 @@ EXERCISES = [
         compare=_compare_costs,
         cases=[({0: 4, 1: 2, 2: 1, 3: 1},), ({0: 10, 1: 9, 2: 8, 3: 8, 4: 1},), ({-1: 50, 0: 51, 1: 49},),
                ({0: 600, 1: 240, -1: 251, 2: 60, -2: 71, 3: 9, -3: 11, 5: 1, -4: 1, 7: 1},)],
+        paper=[({0: 4, 1: 2, 2: 1, 3: 1},), ({0: 1, 1: 1, 2: 1, 3: 1},), ({0: 3, 1: 3, 2: 2},)],
         mistakes=[
             Mistake(
                 lambda counts: _huffman(counts, pick=_most_frequent),
@@ -457,6 +459,7 @@ EXERCISES = [
         points=2,
         reference=_bits_needed,
         cases=_layers,
+        paper=[(torch.tensor([[2.0, -2.0]]), torch.tensor([[1.0, 3.0], [0.0, 4.0]]), 2.0)],
         mistakes=[
             Mistake(
                 lambda weight, factor, error: 2 * _bits_needed(weight, factor, error),
@@ -512,6 +515,7 @@ EXERCISES = [
         difficulty=2,
         reference=_watersic,
         cases=_steps,
+        paper=[(torch.tensor([[1.0, 3.0], [0.0, 4.0]]), 1.0)],
         mistakes=[
             Mistake(
                 lambda factor, step: step * factor.diagonal() / factor.diagonal().log().mean().exp(),
@@ -571,6 +575,8 @@ EXERCISES = [
         difficulty=2,
         reference=_gain,
         cases=_shrunk,
+        paper=[(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
+                torch.tensor([[2.0, 1.0], [1.0, 2.0]]))],
         mistakes=[
             Mistake(
                 lambda weight, rounded, gram: float(((rounded @ gram) * rounded).sum()
@@ -617,6 +623,7 @@ EXERCISES = [
         difficulty=2,
         reference=lambda weight, turn: weight @ turn.T,
         cases=_turns,
+        paper=[(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, -1.0], [1.0, 0.0]]))],
         mistakes=[
             Mistake(
                 lambda weight, turn: weight @ turn,

@@ -205,6 +205,8 @@ EXERCISES = [
         points=2,
         reference=_correlations,
         cases=_sides,
+        paper=[(torch.tensor([[2.0, 2.0], [2.0, 0.0], [0.0, 0.0], [0.0, -2.0]]),
+                torch.tensor([[1.0, 3.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, 1.0]]))],
         mistakes=[
             Mistake(
                 lambda x, y: torch.linalg.svdvals(_basis(x).T @ _basis(y)),
@@ -353,6 +355,7 @@ EXERCISES = [
         ),
         reference=_scores,
         cases=_tables,
+        paper=[(torch.tensor([[1.0, 0.8, 0.4], [0.8, 1.0, 0.6], [0.4, 0.6, 1.0]]),)],
         mistakes=[
             Mistake(
                 lambda alike: 1 - alike.mean(1),
@@ -532,6 +535,8 @@ EXERCISES = [
         difficulty=3,
         reference=lambda costs, sizes, budget: _allocate(costs, sizes, budget),
         cases=_tables_of_costs,
+        paper=[({"a": {2: 8, 3: 2, 4: 1}, "b": {2: 8, 3: 4, 4: 2}},
+                {"a": {2: 40, 3: 60, 4: 80}, "b": {2: 20, 3: 30, 4: 40}}, 80)],
         mistakes=[
             Mistake(
                 lambda costs, sizes, budget: _allocate(costs, sizes, budget, value=lambda gain, price: gain),

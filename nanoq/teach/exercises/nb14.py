@@ -168,6 +168,7 @@ EXERCISES = [
         difficulty=2,
         reference=_wanda,
         cases=_layers,
+        paper=[(torch.tensor([[2.0, -1.0], [8.0, -2.0]]), torch.tensor([[1.0, 3.0]]), 0.5)],
         mistakes=[
             Mistake(
                 lambda weight, inputs, sparsity: _kept((weight.abs() * inputs.norm(dim=0)).T, sparsity).T,
@@ -205,6 +206,9 @@ EXERCISES = [
         points=3,
         reference=_walk,
         cases=_walks,
+        paper=[(torch.tensor([[0.4, -1.0]]), torch.tensor([[False, True]]), torch.tensor([[2.0, 1.0], [1.0, 2.0]]),
+                _as_it_is),
+               (torch.tensor([[0.6, 1.0, -1.0]]), torch.tensor([[False, False, True]]), 1 + torch.eye(3), _as_it_is)],
         mistakes=[
             Mistake(lambda weight, keep, hessian, snap: keep * snap(weight),
                     "the columns do not see the errors before them: each one starts from its target, not from its "
@@ -238,6 +242,8 @@ EXERCISES = [
         difficulty=2,
         reference=_of_four,
         cases=_matrices,
+        paper=[(torch.tensor([[5.0, -4.0, 3.0, 2.0, 1.0, 0.6, -0.5, 0.1]]),),
+               (torch.tensor([[5.0, 4.0, 2.0, 1.0], [3.0, 6.0, 7.0, 8.0]]),)],
         mistakes=[
             Mistake(lambda weight: _of_four(weight, lambda group: -group.abs()),
                     "the two largest of each four have become 0: they are the ones to keep."),
@@ -307,6 +313,7 @@ EXERCISES = [
         difficulty=2,
         reference=_whitened,
         cases=_grams,
+        paper=[(torch.tensor([[1.5, 0.0], [-0.5, 1.0]]), torch.tensor([[4.0, 2.0], [2.0, 2.0]]), 1)],  # W C: 3 and 1
         mistakes=[
             Mistake(lambda weight, hessian, rank: _truncated(weight, rank),
                     "that is the plain SVD: it treats all directions of the input alike."),
@@ -325,8 +332,9 @@ EXERCISES = [
         why="the factor keeps the gradient at one size, so one learning rate serves every temperature.",
         minutes=5,
         difficulty=2,
-        reference=lambda student, teacher, t: t**2 * _divergence(teacher, student, t),
+        reference=lambda student, teacher, temperature: temperature**2 * _divergence(teacher, student, temperature),
         cases=_predictions,
+        paper=[(torch.tensor([[0.0, 0.0], [2.2, 0.0]]), torch.tensor([[2.2, 0.0], [2.2, 0.0]]), 2.0)],
         mistakes=[
             Mistake(lambda student, teacher, t: t**2 * _divergence(student, teacher, t),
                     "KL the wrong way round: the average is taken over what the teacher expects, p log(p / q) with p "
