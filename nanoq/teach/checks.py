@@ -105,8 +105,8 @@ class Exercise:
             "" if it is not attempted. Both together take the place of cases and `compare`; a mistake is known if its
             hint is what is said.
         why: Why the right answer is as it is, or what it is good for: a sentence for whoever has it.
-        paper: Cases of two to four round numbers, for the board: the lecturer's page shows each mistake on the first
-            of them that tells it from the right answer. For exercises whose own cases are too large to print.
+        paper: Cases of a few round numbers, at most 16, for the board: the lecturer's page shows each mistake on the
+            first of them that tells it from the right answer. For exercises whose own cases are too large to print.
     """
 
     id: str
