@@ -251,6 +251,21 @@ def _times(rng: Random) -> tuple[list[float]]:
     return ([rng.choice((0.2, 0.3, 0.5)), *(rng.randint(2, 9) / 100 for _ in range(4))],)
 
 
+def _line(rng: Random) -> tuple[torch.Tensor, float]:
+    """Five probabilities, and a number between two of their sums."""
+    tenths = [1, 1, 2, 2, 4]
+    rng.shuffle(tenths)
+    return torch.tensor(tenths, dtype=torch.float64) / 10, rng.choice((0.15, 0.35, 0.55, 0.75, 0.95))
+
+
+def _race(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """Four probabilities and waiting times, without ties."""
+    tenths, waits = [1, 2, 3, 4], [0.3, 0.5, 0.7, 1.1]
+    rng.shuffle(tenths)
+    rng.shuffle(waits)
+    return torch.tensor(tenths, dtype=torch.float64) / 10, torch.tensor(waits, dtype=torch.float64)
+
+
 def _rows(matrix: torch.Tensor) -> str:
     return "; ".join(" ".join(f"{value:g}" for value in row) for row in matrix.tolist())
 
@@ -458,7 +473,16 @@ TEMPLATES = (
              "they part?"),
     Template("16.speed", _times, lambda seconds:
              f"A model wrote {len(seconds)} characters in, one by one, {_list(seconds)} seconds. The first time "
-             "includes the prompt. How many characters a second does it write after that?"),
+             "includes the prompt. How many characters per second does it write after that?"),
+    Template("16.inverse_cdf", _line, lambda p, u:
+             f"The probabilities {_list(p.tolist())} of the characters 0 to 4 lie end to end on a line from 0 to 1. "
+             f"Which character is drawn by u = {u:g}?"),
+    Template("16.race", _race, lambda p, waits:
+             f"Characters 0 to 3 have the probabilities {_list(p.tolist())} and the waiting times "
+             f"{_list(waits.tolist())}. Who wins the race?"),
+    Template("16.longer", _pick((4.0, 9.0, 16.0, 25.0, 100.0)), lambda times_less:
+             f"A better method makes the divergence that a small model adds {times_less:g} times smaller. How many "
+             "times as long do its texts stay with float32's, for the same random numbers?"),
 )  # fmt: skip
 
 

@@ -48,6 +48,9 @@ TIMES = [([0.2, 0.01, 0.01, 0.04],), ([0.5, 0.1, 0.3],), ([0.05, 0.02, 0.01, 0.0
 EXERCISES = [
     Exercise(
         id="16.shared",
+        why="behind the first difference each model goes on from its own words, and equal places mean nothing.",
+        minutes=4,
+        difficulty=1,
         reference=_shared,
         cases=[("the cat sat", "the cow sat"), ("a dog", "a dog"), ("xyz", "abc"), ("Tom was", "Tom"),
                ("abcabc", "abdabc"), ([5, 7, 7, 2], [5, 7, 1, 2])],
@@ -75,9 +78,16 @@ EXERCISES = [
                 "an index ran over the end of the shorter text: two equal texts have no difference to find.",
             ),
         ],
+        hints=(
+            "how many places would you look at if one text is shorter, and when do you stop?",
+            "a loop over the places of the shorter text that ends at the first difference; without one, its length.",
+        ),
     ),
     Exercise(
         id="16.inverse_cdf",
+        why="a uniform number falls on a piece with a probability equal to its length.",
+        minutes=5,
+        difficulty=2,
         reference=lambda p, u: int((p.cumsum(0) <= u).sum()),
         cases=_lots,
         mistakes=[
@@ -106,9 +116,16 @@ EXERCISES = [
                 "that divides the line into equal pieces: every character would be equally likely.",
             ),
         ],
+        hints=(
+            "where does each piece end? A running sum says so.",
+            "the index is the number of pieces that end at or before u.",
+        ),
     ),
     Exercise(
         id="16.race",
+        why="of independent exponential waiting times the smallest belongs to each runner in proportion to its speed.",
+        minutes=4,
+        difficulty=1,
         reference=lambda p, waits: int((waits / p).argmin()),
         cases=_races,
         mistakes=[
@@ -129,9 +146,16 @@ EXERCISES = [
                 "the waits are not used: that is temperature 0.",
             ),
         ],
+        hints=(
+            "what does each runner take, and who of them arrives first?",
+            "the waiting time divided by the probability; the index of the smallest.",
+        ),
     ),
     Exercise(
         id="16.surprise",
+        why="the mean of these bits over a text is the model's loss in bits, character by character.",
+        minutes=4,
+        difficulty=1,
         reference=lambda logits, index: float(-logits.log_softmax(0)[index] / math.log(2)),
         cases=_logits,
         mistakes=[
@@ -160,9 +184,16 @@ EXERCISES = [
                 "that is the mean surprise that the model expects, its entropy; asked for is this one character's.",
             ),
         ],
+        hints=(
+            "make probabilities of the logits first; which of them counts?",
+            "`log_softmax`, the entry of the character, a minus, and from nats to bits.",
+        ),
     ),
     Exercise(
         id="16.speed",
+        why="a rate is a count divided by the total time of what is counted.",
+        minutes=3,
+        difficulty=1,
         reference=lambda seconds: (len(seconds) - 1) / sum(seconds[1:]),
         cases=TIMES,
         mistakes=[
@@ -180,16 +211,23 @@ EXERCISES = [
             ),
             Mistake(
                 lambda seconds: sum(seconds[1:]) / (len(seconds) - 1),
-                "seconds a character: turn it over.",
+                "seconds per character: turn it over.",
             ),
             Mistake(
                 lambda seconds: (len(seconds) - 1) / sum(seconds),
                 "the first character is left out of the count, its time not of the sum.",
             ),
         ],
+        hints=(
+            "which characters have a time that is only theirs?",
+            "all but the first: their number, divided by the sum of their times.",
+        ),
     ),
     Exercise(
         id="16.longer",
+        why="a divergence is quadratic in small differences of probabilities, the chance to part is linear in them.",
+        minutes=3,
+        difficulty=2,
         reference=lambda times_less: math.sqrt(times_less),
         cases=[(100.0,), (4.0,), (2.5,)],
         mistakes=[
@@ -210,16 +248,27 @@ EXERCISES = [
                 "on two logarithmic axes a straight line is a power, not a logarithm.",
             ),
         ],
+        hints=(
+            "the slope of the line is -1/2: what does that say about the length if the divergence is divided by four?",
+            "a straight line on two logarithmic axes is a power; the exponent is its slope.",
+        ),
     ),
     Exercise(
         id="16.conclusion",
+        why="a text is one draw, and another seed changes it more than int8 does.",
+        minutes=2,
+        difficulty=1,
         reference="c",
         mistakes=[
             Mistake("a", "two seeds of one model write different stories, too, and neither is worse for it."),
             Mistake("b", "one text is one draw, and little surprise is also what a dull text has: at temperature 0 it "
                          "is least. Which measure of notebook 04 does not depend on the draw?"),
-            Mistake("d", "the same bits a character for one text is no proof of equality either: how wide is its "
+            Mistake("d", "the same bits per character for one text is no proof of equality either: how wide is its "
                          "interval?"),
         ],
+        hints=(
+            "which of the four statements would also hold for two seeds of one model?",
+            "look for the measurement that both models face alike, and that comes with an interval.",
+        ),
     ),
 ]
