@@ -184,7 +184,7 @@ display(HTML(texts.answers_html()), HTML(texts.divergence_html()))
 figures.expected_where_they_part(texts, "RTN 4 bit")
 
 # %% tags=["claims"]
-there = texts.divergence("RTN 4 bit").expected  # (float32's, the model's) for both characters
+there = texts.divergence("RTN 4 bit").expected  # of both models, for both
 assert 0 < there[0][0] - there[0][1] < 0.1 and 0 < there[1][1] - there[1][0] < 0.1
 
 # %% [markdown]
@@ -338,13 +338,7 @@ assert abs(around["GPTQ 3 bit"] / around["float32"] - 1) < 0.5
 # should have.
 
 # %% tags=["measured"]
-from nanoq.teach.playground import playground
-from nanoq.teach.widgets import show_widget
-
-show_widget(playground(contenders, chosen=[one.name for one in trio]),
-            alt="A prompt, temperature, seed, length and a choice of models; their "
-                "answers, side by side; where they part; the surprise of each "
-                "character, and what each model expected at any position.")
+figures.play(contenders, chosen=[one.name for one in trio])
 
 # %% [markdown]
 # ## 7 · Final capstone
@@ -369,8 +363,8 @@ print(standings(judge(entries.name)))
 #
 # - entropy-coded codes (notebook 09): `rate=` in place of bits in `nanoq.quantize`, `entropy=True` in `nanoq.save`;
 # - `embeddings=8`, `true_sequential=True` and `match_original=True` in `nanoq.quantize`;
-# - fewer bits where they hurt least (13), learned rounding (06), or a smaller model that you train or distil (14), with the
-#   same characters.
+# - fewer bits where they hurt least (notebook 13), learned rounding (notebook 06), or a smaller model that you train or
+#   distil (notebook 14), with the same characters.
 #
 # Whoever tries a hundred models on the same windows picks one that suits these windows. So a lecturer may judge by
 # another text: `nanoq judge entries --corpus another.txt` ranks the subfolders of a folder, one for each participant.

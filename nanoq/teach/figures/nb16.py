@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nanoq.teach.compare import Answer, Comparison, Contender, compare_answers, first_divergence
+from nanoq.teach.playground import playground
 from nanoq.teach.plots import COLORS, figure
+from nanoq.teach.widgets import show_widget
 
 
 def _color(name: str) -> str:
@@ -97,6 +99,13 @@ def surprise(text: str, bits: Mapping[str, Sequence[float]], planted: range) -> 
     ax.legend(ncols=3, loc="upper left")
     ax.set_ylim(0, 1.2 * max(max(b[start - 1 : end - 1]) for b in bits.values()))
     return fig
+
+
+def play(contenders: Sequence[Contender], chosen: Sequence[str]) -> None:
+    """The playground, with some of the models turned on."""
+    show_widget(playground(contenders, chosen), alt="A prompt, temperature, seed, length and a choice of models; their "
+                "answers, side by side; where they part; the surprise of each character, and what each model expected "
+                "at any position.")  # fmt: skip
 
 
 def _together(comparison: Comparison) -> dict[str, int]:
