@@ -303,7 +303,7 @@ check("16.surprise", surprise)
 # most of it is gone.
 # </details>
 
-# %%
+# %% tags=["measured"]
 my_surprise = use("16.surprise", surprise)
 STORY = ("Once upon a time, there was a little girl who loved to pick flowers. "
          "One day she found a big blorptix in the garden and showed it to her mother.")
@@ -515,7 +515,7 @@ for name in list(named)[1:]:
     together[name] = agreement(reference, own, written)
     added[name] = float((reference.exp() * (reference - own)).sum(-1).mean())
 
-# %%
+# %% tags=["measured"]
 alive = together["RTN 8 bit"]["same race"].double().cumprod(1)  # (PROMPTS, LENGTH)
 promised = alive.sum(1)  # (PROMPTS,)
 print(f"float32 and int8: {promised.mean():.1f} characters, {int8.mean():.1f} counted")
@@ -629,7 +629,7 @@ figures.speeds(timed.answers)
 # you trained yourself, `nanoq compare runs/mine --out runs/rows` makes all its rows, in `runs/rows/models`. The same
 # from Python:
 
-# %%
+# %% tags=["measured"]
 own = Path(models.name) / "own"
 board.add("mine", 3, Recipe(bits=3, group_size=64), own)
 pair = [named["RTN 3 bit"], load_contender(own, "3 bit, groups of 64")]
