@@ -1,21 +1,33 @@
 """What notebook 08 uses and does not teach: fair races of programs and of layers, and what a machine can do at most."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import njit
 from numba.core.errors import NumbaError
 from torch import Tensor, nn
 
-from nanoq.lm import GPT
+from nanoq.lm import GPT, paired_difference, window_losses
+from nanoq.lm.evaluate import PairedDifference
 from nanoq.lm.generation import stream
 from nanoq.lm.model import KVCache
 from nanoq.progress import progress
-from nanoq.quant import QuantLinear, Recipe, quantize_model
+from nanoq.quant import (
+    QuantizedKVCache,
+    QuantLinear,
+    Recipe,
+    StepwiseModel,
+    activation_quantization,
+    affine_grid,
+    nearest,
+    quantize_model,
+)
 from nanoq.quant.kernels import candidates, integer_product, use_backend
 from nanoq.teach.checks import find_exercise
 from nanoq.timing import measure
@@ -24,24 +36,38 @@ REORDERED = {"reassoc", "contract", "nsz"}  # sums of floats in any order; NaN a
 Times = dict[str, float]
 
 
-def compiled(loop: Callable, exercise_id: str, *example: object, reordered: bool = True) -> Callable:
-    """Compile a loop with numba; say so and take the course's where numba cannot.
+def compiled(loop: Callable, exercise_id: str, example: Sequence[np.ndarray]) -> tuple[Callable, Callable]:
+    """Compile a loop with numba, twice; say so and take the course's where numba cannot.
 
     Args:
         loop: works on numpy arrays and numbers, as the answer to the exercise does.
         exercise_id: whose reference is taken where `loop` cannot be compiled.
         example: arguments, with which it is called once.
-        reordered: whether the order of sums of floats may change, so that the processor can keep many partial sums.
+
+    Returns:
+        One that may add floats in another order, so that the processor can keep many partial sums; and one that keeps
+        the order.
     """
-    flags = REORDERED if reordered else False
     try:
-        fast = njit(fastmath=flags)(loop)
-        fast(*example)
+        njit(loop)(*example)
     except NumbaError as error:
         first = str(error).strip().partition("\n")[0]
         print(f"numba cannot compile your loop ({first}), so the cells below use the course's.")
-        fast = njit(fastmath=flags)(find_exercise(exercise_id).reference)
-    return fast
+        loop = find_exercise(exercise_id).reference
+    return njit(fastmath=REORDERED)(loop), njit(loop)
+
+
+def arrays(packed: Tensor, scale: Tensor, zero: Tensor, x: Tensor) -> list[np.ndarray]:
+    """What the kernel of the course takes: codes (rows, n / 2), scale and zero (rows,), even and odd columns (n / 2,).
+
+    Args:
+        packed: uint8 (rows, n / 2), two codes in a byte.
+        scale: (rows,) or (rows, 1).
+        zero: the zero points, of the same shape.
+        x: (n,).
+    """
+    tensors = packed, scale.float().flatten(), zero.float().flatten(), x[0::2], x[1::2]
+    return [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
 
 
 # ---- races ----
@@ -83,6 +109,12 @@ class Ratio:
     def __str__(self) -> str:
         verdict = "faster" if self.low > 1 else "slower" if self.high < 1 else "no clear winner"
         return f"{self.middle:.2f} times as fast (quartiles {self.low:.2f} and {self.high:.2f}: {verdict})"
+
+
+def print_ratios(took: Times, base: str) -> None:
+    """Print how many times as fast as `base` each is, the fastest first."""
+    for name, seconds in sorted(took.items(), key=lambda item: item[1]):
+        print(f"{name:18} {took[base] / seconds:6.2f} times as fast as {base}")
 
 
 def measure_cold(functions: Mapping[str, Callable], seconds: float, elsewhere: Tensor, rounds: int = 3) -> Times:
@@ -149,6 +181,21 @@ def measure_machine(elsewhere: Tensor, side: int, seconds: float) -> Machine:
 # ---- models and layers ----
 
 
+def random_layers(out: int, inputs: int) -> dict[int, QuantLinear]:
+    """A layer (out, inputs) of random weights in 8 and in 4 bits, by its bits: a product takes as long on noise."""
+    weight = 0.02 * torch.randn(out, inputs, generator=torch.Generator().manual_seed(0))
+    grids = {bits: affine_grid(weight, bits) for bits in (8, 4)}  # one per row
+    return {bits: QuantLinear.from_codes(nearest(weight, grid), grid) for bits, grid in grids.items()}
+
+
+@torch.inference_mode()
+def cache_of(model: GPT, tokens: Tensor) -> KVCache:
+    """What a model keeps of tokens (T,) that it has read."""
+    cache = KVCache(model.config.layers)
+    model(tokens[None], cache)
+    return cache
+
+
 def with_kernels(model: GPT, bits: int) -> GPT:
     """A quantised copy, rounded to nearest, whose layers compute with the kernel of its bits."""
     copy = deepcopy(model)
@@ -169,3 +216,42 @@ def inputs_of(model: nn.Module, name: str, tokens: Tensor) -> Tensor:
     finally:
         hook.remove()
     return torch.cat(caught)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What rounding adds to the loss of a model, on the same held-out windows for all ways to round.
+
+    Attributes:
+        model: in float.
+        tokens: held-out text.
+        windows: how many of its windows count.
+        reference: losses (windows,) of the model itself.
+    """
+
+    model: GPT
+    tokens: Tensor
+    windows: int
+    reference: Tensor
+
+    @classmethod
+    def of(cls, model: GPT, tokens: Tensor, windows: int) -> "Losses":
+        """Measure the model itself."""
+        return cls(model, tokens, windows, window_losses(model, tokens, limit=windows))
+
+    def added(self, other: nn.Module) -> PairedDifference:
+        """What another model loses more than this one."""
+        return paired_difference(window_losses(other, self.tokens, limit=self.windows), self.reference)
+
+    def with_cache(self, bits: int, keys: str = "channel", hadamard: bool = False) -> PairedDifference:
+        """Keys and values rounded as soon as they are 32 tokens old; `keys` is "channel" or "token"."""
+        make = partial(QuantizedKVCache, bits=bits, residual=0, key_granularity=keys, hadamard=hadamard)
+        return self.added(StepwiseModel(self.model, make))
+
+    def with_activations(self, other: GPT, bits: int, weight_bits: int | None = None) -> PairedDifference:
+        """Activations of a model rounded per token, and its weights too where their bits are given."""
+        rounded = deepcopy(other)
+        if weight_bits:
+            quantize_model(rounded, Recipe(bits=weight_bits, symmetric=True))
+        with activation_quantization(rounded, bits):
+            return self.added(rounded)
