@@ -115,7 +115,8 @@ def _bars(ax: Axes, machine: Machine, tokens: int, slower: float = 1) -> None:
     ax.bar_label(bars, [f"{value:.2f}" for value in times.values()], padding=4)
     ax.invert_yaxis()
     memory = f", memory {slower:g} times as slow" if slower != 1 else ""
-    ax.set(xlim=(0, 1.4), xlabel="predicted time, fp32 = 1", title=f"{tokens} token{'s' * (tokens > 1)}{memory}")
+    ax.set(xlim=(0, 1.4), xticks=[0, 0.5, 1], xlabel="predicted time, fp32 = 1",
+           title=f"{tokens} token{'s' * (tokens > 1)}{memory}")  # fmt: skip
 
 
 def predicted(machine: Machine) -> None:
