@@ -341,10 +341,8 @@ torch.testing.assert_close(layers[8](tokens), mine.float(), rtol=1e-4, atol=1e-4
 # A model that writes keeps the keys and values of all tokens so far: the **KV cache**. It grows with every token and
 # every text, and each new token reads *all* of it. So round it, too.
 #
-# A scale can belong to a **token** of a head, or to a **channel**, for some tokens in a row, say 32.
-# <!-- claim: MATH 2**5 --> To choose, look.
-#
-# Which one suits keys, and which one values? Look at one head, tokens downwards, channels across.
+# A scale can belong to a **token** of a head, or to a **channel**, for some tokens in a row, say 32. Which one suits
+# keys, and which one values? Look at one head, tokens downwards, channels across. <!-- claim: MATH 2**5 -->
 
 # %%
 held_out = tokenizer.encode(corpus.test)
@@ -389,9 +387,8 @@ assert 4 > in_float16 / my_kv(80, 8, 128, 4, 64) > 3.6
 # %% [markdown]
 # ## 6 · Your file, read by your kernel
 #
-# In 07 the file of your model was unpacked by the package. Now only your kernel reads it. To get a weight out of a
-# kernel, multiply by unit vectors: column $k$ is what it makes of $e_k$. A kernel with a mistake anywhere would spoil
-# the model.
+# In 07 the package unpacked the codes of your file. Now only your kernel reads them. To get a weight out of a kernel,
+# multiply by unit vectors: column $k$ is what it makes of $e_k$. A kernel with a mistake anywhere would spoil the model.
 #
 # Codes and scales are GPTQ's and take the bytes they took. One thing can still be packed: with 4 bits a zero point is a
 # 4-bit number itself, and two share a byte. So the loss stays that of 07, and the file is smaller by half a byte per
@@ -442,7 +439,7 @@ assert held["zero"].nbytes == len(some) / 2
 #   not help.
 # - Count all that travels: scales and zero points of small groups double the 4 bits.
 # - **W8A8**: scales of tokens and rows can be taken out of an integer sum, those of columns cannot. Outliers break it.
-# - **KV cache**: keys per channel. Its scales are a fixed price per token.
+# - **KV cache**: keys per channel. Scales are a fixed price per token: the fewer the bits, the more they weigh.
 # - Measure what you will run, on *your* machine, in turns, and report a ratio with its spread.
 #
 # **09 · How near to the limit** asks how small a file can get at all, and **10 · CMPQ** which layers deserve more bits.
@@ -474,9 +471,9 @@ def crossover(rate, bandwidth, bits):
 check("08.crossover", crossover)
 
 # %% tags=["measured"]
-my_crossover = use("08.crossover", crossover)
+my_tokens = use("08.crossover", crossover)
 for bits in (32, 8, 4):
-    print(f"{my_crossover(machine.rate, machine.bandwidth, bits):.1f} tokens, {bits} bits")
+    print(f"{bits} bits: {my_tokens(machine.rate, machine.bandwidth, bits):.1f} tokens")
 figures.predicted(machine)
 
 # %% [markdown]
