@@ -206,18 +206,6 @@ def with_kernels(model: GPT, bits: int) -> GPT:
     return copy
 
 
-@torch.inference_mode()
-def inputs_of(model: nn.Module, name: str, tokens: Tensor) -> Tensor:
-    """What a layer reads while the model reads tokens (windows, T): (windows * T, in)."""
-    caught = []
-    hook = model.get_submodule(name).register_forward_pre_hook(lambda _, args: caught.append(args[0].flatten(0, 1)))
-    try:
-        model(tokens)
-    finally:
-        hook.remove()
-    return torch.cat(caught)
-
-
 @dataclass(frozen=True)
 class Losses:
     """What rounding adds to the loss of a model, on the same held-out windows for all ways to round.

@@ -39,6 +39,7 @@ from nanoq.quant.kernels import quantize_per_token, use_backend
 from nanoq.teach import check, pick, speed, use, use_style
 from nanoq.teach.figures import nb08 as figures
 from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.roads import inputs_of
 
 use_style()
 torch.set_num_threads(1)  # two that wait for each other would hide what we want to see
@@ -309,12 +310,13 @@ check("08.w8a8", w8a8)
 # %% tags=["measured"]
 my_w8a8 = use("08.w8a8", w8a8)
 seen = quant.sample_windows(tokenizer.encode(corpus.train), 256, 2, seed=0)
-inputs = speed.inputs_of(model, "blocks.3.attention.qkv", seen)  # (tokens, 192)
+layer = model.blocks[3].attention.qkv
+inputs = inputs_of(model, layer, seen)  # (tokens, 192)
 
 
 def errors(factor):
     """Relative error of the outputs: both rounded; the weight alone."""
-    x, w = inputs.clone(), model.blocks[3].attention.qkv.weight.detach().clone()
+    x, w = inputs.clone(), layer.weight.detach().clone()
     x[:, 7], w[:, 7] = factor * x[:, 7], w[:, 7] / factor
     grid, (q, x_scale) = affine_grid(w, 8), quantize_per_token(x)
     c, wanted = nearest(w, grid), x @ w.T
@@ -611,10 +613,10 @@ figures.added_loss(added)
 # %% tags=["claims"]
 assert abs(added["as trained"].mean) < 0.01 and added["planted"].mean > 0.03
 assert added["smoothed"].mean < 0.2 * added["planted"].mean
-name = "blocks.3.attention.qkv"
-read = speed.inputs_of(planted, name, seen)
-by_hand = my_smooth(read, planted.get_submodule(name).weight.detach(), 0.5)
-torch.testing.assert_close(scales[name], by_hand, rtol=1e-3, atol=1e-5)
+reader = planted.blocks[3].attention.qkv
+by_hand = my_smooth(inputs_of(planted, reader, seen), reader.weight.detach(), 0.5)
+scale = scales["blocks.3.attention.qkv"]
+torch.testing.assert_close(scale, by_hand, rtol=1e-3, atol=1e-5)
 
 # %% [markdown]
 # ## Further · Four-bit activations and rotations

@@ -71,8 +71,6 @@ def test_what_rounding_adds_is_paired_and_leaves_the_model_alone():
     assert losses.added(model).mean == 0
 
 
-def test_the_inputs_of_a_layer_and_the_cache_have_a_row_for_each_token():
+def test_a_cache_has_a_row_for_each_token():
     model = GPT(GPTConfig(11, layers=2, heads=2, width=8, context=32))
-    tokens = torch.randint(11, (3, 5), generator=torch.Generator().manual_seed(1))
-    assert speed.inputs_of(model, "blocks.1.mlp.up", tokens).shape == (15, 8)
-    assert speed.cache_of(model, tokens[0]).keys[1].shape == (1, 2, 5, 4)
+    assert speed.cache_of(model, torch.arange(5)).keys[1].shape == (1, 2, 5, 4)
