@@ -44,6 +44,11 @@ from nanoq.teach.roads import inputs_of
 use_style()
 torch.set_num_threads(1)  # two that wait for each other would hide what we want to see
 
+# %%
+checkpoint, corpus = nanoq.load("tales-2.7m"), load_corpus("tales")
+model, tokenizer = checkpoint.model, checkpoint.tokenizer
+prompt = tokenizer.encode("Once upon a time")
+
 # %% [markdown]
 # ## 1 · An eighth of the bytes
 #
@@ -58,11 +63,6 @@ torch.set_num_threads(1)  # two that wait for each other would hide what we want
 # and throws it away. For each weight it reads half a byte, writes four and reads these four again, where float32 reads
 # four. The file is small; the work is not. <b>A format saves memory; only a kernel saves time.</b>
 # </details>
-
-# %%
-checkpoint, corpus = nanoq.load("tales-2.7m"), load_corpus("tales")
-model, tokenizer = checkpoint.model, checkpoint.tokenizer
-prompt = tokenizer.encode("Once upon a time")
 
 # %% tags=["measured"]
 four = deepcopy(model)
@@ -588,14 +588,6 @@ check("08.smooth", smooth_scale)
 # %% [markdown]
 # `plant_outliers` does to a whole model what you did to one channel, four channels of every norm, and `smoothquant`
 # undoes it without being told which.
-#
-# **Before you run it.** W8A8 of the planted model, and of the planted and smoothed one: how many nats?
-#
-# <details><summary>After you have run it</summary>
-# The outliers cost about a tenth of a nat. Smoothed, they are gone: planted and matched by smaller weights, their
-# factor cancels in the formula. That is a friendly test. Outliers that a large model has grown have no small weights
-# waiting for them; then the range is <i>shared</i>.
-# </details>
 
 # %%
 my_smooth = use("08.smooth", smooth_scale)
@@ -603,6 +595,15 @@ planted = deepcopy(model)
 quant.plant_outliers(planted, channels=4, factor=50)
 smoothed = deepcopy(planted)
 scales = quant.smoothquant(smoothed, seen, alpha=0.5)
+
+# %% [markdown]
+# **Before you run it.** W8A8 of the planted model, and of the planted and smoothed one: how many nats?
+#
+# <details><summary>After you have run it</summary>
+# The outliers cost about a tenth of a nat. Smoothed, they are gone: planted and matched by smaller weights, their
+# factor cancels in the formula. That is a friendly test. Outliers that a large model has grown have no small weights
+# waiting for them; then the range is <i>shared</i>.
+# </details>
 
 # %% tags=["measured"]
 losses = speed.Losses.of(model, held_out, pick(ci=4, lab=8, full=64))  # windows
@@ -684,10 +685,16 @@ assert added["4 bits"].mean > max(0.03, 3 * abs(added["6 bits"].mean))
 assert added["4 bits, turned"].mean < added["4 bits"].mean
 
 # %% [markdown]
-# So plant some.
-#
-# **Before you run it.** The planted model of the last section, turned: how much of the damage is left, with 8 bits per
-# activation?
+# So plant some: four channels of every norm are made 50 times as large, and the weights that read them as much smaller.
+
+# %%
+planted = deepcopy(model)
+quant.plant_outliers(planted, channels=4, factor=50)
+planted_turned = deepcopy(planted)
+quant.rotate(planted_turned, online=True)
+
+# %% [markdown]
+# **Before you run it.** How much of the damage is left in the turned one, with 8 bits per activation?
 #
 # <details><summary>After you have run it</summary>
 # Hardly any. That is what a rotation is for: it spreads a large channel, wherever that is. Fewer bits, and the choice between
@@ -695,8 +702,6 @@ assert added["4 bits, turned"].mean < added["4 bits"].mean
 # </details>
 
 # %% tags=["measured"]
-planted_turned = deepcopy(planted)
-quant.rotate(planted_turned, online=True)
 added = {"planted": losses.with_activations(planted, 8)}
 added["planted, turned"] = losses.with_activations(planted_turned, 8)
 figures.added_loss(added)
@@ -708,7 +713,7 @@ assert before > 0.03 and spread < 0.2 * before
 # %% [markdown]
 # ## Further · A cache that is turned
 #
-# **Adds** the comparison that decides: KIVI's axis, a rotation, or both.
+# **Adds** the comparison that decides, KIVI's axis or a rotation. It continues the last section.
 #
 # Programs that run models on a laptop turn keys and values by a Hadamard matrix before they are rounded, a scale per
 # token of a head. KIVI chooses the other axis instead. Our heads have 32 channels.
