@@ -155,6 +155,13 @@ def _row_change(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
     return change, _two_weights(rng)[2]
 
 
+def _packed_row(rng: Random) -> tuple[torch.Tensor, float, int, torch.Tensor]:
+    """Four codes in two bytes, and small whole numbers to multiply them by."""
+    packed = torch.tensor([rng.randrange(256) for _ in range(2)], dtype=torch.uint8)
+    x = torch.tensor([rng.choice((-2.0, -1.0, 1.0, 2.0)) for _ in range(4)])
+    return packed, rng.choice((0.25, 0.5)), rng.randrange(6, 10), x
+
+
 def _row_of_codes(rng: Random) -> tuple[int, int]:
     """Bytes and codes of a packed row that does not end with a byte."""
     bits, columns = rng.choice((3, 5, 6, 7)), rng.choice((50, 70, 90, 102, 106))
@@ -393,11 +400,20 @@ TEMPLATES = (
     Template("08.bytes_moved", _pick((512, 1024, 2048), (2048, 4096), (4, 8), (32, 64, 128)),
              lambda out, columns, bits, group_size:
              f"A kernel multiplies a weight ({out} × {columns}) in {bits}-bit codes by one token. It reads codes "
-             f"once, a float32 scale and an int32 zero point for each group of {group_size} columns, and the input "
+             f"once, a float32 scale and a float32 zero point for each group of {group_size} columns, and the input "
              "in float32, and writes the output in float32. How many bytes does it move?"),
+    Template("08.dot4", _packed_row, lambda packed, scale, zero, x:
+             f"A row of 4-bit codes is packed into the bytes {_list(packed.tolist())}, the code of an even column in "
+             f"the low half of a byte. Its scale is {scale:g}, its zero point {zero}. What is its product with x = "
+             f"{_list(x.tolist())}?"),
+    Template("08.intensity", _pick((1024, 2048), (2048, 4096), (1, 8, 64), (4, 8, 32)),
+             lambda out, columns, tokens, bits:
+             f"A product reads a weight ({out} × {columns}) in {bits} bits and {tokens} input{'s' * (tokens > 1)} "
+             "in float32, and writes its results in float32. How many operations does it do per byte, if a "
+             "multiplication and its addition are two operations?"),
     Template("08.crossover", _pick((2e10, 5e10, 1e11, 4e11), (5e9, 1e10, 2e10), (4, 8, 16, 32)),
              lambda rate, bandwidth, bits:
-             f"A machine does {rate / 1e9:g} billion operations and moves {bandwidth / 1e9:g} GB a second. From "
+             f"A machine does {rate / 1e9:g} billion operations and moves {bandwidth / 1e9:g} GB per second. From "
              f"how many tokens at once is a product with weights of {bits} bits limited by computing, if a "
              "multiplication and its addition are two operations?"),
     Template("08.kv_bytes", _pick((6, 12, 24), (6, 8, 12), (32, 64), (2, 4), (32, 64)),

@@ -759,6 +759,28 @@ def dot_by_loop(packed, scale, zero, x):
     return scale * total
 
 
+def kernel_by_rows(packed, scale, zero, even, odd):
+    """Row by row, nibble by nibble, the zero point taken off each code."""
+    y = np.zeros(len(packed), np.float32)
+    for r, row in enumerate(packed):
+        for byte, a, b in zip(row, even, odd, strict=True):
+            y[r] += scale[r] * ((int(byte) % 16 - zero[r]) * a + (int(byte) // 16 - zero[r]) * b)
+    return y
+
+
+def kernel_without_return(packed, scale, zero, even, odd):
+    """Forgets to return."""
+    kernel_by_rows(packed, scale, zero, even, odd)
+
+
+def hadamard_by_recursion(n):
+    """A quarter of it, four times."""
+    if n == 1:
+        return torch.ones(1, 1)
+    quarter = hadamard_by_recursion(n // 2)
+    return torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), quarter)
+
+
 def w8a8_in_floats(codes, zero, weight_scale, x_scale, q):
     """Weights and activations in floats first."""
     return (q.double() * x_scale) @ ((codes.double() - zero) * weight_scale).T
@@ -2314,6 +2336,44 @@ dot4
   wrong   lambda packed, s, z, x: s * ((torch.stack((packed >> 4, packed & 15), 1).flatten().int() - z) * x).sum()
   wrong   lambda packed, s, z, x: s * (torch.stack((packed & 15, packed >> 4), 1).flatten().int() - z) * x
   wrong   lambda packed, s, z, x: dot_by_loop(packed, 1 / s, z, x)
+
+kernel
+  right   kernel_by_rows
+  right   lambda p, s, z, e, o: ((p & 15) @ e + (p >> 4) @ o - z * (e.sum() + o.sum())) * s
+  right   lambda p, s, z, e, o: kernel_by_rows(p, s, z, e, o).astype(np.float64)
+  right   lambda p, s, z, e, o: torch.from_numpy(kernel_by_rows(p, s, z, e, o))
+  right   lambda p, s, z, e, o: [float(y) for y in kernel_by_rows(p, s, z, e, o)]
+  known   lambda p, s, z, e, o: kernel_by_rows(p, s, z, o, e)
+  known   lambda p, s, z, e, o: kernel_by_rows(p, s, 0 * z, e, o)
+  known   lambda p, s, z, e, o: kernel_by_rows(p, s, 0 * z, e, o) - s * z
+  known   lambda p, s, z, e, o: kernel_by_rows(p, s / s, z, e, o)
+  wrong   lambda p, s, z, e, o: s * kernel_by_rows(p, s, z, e, o)
+  wrong   lambda p, s, z, e, o: kernel_by_rows(p, s, z, e, o).sum()
+  wrong   lambda p, s, z, e, o: kernel_by_rows(p, s, z, e, o).round()
+  wrong   lambda p, s, z, e, o: kernel_by_rows(p >> 4, s, z, e, o)
+  wrong   kernel_without_return
+
+hadamard
+  right   lambda n: torch.tensor([[1 - 2 * ((i & j).bit_count() % 2) for j in range(n)] for i in range(n)])
+  right   hadamard_by_recursion
+  right   lambda n: hadamard_by_recursion(n).double()
+  form    lambda n: hadamard_by_recursion(n).numpy()
+  form    lambda n: hadamard_by_recursion(n).tolist()
+  known   lambda n: hadamard_by_recursion(n) * n**-0.5
+  known   lambda n: torch.ones(n, n)
+  known   lambda n: hadamard_by_recursion(n).flip(0)
+  wrong   lambda n: hadamard_by_recursion(n).flip(0, 1)
+  wrong   lambda n: torch.eye(n)
+  wrong   lambda n: hadamard_by_recursion(n)[0]
+
+intensity
+  right   lambda o, c, t, b: 2 / (b / 8 / t + 4 / o + 4 / c)
+  right   lambda o, c, t, b: Fraction(2 * o * c * t, o * c * b // 8 + 4 * t * (c + o))
+  known   lambda o, c, t, b: 16 * t / b
+  known   lambda o, c, t, b: 1 / (b / 8 / t + 4 / o + 4 / c)
+  wrong   lambda o, c, t, b: 2 / (b / 8 / t + 2 / o + 2 / c)
+  wrong   lambda o, c, t, b: round(2 / (b / 8 / t + 4 / o + 4 / c))
+  wrong   lambda o, c, t, b: 2 / (b / 8 / t + 4 / o)
 
 bytes_moved
   right   lambda o, c, b, g: o * (c * b / 8 + c / g * 8 + 4) + 4 * c

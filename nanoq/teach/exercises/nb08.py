@@ -1,5 +1,6 @@
 """Exercises of notebook 08, size is not speed."""
 
+import numpy as np
 import torch
 
 from nanoq.teach.checks import Exercise, Mistake
@@ -33,6 +34,65 @@ def _wrapping(packed, scale, zero, x):
 def _unshifted(packed, scale, zero, x):
     total = ((packed & 15).float() * x[0::2]).sum() + ((packed & 240).float() * x[1::2]).sum()
     return scale * (total - zero * x.sum())
+
+
+# ---- 08.kernel: all rows, as a loop that numba compiles ----
+
+
+def _kernel(packed, scale, zero, even, odd):
+    y = np.zeros(len(packed), np.float32)
+    x_sum = even.sum() + odd.sum()
+    for r in range(len(packed)):
+        total = np.float32(0)
+        for j in range(len(even)):
+            byte = packed[r, j]
+            total += np.float32(byte & 15) * even[j] + np.float32(byte >> 4) * odd[j]
+        y[r] = scale[r] * (total - zero[r] * x_sum)
+    return y
+
+
+def _matrices(generator):
+    cases = []
+    for rows, n in ((1, 4), (3, 8), (5, 12)):
+        packed = torch.randint(0, 256, (rows, n // 2), generator=generator).to(torch.uint8)
+        zero = torch.randint(3, 12, (rows,), generator=generator).float()
+        x = torch.randn(2, n // 2, generator=generator)
+        scale = torch.rand(rows, generator=generator) + 0.5
+        cases.append(tuple(part.numpy() for part in (packed, scale, zero, *x)))
+    return cases
+
+
+def _called(answer, *case):
+    """What a kernel returns, an array or a list, as a tensor."""
+    y = answer(*case)
+    return torch.tensor(np.asarray(y)) if isinstance(y, (np.ndarray, list, tuple)) else y
+
+
+def _first_row_only(packed, scale, zero, even, odd):
+    y = np.zeros(len(packed), np.float32)
+    y[0] = _kernel(packed, scale, zero, even, odd)[0]
+    return y
+
+
+def _running(packed, scale, zero, even, odd):
+    totals = np.cumsum(_kernel(packed, np.ones_like(scale), np.zeros_like(zero), even, odd))
+    return (scale * (totals - zero * (even.sum() + odd.sum()))).astype(np.float32)
+
+
+# ---- 08.hadamard: by doubling ----
+
+
+def _hadamard(n, corner=-1):
+    h = torch.ones(1, 1)
+    while len(h) < n:
+        h = torch.cat([torch.cat([h, h], 1), torch.cat([h, corner * h], 1)])
+    return h
+
+
+def _tiled(n):
+    h = torch.ones(n, n)
+    h[n // 2 :, n // 2 :] = -1
+    return h
 
 
 # ---- 08.w8a8: integers in, floats out ----
@@ -90,6 +150,15 @@ WORDS = [(0x76543210,), (-1985229329,), (-1,), (1234567,)]
 EXERCISES = [
     Exercise(
         id="08.dot4",
+        why="the zero point is paid for once per row, so the inner sum has nothing but codes.",
+        minutes=6,
+        difficulty=2,
+        hints=(
+            "take the byte apart first: which four bits are `packed & 15`, and which are `packed >> 4`? Which "
+            "columns of x does each of the two meet?",
+            "two sums, `(packed & 15).float() * x[0::2]` and the like for the high nibbles; take off `zero * "
+            "x.sum()` before you scale.",
+        ),
         points=2,
         reference=_dot4,
         cases=_packed_rows,
@@ -125,7 +194,73 @@ EXERCISES = [
         ],
     ),
     Exercise(
+        id="08.kernel",
+        why="each code lives in a register from the byte to the sum, and never travels as a float.",
+        minutes=10,
+        difficulty=3,
+        hints=(
+            "two loops: over the rows, and within a row over its bytes. What is added to the row's sum for one byte, "
+            "and what is done once per row?",
+            "inside: `total += (byte & 15) * even[j]`, and the like for the high nibble; after the inner loop `y[r]` "
+            "is the formula above.",
+        ),
+        points=3,
+        reference=_kernel,
+        cases=_matrices,
+        call=_called,
+        rtol=1e-3,
+        mistakes=[
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, scale, zero, odd, even),
+                "the nibbles are swapped: the low four bits belong to the even columns, 0, 2, 4, ...",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, scale, 0 * zero, even, odd),
+                "the zero point is missing: zero[r] times the sum of all of x comes off the row's sum.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, scale, 0 * zero, even, odd) - scale * zero,
+                "the zero point came off once; it comes off every code, so it meets the sum of x.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: (
+                    _kernel(packed, scale, 0 * zero, even, odd) - zero * (even.sum() + odd.sum())).astype(np.float32),
+                "the zero point counts in steps as the codes do: take it off before the scale is multiplied.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, np.ones_like(scale), zero, even, odd),
+                "the scale is missing.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, scale, zero, even, 16 * odd)
+                + 15 * scale * zero * odd.sum(),
+                "the high nibble was masked but not moved: it still counts sixteen times too much.",
+            ),
+            Mistake(
+                lambda packed, scale, zero, even, odd: _kernel(packed, scale, zero, even, 0 * odd)
+                - scale * zero * odd.sum(),
+                "each byte has two codes: the high nibbles, and the odd columns, are missing.",
+            ),
+            Mistake(
+                _first_row_only,
+                "only the first row was written: a return inside the loop ends it.",
+            ),
+            Mistake(
+                _running,
+                "the sum goes on from row to row: begin each row with 0.",
+            ),
+        ],
+    ),
+    Exercise(
         id="08.bytes_moved",
+        why="in small groups the scales weigh as much as the codes, and a kernel has to read them too.",
+        minutes=5,
+        difficulty=1,
+        hints=(
+            "four things travel: codes, what belongs to each group, x, and y. How many numbers is each, and of how "
+            "many bytes?",
+            "there are `out * columns // group_size` groups, with 8 bytes each; codes take `bits / 8` bytes.",
+        ),
         reference=lambda out, columns, bits, group_size: (
             out * columns * bits / 8 + out * (columns / group_size) * 8 + 4 * (columns + out)
         ),
@@ -171,7 +306,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda out, columns, bits, group_size: out * columns * bits / 8 + out * 8 + 4 * (columns + out),
-                "that is one scale a row: here every group of a row has one.",
+                "that is one scale per row: here every group of a row has one.",
             ),
             Mistake(
                 lambda out, columns, bits, group_size: (
@@ -183,6 +318,14 @@ EXERCISES = [
     ),
     Exercise(
         id="08.intensity",
+        why="the weight is read once, however many tokens use it, so more tokens mean more work per byte.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "operations on top, bytes below. Which of the bytes are there once, and which once per token?",
+            "`2 * out * columns * tokens` operations; the bytes are those of the weight plus `4 * tokens * (columns "
+            "+ out)`.",
+        ),
         reference=lambda out, columns, tokens, bits: (
             2 * out * columns * tokens / (out * columns * bits / 8 + 4 * tokens * (columns + out))
         ),
@@ -198,7 +341,7 @@ EXERCISES = [
                 lambda out, columns, tokens, bits: (
                     2 * out * columns * tokens / (out * columns * bits + 4 * tokens * (columns + out))
                 ),
-                "the weight was counted in bits: operations for each BYTE are asked for.",
+                "the weight was counted in bits: operations per BYTE are asked for.",
             ),
             Mistake(
                 lambda out, columns, tokens, bits: (
@@ -214,12 +357,19 @@ EXERCISES = [
                 lambda out, columns, tokens, bits: (
                     (out * columns * bits / 8 + 4 * tokens * (columns + out)) / (2 * out * columns * tokens)
                 ),
-                "upside down: operations for each byte, not bytes for each operation.",
+                "upside down: operations per byte, not bytes per operation.",
             ),
         ],
     ),
     Exercise(
         id="08.crossover",
+        why="fewer bits leave less to wait for, so the processor is the bottleneck sooner.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "look at one weight: how long does it take to read it, and how long to use it for `tokens` tokens?",
+            "solve `bits / 8 / bandwidth == 2 * tokens / rate` for the tokens.",
+        ),
         reference=lambda rate, bandwidth, bits: rate / bandwidth * bits / 16,
         cases=[(100e9, 10e9, 32), (100e9, 10e9, 4), (3e12, 200e9, 8)],
         mistakes=[
@@ -241,12 +391,21 @@ EXERCISES = [
             ),
             Mistake(
                 lambda rate, bandwidth, bits: rate / bandwidth,
-                "that is the ridge, in operations for each byte; how many tokens bring a weight of these bits there?",
+                "that is the balance, in operations per byte; how many tokens bring a weight of these bits there?",
             ),
         ],
     ),
     Exercise(
         id="08.w8a8",
+        why="neither scale depends on the summation index, so the sum itself has integers alone.",
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "do the underbraced sum first, as a product of two integer matrices. What has to be taken off it, and "
+            "which scale belongs to which side?",
+            "`codes.long() @ q.long().T` is (out, tokens); `q.long().sum(1)` has one number per token; transpose at "
+            "the end.",
+        ),
         points=2,
         reference=_w8a8,
         cases=_integers,
@@ -288,6 +447,13 @@ EXERCISES = [
     ),
     Exercise(
         id="08.smooth",
+        why="both sides get the same range at alpha 1/2, so neither has outliers that the other has not.",
+        minutes=5,
+        difficulty=1,
+        hints=(
+            "both maxima are over magnitudes, and per channel. Over which dimension of `x` and of `weight`?",
+            "begin with `x.abs().amax(0) ** alpha`.",
+        ),
         reference=_smooth,
         cases=_ranges,
         mistakes=[
@@ -324,6 +490,15 @@ EXERCISES = [
     ),
     Exercise(
         id="08.kv_bytes",
+        why="the scales are a fixed price, which weighs more the fewer bits a code has.",
+        minutes=6,
+        difficulty=2,
+        hints=(
+            "count one head of one block: the codes of a key, those of a value, and the share of the scales that "
+            "each token pays.",
+            "a channel's 4 bytes are shared by `group` tokens, and there are `width` channels; a value's 4 bytes "
+            "belong to one token.",
+        ),
         reference=lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group),
         cases=[(6, 6, 32, 4, 32), (6, 6, 32, 2, 32), (80, 8, 128, 4, 64), (12, 3, 64, 8, 128)],
         mistakes=[
@@ -366,7 +541,54 @@ EXERCISES = [
         ],
     ),
     Exercise(
+        id="08.hadamard",
+        why="two rows have as many signs in common as not, so they are orthogonal, and turning a vector takes "
+        "additions alone.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "start with a matrix of one 1, and double it as long as it is too small. What are its four quarters?",
+            "begin with `h = torch.ones(1, 1)`; `torch.cat([h, h], 1)` puts two side by side, `torch.cat([a, b])` one "
+            "above the other.",
+        ),
+        reference=_hadamard,
+        cases=[(1,), (2,), (4,), (16,)],
+        mistakes=[
+            Mistake(
+                lambda n: _hadamard(n) / n**0.5,
+                "the entries are 1 and -1; the division by the root of n comes later, where vectors are turned.",
+            ),
+            Mistake(
+                lambda n: _hadamard(n, corner=1),
+                "all entries are 1: the quarter at the bottom right has the other sign.",
+            ),
+            Mistake(
+                lambda n: -_hadamard(n),
+                "all signs are turned: it starts with 1, and three of the quarters keep their sign.",
+            ),
+            Mistake(
+                _tiled,
+                "only the last quarter is negative here: each quarter is a Hadamard matrix itself.",
+            ),
+            Mistake(
+                lambda n: _hadamard(2 * n),
+                "doubled once too often: n rows, not 2 n.",
+            ),
+            Mistake(
+                lambda n: _hadamard(n).flip(0),
+                "upside down: the minus stands at the bottom right.",
+            ),
+        ],
+    ),
+    Exercise(
         id="08.word",
+        why="shifts and masks ask for bits, whatever number the word as a whole stands for.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "shift a code into the lowest four bits, and mask off what lies above it.",
+            "for code k: `word >> 4 * k`, then what `& 15` leaves.",
+        ),
         reference=lambda word: [word >> 4 * k & 15 for k in range(8)],
         cases=WORDS,
         mistakes=[
