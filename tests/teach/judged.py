@@ -2494,10 +2494,10 @@ test
   wrong   lambda score, x, targets, weight: score(x, targets, weight, torch.zeros_like(weight)) < 1e-6
   wrong   lambda *args: not score_is_fair(*args)
   wrong   lambda *args: True
-  wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and score(
-            x, targets, weight, 10 * torch.randn_like(weight)) >= 0
-  right   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and score(
-            x, targets, weight, 10 * torch.randn_like(weight)) > 0
+  wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and
+            score(x, targets, weight, 10 * torch.randn_like(weight)) >= 0
+  right   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and
+            score(x, targets, weight, 10 * torch.randn_like(weight)) > 0
   wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, torch.ones_like(weight))) < 1e-6
   wrong   lambda *args: False
 

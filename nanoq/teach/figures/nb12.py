@@ -97,13 +97,11 @@ def draws(growth: Mapping[float, tuple[Tensor, Tensor]]) -> Figure:
 
 
 def _seeds_alt(alone: Sequence[Mapping[str, float]], paired: Sequence[Mapping[str, float]]) -> str:
-    low, high = min(min(v.values()) for v in alone), max(max(v.values()) for v in alone)
-    return (f"Growth of the loss for noise on each of {len(alone[0])} matrices, a line for each seed. Left, single "
-            f"draws: the "
-            f"lines cross wildly, from {1e3 * low:+.1f} to {1e3 * high:+.1f} thousandths of a nat. Right, the same "
-            f"draws in "
-            f"pairs: the lines lie close together, all above zero, up to "
-            f"{1e3 * max(max(v.values()) for v in paired):.1f}.")
+    (low, high), (least, most) = ((1e6 * min(min(found.values()) for found in scores),
+                                   1e6 * max(max(found.values()) for found in scores)) for scores in (alone, paired))
+    return (f"Growth of the loss for noise on a matrix of each of {len(alone[0])} blocks, a line per seed, in millionths of "
+            f"a nat. Left, single draws: the lines cross wildly, from {low:+.0f} to {high:+.0f}. Right, the same draws in "
+            f"pairs: the lines lie close together, from {least:+.1f} to {most:+.1f}.")
 
 
 @figure(_seeds_alt)
@@ -112,10 +110,10 @@ def seeds(alone: Sequence[Mapping[str, float]], paired: Sequence[Mapping[str, fl
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     for ax, scores, title in zip(axes, (alone, paired), ("single draws", "the same draws in pairs"), strict=True):
         for values in scores:
-            ax.plot(range(len(values)), [1e3 * v for v in values.values()], "o-", ms=3, lw=1)
+            ax.plot(range(len(values)), [1e6 * v for v in values.values()], "o-", ms=3, lw=1)
         ax.axhline(0, color="0.4", lw=1)
-        ax.set(xlabel="matrix, from the first to the last", title=title)
-    axes[0].set_ylabel("growth of the loss (10⁻³ nats)")
+        ax.set(xlabel="block", title=title)
+    axes[0].set_ylabel("growth of the loss (10⁻⁶ nats)")
     return fig
 
 
@@ -314,36 +312,4 @@ def correlations(found: Mapping[str, RankCorrelation]) -> Figure:
     ax.axvline(0, color="0.4", lw=1)
     ax.set(yticks=range(len(found)), yticklabels=list(found), xlabel="correlation of the orders", xlim=(-1, 1.02))
     ax.invert_yaxis()
-    return fig
-
-
-def _smollm2_alt(rows: Sequence[Mapping[str, str]]) -> str:
-    pairs = [(float(row["plus"]) + float(row["minus"])) / 2 for row in rows]
-    return (f"Noise matched to 3 bits on each of the {len({row['part'] for row in rows})} blocks of SmolLM2-135M. "
-            f"Left: growth "
-            f"for single draws and for pairs; pairs from {min(pairs):.3f} to {max(pairs):.3f} nats. Right, log-log: "
-            f"the damage "
-            "of rounding each block to 3 bits against the mean pair.")
-
-
-@figure(_smollm2_alt)
-def smollm2(rows: Sequence[Mapping[str, str]]) -> Figure:
-    """Rows of noise_smollm2.csv: growth by block, alone and in pairs, and the damage against the pairs."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    parts = list(dict.fromkeys(row["part"] for row in rows))
-    means = dict.fromkeys(parts, 0.0)
-    for seed in sorted({row["seed"] for row in rows}):
-        own = [row for row in rows if row["seed"] == seed]
-        single = [float(row["plus"]) for row in own]
-        pair = [(float(row["plus"]) + float(row["minus"])) / 2 for row in own]
-        for part, value in zip(parts, pair, strict=True):
-            means[part] += value * len(parts) / len(rows)
-        first = seed == "0"
-        left.plot(range(len(parts)), single, "^", ms=4, color=COLORS["orange"], label="single" if first else None)
-        left.plot(range(len(parts)), pair, "o-", ms=4, lw=1, color=COLORS["blue"], label="pair" if first else None)
-    costs = [next(float(row["damage"]) for row in rows if row["part"] == part) for part in parts]
-    right.plot(list(means.values()), costs, "o", color=COLORS["vermillion"])
-    left.set(xlabel="block", ylabel="growth of the loss (nats)", yscale="symlog")
-    left.legend()
-    right.set(xscale="log", yscale="log", xlabel="mean pair (nats)", ylabel="damage (nats)")
     return fig
