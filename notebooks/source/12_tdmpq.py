@@ -191,32 +191,33 @@ check("12.draws", draws_needed)
 # %% [markdown]
 # ## 4 · On our GPT
 #
-# `loss_with(layer)` gives the loss as a function of one matrix. The noise is one hundredth of the matrix's own size, on the
-# `mlp.up` matrix of each block, for a few seeds: once in single draws, once by your `tdmpq` in pairs.
+# `loss_with(layer)` gives the loss as a function of one matrix. The noise is one hundredth of the matrix's own size, for
+# two seeds: once in single draws, once by your `tdmpq` in pairs.
 #
-# **Before you run it.** Will the single draws of the seeds agree on which blocks are sensitive? Will the pairs?
+# **Before you run it.** Will the single draws of the two seeds agree on which matrices are sensitive? Will the pairs?
 #
 # <details><summary>After you have run it</summary>
-# The pairs agree. The single draws agree on nothing, and some even say that noise improves the model. That is not a noisy
+# The pairs agree nearly everywhere. The single draws agree on nothing, and some even say that noise improves the model. That is not a noisy
 # version of the right picture. It is another quantity: the slope, times the luck of the draw. An algorithm that draws once, as
-# the paper's does, ranks layers by this. The last line says how many draws would mend it.
+# the paper's does, ranks layers by this. The last line says how many single draws would mend it, for the
+# matrix in the middle.
 # </details>
 
 # %% tags=["measured"]
 my_draws = use("12.draws", draws_needed)
-alone, paired = [{} for _ in range(pick(ci=2, lab=3, full=10))], []
+alone, paired = [{} for _ in range(pick(ci=2, lab=2, full=10))], []
 for seed, single in enumerate(alone):
     generator = torch.Generator().manual_seed(seed)
     paired.append({})
-    for name in (f"blocks.{i}.mlp.up" for i in range(6)):
-        weight, loss_at = layers[name].weight.detach().clone(), loss_with(layers[name])
+    for name, layer in layers.items():
+        weight, loss_at = layer.weight.detach().clone(), loss_with(layer)
         one = torch.randn(1, *weight.shape, generator=generator)
         sigma = 0.01 * weight.square().mean().sqrt()
         single[name] = loss_at(weight + sigma * one[0]) - base
         paired[-1][name] = my_tdmpq(loss_at, weight, sigma, one)
 figures.seeds(alone, paired)
 need = [figures.spread_and_mean(alone, paired, name) for name in alone[0]]
-print("single draws for 10 %:", [my_draws(*each, 0.1) for each in need])
+print("single draws for 10 %:", sorted(my_draws(*each, 0.1) for each in need)[12])
 
 # %% tags=["claims"]
 assert base == mean_loss(model, data)
@@ -227,7 +228,7 @@ wide, narrow = (
 assert wide > 3 * narrow, (wide, narrow)
 assert any(value < 0 for scores in alone for value in scores.values())
 assert min(min(scores.values()) for scores in paired) > 0
-assert sorted(my_draws(*each, 0.1) for each in need)[3] > 200
+assert sorted(my_draws(*each, 0.1) for each in need)[12] > 500
 
 # %% [markdown]
 # ## 5 · Noise as strong as rounding
@@ -709,7 +710,7 @@ assert blocks["blocks.5"] < max(blocks.values()) / 1.2
 #
 # **Adds** what the seed decides if nobody averages.
 #
-# Section 4 had a few seeds. Cluster each by itself, as the paper clusters its scores.
+# Section 4 had two seeds. Cluster each by itself, as the paper clusters its scores.
 #
 # **Before you run it.** Will the seeds give the same widths, by single draws? And by pairs?
 #
@@ -834,20 +835,21 @@ assert all(1 < float(row["cr_fp16"]) < float(row["cr_fp32"]) for row in ours)
 #
 # **Adds** a problem without a known best answer.
 #
-# **Beat uniform 3 bits at its own bytes with a disturbance.** Ideas: more draws and windows; noise with the covariance that
-# GPTQ's errors have; the KL divergence in place of the loss. The score is your added loss divided by that of the uniform model;
-# what stands below is your TDMPQ at the bytes of 3 bits.
+# **Beat the widths of your score at their own bytes, with GPTQ.** Ideas: more draws and windows; noise with the covariance that
+# GPTQ's errors have; the KL divergence in place of the loss; damage measured while all other matrices are rounded. The score is
+# your added loss divided by that of section 7's "score, gptq". What stands below is chance.
 
 # %% tags=["measured"]
-at_3 = mixed.packed_sizes(model, (2, 3, 4), "linear")
-attempt = mixed.integer_program(mine, at_3, mixed.budget_of(at_3, 3))
-plain = board.add("uniform 3", 3, mixed.recipe_of(dict.fromkeys(at_3, 3)))
-tried = board.add("attempt", 3, mixed.recipe_of(attempt))
+attempt = rows["chance", "gptq"]  # or board.add("mine, gptq", 3.5, mixed.recipe_of(…))
+goal = rows["score", "gptq"]
+fits = attempt.bytes <= 1.001 * goal.bytes
+ratio = attempt.delta_nats / goal.delta_nats if fits else 9.0
 
 # %% tags=["measured"]
-fits = tried.bytes <= 1.001 * plain.bytes
-ratio = tried.delta_nats / plain.delta_nats if fits else 9.0
-challenge("12.disturb", ratio, bronze=1.0, silver=0.96, gold=0.92, by="TDMPQ")
+challenge("12.disturb", ratio, bronze=0.99, silver=0.96, gold=0.92, by="chance")
+
+# %% tags=["claims"]
+assert ratio > 1, ratio
 
 # %% [markdown]
 # ## Further reading

@@ -92,16 +92,16 @@ def draws(growth: Mapping[float, tuple[Tensor, Tensor]]) -> Figure:
         ax.hist(single.numpy(), color=COLORS["orange"], label="single draws", **options)
         ax.axvline(1, color="0.3", ls=":", lw=1)
         ax.set(title=f"σ = {sigma:g}", xlabel="growth ÷ expectation", yticks=[], yscale="log")
-    axes[0].legend(loc="upper right")
+    axes[-1].legend(loc="upper right")
     return fig
 
 
 def _seeds_alt(alone: Sequence[Mapping[str, float]], paired: Sequence[Mapping[str, float]]) -> str:
     (low, high), (least, most) = ((1e6 * min(min(found.values()) for found in scores),
                                    1e6 * max(max(found.values()) for found in scores)) for scores in (alone, paired))
-    return (f"Growth of the loss for noise on a matrix of each of {len(alone[0])} blocks, a line per seed, in millionths of "
-            f"a nat. Left, single draws: the lines cross wildly, from {low:+.0f} to {high:+.0f}. Right, the same draws in "
-            f"pairs: the lines lie close together, from {least:+.1f} to {most:+.1f}.")
+    return (f"Growth of the loss for noise on each of {len(alone[0])} matrices, a line per seed, in millionths of a "
+            f"nat. Left, single draws: the lines cross wildly, from {low:+.0f} to {high:+.0f}. Right, the same draws "
+            f"in pairs: the lines lie close together, from {least:+.1f} to {most:+.1f}.")
 
 
 @figure(_seeds_alt)
@@ -112,7 +112,7 @@ def seeds(alone: Sequence[Mapping[str, float]], paired: Sequence[Mapping[str, fl
         for values in scores:
             ax.plot(range(len(values)), [1e6 * v for v in values.values()], "o-", ms=3, lw=1)
         ax.axhline(0, color="0.4", lw=1)
-        ax.set(xlabel="block", title=title)
+        ax.set(xlabel="matrix, from the first to the last", title=title)
     axes[0].set_ylabel("growth of the loss (10⁻⁶ nats)")
     return fig
 
