@@ -353,7 +353,9 @@ assert sum(less) >= 20
 # **Before you run it.** Will the score beat chance with nearest? With GPTQ?
 #
 # <details><summary>After you have run it</summary>
-# RESULT
+# With nearest it does, clearly. With GPTQ the advantage is gone: it is no better than this one draw of chance. The score speaks
+# for independent errors, and GPTQ's are anything but. A good correlation is not a good allocation, either: a program spends by
+# the <i>ratios</i> of the damage that is really done. (One draw of chance is not much; notebook 13 has more, and uniform widths.)
 # </details>
 
 # %% tags=["measured"]
@@ -381,6 +383,7 @@ for method in ("nearest", "gptq"):
     gaps[method] = against(("score", method), ("chance", method))
 assert abs(rows["score", "gptq"].bytes / rows["chance", "gptq"].bytes - 1) < 0.01
 assert gaps["nearest"].high < 0
+assert gaps["gptq"].mean > gaps["nearest"].mean + 0.005, gaps
 
 # %% [markdown]
 # ## 8 · Bug hunt: a score that measures nothing
@@ -471,29 +474,34 @@ assert (again - weight).square().mean() < weight.var() / 4
 #
 # **Adds** what the slope does to the damage of real rounding.
 #
-# Rounding is **one draw without its mirror image**. Round one matrix at a time, on the same text.
+# Rounding is **one draw without its mirror image**. Round one matrix at a time, on the same text, and see what the loss does.
+# The slope term is known, too: $\langle g, \Delta W\rangle$ for the real change $\Delta W$. So it can be taken out.
 #
 # **Before you run it.** If you round a matrix to 8 bits, the loss on this text may even fall. For how many of the 24 does it?
 #
 # <details><summary>After you have run it</summary>
-# For about half: up or down is a coin flip. There is nothing to rank at 8 bits. At 3 bits the dots follow the diagonal: the
-# score predicts not only the order, but the growth itself.
+# For about half: up or down is a coin flip. There is nothing to rank at 8 bits. At 3 bits the slope still moves each dot, and
+# the loss of a few matrices falls even there. Without the slope the dots follow the diagonal: what the score predicts is the
+# bend.
 # </details>
 
 # %%
-rounded = {3: {}, 8: {}}
+rounded, bent = {3: {}, 8: {}}, {}
 for name, layer in layers.items():
     weight, loss_at = layer.weight.detach().clone(), loss_with(layer)
     for bits in rounded:
         grid = affine_grid(weight, bits)
-        at = loss_at(grid.decode(quant.nearest(weight, grid)))
-        rounded[bits][name] = at - base
-figures.rounding(scores, rounded)
+        change = grid.decode(quant.nearest(weight, grid)) - weight
+        rounded[bits][name] = loss_at(weight + change) - base
+        if bits == 3:
+            bent[name] = rounded[3][name] - float((slopes[name] * change).sum())
+figures.rounding(scores, rounded, bent)
 
 # %% tags=["claims"]
 assert 4 <= sum(value < 0 for value in rounded[8].values()) <= 20
-assert 0.6 < sum(rounded[3].values()) / sum(scores[3].values()) < 1.6
-assert mixed.rank_correlation(scores[3], rounded[3]).rho > 0.7
+assert 0.6 < sum(bent.values()) / sum(scores[3].values()) < 1.6
+follows = mixed.rank_correlation(scores[3], bent).rho
+assert follows > 0.7 and follows > mixed.rank_correlation(scores[3], rounded[3]).rho
 
 # %% [markdown]
 # ## Further · How large is σ?
@@ -710,22 +718,26 @@ assert blocks["blocks.5"] < max(blocks.values()) / 1.2
 #
 # **Adds** what the seed decides if nobody averages.
 #
-# Section 4 had two seeds. Cluster each by itself, as the paper clusters its scores.
+# Section 4 had two seeds. Add up the four matrices of each block, and cluster each seed by itself, as the paper does.
 #
 # **Before you run it.** Will the seeds give the same widths, by single draws? And by pairs?
 #
 # <details><summary>After you have run it</summary>
-# With single draws the seed chooses the matrices that get 16 bits, <i>and</i> the size of the file. With pairs it hardly
-# does. A method whose result depends on a seed that is not given has not been described.
+# With single draws the seed chooses the blocks that get 16 bits, <i>and</i> the size of the file. With pairs it hardly does. A
+# method whose result depends on a seed that is not given has not been described.
 # </details>
 
 # %% tags=["measured"]
 for label, seeds in (("single draws", alone), ("pairs", paired)):
     for found in seeds:
-        print(f"{label:12}", list(mixed.cluster_bits(found).values()))
+        sums = {f"block {i}": 0.0 for i in range(6)}
+        for name, growth_of_it in found.items():
+            sums[f"block {name[7]}"] += growth_of_it
+        print(f"{label:12}", list(mixed.cluster_bits(sums).values()))
 
 # %% tags=["claims"]
-assert len({tuple(mixed.cluster_bits(found).values()) for found in alone}) > 1
+agreed = [mixed.rank_correlation(*seeds[:2]).rho for seeds in (alone, paired)]
+assert agreed[1] > 0.6 and agreed[1] > agreed[0] + 0.2, agreed
 
 # %% [markdown]
 # ## Further · When is a bit worth moving now?
@@ -835,21 +847,21 @@ assert all(1 < float(row["cr_fp16"]) < float(row["cr_fp32"]) for row in ours)
 #
 # **Adds** a problem without a known best answer.
 #
-# **Beat the widths of your score at their own bytes, with GPTQ.** Ideas: more draws and windows; noise with the covariance that
-# GPTQ's errors have; the KL divergence in place of the loss; damage measured while all other matrices are rounded. The score is
-# your added loss divided by that of section 7's "score, gptq". What stands below is chance.
+# **Beat chance at its own bytes, with GPTQ.** Ideas: more draws and windows; noise with the covariance that GPTQ's errors have;
+# the KL divergence in place of the loss; damage measured while all other matrices are rounded. The score is your added loss
+# divided by that of section 7's row "chance, gptq". What stands below are the widths of your TDMPQ.
 
 # %% tags=["measured"]
-attempt = rows["chance", "gptq"]  # or board.add("mine, gptq", 3.5, mixed.recipe_of(…))
-goal = rows["score", "gptq"]
+attempt = rows["score", "gptq"]  # or board.add("mine, gptq", 3.5, mixed.recipe_of(…))
+goal = rows["chance", "gptq"]
 fits = attempt.bytes <= 1.001 * goal.bytes
 ratio = attempt.delta_nats / goal.delta_nats if fits else 9.0
 
 # %% tags=["measured"]
-challenge("12.disturb", ratio, bronze=0.99, silver=0.96, gold=0.92, by="chance")
+challenge("12.chance", ratio, bronze=0.9, silver=0.8, gold=0.7, by="TDMPQ")
 
 # %% tags=["claims"]
-assert ratio > 1, ratio
+assert ratio > 0.9, ratio
 
 # %% [markdown]
 # ## Further reading

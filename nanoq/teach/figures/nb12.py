@@ -138,27 +138,30 @@ def shares(shares: Mapping[int, Mapping[str, float]]) -> Figure:
     return fig
 
 
-def _rounding_alt(scores: Mapping[int, Mapping[str, float]], real: Mapping[int, Mapping[str, float]]) -> str:
+def _rounding_alt(scores: Mapping[int, Mapping[str, float]], real: Mapping[int, Mapping[str, float]],
+                  bent: Mapping[str, float]) -> str:  # fmt: skip
     words = []
     for bits, found in real.items():
         below = sum(value < 0 for value in found.values())
         words.append(f"at {bits} bits {below} of {len(found)} matrices make the loss smaller")
-    return ("Growth of the loss when one matrix is rounded, against the score, a panel for each width with a dashed "
-            "diagonal "
-            f"and a marker for each kind of matrix: {'; '.join(words)}.")
+    return ("Growth of the loss when one matrix is rounded, against the score, with a dashed diagonal and a marker for "
+            f"each kind of matrix. Left and right: {'; '.join(words)}. In the middle, 3 bits without the slope term, the "
+            f"dots lie along the diagonal; {sum(value < 0 for value in bent.values())} are below zero.")
 
 
 @figure(_rounding_alt)
-def rounding(scores: Mapping[int, Mapping[str, float]], real: Mapping[int, Mapping[str, float]]) -> Figure:
-    """Score and real growth, {bits: {matrix: nats}}, a panel for each width."""
-    fig, axes = plt.subplots(1, len(real), figsize=(8.5, 3.4))
-    for ax, bits in zip(axes, real, strict=True):
-        unit = 1e3 if bits < 6 else 1e6
-        _scatter(ax, scores[bits], real[bits], unit)
+def rounding(scores: Mapping[int, Mapping[str, float]], real: Mapping[int, Mapping[str, float]],
+             bent: Mapping[str, float]) -> Figure:  # fmt: skip
+    """Score and growth, {bits: {matrix: nats}}, at 3 and 8 bits; `bent` is the growth at 3 bits without the slope."""
+    fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.4))
+    panels = {"3 bits": (3, real[3], 1e3), "3 bits, without the slope": (3, bent, 1e3), "8 bits": (8, real[8], 1e6)}
+    for ax, (title, (bits, growth, unit)) in zip(axes, panels.items(), strict=True):
+        _scatter(ax, scores[bits], growth, unit)
         ax.axhline(0, color="0.4", lw=1)
-        power = "10⁻³" if bits < 6 else "10⁻⁶"
-        ax.set(title=f"{bits} bits", xlabel=f"score ({power} nats)", ylabel=f"rounded to nearest ({power} nats)")
-    axes[0].legend()
+        power = "10⁻³" if bits == 3 else "10⁻⁶"
+        ax.set(title=title, xlabel=f"score ({power} nats)")
+    axes[0].set_ylabel("growth when rounded, same unit")
+    axes[1].legend()
     return fig
 
 
