@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from nanoq.mixed import RankCorrelation
@@ -145,8 +146,8 @@ def _rounding_alt(scores: Mapping[int, Mapping[str, float]], real: Mapping[int, 
         below = sum(value < 0 for value in found.values())
         words.append(f"at {bits} bits {below} of {len(found)} matrices make the loss smaller")
     return ("Growth of the loss when one matrix is rounded, against the score, with a dashed diagonal and a marker for "
-            f"each kind of matrix. Left and right: {'; '.join(words)}. In the middle, 3 bits without the slope term, the "
-            f"dots lie along the diagonal; {sum(value < 0 for value in bent.values())} are below zero.")
+            f"each kind of matrix. Left and right: {'; '.join(words)}. In the middle, 3 bits without the slope term, "
+            f"the dots lie along the diagonal; {sum(value < 0 for value in bent.values())} are below zero.")
 
 
 @figure(_rounding_alt)
@@ -194,6 +195,7 @@ def damage(score: Mapping[str, float], damage: Mapping[str, Mapping[str, float]]
         rho = found[method]
         ax.set(xscale="log", yscale="log", xlabel="score (nats)",
                title=f"{method}: {rho.rho:+.2f} ({rho.low:+.2f} to {rho.high:+.2f})")  # fmt: skip
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("damage alone (nats of divergence)")
     axes[0].legend()
     return fig
@@ -315,4 +317,38 @@ def correlations(found: Mapping[str, RankCorrelation]) -> Figure:
     ax.axvline(0, color="0.4", lw=1)
     ax.set(yticks=range(len(found)), yticklabels=list(found), xlabel="correlation of the orders", xlim=(-1, 1.02))
     ax.invert_yaxis()
+    return fig
+
+
+def _smollm2_alt(rows: Sequence[Mapping[str, str]]) -> str:
+    pairs = [(float(row["plus"]) + float(row["minus"])) / 2 for row in rows]
+    return (f"Noise matched to 3 bits on {len({row['part'] for row in rows})} blocks of SmolLM2-135M. "
+            f"Left: growth "
+            f"for single draws and for pairs; pairs from {min(pairs):.3f} to {max(pairs):.3f} nats. Right, log-log: "
+            f"the damage "
+            "of rounding each block to 3 bits against the mean pair.")
+
+
+@figure(_smollm2_alt)
+def smollm2(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Rows of noise_smollm2.csv: growth by block, alone and in pairs, and the damage against the pairs."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    places = [int(part.rpartition(".")[2]) for part in parts]
+    means = dict.fromkeys(parts, 0.0)
+    for seed in sorted({row["seed"] for row in rows}):
+        own = [row for row in rows if row["seed"] == seed]
+        single = [float(row["plus"]) for row in own]
+        pair = [(float(row["plus"]) + float(row["minus"])) / 2 for row in own]
+        for part, value in zip(parts, pair, strict=True):
+            means[part] += value * len(parts) / len(rows)
+        first = seed == "0"
+        left.plot(places, single, "^", ms=4, color=COLORS["orange"], label="single" if first else None)
+        left.plot(places, pair, "o-", ms=4, lw=1, color=COLORS["blue"], label="pair" if first else None)
+    costs = [next(float(row["damage"]) for row in rows if row["part"] == part) for part in parts]
+    right.plot(list(means.values()), costs, "o", color=COLORS["vermillion"])
+    left.axhline(0, color="0.4", lw=1)
+    left.set(xlabel="block", ylabel="growth of the loss (nats)")
+    left.legend()
+    right.set(xscale="log", yscale="log", xlabel="mean pair (nats)", ylabel="damage (nats)")
     return fig
