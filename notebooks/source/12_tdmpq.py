@@ -197,10 +197,10 @@ check("12.draws", draws_needed)
 # **Before you run it.** Will the single draws of the two seeds agree on which matrices are sensitive? Will the pairs?
 #
 # <details><summary>After you have run it</summary>
-# The pairs agree nearly everywhere. The single draws agree on nothing, and some even say that noise improves the model. That is not a noisy
-# version of the right picture. It is another quantity: the slope, times the luck of the draw. An algorithm that draws once, as
-# the paper's does, ranks layers by this. The last line says how many single draws would mend it, for the
-# matrix in the middle.
+# The pairs agree nearly everywhere. The single draws agree on nothing, and some even say that noise improves the model. That
+# is not a noisy version of the right picture. It is another quantity: the slope, times the luck of the draw. An algorithm that
+# draws once, as the paper's does, ranks layers by this. The last line says how many single draws would mend it, for the matrix
+# in the middle.
 # </details>
 
 # %% tags=["measured"]
@@ -313,8 +313,8 @@ assert middle[3] < 0.5 and middle[8] > 0.8, middle
 # The first order falls with $\sigma$, the second with $\sigma^2$. So at 2 and 3 bits most of the change is second order, which
 # your score knows. At 8 bits it is slope, which no average over noise can know (*Further · Rounding is one draw*).
 #
-# Now the test, on text that the score has not seen. The measure has no slope: the KL divergence from the
-# original's predictions is smallest at the original weights. Each matrix alone at 3 bits, rounded to nearest and by GPTQ.
+# Now the test, on text that the score has not seen. The measure has no slope: the KL divergence from the original's predictions
+# is smallest at the original weights. Each matrix alone at 3 bits, rounded to nearest and by GPTQ.
 #
 # **Before you run it.** GPTQ arranges the errors of a row so that they cancel in the outputs (notebook 07). For which of the
 # two is the score a better prediction?
@@ -863,8 +863,8 @@ assert max(ways["pair"], key=lambda part: sum(ways["pair"][part])) != "blocks.0"
 # The table goes by what is shown and not by the numbers of the figures, which we could not look up offline.
 #
 # Table 2, our rows for TDMPQ (`benchmarks/cptquant.py`): accuracy on IMDB and perplexity on WikiText-2 before (base) and after
-# (value), the interval of the change (low, high), how many times smaller the file is than in float32 and float16, and
-# the speed of all layers at one token, relative to float32.
+# (value), the interval of the change (low, high), how many times smaller the file is than in float32 and float16, and the speed
+# of all layers at one token, relative to float32.
 
 # %%
 with open(data_dir() / "results/cptquant.csv", encoding="utf-8") as file:

@@ -153,6 +153,7 @@ EXERCISES = [
         ),
         reference=lambda hessian, sigma: 0.5 * sigma**2 * float(hessian.trace()),
         cases=_hessians,
+        paper=[(torch.tensor([[4.0, 1.0], [1.0, 2.0]]), 0.5)],
         mistakes=[
             Mistake(
                 lambda hessian, sigma: sigma**2 * float(hessian.trace()),
@@ -190,6 +191,7 @@ EXERCISES = [
         points=2,
         reference=_tdmpq,
         cases=_scored,
+        paper=[(_slope_and_bowl, torch.tensor([[0.0, 1.0]]), 2, torch.tensor([[[1.0, 0.0]], [[1.0, 2.0]]]))],
         mistakes=[
             Mistake(
                 lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, 1, draws),
@@ -331,6 +333,7 @@ EXERCISES = [
         reference=lambda weight, bits: affine_grid(weight, bits).scale / math.sqrt(12),
         rtol=1e-3,  # the grid's scale is a float16
         cases=_weights,
+        paper=[(torch.tensor([[-1.0, 2.0], [-2.0, 4.0]]), 2)],
         mistakes=[
             Mistake(
                 lambda weight, bits: affine_grid(weight, bits).scale / 12,
@@ -367,6 +370,7 @@ EXERCISES = [
         ),
         reference=lambda slope, sigma: float((slope * sigma).norm()) * math.sqrt(2 / math.pi),
         cases=_slopes,
+        paper=[(torch.tensor([[3.0, 1.0], [0.0, -2.0]]), torch.tensor([[1.0], [2.0]]))],
         mistakes=[
             Mistake(
                 lambda slope, sigma: float((slope * sigma).norm()),
