@@ -510,14 +510,6 @@ assert follows > 0.7 and follows > mixed.rank_correlation(scores[3], rounded[3])
 #
 # The paper writes $\mathcal N(0,\cdot)$ and no variance. Take one matrix and noise from a hundred-thousandth of its size to
 # nearly all of it.
-#
-# **Before you run it.** What goes wrong at very small σ? At very large?
-#
-# <details><summary>After you have run it</summary>
-# Small: the growth falls with σ² and drowns in the rounding of the loss itself, a float32; the ranking that comes out is that
-# of rounding errors. In float64 the formula is back. Large: the fourth order is no longer small, and the model is no longer
-# the model. In between, from a hundredth to a tenth, the pair follows ½ σ² tr(H).
-# </details>
 
 # %%
 steps = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 0.8)
@@ -541,6 +533,15 @@ single = {step: loss_at(weight + step * size * one[0]) - base for step in steps}
 # %%
 w64, one64 = weight.double(), one.double()
 in_64 = {step: my_tdmpq(exactly, w64, step * size, one64) for step in steps[:2]}
+
+# %% [markdown]
+# **Before you run it.** What goes wrong at very small σ? At very large?
+#
+# <details><summary>After you have run it</summary>
+# Small: the growth falls with σ² and drowns in the rounding of the loss itself, a float32; the ranking that comes out is that
+# of rounding errors. In float64 the formula is back. Large: the fourth order is no longer small, and the model is no longer
+# the model. In between, from a hundredth to a tenth, the pair follows ½ σ² tr(H).
+# </details>
 
 # %%
 bend = {step: in_64[1e-4] * (step / 1e-4) ** 2 for step in steps}
@@ -570,7 +571,13 @@ assert size < 0.5
 # the rounding error. With Taylor's ½ it is in nats. One step $\Delta_b$ makes $\lVert Q(W)-W\rVert^2\approx
 # n\,\Delta_b^2/12$, so it is the expectation of TDMPQ with matched noise, to second order. The trace comes from Hutchinson's
 # method: differentiate twice, and average $v^\top Hv$ over random signs $v$.
-#
+
+# %%
+seeds = range(pick(ci=2, lab=3, full=32))
+traces = [mixed.hessian_traces(model, data, draws=1, seed=seed) for seed in seeds]
+trace = {name: sum(found[name] for found in traces) / len(traces) for name in layers}
+
+# %% [markdown]
 # **Before you run it.** Two estimates that share no step: will they agree in order only, or in nats?
 #
 # <details><summary>After you have run it</summary>
@@ -578,11 +585,6 @@ assert size < 0.5
 # What TDMPQ has for itself: forward passes only, so it runs where a second derivative does not fit into memory. What HAWQ-V2
 # has: no σ to choose, and all layers at once.
 # </details>
-
-# %%
-seeds = range(pick(ci=2, lab=3, full=32))
-traces = [mixed.hessian_traces(model, data, draws=1, seed=seed) for seed in seeds]
-trace = {name: sum(found[name] for found in traces) / len(traces) for name in layers}
 
 # %%
 costs = {bits: {} for bits in (2, 3, 4)}
@@ -773,13 +775,6 @@ assert sorted(price)[len(price) // 2] > (7 / 3) ** 2
 #
 # `benchmarks/showdown.py` has measured it: `data/results/tinystories/sensitivity.csv`. TDMPQ is matched to 3 bits with two
 # pairs per matrix. "One draw" is the paper's reading: relative noise, the first matrix, no pair.
-#
-# **Before you run it.** Does anything change with real text?
-#
-# <details><summary>After you have run it</summary>
-# No. With pairs the order of the damage by nearest is nearly right, with one draw it is chance, and with GPTQ's errors the score
-# is a worse guide than with nearest's.
-# </details>
 
 # %%
 with open(data_dir() / "results/tinystories/sensitivity.csv", encoding="utf-8") as file:
@@ -790,6 +785,14 @@ def measured(score, bits=""):
     """{matrix: value} of a score or a damage, first draw of text."""
     kept = [row for row in table if (row["score"], row["bits"]) == (score, bits)]
     return {row["part"]: float(row["value"]) for row in kept if row["seed"] == "0"}
+
+# %% [markdown]
+# **Before you run it.** Does anything change with real text?
+#
+# <details><summary>After you have run it</summary>
+# No. With pairs the order of the damage by nearest is nearly right, with one draw it is chance, and with GPTQ's errors the score
+# is a worse guide than with nearest's.
+# </details>
 
 # %%
 found = {}
