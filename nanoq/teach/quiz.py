@@ -233,6 +233,18 @@ def _hessian(rng: Random) -> tuple[torch.Tensor, float]:
     return torch.tensor([[a, b], [b, c]], dtype=torch.float64), rng.choice((0.1, 0.2, 0.5))
 
 
+def _row(rng: Random) -> tuple[torch.Tensor, int]:
+    """A row of two weights of opposite sign, and a width."""
+    return torch.tensor([[-rng.randint(3, 9) / 10, rng.randint(3, 9) / 10]]), rng.choice((2, 3, 4))
+
+
+def _slope(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slopes of opposite sign and different size, and a standard deviation that exact tenths can say."""
+    slope = [rng.randint(5, 9), -rng.randint(2, 4), rng.randint(2, 4)]
+    sigma = torch.tensor([[rng.choice((0.1, 0.2, 0.4))]], dtype=torch.float64)
+    return torch.tensor([slope], dtype=torch.float64), sigma
+
+
 def _model(rng: Random) -> tuple[int, int, int, int]:
     """A model of OPT's shape: weights, rows, other parameters, bits."""
     width, blocks = rng.choice((256, 512, 768)), rng.choice((6, 12))
@@ -457,6 +469,12 @@ TEMPLATES = (
     Template("12.draws", _pick((2.0, 3.0, 5.0, 7.0), (0.5, 1.5, 2.0), (0.1, 0.2, 0.3)), lambda spread, mean, share:
              f"One draw has the mean {mean:g} and the standard deviation {spread:g}. How many draws are needed for "
              f"a standard error of at most {share} times the mean?"),
+    Template("12.matched", _row, lambda weight, bits:
+             f"A row of weights runs from {weight.min():.1f} to {weight.max():.1f}. It is rounded to {bits} bits, on "
+             "a grid of its own from the smallest to the largest weight. What is the standard deviation of the error?"),
+    Template("12.first_order", _slope, lambda slope, sigma:
+             f"A loss has the slopes {_list(slope[0].tolist())} at its weights. Independent Gaussian noise with σ = "
+             f"{sigma.item():g} is added to each. What is the mean size of the first-order change, E|g·e|?"),
     Template("13.worth", _pick((1, 4, 8, 16), (1, 2, 3), (2, 3, 4)), lambda a, b, bits:
              f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
              "gets one more and the second one fewer. By how much does their total damage change?"),

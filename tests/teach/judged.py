@@ -1958,10 +1958,16 @@ first of TDMPQ
   known   lambda block: next(block.named_parameters())[0]
   wrong   lambda block: next(name for name, parameter in block.named_parameters() if parameter.dim() == 2)
   right   lambda block: [name for name, parameter in block.named_parameters() if len(parameter.shape) >= 2][0]
+  right   lambda block: next(n for n, p in block.named_parameters() if p.ndim != 1)
+  wrong   lambda block: next(n for n, p in block.named_parameters() if p.dim() >= 2).removesuffix('.weight')
 
 matched of TDMPQ
   right   matched_by_hand
   right   lambda w, b: matched_by_hand(w.double(), b)
+  known   lambda w, b: (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / (2**b - 1) / 12
+  wrong   lambda w, b: (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 2**b / math.sqrt(12)
+  wrong   lambda w, b: matched_by_hand(w, b).squeeze(1)
+  wrong   lambda w, b: w.std(1, keepdim=True) / math.sqrt(12)
 
 upright
   wrong   lambda ratio, reduction: ratio(400, 100) > 0 and reduction(400, 100) > 0
@@ -2001,6 +2007,8 @@ swap
   known   10
   wrong   0
   wrong   "12"
+  right   9 / 0.75
+  wrong   12.5
 
 raw
   right   "(d)"
@@ -2499,13 +2507,26 @@ growth
   known   lambda h, sigma: h.trace() * sigma**2
   wrong   lambda h, sigma: torch.det(h) * sigma**2 / 2
   wrong   lambda h, sigma: h.trace() * sigma**2 / 2 / len(h) ** 2
+  known   lambda h, sigma: 0.5 * sigma * h.trace()
+  known   lambda h, sigma: h.sum() * sigma**2 / 2
+  right   lambda h, sigma: sum(h[i, i].item() for i in range(len(h))) * sigma**2 / 2
+  wrong   lambda h, sigma: h.abs().sum() * sigma**2 / 2
+  wrong   lambda h, sigma: -h.trace() * sigma**2 / 2
 
-pair
-  right   lambda f, w, e: (f(w + e) - 2 * f(w) + f(w - e)) / 2
-  right   lambda f, w, e: float(f(w + e) - f(w) + f(w - e) - f(w)) / 2
-  known   lambda f, w, e: f(w + e) - f(w)
-  wrong   lambda f, w, e: abs(f(w + e) - f(w - e)) / 2
-  wrong   lambda f, w, e: max(f(w + e), f(w - e)) - f(w)
+tdmpq
+  right   lambda f, w, s, zs: sum(float(f(w + s * z) + f(w - s * z) - 2 * f(w)) for z in zs) / 2 / len(zs)
+  right   lambda f, w, s, zs: np.mean([f(w + sign * s * z).item() for z in zs for sign in (1, -1)]) - f(w)
+  right   lambda f, w, s, zs: torch.stack([f(w + e) - f(w) for e in torch.cat([s * zs, -s * zs])]).mean()
+  right   lambda f, w, s, zs: statistics.mean((f(w + s * z) + f(w - s * z)).item() / 2 for z in zs) - f(w).item()
+  known   lambda f, w, s, zs: sum(float(f(w + s * z) - f(w)) for z in zs) / len(zs)
+  known   lambda f, w, s, zs: sum(float(f(w + z) + f(w - z)) / 2 - float(f(w)) for z in zs) / len(zs)
+  known   lambda f, w, s, zs: sum(float(f(w + s * z) + f(w - s * z)) / 2 - float(f(w)) for z in zs)
+  known   lambda f, w, s, zs: sum(float(f(w + s * z) - f(w - s * z)) / 2 for z in zs) / len(zs)
+  wrong   lambda f, w, s, zs: max(float(f(w + s * z) + f(w - s * z)) / 2 - float(f(w)) for z in zs)
+  wrong   lambda f, w, s, zs: sum(abs(float(f(w + s * z) - f(w))) for z in zs) / len(zs)
+  wrong   lambda f, w, s, zs: sum(float(f(w + s * z) + f(w - s * z)) / 2 - float(f(w)) for z in zs) / w.numel()
+  wrong   lambda f, w, s, zs: sum(float(f(w * (1 + s * z)) + f(w * (1 - s * z))) / 2 - f(w) for z in zs) / len(zs)
+  missing lambda f, w, s, zs: ...
 
 draws
   right   lambda spread, mean, share: math.ceil(spread**2 / share**2 / mean**2)
@@ -2513,6 +2534,9 @@ draws
   known   lambda spread, mean, share: math.ceil(spread / share / mean)
   wrong   lambda spread, mean, share: (spread / share / mean) ** 2
   wrong   lambda spread, mean, share: math.ceil((1.96 * spread / share / mean) ** 2)
+  right   lambda spread, mean, share: -int(-((spread / share / mean) ** 2) // 1)
+  known   lambda spread, mean, share: int((spread / (share * mean)) ** 2)
+  wrong   lambda spread, mean, share: math.ceil((spread / (share * mean)) ** 2) + 1
 
 first_order
   right   lambda g, s: math.sqrt(2 / math.pi) * (g.square() * s.square()).sum().sqrt()
@@ -2520,6 +2544,9 @@ first_order
   known   lambda g, s: (g * s).norm()
   wrong   lambda g, s: math.sqrt(2 / math.pi) * (g.norm(dim=1) * s[:, 0]).sum()
   wrong   lambda g, s: math.sqrt(2) / math.pi * (g * s).norm()
+  right   lambda g, s: math.sqrt(2 / math.pi) * torch.linalg.vector_norm(g * s).item()
+  right   lambda g, s: (2 / math.pi * (g * s).pow(2).sum()) ** 0.5
+  wrong   lambda g, s: (g * s).abs().mean() * math.sqrt(2 / math.pi)
 
 test
   right   score_is_fair
@@ -2527,6 +2554,12 @@ test
   wrong   lambda score, x, targets, weight: score(x, targets, weight, torch.zeros_like(weight)) < 1e-6
   wrong   lambda *args: not score_is_fair(*args)
   wrong   lambda *args: True
+  wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and
+            score(x, targets, weight, 10 * torch.randn_like(weight)) >= 0
+  right   lambda score, x, targets, weight: abs(score(x, targets, weight, weight[:1].expand_as(weight))) < 1e-6 and
+            score(x, targets, weight, 10 * torch.randn_like(weight)) > 0
+  wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, torch.ones_like(weight))) < 1e-6
+  wrong   lambda *args: False
 
 verdict
   right   better

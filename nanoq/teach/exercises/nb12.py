@@ -26,20 +26,29 @@ def _hessians(generator):
     return cases
 
 
-# ---- 12.pair ----
+# ---- 12.tdmpq ----
 
 
 def _slope_and_bowl(w):
     return (w * w).sum() * 1.5 + 2 * w.sum() + 3
 
 
-def _quartic(w):
-    return (w**4).sum() - w[0] + 0.5
+def _rows_apart(w):
+    return (w**4).sum() + 3 * w[0].square().sum() - w[1, 2] + 0.5
 
 
-def _walks(generator):
-    return [(_slope_and_bowl, _draw(3, generator=generator), _draw(3, generator=generator)),
-            (_quartic, _draw(4, generator=generator), _draw(4, generator=generator))]
+def _pair(loss_at, weight, noise):
+    return float((loss_at(weight + noise) + loss_at(weight - noise)) / 2 - loss_at(weight))
+
+
+def _tdmpq(loss_at, weight, sigma, draws):
+    return sum(_pair(loss_at, weight, sigma * draw) for draw in draws) / len(draws)
+
+
+def _scored(generator):
+    return [(loss, _draw(3, 4, generator=generator), 0.2 + _draw(3, 1, generator=generator).abs(),
+             _draw(count, 3, 4, generator=generator))
+            for loss, count in ((_slope_and_bowl, 2), (_rows_apart, 3))]
 
 
 # ---- 12.matched, 12.first_order ----
@@ -134,8 +143,17 @@ def _passes(score, x, targets, weight):
 EXERCISES = [
     Exercise(
         id="12.growth",
+        why="slope, cross terms and all odd powers are 0 on average, so the diagonal alone is left.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "which entries of the Hessian multiply a square, and which a product of two independent numbers?",
+            "the mean of `e_i * e_i` is `sigma**2`; that of `e_i * e_j` is 0. Add up what is left, and mind "
+            "Taylor's factor.",
+        ),
         reference=lambda hessian, sigma: 0.5 * sigma**2 * float(hessian.trace()),
         cases=_hessians,
+        paper=[(torch.tensor([[4.0, 1.0], [1.0, 2.0]]), 0.5)],
         mistakes=[
             Mistake(
                 lambda hessian, sigma: sigma**2 * float(hessian.trace()),
@@ -160,37 +178,75 @@ EXERCISES = [
         ],
     ),
     Exercise(
-        id="12.pair",
-        reference=lambda loss_at, weight, noise: float((loss_at(weight + noise) + loss_at(weight - noise)) / 2
-                                                       - loss_at(weight)),
-        cases=_walks,
+        id="12.tdmpq",
+        why="in a mirror image every odd power changes its sign, so the slope cancels draw by draw.",
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "take one draw first. In which two places is the loss measured, and what is their mean growth? Average "
+            "that over the draws.",
+            "in a loop over `draws`: `noise = sigma * one`, then the mean of `loss_at(weight + noise)` and of its "
+            "mirror image.",
+        ),
+        points=2,
+        reference=_tdmpq,
+        cases=_scored,
+        paper=[(_slope_and_bowl, torch.tensor([[0.0, 1.0]]), 2, torch.tensor([[[1.0, 0.0]], [[1.0, 2.0]]]))],
         mistakes=[
             Mistake(
-                lambda loss_at, weight, noise: float((loss_at(weight + noise) + loss_at(weight - noise)) / 2),
-                "that is the loss among the noise, not its growth: something has to be subtracted.",
+                lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, 1, draws),
+                "the draws have standard deviation 1: the noise is sigma times as large.",
             ),
             Mistake(
-                lambda loss_at, weight, noise: float((loss_at(weight + noise) - loss_at(weight - noise)) / 2),
+                lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, sigma**2, draws),
+                "sigma is a standard deviation: multiply the draw with it, not with its square.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: len(draws) * _tdmpq(loss_at, weight, sigma, draws),
+                "a sum: it grows with the number of draws. Take the mean.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, sigma, draws[:1]),
+                "only the first draw is used: go through all of them.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: _pair(loss_at, weight, sigma * draws.mean(0)),
+                "the draws were averaged before they were used, and averaged noise is weak: average the growths.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: sum(
+                    float(loss_at(weight + sigma * draw) - loss_at(weight)) for draw in draws) / len(draws),
+                "each draw is used with one sign, so the slope is still in it: its mirror image takes it out.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, sigma, draws) + float(loss_at(weight)),
+                "that is the loss among the noise: the growth has the loss without noise taken off.",
+            ),
+            Mistake(
+                lambda loss_at, weight, sigma, draws: sum(
+                    float(loss_at(weight + sigma * draw) - loss_at(weight - sigma * draw)) / 2 for draw in draws)
+                / len(draws),
                 "the difference keeps the slope and takes the curvature away; it should be the other way round.",
             ),
             Mistake(
-                lambda loss_at, weight, noise: float(loss_at(weight + noise) - loss_at(weight)),
-                "that is one draw without its partner: the slope is still in it.",
+                lambda loss_at, weight, sigma, draws: 2 * _tdmpq(loss_at, weight, sigma, draws),
+                "that is the growth of both signs together, twice the mean.",
             ),
             Mistake(
-                lambda loss_at, weight, noise: float(loss_at(weight + noise) + loss_at(weight - noise)
-                                                     - loss_at(weight)),
-                "two losses are added and one is subtracted: take the mean of the two first.",
-            ),
-            Mistake(
-                lambda loss_at, weight, noise: float(loss_at(weight + noise) + loss_at(weight - noise)
-                                                     - 2 * loss_at(weight)),
-                "that is the growth of both together, twice the mean.",
+                lambda loss_at, weight, sigma, draws: _tdmpq(loss_at, weight, sigma, draws) / weight.numel(),
+                "the mean is over draws and signs; the loss belongs to the whole matrix, not to one weight.",
             ),
         ],
     ),
     Exercise(
         id="12.draws",
+        why="the error of a mean falls with the square root, so half the error takes four times the draws.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "the mean of n draws has the standard error `spread / sqrt(n)`. What may it be at most?",
+            "solve `spread / sqrt(n) = share * mean` for n, and round up.",
+        ),
         reference=lambda spread, mean, share: math.ceil((spread / (share * mean)) ** 2),
         cases=[(6.3, 1.0, 0.5), (0.31, 2.1, 0.1), (1.2, 0.3, 0.2), (2e-4, 2e-5, 0.1)],
         mistakes=[
@@ -214,6 +270,13 @@ EXERCISES = [
     ),
     Exercise(
         id="12.raw",
+        why="a constant moves no distance and no rank, but it ruins every ratio.",
+        minutes=3,
+        difficulty=2,
+        hints=(
+            "add 100 to three numbers such as 1, 2 and 4. What stays as it was?",
+            "which of the four looks at ratios of scores, and not at their order or their differences?",
+        ),
         reference="d",
         mistakes=[
             Mistake("a", "the same number is added to every layer's score: who was ahead stays ahead."),
@@ -223,6 +286,13 @@ EXERCISES = [
     ),
     Exercise(
         id="12.first",
+        why="the first parameter of our block is the gain of a LayerNorm, which nobody quantises.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "`named_parameters()` gives names and tensors in order. What tells a matrix from a vector?",
+            "look at `parameter.dim()`; a convolution's weight has more than 2 dimensions, and counts.",
+        ),
         reference=lambda block: _matrices(block)[0][0],
         cases=_blocks(),
         mistakes=[
@@ -251,9 +321,19 @@ EXERCISES = [
     ),
     Exercise(
         id="12.matched",
+        why="an error that is even over one step has the variance step²/12, and each row has its own step.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "rounding makes an error that is spread evenly over one step. What is its variance (notebook "
+            "04)?",
+            "`affine_grid(weight, bits).scale` is the step of each row, (out, 1). The standard deviation is "
+            "a root.",
+        ),
         reference=lambda weight, bits: affine_grid(weight, bits).scale / math.sqrt(12),
         rtol=1e-3,  # the grid's scale is a float16
         cases=_weights,
+        paper=[(torch.tensor([[-1.0, 2.0], [-2.0, 4.0]]), 2)],
         mistakes=[
             Mistake(
                 lambda weight, bits: affine_grid(weight, bits).scale / 12,
@@ -279,8 +359,18 @@ EXERCISES = [
     ),
     Exercise(
         id="12.first_order",
+        why="independent errors add up in squares, so a slope of any sign adds to the typical change.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "a sum of independent Gaussian numbers is Gaussian. What is its variance, if entry (i, j) has "
+            "slope g_ij and standard deviation sigma_i?",
+            "the standard deviation is the norm of `slope * sigma`; the mean of the absolute value is "
+            "`sqrt(2 / pi)` of it.",
+        ),
         reference=lambda slope, sigma: float((slope * sigma).norm()) * math.sqrt(2 / math.pi),
         cases=_slopes,
+        paper=[(torch.tensor([[3.0, 1.0], [0.0, -2.0]]), torch.tensor([[1.0], [2.0]]))],
         mistakes=[
             Mistake(
                 lambda slope, sigma: float((slope * sigma).norm()),
@@ -306,6 +396,14 @@ EXERCISES = [
     ),
     Exercise(
         id="12.swap",
+        why="widths are traded at the ratio of what one loses to what the other gains, not at the law of 4.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "call the giver's cost at 3 bits 1. What does it lose on the way to 2 bits? What does the taker "
+            "gain, per unit of its cost?",
+            "the giver goes from 1 to 10; the taker, r times as sensitive, from r to r / 4.",
+        ),
         reference=12.0,
         mistakes=[
             Mistake(4.0, "that is by the law of 4; 2 bits are worse than it says."),
@@ -316,6 +414,15 @@ EXERCISES = [
     ),
     Exercise(
         id="12.test",
+        why="an invariance and a loud case can both fail, and neither needs to know which layer is sensitive.",
+        minutes=10,
+        difficulty=3,
+        hints=(
+            "which change of all logits of a sample does a softmax not notice? Which noise on `weight` makes "
+            "that change?",
+            "noise with equal rows moves all logits of a sample by the same number: the score must be 0 for "
+            "it, up to 1e-6. Then try noise of `10 * torch.randn_like(weight)`.",
+        ),
         points=2,
         reference=_passes,
         cases=_candidates,
