@@ -253,7 +253,7 @@ def over_depth(cases: Mapping[str, Sequence[float]]) -> Figure:
 
 def _near_alt(ratios: Sequence[float], claimed: float) -> str:
     below, above = max(r for r in ratios if r < claimed), min(r for r in ratios if r > claimed)
-    return (f"Number line of the ratios that equal blocks can reach, as ticks. The published {claimed}, a red tick, lies "
+    return (f"Number line of the ratios that equal blocks can reach, as ticks. The published {claimed}, in red, lies "
             f"between {below:.3f} and {above:.3f}.")
 
 
