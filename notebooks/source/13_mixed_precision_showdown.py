@@ -327,7 +327,7 @@ for theirs in others:
 # ## 5 · Bug hunt
 #
 # The three scores are from one paper (CPTQuant, arXiv 2412.03599) with public code (`amitashnanda/Mixed_Precision_Quantization`,
-# as of November 2025). Everybody makes mistakes. What you can have is the **test** that catches them. Two are here, five more in
+# as of November 2025). Everybody makes mistakes. What you can have is the **test** that catches them. Two are here, six more in
 # *Further · More of the bug hunt*.
 #
 # **Numbers that cannot be.** The paper's models have widths of 16, 8 and 4 bits, and its FP16 rows are casts to float16. A
@@ -688,14 +688,14 @@ check("13.worth", worth)
 
 # %%
 table = showdown.values_of(scores, "linear", "damage gptq kl")
-figures.spread(table, dict(zip(shapes, weights, strict=True)))
+figures.spread(table, {name: math.prod(shape) for name, shape in shapes.items()})
 
 # %% tags=["claims"]
 my_worth = use("13.worth", worth)
 assert my_worth(4.0, 1.0, 3) == 0 and my_worth(4.1, 1.0, 3) < 0 < my_worth(3.9, 1.0, 3)
 for bits in (2, 3):
     assert sorted(cost[bits] / cost[bits + 1] for cost in table.values())[12] > 4
-dense = sorted(per_weight([cost[3] for cost in table.values()]))
+dense = sorted(cost[3] / math.prod(shapes[name]) for name, cost in table.items())
 assert sum(0.5 < value / dense[12] < 2 for value in dense) > 12
 
 # %% [markdown]
@@ -789,10 +789,11 @@ assert thirds["gptq, 3 bits"] == sorted(thirds["gptq, 3 bits"])
 # </details>
 
 # %%
+original = 4 * sum(map(math.prod, shapes.values()))  # bytes in float32
 five = showdown.by_budget(race, "uniform")[5.0]
 clusters = [row for row in race if "3-means" in row.method]
 for row in clusters + five:
-    ratio = mixed.compression_ratio(4 * sum(weights), row.linear_bytes)
+    ratio = mixed.compression_ratio(original, row.linear_bytes)
     print(f"{row.method:15} {row.bytes:,} bytes, {ratio:.2f} over float32,"
           f" {ratio / 2:.2f} over float16, {row.delta_nats:+.5f} nats")  # fmt: skip
 
@@ -809,6 +810,9 @@ assert len({row.widths for row in clusters if row.method.startswith("TDMPQ")}) =
 # **Adds** a slider for the budget.
 #
 # The costs are those of trying it out on real text; your knapsack answers.
+
+# %%
+costs = showdown.costs_of(scores, showdown.RACERS["trying it out"])
 
 # %%
 def tried_out(bits):
