@@ -21,7 +21,7 @@
 # - decide between two models on identical windows;
 # - test that a replaced layer is the one that runs.
 #
-# **You need** notebooks 07 (GPTQ) and 09 (entropy coding), and at least the summaries of notebooks 10 to 12.
+# **You need** notebook 07 (GPTQ), and at least the summaries of notebooks 10 to 12.
 
 # %%
 import math
