@@ -560,6 +560,12 @@ EXERCISES = [
         ),
         reference=lambda costs, sizes, budget: _knapsack(costs, sizes, budget),
         cases=_knapsacks,
+        paper=[
+            ({"A": {2: 10, 3: 0}, "B": {2: 5, 3: 1}}, {"A": {2: 2, 3: 5}, "B": {2: 1, 3: 2}}, 6),
+            ({"A": {2: 6, 3: 5}, "B": {2: 8, 3: 2}}, {"A": {2: 2, 3: 3}, "B": {2: 2, 3: 3}}, 5),
+            ({"A": {2: 9, 3: 4}, "B": {2: 6, 3: 2}, "C": {2: 6, 3: 2}},
+             {"A": {2: 2, 3: 5}, "B": {2: 1, 3: 2}, "C": {2: 1, 3: 2}}, 7),
+        ],
         mistakes=[
             Mistake(
                 _step_by_step,
@@ -605,6 +611,8 @@ EXERCISES = [
         reference=_paired,
         rtol=1e-3,
         cases=_window_losses,
+        paper=[(torch.tensor([1.3, 2.1, 0.9, 1.7], dtype=torch.float64),
+                torch.tensor([1.2, 1.8, 0.8, 1.4], dtype=torch.float64))],
         mistakes=[
             Mistake(
                 lambda mine, theirs: _around((mine - theirs).mean(),
