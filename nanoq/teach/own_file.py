@@ -139,10 +139,11 @@ def own_files() -> Figure:
         mine = [row for row in package if row["method"] == method]
         x, y = ([float(row[key]) for row in mine] for key in ("bytes", "delta_nats"))
         axes.plot([size / 1e6 for size in x], y, color=color, marker=marker, ms=4, lw=1.2, label=f"package: {method}")
-    for step, row in records.read("own_files").items():
+    for place, (step, row) in enumerate(records.read("own_files").items()):
         at = row["bytes"] / 1e6, row["delta_nats"]
         axes.plot(*at, "*", ms=15, color=COLORS["black"])
-        axes.annotate(step, at, textcoords="offset points", xytext=(8, 6))
+        # above or below in turn: two files of one notebook are often neighbours
+        axes.annotate(step, at, textcoords="offset points", xytext=(8, -12 if place % 2 else 6))
     axes.set(xlabel="size of the file (MB)", ylabel="added loss (nats per character)",
              title="Your files, and the package's")  # fmt: skip
     axes.set_yscale("symlog", linthresh=1e-3)

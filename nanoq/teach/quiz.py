@@ -245,6 +245,28 @@ def _slope(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([slope], dtype=torch.float64), sigma
 
 
+def _mixture(rng: Random) -> tuple[dict, dict, int]:
+    """Two matrices whose rows of codes do not all end with a byte, and what is beside them."""
+    shapes = {"A": (rng.choice((10, 20)), rng.choice((50, 90))), "B": (rng.choice((6, 12)), rng.choice((30, 70)))}
+    return shapes, {"A": rng.choice((3, 5)), "B": rng.choice((2, 4))}, rng.choice((100, 200))
+
+
+def _two_orders(rng: Random) -> tuple[list[int], list[int]]:
+    """Scores and damages of five layers, most of them in the same order."""
+    scores = rng.sample(range(1, 30), 5)
+    ranks = sorted(range(5), key=scores.__getitem__)
+    i = rng.randint(0, 2)
+    ranks[i], ranks[i + 2] = ranks[i + 2], ranks[i]
+    return scores, [3 ** ranks.index(layer) for layer in range(5)]
+
+
+def _four_windows(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """The losses of two models on four windows that are hard in different degrees."""
+    theirs = rng.sample(range(80, 180, 10), 4)
+    mine = [loss + gap for loss, gap in zip(theirs, rng.sample((1, 2, 4, 5, 8, -2), 4), strict=True)]
+    return tuple(torch.tensor(losses, dtype=torch.float64) / 100 for losses in (mine, theirs))
+
+
 def _model(rng: Random) -> tuple[int, int, int, int]:
     """A model of OPT's shape: weights, rows, other parameters, bits."""
     width, blocks = rng.choice((256, 512, 768)), rng.choice((6, 12))
@@ -475,6 +497,21 @@ TEMPLATES = (
     Template("12.first_order", _slope, lambda slope, sigma:
              f"A loss has the slopes {_list(slope[0].tolist())} at its weights. Independent Gaussian noise with σ = "
              f"{sigma.item():g} is added to each. What is the mean size of the first-order change, E|g·e|?"),
+    Template("13.file_bytes", _mixture, lambda shapes, widths, others:
+             "A file has " + " and ".join(f"a matrix of {rows} × {columns} weights in {widths[name]} bits"
+                                          for name, (rows, columns) in shapes.items()) +
+             ", each row of codes packed into whole bytes by itself; a float16 scale per row; the zero points of each "
+             f"matrix, as wide as its codes, packed together; and {others} float16 numbers. How many bytes is that?"),
+    Template("13.rank", _two_orders, lambda x, y:
+             f"Five layers have the scores {_list(x)} and the damages {_list(y)}. What is their rank correlation, by "
+             "Spearman's formula?"),
+    Template("13.paired", _four_windows, lambda mine, theirs:
+             f"On the same four windows one model loses {_list(mine.tolist())} nats, another {_list(theirs.tolist())}. "
+             "What is the mean of the difference, first minus second, and what are the ends of its 95 % interval (1.96 "
+             "standard errors to each side)?"),
+    Template("13.attainable", _pick((2, 3), ((16, 8, 4), (8, 4, 2), (8, 4)), (16, 32)), lambda blocks, widths, base:
+             f"Each of {blocks} equal blocks gets one of the widths {_list(widths)}. Which compression ratios over "
+             f"{base} bits can the whole have?"),
     Template("13.worth", _pick((1, 4, 8, 16), (1, 2, 3), (2, 3, 4)), lambda a, b, bits:
              f"Two layers of one size lose {a} · 4^−bits and {b} · 4^−bits. Both have {bits} bits; the first now "
              "gets one more and the second one fewer. By how much does their total damage change?"),

@@ -1,4 +1,4 @@
-"""The files that benchmarks/showdown.py writes, as typed rows, and the two figures of notebook 13."""
+"""The files that benchmarks/showdown.py writes, as typed rows, what notebook 13 reads from them, and two figures."""
 
 import csv
 import math
@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from scipy.stats import t as student
 
+from nanoq.files import read_results
+from nanoq.mixed import costs_from_scores
 from nanoq.teach.plots import COLORS
+
+WIDTHS = (2, 3, 4, 8)  # on offer in the race
+RACERS = {  # the names of notebook 13 for some of the scores
+    "random": "random", "CMPQ": "CMPQ, mean", "PMPQ": "PMPQ", "TDMPQ": "TDMPQ", "GPTQ error": "GPTQ error",
+    "trying it out": "leave-one-in KL, GPTQ",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,33 @@ def values_of(rows: Sequence[Sensitivity], granularity: str, score: str, seed: i
             else:
                 values.setdefault(row.part, {})[row.bits] = row.value
     return values
+
+
+def column(rows: Sequence[Sensitivity], score: str, seed: int = 0, bits: int = 3) -> list[float]:
+    """A score, or a damage, of each matrix in the order of the model; at `bits` where it depends on the width."""
+    table = values_of(rows, "linear", score, seed).values()
+    return [value[bits] if isinstance(value, dict) else value for value in table]
+
+
+def costs_of(rows: Sequence[Sensitivity], score: str, seed: int = 0) -> dict[str, dict[int, float]]:
+    """What each matrix costs at each width, {part: {bits: cost}}: as measured, or score * 4**-bits."""
+    table = values_of(rows, "linear", score, seed)
+    return table if all(isinstance(value, dict) for value in table.values()) else costs_from_scores(table, WIDTHS)
+
+
+def over_uniform(name: str) -> dict[str, list[float]]:
+    """The added loss of each method over that of "uniform" with the same seed: {method: [a number for each seed]}.
+
+    Args:
+        name: a file of data/results with the columns method, seed and delta_nats, as "tinystories/mixed_rates".
+    """
+    rows = read_results(name)
+    uniform = {row["seed"]: float(row["delta_nats"]) for row in rows if row["method"] == "uniform"}
+    found: dict[str, list[float]] = {row["method"]: [] for row in rows if row["method"] != "uniform"}
+    for row in rows:
+        if row["method"] != "uniform":
+            found[row["method"]].append(float(row["delta_nats"]) / uniform[row["seed"]])
+    return found
 
 
 # ---- correlations ----

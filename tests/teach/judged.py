@@ -812,6 +812,52 @@ def score_is_fair(score, x, targets, weight):
     return math.isclose(score(x, targets, weight, quiet), 0, abs_tol=1e-6) and score(x, targets, weight, loud) > 0
 
 
+def bytes_of_a_mixture(shapes, widths, others):
+    """Bit by bit, rounded up by a negative floor."""
+    parts = [(-(-columns * widths[name] // 8) + 2) * rows - (-rows * widths[name] // 8)
+             for name, (rows, columns) in shapes.items()]
+    return sum(parts) + others + others
+
+
+def spearman_by_differences(x, y):
+    """The short formula."""
+    n, places = len(x), [{value: place for place, value in enumerate(sorted(side))} for side in (x, y)]
+    square = sum((places[0][a] - places[1][b]) ** 2 for a, b in zip(x, y, strict=True))
+    return 1 - 6 * square / (n * (n * n - 1))
+
+
+def widths_by_recursion(costs, sizes, budget):
+    """From the last layer to the first, with a cache."""
+    names = list(costs)
+
+    @functools.lru_cache(None)
+    def best(i, left):
+        if i == len(names):
+            return 0.0, ()
+        found = [(costs[names[i]][b] + best(i + 1, left - n)[0], (b, *best(i + 1, left - n)[1]))
+                 for b, n in sizes[names[i]].items() if n <= left]
+        return min(found, default=(math.inf, ()))
+
+    return dict(zip(names, best(0, budget)[1], strict=False))
+
+
+def widths_by_trying_all(costs, sizes, budget):
+    """Right, and too slow for more than a dozen layers."""
+    best = math.inf, {}
+    for mix in itertools.product(*costs.values()):
+        widths = dict(zip(costs, mix, strict=True))
+        if sum(sizes[name][bits] for name, bits in widths.items()) <= budget:
+            best = min(best, (sum(costs[name][bits] for name, bits in widths.items()), widths), key=lambda e: e[0])
+    return best[1]
+
+
+def paired_by_numpy(mine, theirs, ddof=1, z=1.96):
+    """With its own standard error."""
+    gap = np.asarray(mine) - np.asarray(theirs)
+    half = z * gap.std(ddof=ddof) / np.sqrt(gap.size)
+    return gap.mean(), gap.mean() - half, gap.mean() + half
+
+
 def better(a, b):
     """Counts the seeds."""
     wins = [sum(x[2] < y[1] for x, y in zip(*pair, strict=True)) for pair in ((a, b), (b, a))]
@@ -2560,6 +2606,53 @@ test
             score(x, targets, weight, 10 * torch.randn_like(weight)) > 0
   wrong   lambda score, x, targets, weight: abs(score(x, targets, weight, torch.ones_like(weight))) < 1e-6
   wrong   lambda *args: False
+
+file_bytes
+  right   bytes_of_a_mixture
+  right   lambda shapes, widths, others: float(bytes_of_a_mixture(shapes, widths, others))
+  right   lambda shapes, widths, others: np.int64(bytes_of_a_mixture(shapes, widths, others))
+  known   lambda shapes, widths, others: bytes_of_a_mixture(shapes, widths, 0)
+  known   lambda shapes, widths, others: bytes_of_a_mixture(shapes, widths, 2 * others)
+  wrong   lambda shapes, widths, others: 8 * bytes_of_a_mixture(shapes, widths, others)
+  wrong   lambda shapes, widths, others: bytes_of_a_mixture(shapes, dict.fromkeys(widths, 4), others)
+  wrong   lambda shapes, widths, others: bytes_of_a_mixture(shapes, widths, others) + 8
+  wrong   lambda shapes, widths, others: sum(r * c * widths[n] // 8 for n, (r, c) in shapes.items()) + 2 * others
+  wrong   lambda shapes, widths, others: bytes_of_a_mixture({n: (c, r) for n, (r, c) in shapes.items()}, widths, others)
+
+rank
+  right   spearman_by_differences
+  right   lambda x, y: np.corrcoef(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))[0, 1]
+  right   lambda x, y: torch.corrcoef(torch.tensor([x, y]).double().argsort(1).argsort(1).double())[0, 1]
+  right   lambda x, y: statistics.correlation(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))
+  known   lambda x, y: statistics.correlation(x, y)
+  known   lambda x, y: np.corrcoef(np.argsort(x), np.argsort(y))[0, 1]
+  known   lambda x, y: -spearman_by_differences(x, y)
+  wrong   lambda x, y: abs(spearman_by_differences(x, y))
+  wrong   lambda x, y: np.cov(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))[0, 1]
+  wrong   lambda x, y: np.corrcoef(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))
+  wrong   lambda x, y: spearman_by_differences(x, sorted(y))
+
+knapsack
+  right   widths_by_recursion
+  right   lambda costs, sizes, budget: dict(sorted(widths_by_recursion(costs, sizes, budget).items(), reverse=True))
+  known   lambda costs, sizes, budget: widths_by_recursion(costs, sizes, budget - 1)
+  wrong   widths_by_trying_all
+  wrong   lambda costs, sizes, budget: list(widths_by_recursion(costs, sizes, budget).values())
+  wrong   lambda costs, sizes, budget: widths_by_recursion(sizes, sizes, budget)
+  known   lambda costs, sizes, budget: {name: max(table) for name, table in costs.items()}
+  wrong   lambda costs, sizes, budget: {name: min(table) for name, table in costs.items()}
+  wrong   lambda costs, sizes, budget: sum(costs[n][b] for n, b in widths_by_recursion(costs, sizes, budget).items())
+
+paired
+  right   lambda mine, theirs: paired_by_numpy(mine.numpy(), theirs.numpy())
+  right   lambda mine, theirs: list(paired_by_numpy(mine.numpy(), theirs.numpy()))
+  right   lambda mine, theirs: torch.tensor(paired_by_numpy(mine.numpy(), theirs.numpy()))
+  known   lambda mine, theirs: paired_by_numpy(theirs.numpy(), mine.numpy())
+  known   lambda mine, theirs: paired_by_numpy(mine.numpy(), theirs.numpy(), ddof=0)
+  wrong   lambda mine, theirs: paired_by_numpy(mine.numpy(), theirs.numpy(), z=1.645)
+  wrong   lambda mine, theirs: paired_by_numpy(mine.numpy(), 0 * theirs.numpy())
+  wrong   lambda mine, theirs: (mine - theirs).mean()
+  wrong   lambda mine, theirs: tuple(np.quantile(mine - theirs, [0.5, 0.025, 0.975]))
 
 verdict
   right   better

@@ -10,13 +10,18 @@ from scipy.stats import spearmanr
 from nanoq.files import data_dir, write_csv
 from nanoq.teach.showdown import (
     GROUPS,
+    RACERS,
+    WIDTHS,
     Correlation,
     Measured,
     Sensitivity,
     beats,
     by_budget,
     chance,
+    column,
+    costs_of,
     mean_delta,
+    over_uniform,
     plot_correlations,
     plot_showdown,
     read_rows,
@@ -138,3 +143,33 @@ def test_one_row_for_each_score_is_needed():
     for rows in ([], [CORRELATION, replace(CORRELATION, bits=4)]):
         with pytest.raises(ValueError, match="one row for each score"):
             plot_correlations(rows, "made up")
+
+
+def sensitivities(score, bits):
+    return [Sensitivity("linear", score, 0, f"blocks.{i}.mlp.up", b, (i + 1.0) * 4.0 ** -(b or 0))
+            for i in range(3) for b in bits]
+
+
+def test_a_column_has_the_matrices_in_their_order_at_the_width_that_is_asked_for():
+    rows = sensitivities("HAWQ-V2", (2, 3)) + sensitivities("PMPQ", (None,))
+    assert column(rows, "HAWQ-V2") == [4.0**-3, 2 * 4.0**-3, 3 * 4.0**-3]
+    assert column(rows, "HAWQ-V2", bits=2) == [4.0**-2, 2 * 4.0**-2, 3 * 4.0**-2]
+    assert column(rows, "PMPQ", bits=8) == [1.0, 2.0, 3.0]
+
+
+def test_costs_are_those_that_were_measured_or_follow_from_the_score():
+    rows = sensitivities("HAWQ-V2", (2, 3)) + sensitivities("PMPQ", (None,))
+    assert costs_of(rows, "HAWQ-V2") == values_of(rows, "linear", "HAWQ-V2")
+    assert costs_of(rows, "PMPQ")["blocks.1.mlp.up"] == pytest.approx({bits: 2 * 4.0**-bits for bits in WIDTHS})
+
+
+def test_the_racers_were_measured_on_both_texts():
+    for corpus in ("tales", "tinystories"):
+        rows = read_rows(data_dir() / "results" / corpus / "showdown.csv", Measured)
+        assert set(RACERS.values()) < {row.method for row in rows}
+
+
+def test_a_method_is_compared_with_uniform_of_its_own_draw():
+    found = over_uniform("tinystories/mixed_rates")
+    assert "uniform" not in found and {len(ratios) for ratios in found.values()} == {3}
+    assert max(found["measured"]) < 1 < min(found["CMPQ"])

@@ -1,9 +1,11 @@
 """Exercises of notebook 13, the showdown: what counts as better, and the tests that would have caught each bug.
 
-In most of them the learner writes a *test*: a function that is handed an implementation and says whether it is right.
-The cases are good and bad implementations; a mistake is a test that lets a bad one through, or fails a good one.
+The learner writes the race: bytes, correlation, allocation, interval. In the bug hunt they write *tests*: a function is
+handed an implementation and says whether it is right. The cases are good and bad implementations; a mistake is a test
+that lets a bad one through, or fails a good one.
 """
 
+import math
 from copy import deepcopy
 from itertools import combinations, combinations_with_replacement, pairwise, permutations
 
@@ -11,6 +13,156 @@ import torch
 from torch import nn
 
 from nanoq.teach.checks import Exercise, Mistake
+
+# ---- 13.file_bytes ----
+
+
+def _file_bytes(shapes, widths, others, scales=2, zeros=lambda rows, bits: math.ceil(rows * bits / 8), rest=2):
+    """Bytes of a mixture; the options make a mistake of it."""
+    size = sum(rows * math.ceil(columns * widths[name] / 8) + scales * rows + zeros(rows, widths[name])
+               for name, (rows, columns) in shapes.items())
+    return size + rest * others
+
+
+def _end_to_end(shapes, widths, others):
+    size = sum(math.ceil(rows * columns * widths[name] / 8) + 2 * rows + math.ceil(rows * widths[name] / 8)
+               for name, (rows, columns) in shapes.items())
+    return size + 2 * others
+
+
+def _codes_alone(shapes, widths, others):
+    return sum(rows * math.ceil(columns * widths[name] / 8) for name, (rows, columns) in shapes.items())
+
+
+def _at_the_mean(shapes, widths, others):
+    mean = sum(widths.values()) / len(widths)
+    return sum(rows * math.ceil(columns * mean / 8) + 2 * rows + math.ceil(rows * mean / 8)
+               for rows, columns in shapes.values()) + 2 * others
+
+
+_MATRICES = [
+    ({"a": (4, 8), "b": (8, 4)}, {"a": 2, "b": 4}, 0),
+    ({"a": (5, 10), "b": (3, 7), "c": (12, 5)}, {"a": 3, "b": 2, "c": 5}, 11),
+    ({"qkv": (576, 192), "out": (192, 192), "up": (768, 192)}, {"qkv": 3, "out": 4, "up": 2}, 3000),
+]
+
+# ---- 13.rank ----
+
+
+def _ranks(values):
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return [order.index(i) for i in range(len(values))]
+
+
+def _pearson(x, y):
+    x, y = (torch.tensor([float(value) for value in side], dtype=torch.float64) for side in (x, y))
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / (x.square().sum() * y.square().sum()).sqrt())
+
+
+def _spearman(x, y):
+    return _pearson(_ranks(x), _ranks(y))
+
+
+def _orders(x, y):
+    return _pearson(*(sorted(range(len(side)), key=side.__getitem__) for side in (x, y)))
+
+
+def _pairs_in_order(x, y):
+    agree = [(x[i] - x[j]) * (y[i] - y[j]) > 0 for i, j in combinations(range(len(x)), 2)]
+    return 2 * sum(agree) / len(agree) - 1
+
+
+_SCORES_AND_DAMAGE = [
+    ([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 40.0, 30.0]),
+    ([0.3, 0.1, 0.9, 0.4, 0.7], [2e-4, 9e-5, 1e-3, 3e-4, 8e-5]),
+    ([5.0, 1.0, 4.0, 2.0, 3.0, 6.0], [0.5, 3.0, 0.2, 0.9, 1.4, 0.1]),
+    ([0.9, 0.2, 0.5, 0.7, 0.1, 0.4, 0.8], [1.0, 30.0, 2.0, 1.5, 500.0, 2.5, 0.5]),
+]
+
+# ---- 13.knapsack ----
+
+
+def _knapsack(costs, sizes, budget, fits=lambda spent, budget: spent <= budget, better=lambda new, old: new < old):
+    """The cheapest mixture of each size, layer by layer; the options make a mistake of it."""
+    best = {0: (0.0, {})}
+    for name in costs:
+        longer = {}
+        for spent, (cost, widths) in best.items():
+            for bits in costs[name]:
+                size, new = spent + sizes[name][bits], cost + costs[name][bits]
+                if fits(size, budget) and (size not in longer or better(new, longer[size][0])):
+                    longer[size] = new, widths | {name: bits}
+        best = longer
+    return min(best.values(), key=lambda entry: entry[0])[1] if best else {}
+
+
+def _largest_that_fits(costs, sizes, budget):
+    """The mixture that spends most, whatever it costs."""
+    spent = {name: {bits: -size for bits, size in table.items()} for name, table in sizes.items()}
+    return _knapsack(spent, sizes, budget)
+
+
+def _step_by_step(costs, sizes, budget, value=lambda gain, price: gain / price):
+    """Greedy: the best step to any larger width, as long as one fits."""
+    chosen = {name: min(table) for name, table in sizes.items()}
+    while True:
+        left = budget - sum(sizes[name][bits] for name, bits in chosen.items())
+        steps = [(value(costs[name][bits] - costs[name][wider], sizes[name][wider] - sizes[name][bits]), name, wider)
+                 for name, bits in chosen.items() for wider in costs[name]
+                 if wider > bits and sizes[name][wider] - sizes[name][bits] <= left]
+        if not steps:
+            return chosen
+        _, name, chosen[name] = max(steps)
+
+
+def _overwritten(costs, sizes, budget):
+    return _knapsack(costs, sizes, budget, better=lambda new, old: True)
+
+
+def _alike(costs, sizes, budget):
+    widths = list(next(iter(costs.values())))
+    fitting = [bits for bits in widths if sum(table[bits] for table in sizes.values()) <= budget]
+    return dict.fromkeys(costs, max(fitting))
+
+
+def _knapsacks(generator):
+    """Layers of a few sizes; one case has more mixtures than can be tried."""
+    cases = []
+    for layers, widths, share in ((3, (2, 3, 4), 0.5), (5, (2, 3, 4, 8), 0.3), (6, (2, 3, 4), 0.37),
+                                  (20, (2, 3, 4), 0.5)):
+        weights = (torch.randint(1, 5, (layers,), generator=generator) * 8).tolist()
+        sensitivity = (torch.rand(layers, generator=generator) + 0.1).tolist()
+        names = [f"layer {i}" for i in range(layers)]
+        costs = {name: {bits: s * n * 4.0**-bits for bits in widths}
+                 for name, s, n in zip(names, sensitivity, weights, strict=True)}
+        sizes = {name: {bits: n * bits + 5 for bits in widths} for name, n in zip(names, weights, strict=True)}
+        low, high = (sum(table[bits] for table in sizes.values()) for bits in (2, 4))
+        cases.append((costs, sizes, int(low + share * (high - low)) // 8 * 8 + 5 * layers % 8))
+    return cases
+
+
+# ---- 13.paired ----
+
+
+def _paired(mine, theirs):
+    difference = mine - theirs
+    half = 1.96 * difference.std() / math.sqrt(len(difference))
+    return tuple(float(value) for value in (difference.mean(), difference.mean() - half, difference.mean() + half))
+
+
+def _around(mean, half):
+    return tuple(float(value) for value in (mean, mean - half, mean + half))
+
+
+def _window_losses(generator):
+    cases = []
+    for windows, gap in ((16, 0.02), (24, -0.01), (40, 0.0)):
+        hard = 1 + 0.3 * torch.randn(windows, generator=generator, dtype=torch.float64)
+        mine, theirs = (hard + 0.02 * torch.randn(windows, generator=generator, dtype=torch.float64) for _ in range(2))
+        cases.append((mine + gap, theirs))
+    return cases
+
 
 # ---- 13.verdict ----
 
@@ -322,7 +474,185 @@ def _kept(score_all):
 
 EXERCISES = [
     Exercise(
+        id="13.file_bytes",
+        why="scales, zero points and what stays in float16 are in the file too, and count against the budget.",
+        minutes=5,
+        difficulty=1,
+        hints=(
+            "count one matrix first: the bytes of a row of codes, times the rows; then scales; then zero points.",
+            "a row of codes takes `math.ceil(columns * bits / 8)` bytes; the zero points of a matrix are packed like "
+            "one row of `rows` codes.",
+        ),
+        reference=_file_bytes,
+        cases=_MATRICES,
+        mistakes=[
+            Mistake(_codes_alone, "those are the codes alone: what else does the file hold?"),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, zeros=lambda rows, bits: 0),
+                "the zero points are missing.",
+            ),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, zeros=lambda rows, bits: rows),
+                "that is a byte per zero point; they are packed, `bits` bits each.",
+            ),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, scales=0),
+                "the scales are missing: two bytes per row.",
+            ),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, scales=4),
+                "the scales are float16: two bytes each.",
+            ),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, rest=0),
+                "the other parameters are in the file too, in float16.",
+            ),
+            Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, rest=4),
+                "the other parameters are float16, not float32.",
+            ),
+            Mistake(_end_to_end, "each row begins a new byte: round up row by row."),
+            Mistake(_at_the_mean, "a mean width forgets that matrices are of different sizes."),
+        ],
+    ),
+    Exercise(
+        id="13.rank",
+        why="widths depend on the order of the layers, and a rank does not care how far one layer sticks out.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "first write a function that turns values into ranks: the smallest gets 0, the next 1, and so on.",
+            "the rank of a value is its place in `sorted(values)`; then take the ordinary correlation of the two lists "
+            "of ranks: covariance over the product of the standard deviations.",
+        ),
+        reference=_spearman,
+        cases=_SCORES_AND_DAMAGE,
+        mistakes=[
+            Mistake(_pearson, "that is the correlation of the values; turn them into ranks first."),
+            Mistake(
+                _orders,
+                "argsort says *which* element comes first, second, …; the rank of an element is the inverse of that: "
+                "argsort once more.",
+            ),
+            Mistake(_pairs_in_order, "that is Kendall's tau: it counts pairs. Spearman correlates the ranks."),
+            Mistake(
+                lambda x, y: -_spearman(x, y),
+                "the sign: the same order is +1. Did you rank one list from the largest?",
+            ),
+            Mistake(lambda x, y: _spearman(x, y) ** 2, "squared: the sign is lost."),
+            Mistake(
+                lambda x, y: 1 - sum((a - b) ** 2 for a, b in zip(_ranks(x), _ranks(y), strict=True)) / len(x) ** 3,
+                "the short formula is 1 − 6 Σd² / (n (n² − 1)).",
+            ),
+        ],
+    ),
+    Exercise(
+        id="13.knapsack",
+        why="two mixtures of the same bytes differ for the layers to come in nothing but their cost, so one is enough.",
+        points=3,
+        minutes=12,
+        difficulty=3,
+        hints=(
+            "keep a dictionary `best`: bytes spent so far → (least cost, widths). Each layer makes a new one of it: "
+            "every entry, with every width, if it fits; of two with equal bytes keep the cheaper.",
+            "`best = {0: (0.0, {})}`; for each layer an empty `longer`, filled by two loops; then `best = longer`. At "
+            "the end take the entry of least cost. Trying all mixtures takes too long: one case has 3**20.",
+        ),
+        reference=lambda costs, sizes, budget: _knapsack(costs, sizes, budget),
+        cases=_knapsacks,
+        paper=[
+            ({"A": {2: 10, 3: 0}, "B": {2: 5, 3: 1}}, {"A": {2: 2, 3: 5}, "B": {2: 1, 3: 2}}, 6),
+            ({"A": {2: 6, 3: 5}, "B": {2: 8, 3: 2}}, {"A": {2: 2, 3: 3}, "B": {2: 2, 3: 3}}, 5),
+            ({"A": {2: 9, 3: 4}, "B": {2: 6, 3: 2}, "C": {2: 6, 3: 2}},
+             {"A": {2: 2, 3: 5}, "B": {2: 1, 3: 2}, "C": {2: 1, 3: 2}}, 7),
+        ],
+        mistakes=[
+            Mistake(
+                _step_by_step,
+                "greedy again: a step that is best now can waste the bytes that two others needed. Keep all sizes.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _step_by_step(costs, sizes, budget, lambda gain, price: gain),
+                "greedy, and without the price of a step. Keep the cheapest mixture of *every* size instead.",
+            ),
+            Mistake(
+                _overwritten,
+                "of two mixtures with the same bytes the later one replaced the earlier: keep the cheaper.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _knapsack(costs, sizes, budget, better=lambda new, old: new > old),
+                "of two mixtures with the same bytes the dearer one was kept.",
+            ),
+            Mistake(
+                _largest_that_fits,
+                "that spends as many bytes as possible; asked for is the least cost.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _knapsack(costs, sizes, budget, fits=lambda spent, budget: spent < budget),
+                "a mixture that takes the budget to the last byte fits as well.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: {name: max(table) for name, table in costs.items()},
+                "every layer has its largest width: is that within the budget?",
+            ),
+            Mistake(_alike, "that is the best uniform width; each layer may have its own."),
+        ],
+    ),
+    Exercise(
+        id="13.paired",
+        why="hard windows are hard for both models, and the difference is free of that.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "there is one difference per window. What are their mean and their standard deviation?",
+            "the standard error is the standard deviation (with n − 1) over the square root of n; go 1.96 of them to "
+            "each side of the mean.",
+        ),
+        reference=_paired,
+        rtol=1e-3,
+        cases=_window_losses,
+        paper=[(torch.tensor([1.3, 2.1, 0.9, 1.7], dtype=torch.float64),
+                torch.tensor([1.2, 1.8, 0.8, 1.4], dtype=torch.float64))],
+        mistakes=[
+            Mistake(
+                lambda mine, theirs: _around((mine - theirs).mean(),
+                                             1.96 * ((mine.var() + theirs.var()) / len(mine)).sqrt()),
+                "unpaired: that adds the spreads of two losses as if each model had read its own text.",
+            ),
+            Mistake(
+                lambda mine, theirs: _around((mine - theirs).mean(), 1.96 * (mine - theirs).std()),
+                "that is where single windows lie; the mean of n windows is surer by the square root of n.",
+            ),
+            Mistake(
+                lambda mine, theirs: _around((mine - theirs).mean(), (mine - theirs).std() / len(mine) ** 0.5),
+                "one standard error to each side holds the truth in two of three cases; for 95 % it takes 1.96.",
+            ),
+            Mistake(
+                lambda mine, theirs: _around((mine - theirs).mean(), 1.96 * (mine - theirs).std() / len(mine)),
+                "the spread of a mean falls with the square root of n, not with n.",
+            ),
+            Mistake(
+                lambda mine, theirs: _around(
+                    (mine - theirs).mean(), 1.96 * (mine - theirs).std(unbiased=False) / len(mine) ** 0.5),
+                "the standard deviation of a sample divides by n − 1 (numpy: `ddof=1`).",
+            ),
+            Mistake(lambda mine, theirs: _paired(theirs, mine), "the sign: mine minus theirs."),
+            Mistake(
+                lambda mine, theirs: _paired(mine, theirs)[::2] + _paired(mine, theirs)[1:2],
+                "the order is mean, low, high.",
+            ),
+            Mistake(lambda mine, theirs: _paired(mine, theirs)[1:], "three numbers: the mean, and the two ends."),
+        ],
+    ),
+    Exercise(
         id="13.verdict",
+        why="intervals guard against lucky windows, and all seeds together against a lucky calibration text.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "write `wins(mine, theirs)` first: in every seed, does mine end before theirs begins?",
+            "`all(x[2] < y[1] for x, y in zip(mine, theirs))` says whether mine is surely better; ask it both ways.",
+        ),
         points=2,
         reference=_verdict,
         cases=_RACES,
@@ -351,6 +681,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.worth",
+        why="a saves three quarters of its damage and b adds three times its own: that pays if a is over four times b.",
+        minutes=4,
+        difficulty=2,
+        hints=(
+            "what does each layer lose after the move, and what did it lose before?",
+            "a goes from `a * 4**-bits` to `a * 4**-(bits + 1)`; write the same for b, and add the two changes.",
+        ),
         reference=_worth,
         cases=[(1.0, 1.0, 3), (4.0, 1.0, 3), (10.0, 1.0, 4), (2.0, 0.5, 2)],
         mistakes=[
@@ -378,6 +715,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.possible",
+        why="a mixture is an average, and an average lies between its ends: no measurement is needed.",
+        minutes=4,
+        difficulty=1,
+        hints=(
+            "what is the ratio if all layers have the widest width? And the narrowest?",
+            "the largest ratio is `base / min(widths)`; compare `claimed` with both ends, which are allowed.",
+        ),
         reference=_possible,
         cases=[(4.53, 16, (16, 8, 4)), (4.53, 32, (16, 8, 4)), (2.35, 32, (16,)), (2.0, 32, (16,)),
                (1.5, 32, (16, 8, 4)), (3.2, 32, (16, 8, 4)), (4.0, 16, (16, 8, 4)), (9.0, 32, (16, 8, 4)),
@@ -407,6 +751,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.attainable",
+        why="blocks of equal size only leave a few totals, so a ratio to two decimals can be impossible.",
+        minutes=6,
+        difficulty=2,
+        hints=(
+            "only the total of the bits counts. Which totals can one block have, and which two?",
+            "keep a set of totals, begin with `{0}`, and add every width to every total once per block.",
+        ),
         points=2,
         reference=_attainable,
         cases=[(2, (16, 8, 4), 32), (3, (16, 8, 4), 16), (4, (8, 4), 32), (24, (16, 8, 4), 32)],
@@ -435,6 +786,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.upright",
+        why="a size of which you know the answer tells up from down, and per cent from shares.",
+        minutes=3,
+        difficulty=1,
+        hints=(
+            "choose an original and a quantised size for which you know both answers.",
+            "from 400 bytes to 100 the ratio is 4, and 75 per cent are gone.",
+        ),
         reference=lambda ratio, reduction: ratio(400, 100) == 4 and reduction(400, 100) == 75,
         cases=[(_ratio, _reduction), (_turned_ratio, _reduction), (_ratio, _turned_reduction),
                (_turned_ratio, _turned_reduction), (_ratio, lambda original, quantized: 1 - quantized / original),
@@ -468,6 +826,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.duplicates",
+        why="scores of different models do not agree to the last digit, so equal rows ask for an explanation.",
+        minutes=3,
+        difficulty=1,
+        hints=(
+            "compare each row with all rows after it.",
+            "two loops: over the names, and over the names behind each; keep the pair if `table[a] == table[b]`.",
+        ),
         reference=_duplicates,
         cases=_TABLES,
         mistakes=[
@@ -486,6 +851,14 @@ EXERCISES = [
     ),
     Exercise(
         id="13.replaced",
+        why="only the forward pass knows which layer it calls.",
+        minutes=7,
+        difficulty=2,
+        hints=(
+            "the new layer has to tell you that it was called. What can a layer do when it is called?",
+            "`new.register_forward_hook(lambda *_: calls.append(name))` notes each call; replace, then run the model "
+            "on an input of shape `(1, 4)`.",
+        ),
         points=2,
         reference=_replaced,
         cases=[(replace, Tiny(), name) for name in ("blocks.1.up", "head")
@@ -508,6 +881,14 @@ EXERCISES = [
     ),
     Exercise(
         id="13.ordered",
+        why="a test of an assignment permutes what should not matter.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "make up scores and clusters, and rename the clusters in all ways.",
+            "for each of the six orders `names` of 0, 1, 2 hand over `[names[group] for group in groups]`; the widths "
+            "must stay the same.",
+        ),
         reference=_ordered,
         cases=[(_right,), (_labels_up,), (_labels_down,), (_least_first,), (_label_zero,), (_rest_swapped,),
                (_least_right,)],
@@ -532,6 +913,14 @@ EXERCISES = [
     ),
     Exercise(
         id="13.accuracy",
+        why="a metric is right if it gives 1 and 0 to the two whose marks you know.",
+        minutes=6,
+        difficulty=2,
+        hints=(
+            "build logits of a classifier that is always right. Which entries have to be large?",
+            "begin with zeros of shape `(4, 3, 10)`, choose words that are not 0 and 1, and raise the right word at "
+            "position -1.",
+        ),
         points=2,
         reference=_fair,
         cases=[(_of_words,), (_over_vocabulary,), (_last_over_vocabulary,), (_always_right,), (_turned,),
@@ -557,6 +946,13 @@ EXERCISES = [
     ),
     Exercise(
         id="13.kept",
+        why="a result has to be kept inside the loop that computes it.",
+        minutes=3,
+        difficulty=1,
+        hints=(
+            "call it with a few names whose scores you know.",
+            "compare the whole dictionary with the one you expect, for at least three names.",
+        ),
         reference=_kept,
         cases=[(_all,), (_under_the_last,), (_same_for_all,), (_summed_up,), (_all_but_the_last,),
                (_for_another,), (_moved_on,)],
