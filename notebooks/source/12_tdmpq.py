@@ -750,7 +750,7 @@ assert agreed[1] > 0.6 and agreed[1] > agreed[0] + 0.2, agreed
 # (notebook 10). <!-- claim: MATH 4**3 / 4**2 --> But noise of 2 bits does more than the law says: the step is 7/3 times that of
 # 3 bits, not twice, and higher orders join in. <!-- claim: MATH (2**3 - 1) / (2**2 - 1) -->
 #
-# **Exercise 9.** Say that 2 bits cost **10** times as much as 3, and that 4 bits cost a quarter of 3. At least how many times
+# **Exercise 9.** Say that 2 bits cost 10 times as much as 3, and that 4 bits cost a quarter of 3. At least how many times
 # as sensitive as the layer that gives a bit must the one that takes it be, for the total cost not to rise?
 
 # %%
