@@ -19,7 +19,7 @@ from nanoq.teach.glossary import GLOSSARY
 # Notebooks, by their topic, that keep the limits of `style_problems`; one more with each that is rewritten.
 NEW_STYLE = {"start_here", "data_types", "downcasting", "nanogpt", "naive_rounding", "ternary_operators",
              "learned_rounding_and_qat", "gptq", "size_is_not_speed", "how_near_to_the_limit", "cmpq", "tdmpq",
-             "mixed_precision_showdown", "other_roads", "playground"}
+             "mixed_precision_showdown", "other_roads", "real_models", "playground"}
 WORDS, CELLS, EXERCISES = 2200, 45, (5, 7)  # of a core
 MEDIAN, LONGEST, WIDTH, PLOTTING = 4, 15, 88, 0.1  # lines of a code cell, characters of a line, share of lines
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 8

@@ -268,7 +268,7 @@ def _four_windows(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _model(rng: Random) -> tuple[int, int, int, int]:
-    """A model of OPT's shape: weights, rows, other parameters, bits."""
+    """A model of OPT's shape: weights, scales (one per row), other parameters, bits."""
     width, blocks = rng.choice((256, 512, 768)), rng.choice((6, 12))
     return 12 * width**2 * blocks, 9 * width * blocks, rng.choice((5000, 20000)) * width, rng.choice((3, 4, 8))
 
@@ -526,13 +526,13 @@ TEMPLATES = (
     Template("14.households", _pick(range(200, 1500, 50), range(2500, 12_000, 500)), lambda mwh, kwh_per_home:
              f"A training took {mwh:,} MWh; a home uses {kwh_per_home:,} kWh per year. To how many homes' use of a "
              "year is that equal?"),
-    Template("15.protocol", _pick(range(10_000, 90_000, 1111), (128, 256, 512)), lambda tokens, context:
-             f"A text of {tokens:,} tokens is cut into windows of {context} that share no token. How many windows, "
-             "and how many predictions, does GPTQ's protocol give?"),
-    Template("15.ratio", _model, lambda weights, rows, others, bits:
-             f"A model has {weights:,} weights in {rows:,} rows, which become {bits}-bit codes with a float16 "
-             f"scale and a {bits}-bit zero point a row, and {others:,} other parameters in float16. What is the "
-             "compression ratio of its file against float16?"),
+    Template("15.ratio", _model, lambda weights, scales, others, bits:
+             f"A model has {weights:,} weights, which become {bits}-bit codes with {scales:,} scales in float16, and "
+             f"{others:,} other parameters in float16. What is the compression ratio of its file against float16?"),
+    Template("15.bits_per_character", _pick((0.5, 0.8, 1.2, 2.0), (10_000, 30_000), (60_000, 90_000)),
+             lambda nats, tokens, characters:
+             f"A model's mean loss on a text of {tokens:,} tokens and {characters:,} characters is {nats} nats per "
+             "token. How many bits per character is that?"),
     Template("15.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
              f"How many bytes do all Gram matrices (float32) of an OPT block take, of width {width} with an MLP of "
              f"{inner} inside? Queries, keys and values read the same input and share one."),

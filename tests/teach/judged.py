@@ -5,6 +5,7 @@ Under the name of its exercise each answer has a line, or more that are further 
 `missing`, not attempted. An answer is an expression, in which the functions and modules of this file may be used.
 """
 
+import copy
 import functools
 import heapq
 import itertools
@@ -23,7 +24,7 @@ from nanoq.numbers import BLOCKS
 from nanoq.teach import capstone
 from nanoq.teach.exercises import nb03
 
-__all__ = ["BLOCKS", "F", "Fraction", "capstone", "functools", "itertools", "math", "nn", "np", "operator",
+__all__ = ["BLOCKS", "F", "Fraction", "capstone", "copy", "functools", "itertools", "math", "nn", "np", "operator",
            "statistics", "struct"]
 
 
@@ -46,6 +47,19 @@ def allocate_by_heap(costs, sizes, budget):
             if chosen[name] + 1 in sizes[name]:
                 heapq.heappush(queue, offer(name))
     return chosen
+
+
+def hessians_by_einsum(model, layers, batches):
+    """Notebook 15's Hessians, by hooks that run before the layers."""
+    seen = {name: [] for name in layers}
+    handles = [layer.register_forward_pre_hook(lambda layer, inputs, name=name: seen[name].append(inputs[0]))
+               for name, layer in layers.items()]
+    for batch in batches:
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    rows = {name: torch.cat([x.flatten(0, -2) for x in parts]) for name, parts in seen.items()}
+    return {name: torch.einsum("ti,tj->ij", x, x) / len(x) for name, x in rows.items()}
 
 
 class Tagged(torch.Tensor):
@@ -2702,20 +2716,72 @@ channel_scales
   wrong   lambda w, b: w.abs().amax(0) / 127
 
 ratio
-  right   lambda n, r, rest, b: 16 * (n + rest) / (n * b + r * (16 + b) + 16 * rest)
-  right   lambda n, r, rest, b: Fraction(16 * (n + rest), n * b + r * (16 + b) + 16 * rest)
-  known   lambda n, r, rest, b: 16 / b
-  wrong   lambda n, r, rest, b: (n * b + r * (16 + b) + 16 * rest) / 8
-  wrong   lambda n, r, rest, b: 16 * (n + rest) / (n * b + r * (32 + b) + 16 * rest)
-  wrong   lambda n, r, rest, b: 1 - (n * b + r * (16 + b) + 16 * rest) / (16 * (n + rest))
+  right   lambda n, s, rest, b: 16 * (n + rest) / (n * b + 16 * s + 16 * rest)
+  right   lambda n, s, rest, b: Fraction(16 * (n + rest), n * b + 16 * s + 16 * rest)
+  known   lambda n, s, rest, b: 16 / b
+  wrong   lambda n, s, rest, b: (n * b + 16 * s + 16 * rest) / 8
+  wrong   lambda n, s, rest, b: 16 * (n + rest) / (n * b + 32 * s + 16 * rest)
+  wrong   lambda n, s, rest, b: 16 * (n + rest) / (n * b + (16 + b) * s + 16 * rest)
+  wrong   lambda n, s, rest, b: 1 - (n * b + 16 * s + 16 * rest) / (16 * (n + rest))
 
-protocol
-  right   lambda n, c: [n // c, n // c * c - n // c]
-  right   lambda n, c: (int(n / c), int(n / c) * (c - 1))
-  right   lambda n, c: (len(range(c, n + 1, c)), len(range(c, n + 1, c)) * (c - 1))
-  wrong   lambda n, c: n // c
-  wrong   lambda n, c: (n / c, n / c * (c - 1))
-  wrong   lambda n, c: (n // c, n - 1)
+spans
+  right   lambda n, c, s: [[a, min(a + c, n), min(a + c, n) - (a - s + c if a else 1)]
+            for a in range(0, n, s) if a == 0 or a - s + c < n]
+  right   lambda n, c, s: torch.tensor([[a, min(a + c, n), min(a + c, n) - (a - s + c if a else 1)]
+            for a in range(0, n, s) if a == 0 or a - s + c < n])
+  known   lambda n, c, s: [(a, min(a + c, n), min(a + c, n) - (a - s + c if a else 0))
+            for a in range(0, n, s) if a == 0 or a - s + c < n]
+  wrong   lambda n, c, s: [(a, a + c, s if a else c - 1) for a in range(0, n, s)]
+  wrong   lambda n, c, s: [(a, min(a + c, n)) for a in range(0, n, s) if a == 0 or a - s + c < n]
+  wrong   lambda n, c, s: len(range(0, n - c + 1, s))
+
+layers
+  right   lambda m: {k: v for k, v in m.named_modules() if isinstance(v, nn.Linear)
+            and not any(v.weight is e.weight for e in m.modules() if isinstance(e, nn.Embedding))}
+  right   lambda m: {k: v for k, v in m.named_modules() if type(v) is nn.Linear and
+            v.weight.data_ptr() not in {e.weight.data_ptr() for e in m.modules() if isinstance(e, nn.Embedding)}}
+  known   lambda m: {k: v for k, v in m.named_modules() if isinstance(v, nn.Linear)}
+  known   lambda m: [k for k, v in m.named_modules() if isinstance(v, nn.Linear)
+            and not any(v.weight is e.weight for e in m.modules() if isinstance(e, nn.Embedding))]
+  wrong   lambda m: {k: v for k, v in m.named_modules() if isinstance(v, nn.Linear) and "blocks" in k}
+  wrong   lambda m: [v for v in m.modules() if isinstance(v, nn.Linear)]
+  wrong   lambda m: {k: copy.deepcopy(v) for k, v in m.named_modules() if isinstance(v, nn.Linear)
+            and not any(v.weight is e.weight for e in m.modules() if isinstance(e, nn.Embedding))}
+
+hessians
+  right   hessians_by_einsum
+  right   lambda m, layers, batches: hessians_by_einsum(m, layers, iter(batches))
+  wrong   lambda m, layers, batches: {k: v.weight.T @ v.weight for k, v in layers.items()}
+  wrong   lambda m, layers, batches: list(hessians_by_einsum(m, layers, batches).values())
+  wrong   lambda m, layers, batches: {k: 2 * h for k, h in hessians_by_einsum(m, layers, batches).items()}
+  wrong   lambda m, layers, batches: hessians_by_einsum(m, layers, batches[:1])
+
+read
+  right   lambda w, s, b, n: ((torch.stack([w >> b * k & 2**b - 1 for k in range(32 // b)], -1).flatten(1)[:, :n]
+            - 2 ** (b - 1)).reshape(len(w), s.shape[1], -1) * s.float()[..., None]).flatten(1)
+  right   lambda w, s, b, n: torch.from_numpy(np.stack([w.numpy().view(np.uint32) >> np.uint32(b * k)
+            & np.uint32(2**b - 1) for k in range(32 // b)], -1).reshape(len(w), -1)[:, :n].astype(np.float32)
+            - 2 ** (b - 1)) * s.float().repeat_interleave(n // s.shape[1], 1)
+  wrong   lambda w, s, b, n: torch.stack([w >> b * k & 2**b - 1 for k in range(32 // b)], -1).flatten(1)[:, :n]
+  wrong   lambda w, s, b, n: (torch.stack([w >> b * k & 2**b - 1 for k in range(32 // b)], 1).flatten(1)[:, :n]
+            - 2 ** (b - 1)) * s.float().repeat_interleave(n // s.shape[1], 1)
+  wrong   lambda w, s, b, n: (torch.stack([w >> b * k & 15 for k in range(32 // b)], -1).flatten(1)[:, :n]
+            - 8) * s.float().repeat_interleave(n // s.shape[1], 1)
+  right   lambda w, s, b, n: ((torch.stack([w >> b * k & 2**b - 1 for k in range(32 // b)], -1).flatten(1)[:, :n]
+            - 2 ** (b - 1)) * s.double().repeat_interleave(n // s.shape[1], 1))
+
+q4_block
+  right   lambda x: (torch.cat((x[:, 2:] % 16, x[:, 2:] // 16), 1).float() - 8) * (
+            torch.from_numpy(x[:, :2].contiguous().numpy().view(np.float16)).float())
+  form    lambda x: (np.concatenate((x[:, 2:].numpy() & 15, x[:, 2:].numpy() >> 4), 1).astype(np.float32) - 8) * (
+            x[:, :2].contiguous().numpy().view(np.float16).astype(np.float32))
+  known   lambda x: (torch.stack((x[:, 2:] & 15, x[:, 2:] >> 4), 2).flatten(1).float() - 8) * (
+            x[:, :2].contiguous().view(torch.float16).float())
+  wrong   lambda x: (torch.cat((x[:, 2:] & 15, x[:, 2:] >> 4), 1).float() - 8) * (
+            x[:, :2].contiguous().view(torch.bfloat16).float())
+  wrong   lambda x: torch.cat((x[:, 2:] & 15, x[:, 2:] >> 4), 1).float() - 8
+  wrong   lambda x: (torch.cat((x[:, 2:] & 15, x[:, 2:] >> 4), 1) - 8) * (
+            x[:, :2].contiguous().view(torch.float16).float())
 
 bits_per_character
   right   lambda nats, tokens, characters: tokens * nats * math.log2(math.e) / characters

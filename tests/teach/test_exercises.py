@@ -44,7 +44,8 @@ def test_a_stub_is_not_attempted(number, exercise):
     assert judge(exercise, stub) == (False, f"– {exercise.id}: not attempted yet")
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "10", "12", "13", "14", "16"])
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "10", "12", "13", "14", "15",
+                                    "16"])
 def test_each_exercise_of_the_rewritten_notebooks_has_two_hints_and_a_reason(number):
     for exercise in exercises_of(number).values():
         idea, beginning = exercise.hints
