@@ -46,7 +46,7 @@ Terms. The first use of each term of `nanoq/teach/glossary.py` becomes a link to
 written here, in the notebook that explains it and in all later ones. Words that have an everyday sense
 (`learner.EVERYDAY`) have to be *emphasised* to be taken for the term.
 
-Limits. Notebooks in `learner.NEW_STYLE` keep those of `learner.style_problems`.
+Limits. The notebooks of the course keep those of `learner.style_problems`.
 
 Both editions are run in a fresh kernel, in the folder where they will lie, and have to run without an error
 and without a word on stderr. Nothing is replaced unless all went well. The solved edition keeps its outputs; a student

@@ -14,12 +14,10 @@ from nbformat.v4 import new_markdown_cell
 
 from nanoq.teach import quiz
 from nanoq.teach.checks import Exercise
+from nanoq.teach.course import COURSE
 from nanoq.teach.glossary import GLOSSARY
 
-# Notebooks, by their topic, that keep the limits of `style_problems`; one more with each that is rewritten.
-NEW_STYLE = {"start_here", "data_types", "downcasting", "nanogpt", "naive_rounding", "ternary_operators",
-             "learned_rounding_and_qat", "gptq", "size_is_not_speed", "how_near_to_the_limit", "cmpq", "tdmpq",
-             "mixed_precision_showdown", "other_roads", "real_models", "playground"}
+KEEP_LIMITS = {notebook.slug for notebook in COURSE}  # those of `style_problems`; a tiny notebook of a test need not
 WORDS, CELLS, EXERCISES = 2200, 45, (5, 7)  # of a core
 MEDIAN, LONGEST, WIDTH, PLOTTING = 4, 15, 88, 0.1  # lines of a code cell, characters of a line, share of lines
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 8
@@ -224,8 +222,8 @@ def _link_first(cells: Sequence[NotebookNode], term: str, target: str) -> bool:
 
 
 def style_problems(template: NotebookNode, stem: str, exercises: Mapping[str, Exercise]) -> Iterator[str]:
-    """Say where a notebook of the new style is not kind to its learner; nothing of other notebooks."""
-    if stem[3:] not in NEW_STYLE:
+    """Say where a notebook of the course is not kind to its learner."""
+    if stem not in KEEP_LIMITS:
         return
     yield from _placeholder_problems(template)
     yield from _core_problems(template, exercises)
@@ -300,11 +298,11 @@ def _prediction_problems(template: NotebookNode) -> Iterator[str]:
 
 
 def student_problems(student: NotebookNode, stem: str) -> Iterator[str]:
-    """Say what a learner should not see in a student edition: outputs, and in the new style claims and alt texts."""
+    """Say what a learner should not see in a student edition: outputs, claims and alt texts."""
     for number, cell in enumerate(student.cells, start=1):
         if cell.cell_type != "code":
             continue
         if cell.outputs or cell.execution_count:
             yield f"cell {number} has been run; a learner runs it"
-        if stem[3:] in NEW_STYLE and (spoiler := re.search(r"^\s*assert\b|\balt=", cell.source, re.MULTILINE)):
+        if stem in KEEP_LIMITS and (spoiler := re.search(r"^\s*assert\b|\balt=", cell.source, re.MULTILINE)):
             yield f"cell {number} has {spoiler[0].strip()!r}; that belongs in a cell with the tag claims, or a figure"

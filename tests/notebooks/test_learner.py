@@ -111,7 +111,7 @@ def test_the_glossary_page_has_all_terms_in_order_and_their_homes(learner, terms
 
 
 def good():
-    """A notebook of the new style, as short as can be."""
+    """A notebook within the limits, as short as can be."""
     cells = text("# T\n{{time_card}}", ["the cell for Colab"], "## 1 · A\n\n**Before you run it.** What?", ["x = 1"],
                  FOLD, *EXERCISE * 5, "## Further · B\n\n**Adds** b.", "## Self-test\n\n{{self_test}}")
     cells[1].metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}})
@@ -123,15 +123,15 @@ def problems_of(learner, cells, exercises=ASKED):
 
 
 @pytest.fixture
-def new_style(learner, monkeypatch):
-    monkeypatch.setattr(learner, "NEW_STYLE", {"tiny"})
+def limits(learner, monkeypatch):
+    monkeypatch.setattr(learner, "KEEP_LIMITS", {"99_tiny"})
 
 
-def test_a_notebook_within_all_limits_has_no_problem(learner, new_style):
+def test_a_notebook_within_all_limits_has_no_problem(learner, limits):
     assert problems_of(learner, good()) == ""
 
 
-def test_notebooks_that_are_still_to_be_rewritten_may_be_as_they_are(learner):
+def test_a_notebook_that_is_not_of_the_course_may_be_as_it_is(learner):
     assert problems_of(learner, text("# T", ["x = 1  " + "#" * 200])) == ""
 
 
@@ -152,27 +152,27 @@ def test_notebooks_that_are_still_to_be_rewritten_may_be_as_they_are(learner):
         (-2, "## Further · B\n\nText.", "does not begin with what it **Adds**"),
     ],
 )
-def test_what_is_not_kind_to_a_learner_is_named(learner, new_style, place, source, said):
+def test_what_is_not_kind_to_a_learner_is_named(learner, limits, place, source, said):
     cells = good()
     cells[place].source = source
     assert said in problems_of(learner, cells)
 
 
-def test_a_core_has_a_limit_of_cells(learner, new_style):
+def test_a_core_has_a_limit_of_cells(learner, limits):
     assert "the core has 46 cells" in problems_of(learner, good() + text(*["Text."] * 30))
 
 
-def test_an_exercise_needs_minutes_and_a_difficulty(learner, new_style):
+def test_an_exercise_needs_minutes_and_a_difficulty(learner, limits):
     assert "'99.x' has no minutes" in problems_of(learner, good(), {"99.x": Exercise("99.x", 1, ())})
 
 
-def test_a_term_that_is_at_home_here_is_used_here(learner, new_style, terms, monkeypatch):
+def test_a_term_that_is_at_home_here_is_used_here(learner, limits, terms, monkeypatch):
     monkeypatch.setitem(GLOSSARY, "lost", type(GLOSSARY["late"])("What lost is.", "99"))
     assert "'lost' is explained here, but no text uses it" in problems_of(learner, good())
 
 
 @pytest.mark.parametrize("spoiler", ["assert x == 1", "    assert x", 'show(fig, alt="It rises.")'])
-def test_a_student_edition_has_no_spoilers(learner, new_style, spoiler):
+def test_a_student_edition_has_no_spoilers(learner, limits, spoiler):
     assert list(learner.student_problems(new_notebook(cells=text([spoiler])), "99_tiny"))
     assert not list(learner.student_problems(new_notebook(cells=text([spoiler])), "99_old"))
     ran = nbformat.v4.new_code_cell("1", execution_count=1)

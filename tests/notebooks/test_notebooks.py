@@ -27,7 +27,7 @@ def test_a_learner_can_run_the_student_edition_untouched_and_what_is_further_aft
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_student_edition_has_no_outputs_and_in_the_new_style_no_spoilers(build, source):
+def test_a_student_edition_has_no_outputs_and_no_spoilers(build, source):
     student = nbformat.read(source.parents[1] / f"{source.stem}.ipynb", 4)
     assert list(build.learner.student_problems(student, source.stem)) == []
 

@@ -639,7 +639,7 @@ EXERCISES = [
             ),
         ],
         why=(
-            "W x = W R^T R x: the weight takes back what the input was given, and nothing else in the model "
+            "the weight takes back what the input was given, W x = W R^T R x, and nothing else in the model "
             "notices."
         ),
         hints=(
