@@ -228,6 +228,21 @@ def _sizes(rng: Random) -> tuple[torch.Tensor, float]:
     return torch.tensor([sizes], dtype=torch.float64), round(error, 3)
 
 
+def _two_matrices(rng: Random) -> tuple[list[torch.Tensor], float]:
+    """Five small and five larger weights, some of which are among the smaller half of all; which half is cut."""
+    small, large = sorted(rng.sample(range(1, 9), 5)), sorted(rng.sample(range(4, 16), 5))
+    values = [size + 0.5 * (size in small) for size in large]  # no ties
+    return [torch.tensor([small], dtype=torch.float64), torch.tensor([values], dtype=torch.float64)], 0.4
+
+
+def _answers(rng: Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sixteen answers, right or wrong, before and after; more become wrong than right."""
+    wrong, right = rng.randint(3, 5), rng.randint(1, 2)
+    before = [True] * (wrong + 5) + [False] * (11 - wrong)
+    after = [False] * wrong + [True] * (5 + right) + [False] * (11 - wrong - right)
+    return torch.tensor(before), torch.tensor(after)
+
+
 def _hessian(rng: Random) -> tuple[torch.Tensor, float]:
     a, b, c = rng.randint(3, 9), rng.randint(1, 2), rng.randint(3, 9)
     return torch.tensor([[a, b], [b, c]], dtype=torch.float64), rng.choice((0.1, 0.2, 0.5))
@@ -485,6 +500,13 @@ TEMPLATES = (
     Template("11.matched", _sizes, lambda weight, error:
              f"The weights of a matrix are {_list(weight[0].tolist())}. The largest share of them is to be pruned, "
              f"smallest first, whose squares sum to at most {error} of the sum of all squares (385). Which share?"),
+    Template("11.scope", _two_matrices, lambda matrices, level:
+             f"Two matrices have the weights {_list(matrices[0][0].tolist())} and {_list(matrices[1][0].tolist())}. "
+             f"One threshold serves both, at a sparsity of {level}. Which share of each is cut?"),
+    Template("11.flips", _answers, lambda before, after:
+             f"Of {len(before)} answers, {int((before & ~after).sum())} were right and are wrong after pruning, and "
+             f"{int((~before & after).sum())} were wrong and are right. What is the drop of the accuracy, and its "
+             "standard error?"),
     Template("12.growth", _hessian, lambda hessian, sigma:
              f"A loss ½ xᵀHx has the Hessian H = {_rows(hessian)}. Independent noise with σ = {sigma} is added to "
              "both weights. By how much does the loss grow on average?"),

@@ -819,6 +819,40 @@ def finds_a_bug(algorithm):
     return scores.keys() == {"x", "y"} and np.isclose(scores["x"], 2) and np.isclose(scores["y"], 8)
 
 
+def adds_by_masks(weights, level, loss):
+    """All masks first, then the cut, and back."""
+    kept = [weight.abs() > weight.abs().flatten().kthvalue(round(level * weight.numel())).values for weight in weights]
+    whole, copies = loss(), copy.deepcopy(weights)
+    for weight, stays in zip(weights, kept, strict=True):
+        weight.masked_fill_(~stays, 0)
+    damaged = loss()
+    for weight, before in zip(weights, copies, strict=True):
+        weight[:] = before
+    return damaged - whole
+
+
+def adds_the_base_last(weights, level, loss):
+    """The whole model is measured after it has been put back."""
+    copies = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight[weight.abs() <= weight.abs().flatten().sort().values[round(level * weight.numel()) - 1]] = 0
+    damaged = loss()
+    for weight, before in zip(weights, copies, strict=True):
+        weight.copy_(before)
+    return damaged - loss()
+
+
+def adds_under_one_name(weights, level, loss):
+    """A second name is no copy."""
+    whole, originals = loss(), list(weights)
+    for weight in weights:
+        weight *= weight.abs() > weight.abs().flatten().kthvalue(round(level * weight.numel())).values
+    damaged = loss()
+    for weight, original in zip(weights, originals, strict=True):
+        weight.copy_(original)
+    return damaged - whole
+
+
 def score_is_fair(score, x, targets, weight):
     """The same shift for all classes, and a large random one."""
     quiet = torch.ones_like(weight) * torch.arange(weight.shape[1])
@@ -2007,12 +2041,46 @@ clusters
             s for s, own in zip(scores, labels) if own == c)).index(label)] for label in labels]
 
 mask of PMPQ
-  known   lambda w, level: torch.ones_like(w, dtype=torch.bool).view(-1).index_fill(0,
+  right   lambda w, level: torch.ones_like(w, dtype=torch.bool).view(-1).index_fill(0,
             w.abs().view(-1).argsort(stable=True)[: round(level * w.numel())], False).view_as(w)
+  right   lambda w, level: w.abs() > w.abs().flatten().kthvalue(round(level * w.numel())).values
+  right   lambda w, level: w.abs() > torch.quantile(w.abs(), level)
+  right   lambda w, level: w.square() > w.square().flatten().sort().values[round(level * w.numel()) - 1]
+  right   lambda w, level: w.abs() >= w.abs().flatten().sort().values[round(level * w.numel())]
+  form    lambda w, level: w.numpy().__abs__() > np.quantile(np.abs(w.numpy()), level)
+  known   lambda w, level: w.abs() >= w.abs().flatten().sort().values[round(level * w.numel()) - 1]
+  known   lambda w, level: w > w.flatten().sort().values[round(level * w.numel()) - 1]
+  known   lambda w, level: w.abs() <= w.abs().flatten().sort().values[round(level * w.numel()) - 1]
+  known   lambda w, level: w.abs() > level * w.abs().amax()
+  known   lambda w, level: w * (w.abs() > w.abs().flatten().sort().values[round(level * w.numel()) - 1])
+  wrong   lambda w, level: w.abs() > level
+  wrong   lambda w, level: w.abs() > w.abs().mean()
+  wrong   lambda w, level: w.abs() > w.abs().flatten().sort(descending=True).values[round(level * w.numel()) - 1]
+
+added_loss
+  right   adds_by_masks
+  right   adds_the_base_last
+  right   lambda weights, level, loss: torch.tensor(adds_by_masks(weights, level, loss))
+  known   adds_under_one_name
+  known   lambda weights, level, loss: -adds_by_masks(weights, level, loss)
+  known   lambda weights, level, loss: adds_by_masks(weights, level, loss) + loss()
+  known   lambda weights, level, loss: adds_by_masks([weight * 1 for weight in weights], level, loss)
+  known   lambda weights, level, loss: adds_by_masks(weights[:1], level, loss)
+  known   lambda weights, level, loss: sum(adds_by_masks([weight], level, loss) for weight in weights)
+  wrong   lambda weights, level, loss: sum(adds_by_masks([weight], level, loss) for weight in weights) / len(weights)
+  wrong   lambda weights, level, loss: adds_by_masks(weights, 1 - level, loss)
+  wrong   lambda weights, level, loss: adds_by_masks(weights[::-1][:1], level, loss)
+  wrong   lambda weights, level, loss: adds_by_masks(weights, level, loss) / loss()
+  wrong   lambda weights, level, loss: print(adds_by_masks(weights, level, loss))
+  missing lambda weights, level, loss: ...
 
 scope
   right   lambda m, level: torch.stack([(x.abs() <= torch.cat([y.flatten()
             for y in m]).abs().sort().values[round(level * sum(y.numel() for y in m)) - 1]).double().mean() for x in m])
+  right   lambda m, level: [(x.abs() <= np.sort(np.abs(np.concatenate([y.numpy().ravel() for y in m])))[
+            round(level * sum(y.numel() for y in m)) - 1]).double().mean() for x in m]
+  known   lambda m, level: [level for x in m]
+  wrong   lambda m, level: [(x.abs() <= level * max(y.abs().max() for y in m)).double().mean() for x in m]
 
 first of TDMPQ
   known   lambda block: next(block.named_parameters())[0]
@@ -2554,6 +2622,10 @@ matched of PMPQ
   right   lambda w, e: np.mean(np.cumsum(np.sort(w.numpy().ravel() ** 2)) <= e * (w.numpy() ** 2).sum())
   wrong   lambda w, e: e
   wrong   lambda w, e: int((w.flatten().square().sort().values.cumsum(0) <= e * w.square().sum()).sum())
+  right   lambda w, e: (w.flatten().square().sort().values.cumsum(0) / w.square().sum() <= e).double().mean()
+  known   lambda w, e: (w.flatten().abs().sort().values.cumsum(0) <= e * w.abs().sum()).double().mean()
+  known   lambda w, e: (w.flatten().square().sort().values.cumsum(0) <= e).double().mean()
+  known   lambda w, e: 1 - (w.flatten().square().sort().values.cumsum(0) <= e * w.square().sum()).double().mean()
 
 constructed
   right   "(C)"

@@ -8,6 +8,7 @@ import torch
 
 from nanoq.mixed.sensitivity import quantile
 from nanoq.teach.checks import Exercise, Mistake
+from nanoq.teach.differences import difference
 
 
 def _draw(*shape, generator):
@@ -21,19 +22,82 @@ def _mask(weight, level):
     return weight.abs() > quantile(weight.abs(), level)
 
 
-def _lowest_places(weight, level):
-    """As many weights as the level says, whatever ties there are."""
-    order = weight.abs().flatten().argsort(stable=True)
-    kept = torch.ones(weight.numel(), dtype=torch.bool)
-    kept[order[: round(level * weight.numel())]] = False
-    return kept.view_as(weight)
-
-
 def _matrices(generator):
     # Sizes times level are whole numbers: there torch.quantile and a rank cut the same weights.
-    drawn = [(_draw(*shape, generator=generator) + 0.3, level) for shape, level in (((2, 5), 0.5), ((4, 5), 0.2),
-                                                                                    ((5, 8), 0.9))]
-    return [*drawn, (torch.tensor([[1.0, -1.0, 2.0, -2.0], [2.0, 1.0, -1.0, 3.0]]), 0.25)]
+    shapes = ((2, 5), 0.5), ((4, 5), 0.2), ((5, 8), 0.9)
+    return [(_draw(*shape, generator=generator) + 0.3, level) for shape, level in shapes]
+
+
+# ---- 11.added_loss ----
+
+
+def _with_masks(weights, masks, loss):
+    """What the loss gains while the masks are on."""
+    base, originals = loss(), [weight.clone() for weight in weights]
+    for weight, kept in zip(weights, masks, strict=True):
+        weight *= kept
+    cut = loss()
+    for weight, original in zip(weights, originals, strict=True):
+        weight.copy_(original)
+    return cut - base
+
+
+def _added_loss(weights, level, loss):
+    return _with_masks(weights, [_mask(weight, level) for weight in weights], loss)
+
+
+def _never_put_back(weights, level, loss):
+    base = loss()
+    for weight in weights:
+        weight *= _mask(weight, level)
+    return loss() - base
+
+
+def _one_by_one(weights, level, loss):
+    return sum(_added_loss([weight], level, loss) for weight in weights)
+
+
+def _one_threshold(weights, level, loss):
+    """One quantile for all matrices of the part."""
+    threshold = quantile(torch.cat([weight.flatten() for weight in weights]).abs(), level)
+    return _with_masks(weights, [weight.abs() > threshold for weight in weights], loss)
+
+
+def _largest_cut(weights, level, loss):
+    return _with_masks(weights, [~_mask(weight, level) for weight in weights], loss)
+
+
+def _on_a_network(answer, matrices, level):
+    """The loss that an answer finds for a network of these matrices, and how far it leaves them from what they were."""
+    inside = [matrix.clone() for matrix in matrices]
+    x = torch.linspace(-2, 2, 6 * inside[0].shape[1], dtype=torch.float64).view(6, -1).sin()
+
+    def loss():
+        hidden = x
+        for weight in inside:
+            hidden = (hidden @ weight.T).tanh()
+        return float((hidden - 1).square().mean())
+
+    found = answer(list(inside), level, loss)
+    if found is None or found is ...:
+        return found
+    return found, max(float((now - then).abs().max()) for now, then in zip(inside, matrices, strict=True))
+
+
+def _compare_added(expected, got):
+    """The added loss, and weights that are as they were."""
+    if problem := difference(expected[0], got[0], 1e-4):
+        return f"added loss: {problem}"
+    return None if got[1] == expected[1] else f"the weights are not as they were: one is {got[1]:g} away"
+
+
+def _networks(generator):
+    networks = []
+    for shapes, level in ((((6, 4),), 0.5), (((10, 4), (5, 10)), 0.2), (((8, 5), (10, 8), (4, 10)), 0.7)):
+        sizes = torch.linspace(0.6, 1.4, len(shapes)).tolist()
+        matrices = [size * _draw(*shape, generator=generator) for size, shape in zip(sizes, shapes, strict=True)]
+        networks.append((matrices, level))
+    return networks
 
 
 # ---- 11.sensitivity ----
@@ -238,6 +302,14 @@ def _single(weight, error):
 EXERCISES = [
     Exercise(
         id="11.mask",
+        why="a share of the weights is a rank, and a rank is what `sort` or `kthvalue` finds.",
+        minutes=5,
+        difficulty=1,
+        hints=(
+            "how many weights are to be cut? In which order does one find the smallest, whatever their signs?",
+            "`size = weight.abs()`; the threshold is the size at rank `round(level * weight.numel())` "
+            "among `size.flatten().sort().values`.",
+        ),
         reference=_mask,
         cases=_matrices,
         mistakes=[
@@ -251,7 +323,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight, level: weight.abs() >= quantile(weight.abs(), level),
-                "weights of exactly the threshold's size stay with >=; in equation 7 only larger ones do.",
+                "with >= the weight of exactly the threshold's size stays, one too many: only larger ones do.",
             ),
             Mistake(
                 lambda weight, level: weight.abs() > level * weight.abs().max(),
@@ -269,14 +341,69 @@ EXERCISES = [
                 lambda weight, level: _mask(weight, 1 - level),
                 "the level is the share that is cut; this is cut by the share that would be kept.",
             ),
+        ],
+    ),
+    Exercise(
+        id="11.added_loss",
+        why="a score compares one part with another, so each has to be cut from the same, whole model.",
+        points=2,
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "four steps: measure, keep a copy and cut, measure again, put back. Which has to come before which?",
+            "`originals = [weight.clone() for weight in weights]`; `weight *= mask` changes a tensor in place, and "
+            "`weight.copy_(original)` puts it back.",
+        ),
+        reference=_added_loss,
+        call=_on_a_network,
+        compare=_compare_added,
+        cases=_networks,
+        mistakes=[
             Mistake(
-                _lowest_places,
-                "of several weights of the same size some are cut and some are not: compare each with the threshold.",
+                _never_put_back,
+                "the number is right, but the weights stay cut. Keep a `clone` of each before you cut: a second name "
+                "for the same tensor is no copy.",
+            ),
+            Mistake(
+                lambda weights, level, loss: _added_loss(weights, level, loss) + loss(),
+                "that is the loss of the cut model: what the whole one has is to be taken off.",
+            ),
+            Mistake(
+                lambda weights, level, loss: -_added_loss(weights, level, loss),
+                "the sign: damage is the loss with the cut minus the loss without it.",
+            ),
+            Mistake(
+                lambda weights, level, loss: 0.0,
+                "nothing changed between the two losses. Measure once before the cut, and change the tensors "
+                "themselves (`weight *= ...`): a new tensor is not in the model.",
+            ),
+            Mistake(
+                lambda weights, level, loss: _added_loss(weights[:1], level, loss),
+                "only the first matrix was cut: a part may have several.",
+            ),
+            Mistake(
+                _one_by_one,
+                "each matrix was cut by itself and the damages were added; cut the whole part, and measure once.",
+            ),
+            Mistake(
+                _one_threshold,
+                "all matrices share one threshold here; each has a quantile of its own.",
+            ),
+            Mistake(
+                _largest_cut,
+                "the large weights were cut, and the small ones are left: the mask is True for weights that stay.",
             ),
         ],
     ),
     Exercise(
         id="11.sensitivity",
+        why="a mean does not grow with the number of levels, so scores of two papers can be compared.",
+        minutes=2,
+        difficulty=1,
+        hints=(
+            "what does a part lose at one level? And on the mean over the levels?",
+            "take the mean of the losses first: `sum(losses) / ...`; then compare it with `base`.",
+        ),
         reference=lambda base, losses: sum(losses) / len(losses) - base,
         cases=[(0.7, [0.71, 0.8, 1.3]), (1.2, [1.19, 1.5]), (0.4, [0.5, 0.9, 1.4, 4.0])],
         mistakes=[
@@ -312,6 +439,16 @@ EXERCISES = [
     ),
     Exercise(
         id="11.catch",
+        why="with one part the last is the right one, with one level a mean is the last value, and equal "
+            "numbers hide a mix-up.",
+        minutes=10,
+        difficulty=3,
+        hints=(
+            "which toy is the smallest whose right scores a wrong algorithm cannot meet by chance: how "
+            "many parts, how many levels?",
+            "two parts, two levels, four different numbers in a dictionary `{(part, level): damage}`; "
+            "then compare name by name with `math.isclose`.",
+        ),
         points=2,
         reference=_passes,
         cases=[(algorithm,) for algorithm in ALGORITHMS],
@@ -357,6 +494,14 @@ EXERCISES = [
     ),
     Exercise(
         id="11.scope",
+        why="a quantile of all sizes together is met at different shares by matrices of different spread.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "whose quantile is the threshold? And of what is the share?",
+            "`torch.cat([matrix.flatten() for matrix in matrices]).abs()` has all sizes; then count in "
+            "each matrix what is not above the threshold.",
+        ),
         reference=_scope,
         cases=_blocks,
         mistakes=[
@@ -384,6 +529,14 @@ EXERCISES = [
     ),
     Exercise(
         id="11.flips",
+        why="both models answer the same questions, so only answers that change carry noise.",
+        minutes=5,
+        difficulty=2,
+        hints=(
+            "what can happen to one answer? Give each of the three cases a number.",
+            "`change = before.double() - after.double()`; its mean is the drop, and its spread over the "
+            "square root of n the error.",
+        ),
         reference=_flips,
         cases=_hits,
         rtol=1e-3,  # a spread with n in place of n - 1 is as good
@@ -416,6 +569,13 @@ EXERCISES = [
     ),
     Exercise(
         id="11.matched",
+        why="errors of cutting are squares in rising order, so their running sum tells how far one may go.",
+        minutes=6,
+        difficulty=2,
+        hints=(
+            "in which order are the weights cut, and what does each of them add to the squared error?",
+            "begin with `squares = weight.flatten().square().sort().values`; its running sum is `cumsum(0)`.",
+        ),
         reference=_matched,
         cases=lambda generator: [(_draw(*shape, generator=generator) * 2, error) for shape, error in (
             ((10, 10), 0.05), ((4, 25), 0.3), ((20, 20), 0.012))],
@@ -448,6 +608,14 @@ EXERCISES = [
     ),
     Exercise(
         id="11.constructed",
+        why="a threshold looks at ranks, a grid at the range of its row: one far value moves only the second.",
+        minutes=3,
+        difficulty=2,
+        hints=(
+            "what does the threshold of pruning look at, and what does the step of a row's grid?",
+            "which of the four changes makes one weight of each row much larger than the others, and "
+            "leaves their order?",
+        ),
         reference="c",
         mistakes=[
             Mistake("a", "the grid follows the weights: a row that is larger everywhere has a step larger by as much, "
