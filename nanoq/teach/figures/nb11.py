@@ -10,9 +10,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nanoq.mixed import rank_correlation
-from nanoq.quant import affine_grid
-from nanoq.teach.figures.nb10 import KINDS
+from nanoq.mixed.baselines import rounded
+from nanoq.quant import Round, affine_grid
+from nanoq.teach.figures import nb10
 from nanoq.teach.plots import COLORS, figure
+
+KINDS, who_gets_what = nb10.KINDS, nb10.who_gets_what
 
 
 def _gone(weight: Tensor, kept: Tensor) -> float:
@@ -29,11 +32,12 @@ def cut(weight: Tensor, kept: Tensor) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2))
     left.hist([sizes[~kept].numpy(), sizes[kept].numpy()], bins=bins, stacked=True, color=["0.75", COLORS["blue"]])
     left.axvline(float(sizes[kept].min()), color=COLORS["vermillion"], label="cut")
-    left.set(xlabel="size of a weight", ylabel="how many", title=f"{float((~kept).double().mean()):.0%} of the weights")
+    left.set(xlabel="size of a weight", ylabel="how many",
+             title=f"{float((~kept).double().mean()):.0%} of the weights are cut")
     left.legend()
     corner, limit = torch.where(kept, weight, math.nan)[:24, :32], 3 * float(weight.std())
     right.imshow(corner, cmap="PuOr", vmin=-limit, vmax=limit).cmap.set_bad("0.88")
-    right.set(title=f"{_gone(weight, kept):.1%} of the sum of squares", xticks=[], yticks=[])
+    right.set(title=f"{_gone(weight, kept):.1%} of the squares gone", xticks=[], yticks=[])
     right.grid(visible=False)
     return fig
 
@@ -73,15 +77,17 @@ def curves(lost: Mapping[str, Mapping[float, float]]) -> Figure:
     return fig
 
 
-@figure(lambda weight, worth: "The relative squared error of cutting against sparsity: flat, then steep. Dashed lines "
+@figure(lambda weight, levels: "The relative squared error of cutting against sparsity: flat, then steep. Dashed lines "
         "lead from the error of rounding to the sparsity with the same error: "
-        f"{', '.join(f'{bits} bits {level:.2f}' for bits, (_, level) in worth.items())}.")
-def worth(weight: Tensor, worth: Mapping[int, tuple[float, float]]) -> Figure:
-    """The error of cutting a matrix by sparsity, and {bits: (error of rounding, sparsity with that error)}."""
-    running = weight.flatten().square().sort().values.cumsum(0) / weight.square().sum()
+        f"{', '.join(f'{bits} bits {level:.2f}' for bits, level in levels.items())}.")
+def worth(weight: Tensor, levels: Mapping[int, float]) -> Figure:
+    """The error of cutting a matrix by sparsity; that of rounding it, at the sparsity worth as much, {bits: level}."""
+    squares = weight.square().sum()
+    running = weight.flatten().square().sort().values.cumsum(0) / squares
     fig, ax = plt.subplots(figsize=(7, 3.2))
     ax.plot(torch.linspace(0, 1, 500), running[torch.linspace(0, len(running) - 1, 500).long()], label="cutting")
-    for (bits, (error, level)), color in zip(worth.items(), ("vermillion", "orange", "green"), strict=False):
+    for (bits, level), color in zip(levels.items(), ("vermillion", "orange", "green"), strict=False):
+        error = float((rounded(weight, Round(bits=bits)) - weight).square().sum() / squares)
         line = [0, level, level], [error, error, 0]
         ax.plot(*line, ls="--", lw=1.5, color=COLORS[color], label=f"rounding to {bits} bits")
     ax.set(xlabel="sparsity", ylabel="relative squared error", xlim=(0, 1), ylim=(0, 1))
@@ -194,6 +200,26 @@ def over_depth(panels: Mapping[str, Sequence[float]]) -> Figure:
         ax.bar(torch.arange(len(scores)) + i * width - 0.4 + width / 2, scores, width=width, label=title)
     ax.set(yscale="log", xlabel="block", ylabel="PMPQ (nats)")
     ax.legend()
+    return fig
+
+
+def _blocks_alt(scores: Mapping[str, float], damage: Mapping[str, float]) -> str:
+    found, order = rank_correlation(scores, damage), sorted(scores, key=scores.get, reverse=True)
+    return (f"Left: the PMPQ score of {len(scores)} blocks over the depth, logarithmic; the largest are {order[0]}, "
+            f"{order[1]} and {order[2]}. Right: the damage of rounding each block to 3 bits against its score; the "
+            f"correlation of the orders is {found.rho:+.2f} ({found.low:+.2f} to {found.high:+.2f}).")
+
+
+@figure(_blocks_alt)
+def blocks(scores: Mapping[str, float], damage: Mapping[str, float]) -> Figure:
+    """Scores over the depth of a model, and the damage of 3 bits (nats of divergence) against them."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(3, 2))
+    left.bar([part.rpartition(".")[2] for part in scores], list(scores.values()), color=COLORS["blue"])
+    left.set(yscale="log", xlabel="block", ylabel="PMPQ (nats per token)")
+    right.plot(list(scores.values()), [damage[part] for part in scores], "o", color=COLORS["blue"])
+    found = rank_correlation(scores, damage)
+    right.set(xscale="log", yscale="log", xlabel="PMPQ (nats per token)", ylabel="damage of 3 bits (nats, KL)",
+              title=f"{found.rho:+.2f} ({found.low:+.2f} to {found.high:+.2f})")  # fmt: skip
     return fig
 
 
