@@ -70,7 +70,7 @@ def test_points_are_those_of_the_exercises():
 # ---- paper cases ----
 
 MOST_NUMBERS = 16  # in all arguments of a paper case
-ON_PAPER = ("01", "02", "04", "05", "06", "07", "09", "10", "14")  # notebooks whose exercises have their paper cases
+ON_PAPER = ("01", "02", "04", "05", "06", "07", "09", "10", "11", "14")  # notebooks whose exercises have paper cases
 NOT_ON_PAPER = {"09.bits_needed": 1}  # mistakes that no small case shows: a product of hundreds of numbers
 WITH_PAPER = [exercise for notebook in COURSE for exercise in exercises_of(f"{notebook.number:02}").values()
               if exercise.paper]

@@ -312,6 +312,7 @@ EXERCISES = [
         ),
         reference=_mask,
         cases=_matrices,
+        paper=[(torch.tensor([[3.0, -1.0, 1.5, -4.0], [2.0, -0.25, 5.0, -0.75]]), 0.25)],
         mistakes=[
             Mistake(
                 lambda weight, level: weight > quantile(weight, level),
@@ -358,6 +359,8 @@ EXERCISES = [
         call=_on_a_network,
         compare=_compare_added,
         cases=_networks,
+        paper=[([torch.tensor([[0.5, -1.0], [2.0, 0.25]]).double(), torch.tensor([[-0.25, 0.1], [0.2, -0.5]]).double()],
+                0.5)],
         mistakes=[
             Mistake(
                 _never_put_back,
@@ -452,6 +455,8 @@ EXERCISES = [
         points=2,
         reference=_passes,
         cases=[(algorithm,) for algorithm in ALGORITHMS],
+        paper=[(_as_printed,), (_the_last_for_all,), (_only_the_last_level,), (_correct_in_other_sums,),
+               (_correct_backwards,)],
         mistakes=[
             Mistake(
                 _some_result,
@@ -504,6 +509,7 @@ EXERCISES = [
         ),
         reference=_scope,
         cases=_blocks,
+        paper=[([torch.tensor([[1.0, 2.0, 3.0, 4.0, 8.0]]), torch.tensor([[3.5, 6.0, 7.0, 9.0, 10.0]])], 0.4)],
         mistakes=[
             Mistake(
                 lambda matrices, level: [float((~_mask(matrix, level)).double().mean()) for matrix in matrices],
@@ -539,6 +545,7 @@ EXERCISES = [
         ),
         reference=_flips,
         cases=_hits,
+        paper=[(torch.tensor([1, 1, 1, 1, 1, 0, 0, 0]).bool(), torch.tensor([0, 0, 1, 1, 1, 1, 0, 0]).bool())],
         rtol=1e-3,  # a spread with n in place of n - 1 is as good
         mistakes=[
             Mistake(
@@ -577,6 +584,7 @@ EXERCISES = [
             "begin with `squares = weight.flatten().square().sort().values`; its running sum is `cumsum(0)`.",
         ),
         reference=_matched,
+        paper=[(torch.tensor([[3.0, -1.0, 5.0, 2.0, -4.0]]), 0.3)],
         cases=lambda generator: [(_draw(*shape, generator=generator) * 2, error) for shape, error in (
             ((10, 10), 0.05), ((4, 25), 0.3), ((20, 20), 0.012))],
         mistakes=[
