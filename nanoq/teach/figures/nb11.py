@@ -220,6 +220,7 @@ def blocks(scores: Mapping[str, float], damage: Mapping[str, float]) -> Figure:
     found = rank_correlation(scores, damage)
     right.set(xscale="log", yscale="log", xlabel="PMPQ (nats per token)", ylabel="damage of 3 bits (nats, KL)",
               title=f"{found.rho:+.2f} ({found.low:+.2f} to {found.high:+.2f})")  # fmt: skip
+    right.tick_params(axis="x", which="minor", labelbottom=False)  # they would overlap
     return fig
 
 
