@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from nanoq.teach.differences import Array, Form, difference, name_of, no_number, summary, worst, wrong_dtype
 
+SHAPE = "right numbers, wrong shape"  # what a mistake's hint begins with where nothing is left to think about
 LIMIT = 10.0  # seconds for an answer's calls, all cases together
 
 Cases = Sequence[tuple]
@@ -258,7 +259,7 @@ def check(exercise_id: str, answer: object) -> None:
     """Check an answer and print one line: correct, wrong with a hint, or not attempted yet.
 
     A second line says why to whoever is right. Where an exercise has hints, it gives the first of them to whoever is
-    wrong in a way that is not known, and the second to whoever has been wrong before.
+    wrong in a way that is not known, and the second to whoever has been wrong before; none for a matter of form.
 
     Args:
         exercise_id: For example `"04.qmax"`.
@@ -275,7 +276,7 @@ def check(exercise_id: str, answer: object) -> None:
     print(verdict.line)
     if verdict.kind == "right" and exercise.why:
         print(f"  Why: {exercise.why}")
-    if verdict.kind in ("wrong", "known", "broken"):
+    if verdict.kind in ("wrong", "known", "broken") and SHAPE not in verdict.line:
         again = _wrong_tries[exercise_id]
         _wrong_tries[exercise_id] += 1
         if exercise.hints and (again or verdict.kind == "wrong"):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from decimal import Decimal
 from numbers import Integral, Real
 
@@ -169,7 +170,9 @@ def summary(value: object) -> str:
         return f"{name}({' '.join(text.split())})"
     if callable(value):
         return f"the function {name_of(value)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
+    if len(text) > 80 and is_dataclass(value):  # a grid with its tensors
+        return f"{name_of(value)}(…)"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -3,13 +3,16 @@
 import functools
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,6 +27,9 @@ from nanoq.teach.leaderboard import Row
 from nanoq.teach.plots import COLORS, figure
 
 WINDOWS, CALIBRATION = 32, 64  # held-out windows, and those from which the Hessians are gathered
+# Where a label may stand beside its star, in points: near ones first, right before left.
+PLACES = [(side * far, up * far) for far in (11, 22, 34, 48, 64, 84, 108)
+          for side in (1, -1) for up in (0.5, -0.5, 1, -1, 0)]  # fmt: skip
 Encode = Callable[..., Mapping[str, Tensor]]
 Decode = Callable[[Mapping[str, Tensor], tuple[int, int]], Tensor]
 
@@ -67,13 +73,30 @@ class OwnFile:
 def keep(step: str, row: OwnFile | Row) -> None:
     """Put a file that was measured on the learner's board, and say which of their other files it beats."""
     steps = records.read("own_files")
-    before = [other for name, other in steps.items() if name != step]
+    before = {name: other for name, other in steps.items() if name != step}
     steps[step] = {key: getattr(row, key) for key in ("bytes", "delta_nats", "ci_low", "ci_high")}
     records.write("own_files", steps)
     print(f"{step}: {row.bytes:,} bytes, {row.delta_nats:+.4f} nats ({row.ci_low:+.4f} to {row.ci_high:+.4f})")
-    beaten = sum(other["bytes"] >= row.bytes and other["delta_nats"] >= row.delta_nats for other in before)
     if before:
-        print(f"no larger and no worse than {beaten} of your {len(before)} other files")
+        print(_standing(row, before))
+
+
+def _standing(row: OwnFile | Row, others: Mapping[str, Mapping[str, float]]) -> str:
+    """Which other files a file beats in both, bytes and loss, or which one beats it."""
+    mine = row.bytes, row.delta_nats
+    places = {name: (other["bytes"], other["delta_nats"]) for name, other in others.items()}
+    beaten = [name for name, there in places.items() if _beats(mine, there)]
+    better = [name for name, there in places.items() if _beats(there, mine)]
+    if better:
+        return f"your file {better[0]!r} is no larger and no worse"
+    if beaten:
+        return f"no larger and no worse than {len(beaten)} of your {len(places)} other files"
+    return "no other file of yours beats it in both, bytes and loss"
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether a file is no larger and no worse than another one, and not the same in both."""
+    return one != other and one[0] <= other[0] and one[1] <= other[1]
 
 
 @functools.lru_cache(maxsize=1)
@@ -132,25 +155,51 @@ def _board_alt() -> str:
 
 @figure(_board_alt)
 def own_files() -> Figure:
-    """The board: the learner's files as stars, next to the package's rows for the same model."""
-    fig, axes = plt.subplots(figsize=(7, 4.2))
-    package = [row for row in read_results("tales/leaderboard") if row["method"] not in ("float32", "float16")]
+    """The board: the learner's files as stars, next to the package's rows for the same model of up to their size."""
+    fig, axes = plt.subplots(figsize=(8, 4.6))
+    mine = {step: (row["bytes"] / 1e6, row["delta_nats"]) for step, row in records.read("own_files").items()}
+    package = _package(max((size for size, _ in mine.values()), default=0))
     for (method, color), marker in zip(_colors(package).items(), "osD", strict=True):
-        mine = [row for row in package if row["method"] == method]
-        x, y = ([float(row[key]) for row in mine] for key in ("bytes", "delta_nats"))
-        axes.plot([size / 1e6 for size in x], y, color=color, marker=marker, ms=4, lw=1.2, label=f"package: {method}")
-    for place, (step, row) in enumerate(records.read("own_files").items()):
-        at = row["bytes"] / 1e6, row["delta_nats"]
-        axes.plot(*at, "*", ms=15, color=COLORS["black"])
-        # above or below in turn: two files of one notebook are often neighbours
-        axes.annotate(step, at, textcoords="offset points", xytext=(8, -12 if place % 2 else 6))
+        x, y = zip(*(place for name, place in package if name == method), strict=True)
+        axes.plot(x, y, color=color, marker=marker, ms=4, lw=1.2, label=f"package: {method}")
     axes.set(xlabel="size of the file (MB)", ylabel="added loss (nats per character)",
              title="Your files, and the package's")  # fmt: skip
     axes.set_yscale("symlog", linthresh=1e-3)
-    axes.legend()
+    axes.margins(0.12)
+    for place in mine.values():
+        axes.plot(*place, "*", ms=13, color=COLORS["black"])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    _label(axes, mine, [place for _, place in package])
     return fig
 
 
-def _colors(rows: list[dict]) -> dict[str, str]:
-    methods = dict.fromkeys(row["method"] for row in rows)
+def _package(largest: float) -> list[tuple[str, tuple[float, float]]]:
+    """Method, and MB and added nats, of the package's files: those of up to 4 bits, and all up to `largest`."""
+    rows = [row for row in read_results("tales/leaderboard") if row["method"] not in ("float32", "float16")]
+    places = [(row["method"], int(row["bits"]), float(row["bytes"]) / 1e6, float(row["delta_nats"])) for row in rows]
+    return [(method, (size, loss)) for method, bits, size, loss in places if bits <= 4 or size <= largest]
+
+
+def _label(axes: Axes, stars: Mapping[str, tuple[float, float]], points: Sequence[tuple[float, float]]) -> None:
+    """Write the name beside each star, at the nearest place where it covers no star, no point and no other name."""
+    axes.figure.canvas.draw()  # the axes have their ends now
+    taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8)
+             for x, y in axes.transData.transform([*stars.values(), *points])]
+    for step, at in sorted(stars.items(), key=lambda item: item[1]):
+        for place in PLACES:
+            label = axes.annotate(step, at, textcoords="offset points", xytext=place, fontsize=9, va="center",
+                                  ha="left" if place[0] > 0 else "right",
+                                  arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.8})
+            label.update_positions(axes.figure.canvas.get_renderer())
+            box = Text.get_window_extent(label).padded(2)  # without the line to the star
+            if not any(box.overlaps(other) for other in taken) and axes.bbox.contains(*box.min) and (
+                    axes.bbox.contains(*box.max)):
+                break
+            if place is not PLACES[-1]:
+                label.remove()
+        taken.append(box)
+
+
+def _colors(rows: Sequence[tuple[str, tuple[float, float]]]) -> dict[str, str]:
+    methods = dict.fromkeys(method for method, _ in rows)
     return dict(zip(methods, (COLORS["blue"], COLORS["vermillion"], COLORS["green"]), strict=True))

@@ -162,6 +162,14 @@ def _packed_row(rng: Random) -> tuple[torch.Tensor, float, int, torch.Tensor]:
     return packed, rng.choice((0.25, 0.5)), rng.randrange(6, 10), x
 
 
+def _second_column(rng: Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Two weights, the first one's error, and an upper triangular factor: for the target of the second."""
+    weight = torch.tensor([[rng.randint(2, 9), rng.randint(2, 9)]], dtype=torch.float64) / 10
+    error = torch.tensor([[rng.choice((-0.3, -0.2, 0.2, 0.4)), 0.0]], dtype=torch.float64)
+    first, second, both = rng.choice((1.0, 5.0)), rng.choice((2.0, 4.0)), rng.choice((-1.0, 1.0, 3.0))
+    return weight, error, torch.tensor([[first, both], [0.0, second]], dtype=torch.float64), 1
+
+
 def _row_of_codes(rng: Random) -> tuple[int, int]:
     """Bytes and codes of a packed row that does not end with a byte."""
     bits, columns = rng.choice((3, 5, 6, 7)), rng.choice((50, 70, 90, 102, 106))
@@ -439,6 +447,9 @@ TEMPLATES = (
     Template("07.layer_error", _row_change, lambda change, hessian:
              f"Rounding changes the two weights of a row by {_list(change[0].tolist())}. Their inputs have the Hessian "
              f"{_rows(hessian)}, the mean of x xᵀ. What is the mean squared error of the row's output?"),
+    Template("07.column", _second_column, lambda weight, error, factor, k:
+             f"GPTQ rounds the weights {_list(weight[0].tolist())} of a row with the factor C = {_rows(factor)}. The "
+             f"first one's error, weight minus value, is {float(error[0, 0]):g}. What is the target of the second?"),
     Template("07.speedup", _pick((2, 3, 4), (32, 64, 128)), lambda bits, size:
              f"Writing one token reads every weight once, and nothing else takes time. By which factor do codes of "
              f"{bits} bits at most speed this up against float16, if each group of {size} weights has a float16 scale "

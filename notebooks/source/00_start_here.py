@@ -97,6 +97,7 @@ for bits in (32, 4, 2):
 # - Where you see `...  # your code here`, replace the dots with your code and run the cell. Then run the cell with
 #   `check` below it.
 # - The check answers *correct*, *not attempted yet*, or says what is wrong. It knows the common mistakes.
+#   You need not ask for a hint: a second wrong answer brings one that says how to begin.
 # - You can skip any exercise: the cells below it then use the course's answer, and say so.
 # - If a cell runs on and on (its number stays `[*]`), choose **Kernel → Interrupt Kernel**, or press ■. Your variables
 #   survive. A loop that never ends is the usual reason.

@@ -45,9 +45,9 @@ use_style()
 # %% [markdown]
 # ## 1 · What should stay: the outputs
 #
-# What should stay as it is when weights are rounded? Not the weights: the **outputs** $Wx$ of each layer, for inputs $x$
-# that really occur. So GPTQ looks at a little text, the **calibration set**, which comes from the training split. `observe`
-# lets the model read it, and keeps for each layer the mean of $x x^\top$, which we call $H$.
+# What should stay as it is when weights are rounded? Not the weights: the **outputs** $Wx$ of each layer, for inputs
+# $x$ that really occur. So GPTQ looks at a little text, the **calibration set**, which comes from the training split.
+# `observe` lets the model read it, and keeps for each layer the mean of $x x^\top$, which we call $H$.
 
 # %%
 checkpoint = nanoq.load("tales-2.7m")
@@ -73,13 +73,13 @@ figures.inputs(H)
 sizes = H.diagonal().sqrt()
 alike = H / sizes / sizes[:, None]
 energy = torch.linalg.eigvalsh(H).flip(0)
-assert (energy.cumsum(0) < 0.9 * energy.sum()).sum() < 96
+assert 38 < (energy.cumsum(0) < 0.9 * energy.sum()).sum() < 77
 assert (alike - torch.eye(192)).abs().mean() > 0.2
 assert alike.shape == (192, 192)
 
 # %% [markdown]
-# Off the diagonal it is far from white: the inputs are **correlated**. Fewer than half of the directions carry 90 % of
-# their energy. <!-- claim: CELL energy.cumsum(0) < 0.9 -->
+# White on the left would be 0, and off the diagonal there is much else: the inputs are **correlated**. And about a third
+# of the directions carry 90 % of their energy. <!-- claim: CELL energy.cumsum(0) < 0.9 -->
 #
 # Let $D = Q - W$ be the change of the weights. The mean squared error of the outputs is
 #
@@ -153,6 +153,9 @@ assert 8 * near < far < 9 * near
 #
 # **Exercise 2.** The first weight has become `rounded`. Where, as a real number, should the second one go so that the
 # error $d^\top H d$ is least? (Set its derivative by the second weight to zero.)
+#
+# Below the check you find this place for five correlations, and a slider. Where it passes one half, GPTQ's choice jumps
+# to $(0, 1)$. Without correlation nothing can be made up for, and GPTQ *is* rounding to nearest.
 
 # %%
 def best_target(weight, rounded, hessian):
@@ -168,14 +171,12 @@ check("07.best_target", best_target)
 # %% tags=["measured"]
 my_target = use("07.best_target", best_target)
 for rho in (-0.9, 0, 0.22, 0.23, 0.9):
-    print(rho, float(my_target(pair, 0, torch.tensor([[1, rho], [rho, 1]]))))
+    best = float(my_target(pair, 0, torch.tensor([[1, rho], [rho, 1]])))
+    print(f"correlation {rho:5.2f}: the second weight should go to {best:.3f}")
 figures.ellipse_slider()
 
 # %% [markdown]
 # ## 3 · One column, and its error spread over the rest
-#
-# Where the target passes one half, GPTQ's choice jumps to $(0, 1)$. Without correlation nothing can be made up for, and GPTQ
-# *is* rounding to nearest.
 #
 # Now a whole matrix. Round its first column: in each row, $w_0$ becomes $q_0$, and $e = w_0 - q_0$ is lost. *All* other
 # columns may move to make up for it. Which move $\delta$ of a row makes $\delta^\top H \delta$ least, if
@@ -203,19 +204,22 @@ check("07.spread", spread)
 
 # %% [markdown]
 # After that the first column is settled, and out of the problem. The rest is a matrix with one column less, with a
-# Hessian that has one row and one column less. So take the same step again, and again. That *is* GPTQ, in its slow form: it
-# inverts a matrix for every column. `affine_grid` makes the grid of each row once, before the first column is rounded.
+# Hessian that has one row and one column less. So take the same step again, and again. That *is* GPTQ, in its slow
+# form: it inverts a matrix for every column. `affine_grid` makes the grid of each row once, before the first column is
+# rounded.
 #
 # Watch it on a corner of a real layer, 16 rows and 48 columns, at 3 bits. On the left is one row: each line of the
-# picture is one step further. On the right, the error of all outputs so far. Late columns add more to it than early ones:
-# the first column's error has all others to make up for it, the last one's has none. <!-- claim: CELL len(corner) == 48 -->
+# picture is one step further. On the right, the error of all outputs so far. Late columns add more to it than early
+# ones: the first column's error has all others to make up for it, the last one's has none. <!-- claim: CELL len(corner)
+# == 48 -->
 
 # %%
+my_spread = use("07.spread", spread)
+
 def to_grid(column, grid):
     """Codes and values of a column: (out,) -> (out,), (out,)."""
     codes = grid.encode(column[:, None])
     return codes[:, 0], grid.decode(codes)[:, 0]
-
 
 def slow_gptq(weight, grid, hessian):
     """The weight as it is before each step, and after the last: (in + 1, out, in)."""
@@ -227,7 +231,6 @@ def slow_gptq(weight, grid, hessian):
     return torch.stack(states)
 
 # %% tags=["measured"]
-my_spread = use("07.spread", spread)
 small, corner = weights["blocks.3.attention.qkv"][:16, :48].double(), H[:48, :48]
 states = slow_gptq(small, affine_grid(small, 3), corner)  # (49, 16, 48)
 figures.walk(states, affine_grid(small, 3), corner)
@@ -244,9 +247,9 @@ assert so_far[-1] < 0.5 * plain
 # %% [markdown]
 # ## 4 · Damping
 #
-# On the whole layer this fails: $H$ has no inverse. The inputs of this layer come out of a LayerNorm, which subtracts the
-# mean. So one direction is always empty, however long the text. With a short text more directions look empty, and GPTQ
-# would believe that errors there are free.
+# On the whole layer this fails: $H$ has no inverse. (`torch.linalg.inv` may still return something; it is noise.) The
+# inputs of this layer come out of a LayerNorm, which subtracts the mean. So one direction is always empty, however long
+# the text. With a short text more directions look empty, and GPTQ would believe that errors there are free.
 #
 # The remedy is **damping**. Add a small number to the diagonal of $H$, the same to each entry: every direction matters a
 # little. The number is a share of the mean of the diagonal; the usual share is 0.01.
@@ -281,9 +284,9 @@ check("07.damped", damped)
 #
 # $$(w_k - q_k)\,C_{kk} + \sum_{j<k} e_j\, C_{jk} .$$
 #
-# When column $k$ has its turn, all errors before it are known; only $q_k$ can be chosen. This expression is zero for one
-# real number in place of $q_k$: call it the **target** of column $k$. (The slow form has moved column $k$ to just that place
-# by then.) Round the target to nearest, and column $k$ adds as little error as it can.
+# When column $k$ has its turn, all errors before it are known; only $q_k$ can be chosen. This expression is zero for
+# one real number in place of $q_k$: call it the **target** of column $k$. (The slow form has moved column $k$ to just
+# that place by then.) Round the target to nearest, and column $k$ adds as little error as it can.
 #
 # **Exercise 5.** The target of column `k`: set the expression to zero and solve it. `error` is `weight - rounded` in the
 # columns before `k`, and zero from `k` on.
@@ -340,7 +343,8 @@ stats = LayerStats(48, torch.float64)  # for the package: the same Hessian
 stats.gram, stats.tokens = corner, 256 * WINDOWS
 for bits in (4, 3, 2):
     grid = affine_grid(small, bits)
-    mine, package = my_gptq(small, grid, my_damped(corner)), gptq(small, grid, stats)
+    mine = my_gptq(small, grid, my_damped(corner))
+    package = gptq(small, grid, stats)  # compiles at its first call: up to a minute
     slow = grid.encode(slow_gptq(small, grid, my_damped(corner))[-1]).long()
     print(bits, "bits:", torch.equal(mine, slow), torch.equal(mine, package))
 
@@ -386,16 +390,16 @@ assert max(typical) < 1.1 * min(typical)
 
 # %% [markdown]
 # GPTQ leaves well under half of the error on average. The share depends on the layer, and hardly on the width. And the
-# whole model? `quantize_model` goes from block to block, and calibrates each on the outputs of the blocks before it *as they
-# are after rounding*: so later blocks answer for earlier errors, too.
+# whole model? `quantize_model` goes from block to block, and calibrates each on the outputs of the blocks before it *as
+# they are after rounding*: so later blocks answer for earlier errors, too.
 #
 # **Before you run it.** You know from notebook 04 what rounding to nearest costs: little at 4 bits, about seven times as
 # much at 3 bits, and at 2 bits the model is ruined. Which share of each does GPTQ leave? Write down three numbers.
 #
 # <details><summary>After you have run it</summary>
-# Less than half at every width. 3 bits with GPTQ cost not much more than 4 bits without. 2 bits still cost a lot, but far
-# from ruin. The files are equally large: GPTQ only chooses other codes. To compare <i>two</i> rows, the next cell takes
-# their difference window by window (notebook 04).
+# About a quarter at every width. 3 bits with GPTQ cost more than 4 bits without, but less than twice as much. 2 bits
+# still cost more than half a nat, where rounding to nearest cost more than two. The files are equally large: GPTQ only
+# chooses other codes. To compare <i>two</i> rows, the next cell takes their difference window by window (notebook 04).
 # </details>
 
 # %% tags=["measured"]
@@ -419,18 +423,21 @@ figures.board(board.rows, board.caption)
 
 # %% tags=["claims"]
 for bits in (4, 3, 2):
-    assert mine[bits].delta_nats < 0.5 * rtn[bits].delta_nats
+    assert 0.15 < mine[bits].delta_nats / rtn[bits].delta_nats < 0.35
     assert mine[bits].bytes == rtn[bits].bytes and gaps[bits].high < 0
 assert 4 * rtn[4].delta_nats < rtn[3].delta_nats < 12 * rtn[4].delta_nats
-assert mine[3].delta_nats < 2 * rtn[4].delta_nats
-assert rtn[4].delta_nats < mine[2].delta_nats < 1.5 < rtn[2].delta_nats
+assert rtn[4].delta_nats < mine[3].delta_nats < 2 * rtn[4].delta_nats
+assert 0.5 < mine[2].delta_nats < 1.5 and rtn[2].delta_nats > 2
 
 # %% [markdown]
 # ## 7 · Into your own file
 #
-# In notebook 04 you wrote a file of 4-bit codes, scales and zero points, rounded to nearest. Its format stays; one call is
-# replaced. `own_file` calls `encode` for each of the 24 matrices, writes what it gives to a file, reads the file into a
-# model without matrices, and measures bytes and loss. <!-- claim: CELL assert len(weights) == 24 -->
+# In notebook 04 you wrote a file of 4-bit codes, scales and zero points, rounded to nearest. Its format stays; one call
+# is replaced. `own_file` calls `encode` for each of the 24 matrices, writes what it gives to a file, reads the file
+# into a model without matrices, and measures bytes and loss. <!-- claim: CELL assert len(weights) == 24 -->
+#
+# Neither is exactly that of "mine" on the board: `own_file` gathers all its Hessians from the model before rounding, on
+# another sample of text, and this format keeps each zero point in a whole byte, where the package packs them.
 
 # %%
 def encode(weight, hessian):
@@ -465,7 +472,8 @@ assert 0 < entry["delta_nats"] < 0.5 * rtn[4].delta_nats
 # OBS asks which weight of a row may be set to **zero** at the least cost, if all others may move. Call it weight $q$. Its
 # step is the $\delta$ of section 3, with $e = w_q$ and column $q$ of $H^{-1}$.
 #
-# **Exercise 7.** What does each weight of a row cost? Put the step into $\delta^\top H \delta$; nearly everything cancels.
+# **Exercise 7.** What does each weight of a row cost? Put the step into $\delta^\top H \delta$; nearly everything
+# cancels.
 
 # %%
 def prune_cost(weight, inverse):
@@ -484,9 +492,9 @@ print("cheapest:", costs.argsort()[:5].tolist())
 print("smallest:", small[0].abs().argsort()[:5].tolist())
 
 # %% [markdown]
-# When weight $q$ is settled, the rest needs the inverse of a *smaller* Hessian. That is not the old inverse $G$ with a row
-# and a column crossed out. But no new inversion is needed either: subtract a multiple of the product of column $q$ and row
-# $q$ of $G$, such that row and column $q$ become zero. (This is one step of Gauss's elimination.)
+# When weight $q$ is settled, the rest needs the inverse of a *smaller* Hessian. That is not the old inverse $G$ with a
+# row and a column crossed out. But no new inversion is needed either: subtract a multiple of the product of column $q$
+# and row $q$ of $G$, such that row and column $q$ become zero. (This is one step of Gauss's elimination.)
 #
 # **Exercise 8.** Write it. Leave the argument as it is.
 
@@ -610,7 +618,8 @@ assert (missed <= bound).all()
 # **Before you run it.** How well does this predict the 24 measurements of section 6, without a look at a single weight?
 #
 # <details><summary>After you have run it</summary>
-# Well: the points lie along the diagonal. Where a point lies above it, part of the gain was fitted to the calibration text.
+# Well: the points lie along the diagonal. Where a point lies above it, part of the gain was fitted to the calibration
+# text.
 # </details>
 
 # %%
@@ -661,8 +670,8 @@ ways = {
 }
 
 # %% [markdown]
-# GPTQ never looks back. *Coordinate descent* does: it rounds each column anew, given all others, earlier and later. It can
-# only lower the error with the damped $H$; `gptq(…, descent=3)` takes three rounds.
+# GPTQ never looks back. *Coordinate descent* does: it rounds each column anew, given all others, earlier and later. It
+# can only lower the error with the damped $H$; `gptq(…, descent=3)` takes three rounds.
 #
 # **Before you run it.** How much do they help, on top of the step from RTN to GPTQ: half as much again, or some per cent?
 #
@@ -687,9 +696,9 @@ assert 0.75 * plain < min(better) and max(better) < plain
 # **Adds** why every real implementation updates later columns in blocks, and where the time goes.
 #
 # Turn the sum of exercise 5 round: as soon as the error $e_j$ of a column is known, add $e_j\,C_{jk}/C_{kk}$ to *every*
-# later target. For each column this reads and writes the whole rest of the matrix, for little arithmetic. **Lazy updates**
-# (the paper's second idea) tell only the columns of the same block at once. The rest of the matrix hears of a whole block
-# in **one matrix product**.
+# later target. For each column this reads and writes the whole rest of the matrix, for little arithmetic. **Lazy
+# updates** (the paper's second idea) tell only the columns of the same block at once. The rest of the matrix hears of a
+# whole block in **one matrix product**.
 #
 # **Exercise 10.** That product: the columns `start` to `stop` of a block have been rounded, with `errors`. What are all
 # targets now? Those of the block and before it stay. `pull[j, k]` is $C_{jk}/C_{kk}$.
@@ -755,9 +764,9 @@ assert all((codes == made[768]).double().mean() > 0.99 for codes in made.values(
 assert (gptq(weight, grid, heard) == made[128]).double().mean() > 0.98
 
 # %% [markdown]
-# The codes are the same but for ties of rounding in float32. What the blocks gain depends on the machine's memory; the wider
-# the layer, the more. The package halves the columns again and again, with a lazy update at each level, and compiles the
-# innermost loop.
+# The codes are the same but for ties of rounding in float32. What the blocks gain depends on the machine's memory; the
+# wider the layer, the more. The package halves the columns again and again, with a lazy update at each level, and
+# compiles the innermost loop.
 #
 # The paper works with a factor of the *inverse* Hessian, $H^{-1} = U^\top U$, for which it factors, inverts and factors
 # again. It gives the same codes, as $U = C^{-1}$. `nanoq/quant/gptq_method.py` puts both line by line side by side.
@@ -767,14 +776,14 @@ assert (gptq(weight, grid, heard) == made[128]).double().mean() > 0.98
 #
 # **Adds** static and dynamic groups, and what they cost.
 #
-# A *group* of columns has scales of its own (notebook 04). When GPTQ comes to a group, its weights have *moved*: they have
-# taken over the errors of all columns before. So there are two times to fit its grid: **static**, before the start, and
-# **dynamic**, when GPTQ gets there. (The official code fits dynamic groups on weights that lack the updates of the current
-# block of 128 columns. So where groups are smaller than blocks, it and nanoq differ.)
+# A *group* of columns has scales of its own (notebook 04). When GPTQ comes to a group, its weights have *moved*: they
+# have taken over the errors of all columns before. So there are two times to fit its grid: **static**, before the
+# start, and **dynamic**, when GPTQ gets there. (The official code fits dynamic groups on weights that lack the updates
+# of the current block of 128 columns. So where groups are smaller than blocks, it and nanoq differ.)
 # <!-- claim: SOURCE gptq.py of github.com/IST-DASLab/gptq, 2023 -->
 #
-# **Exercise 11.** Each group costs a float16 scale and a zero point of `bits` bits. Which is the smallest power of two for
-# the group size that costs *at most* `budget` bits per weight?
+# **Exercise 11.** Each group costs a float16 scale and a zero point of `bits` bits. Which is the smallest power of two
+# for the group size that costs *at most* `budget` bits per weight?
 
 # %%
 def group_size(bits, budget):
@@ -787,8 +796,8 @@ def group_size(bits, budget):
 check("07.group_size", group_size)
 
 # %% [markdown]
-# The paper says that groups of 128 cost about 0.15 bits per weight and groups of 1024 about 0.02, at 3 bits. Check it with
-# your function. <!-- claim: SOURCE arXiv 2210.17323v2, section 4 -->
+# The paper says that groups of 128 cost about 0.15 bits per weight and groups of 1024 about 0.02, at 3 bits. Check it
+# with your function. <!-- claim: SOURCE arXiv 2210.17323v2, section 4 -->
 
 # %%
 my_size = use("07.group_size", group_size)
@@ -827,8 +836,8 @@ assert moved.scale.square().mean() > fixed.scale.square().mean()
 #
 # **Adds** what GPTQ does with too little text, with inputs that are always zero, and how far luck goes.
 #
-# With fewer tokens than inputs there are directions about which the text says nothing. GPTQ believes that errors there are
-# free, and pushes them there. On other text they are not free: it has *overfitted*.
+# With fewer tokens than inputs there are directions about which the text says nothing. GPTQ believes that errors there
+# are free, and pushes them there. On other text they are not free: it has *overfitted*.
 
 # %%
 caught, OUT = [], "blocks.3.attention.out"  # (192, 192)
@@ -847,12 +856,12 @@ grid = affine_grid(weight, 3)
 plain, table = judge.output_error(weight, grid.decode(nearest(weight, grid))), []
 
 # %% [markdown]
-# **Before you run it.** With 64 tokens for 192 inputs: is GPTQ better or worse than rounding to nearest, on unseen text? Can
-# damping save it?
+# **Before you run it.** With 64 tokens for 192 inputs: is GPTQ better or worse than rounding to nearest, on unseen
+# text? Can damping save it?
 #
 # <details><summary>After you have run it</summary>
-# With little damping it is <i>worse</i> than rounding to nearest: it has learned the 64 tokens by heart. Heavy damping turns
-# it back towards rounding to nearest, and saves it. With 4,096 tokens damping hardly matters.
+# With little damping it is <i>worse</i> than rounding to nearest: it has learned the 64 tokens by heart. Heavy damping
+# turns it back towards rounding to nearest, and saves it. With 4,096 tokens damping hardly matters.
 # <!-- claim: CELL counts, tried = -->
 # </details>
 
@@ -882,8 +891,9 @@ assert table[3][2] < min(table[0]) and max(table[3][:4]) < 1.2 * min(table[3][:4
 # printed digit?
 #
 # <details><summary>After you have run it</summary>
-# No, though nothing but the sample has changed; other seeds move it more or less. A difference between two options that is
-# not larger than such moves is not settled by one run, whatever its interval says: repeat the calibration with several seeds.
+# No, though nothing but the sample has changed; other seeds move it more or less. A difference between two options that
+# is not larger than such moves is not settled by one run, whatever its interval says: repeat the calibration with
+# several seeds.
 # </details>
 
 # %% tags=["measured"]
@@ -965,7 +975,8 @@ assert torch.allclose(pulled, both.target(weight), atol=1e-4)  # the package dam
 # - `true_sequential=True` alone goes less far: within a block, each layer is calibrated after the layers before it are
 #   rounded, for several times the forward passes. Else all layers of a block are calibrated at once, as in the paper.
 #
-# **Before you run it.** At 2 bits, how much of plain GPTQ's loss does the new aim take back: a hundredth, a tenth, a third?
+# **Before you run it.** At 2 bits, how much of plain GPTQ's loss does the new aim take back: a hundredth, a tenth, a
+# third?
 #
 # <details><summary>After you have run it</summary>
 # About a third, and it costs no byte. It takes time: the original model runs beside the other.
@@ -1022,9 +1033,9 @@ suspect = "c"
 check("07.bug", suspect)
 
 # %% [markdown]
-# **Exercise 14.** Repair it: write the rows that the loop should get. Row $k$ belongs to the inverse of the Hessian without
-# the columns before $k$ (section 3), divided by its first entry; left of the diagonal it is 0. You may invert $n$
-# matrices. Or you find all rows in the *upper* Cholesky factor of the inverse.
+# **Exercise 14.** Repair it: write the rows that the loop should get. Row $k$ belongs to the inverse of the Hessian
+# without the columns before $k$ (section 3), divided by its first entry; left of the diagonal it is 0. You may invert
+# $n$ matrices. Or you find all rows in the *upper* Cholesky factor of the inverse.
 
 # %%
 def right_rows(inverse):
@@ -1038,8 +1049,8 @@ def right_rows(inverse):
 check("07.repair", right_rows)
 
 # %% [markdown]
-# Would a test on random data have caught it? Below, the inputs are made up: the correlation of neighbours is $\rho$, and falls
-# with the distance. (3 bits)
+# Would a test on random data have caught it? Below, the inputs are made up: the correlation of neighbours is $\rho$,
+# and falls with the distance. (3 bits)
 
 # %%
 my_rows = use("07.repair", right_rows)
@@ -1074,17 +1085,17 @@ methods = {"project": project, "project, damping 0.01": usual,
            "repaired, damping 0.01": functools.partial(usual, rows=my_rows)}
 
 # %% [markdown]
-# The mistake shows only where the correlation is strong, and with white noise never. A test that compares with *rounding to
-# nearest* ("it got better!") passes everywhere in this picture. One that compares with an independent form of the same
-# method does not.
+# The mistake shows only where the correlation is strong, and with white noise never. A test that compares with
+# *rounding to nearest* ("it got better!") passes everywhere in this picture. One that compares with an independent form
+# of the same method does not.
 #
 # **Before you run it.** And on the real layers, at 3 bits and with the project's damping: is it better or worse than
 # rounding to nearest?
 #
 # <details><summary>After you have run it</summary>
-# Worse in many layers, in some of them many times. With the usual damping of 0.01 the mistake is milder, and harder to see.
-# A "GPTQ" that loses to rounding to nearest has a bug. At 8 bits all errors are so small that two decimals of a perplexity
-# do not show it: test at 3 bits.
+# Worse in many layers, in some of them many times. With the usual damping of 0.01 the mistake is milder, and harder to
+# see. A "GPTQ" that loses to rounding to nearest has a bug. At 8 bits all errors are so small that two decimals of a
+# perplexity do not show it: test at 3 bits.
 # </details>
 
 # %% tags=["measured"]
@@ -1103,8 +1114,8 @@ assert milder.log().mean() < theirs.log().mean()
 # **Adds** the paper's numbers next to ours, and two sentences of a review that need a second look.
 #
 # The paper's table for OPT on WikiText2, perplexity (one grid per row), and our board for the full test split. Other
-# models, other text, other tokens: compare ratios only. *Which share of RTN's added loss does GPTQ leave?* The loss is the
-# logarithm of the perplexity.
+# models, other text, other tokens: compare ratios only. *Which share of RTN's added loss does GPTQ leave?* The loss is
+# the logarithm of the perplexity.
 
 # %%
 published = {  # arXiv 2210.17323v2: OPT-125M, 1.3B, 6.7B, 30B and 175B
@@ -1173,8 +1184,8 @@ my_limit = use("07.speedup", speed_limit)
 print(f"3 bits, groups of 12,288: at most {my_limit(3, 12_288):.2f} times")
 
 # %% [markdown]
-# The paper measures 3.24 times on an A100 and 4.53 times on an A6000 for OPT-175B at 3 bits. The rest of the limit goes into
-# unpacking and everything that is not a matrix. Notebook 08 measures it here.
+# The paper measures 3.24 times on an A100 and 4.53 times on an A6000 for OPT-175B at 3 bits. The rest of the limit goes
+# into unpacking and everything that is not a matrix. Notebook 08 measures it here.
 # <!-- claim: SOURCE arXiv 2210.17323v2, section 4 -->
 
 # %% tags=["claims"]
@@ -1185,10 +1196,11 @@ assert 4.53 < my_limit(3, 12_288) < 5.4
 #
 # **Adds** a problem without a known best answer.
 #
-# **The best file of at most 893,400 bytes**, the size of 2 bits in groups of 64. Order, descent, groups, mixed widths, the aim at
-# the original model: combine what you like, but leave entropy coding to notebook 09. Judge by the model's loss. A recipe that lowers the error of every layer may
-# still raise the loss, because what every layer loses in the same direction adds up. The score is the added loss in
-# nats; a file that is too large scores 9. The recipe below keeps one small matrix at 3 bits.
+# **The best file of at most 893,400 bytes**, the size of 2 bits in groups of 64. Order, descent, groups, mixed widths,
+# the aim at the original model: combine what you like, but leave entropy coding to notebook 09. Judge by the model's
+# loss. A recipe that lowers the error of every layer may still raise the loss, because what every layer loses in the
+# same direction adds up. The score is the added loss in nats; a file that is too large scores 9. The recipe below keeps
+# one small matrix at 3 bits.
 # <!-- claim: CELL else 9; CELL static = Recipe("gptq", bits=2, group_size=64) -->
 
 # %% tags=["measured"]
@@ -1219,11 +1231,11 @@ assert attempt.bytes <= LIMIT and score > 0.4 and grouped[0].bytes == LIMIT == 8
 # - Correlated inputs let later columns make up for earlier errors. Without correlation GPTQ *is* rounding to nearest.
 # - One factor does it all: $H = CC^\top$, and round $w_k + \sum_{j<k} e_j\, C_{jk}/C_{kk}$ in place of $w_k$.
 # - Damping keeps GPTQ from trusting directions that the text did not show.
-# - Same file, same bytes, less than half of the added loss.
+# - Same file, same bytes, about a quarter of the added loss.
 # - Test a method against an independent form of itself, and at 3 bits.
 #
-# **08 · Size is not speed** turns codes into speed. **09 · How near to the limit** asks how much better *any* method could
-# be. **14 · Other roads** prunes with the same Hessian.
+# **08 · Size is not speed** turns codes into speed. **09 · How near to the limit** asks how much better *any* method
+# could be. **14 · Other roads** prunes with the same Hessian.
 
 # %% [markdown]
 # ## Self-test

@@ -957,6 +957,16 @@ def huffman_by_sorting(counts):
     return depth
 
 
+def huffman_without_heap(counts):
+    """Fills a list, and takes from it as if it were a heap."""
+    places = {code: place for place, code in enumerate(counts)}
+    heap = [(often, places[code], {code: 0}) for code, often in counts.items()]
+    while len(heap) > 1:
+        (a, _, left), (b, place, right) = heapq.heappop(heap), heapq.heappop(heap)
+        heapq.heappush(heap, (a + b, place, {code: depth + 1 for code, depth in (left | right).items()}))
+    return heap[0][2]
+
+
 def huffman_as_list(counts):
     """Lengths without their codes."""
     return list(huffman_by_sorting(counts).values())
@@ -1883,6 +1893,9 @@ mquant
   form    lambda w: (0.43072729929545756 * np.sqrt((w.numpy() ** 2).mean(1, keepdims=True)), 0.8614545985909151
             * np.sqrt((w.numpy() ** 2).mean(1, keepdims=True)))
   known   lambda w: tuple(0.43072729929545756 * k * w.square().mean(1).sqrt() for k in (1, 2))
+  known   lambda w: [t := w.abs().quantile(1 / 3, dim=1, keepdim=True), 2 * t]
+  known   lambda w: [t := w.square().mean(1, keepdim=True).sqrt() * 0.43072729929545756,
+            torch.where(w.abs() > t, w.abs(), torch.nan).nanmean(1, keepdim=True)]
 
 pack5
   right   lambda codes: (codes.view(-1, 5) @ torch.tensor([1, 3, 9, 27, 81])).to(torch.uint8)
@@ -2185,6 +2198,7 @@ trits
   known   lambda w, t: (w.sign() * (w.abs() >= t) + 1).long()
   known   lambda w, t: (w.abs() > t).long()
   known   lambda w, t: 1 - (w.sign() * (w.abs() > t)).long()
+  known   lambda w, t: torch.where(w > t, 2, torch.where(w < t, 0, 1))
   wrong   lambda w, t: (w / t).round().clamp(-1, 1).long() + 1
   wrong   lambda w, t: 2 * (w > t).long()
   missing lambda w, t: None
@@ -2200,7 +2214,7 @@ tquant
   known   lambda w: (w.abs().amax(1) / 3, 2 * w.abs().amax(1) / 3)
   known   lambda w: (w.abs().max() / 3, 2 * w.abs().max() / 3)
   known   lambda w: (2 * w.abs().amax(1, keepdim=True) / 3, w.abs().amax(1, keepdim=True) / 3)
-  wrong   lambda w: (w.abs().amax(1, keepdim=True) / 4, w.abs().amax(1, keepdim=True) / 2)
+  known   lambda w: (w.abs().amax(1, keepdim=True) / 4, w.abs().amax(1, keepdim=True) / 2)
   wrong   lambda w: w.abs().amax(1, keepdim=True) / 3
   wrong   lambda w: ((w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 6,
             (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 3)
@@ -2343,6 +2357,7 @@ layer_error
   right   lambda d, g: (d @ torch.linalg.cholesky(g)).square().sum()
   known   lambda d, g: d.square().sum()
   known   lambda d, g: (d @ g @ d.T).sum()
+  known   lambda d, g: 2 * torch.trace(d @ g @ d.T)
   wrong   lambda d, g: torch.trace(d @ g @ d.T).sqrt()
   wrong   lambda d, g: (d @ g @ d.T).diagonal()
   wrong   lambda d, g: (d @ g).norm()
@@ -2352,6 +2367,7 @@ best_target
   right   lambda w, r, h: float(w[1]) + float(w[0] - r) * float(h[0, 1] / h[1, 1])
   right   lambda w, r, h: (h[1] @ w - h[1, 0] * r) / h[1, 1]
   known   lambda w, r, h: w[1] + (w[0] - r) * h[0, 1]
+  known   lambda w, r, h: round(float(w[1] + (w[0] - r) * h[0, 1] / h[1, 1]))
   wrong   lambda w, r, h: w[1]
   wrong   lambda w, r, h: w[1] + (w[0] - r) * h[1, 1] / h[0, 1]
   wrong   lambda w, r, h: w[1] + (w[0] - r)
@@ -2379,6 +2395,7 @@ column
   right   lambda w, e, c, k: w[:, k] + sum(e[:, j] * c[j, k] for j in range(k)) / c[k, k]
   form    lambda w, e, c, k: (w[:, k] + (e @ c[:, k]) / c[k, k]).numpy()
   known   lambda w, e, c, k: w[:, k] - (e @ c[:, k]) / c[k, k]
+  known   lambda w, e, c, k: (w[:, k] + e @ c[:, k]) / c[k, k]
   wrong   lambda w, e, c, k: w[:, k : k + 1] + (e @ c[:, k : k + 1]) / c[k, k]
   wrong   lambda w, e, c, k: w[:, k] + (e @ c)[:, k] / c[k, k] ** 2
   wrong   lambda w, e, c, k: w[k] + (e @ c[:, k]) / c[k, k]
@@ -2968,6 +2985,7 @@ entropy
             n * math.log2(n) for n in np.unique(c, return_counts=True)[1]) / c.numel()
   known   lambda c: math.log2(len(set(c.flatten().tolist())))
   known   lambda c: torch.distributions.Categorical(torch.unique(c, return_counts=True)[1].float()).entropy()
+  known   lambda c: torch.distributions.Categorical(torch.bincount(c.flatten()).float()).entropy() / math.log(2)
   wrong   lambda c: math.log2(c.numel())
   wrong   lambda c: float(c.float().var())
   wrong   lambda c: print(c)
@@ -2984,6 +3002,7 @@ code_lengths
   right   huffman_by_sorting
   right   lambda counts: {code: float(bits) for code, bits in huffman_by_sorting(counts).items()}
   known   lambda counts: dict.fromkeys(counts, math.ceil(math.log2(len(counts))))
+  known   huffman_without_heap
   wrong   huffman_as_list
   wrong   huffman_of_the_common
   wrong   lambda counts: {code: -math.log2(count / sum(counts.values())) for code, count in counts.items()}
@@ -3012,6 +3031,8 @@ bits_needed
             - math.log(e)) / 2 / math.log(2)
   right   lambda w, c, e: np.log2(len(c) * float((w**2).mean()) * np.exp(2 * np.log(np.diag(c.numpy())).mean()) / e) / 2
   known   lambda w, c, e: math.log2(len(c) * float(w.square().mean()) * float(c.diagonal().square().mean()) / e) / 2
+  known   lambda w, c, e: math.log2(len(c) * float(w.square().mean()) / e) / 2
+  known   lambda w, c, e: (math.log2(len(c) * float(w.square().mean()) / e) + float(c.diagonal().log2().mean())) / 2
   wrong   lambda w, c, e: math.log2(float(w.square().mean()) / e) / 2
   wrong   lambda w, c, e: math.log2(len(w) * float(w.square().mean()) / e) / 2 + float(c.diagonal().log2().mean())
 
@@ -3019,6 +3040,7 @@ watersic
   right   lambda c, step: step * torch.exp(torch.log(torch.diag(c)).mean() - torch.log(torch.diag(c)))
   right   lambda c, step: step / c.diagonal() / (1 / c.diagonal()).log().mean().exp()
   known   lambda c, step: step / c.diagonal()
+  known   lambda c, step: step / c.diagonal() / torch.mean(1 / c.diagonal())
   wrong   lambda c, step: step * c.diagonal().log().mean().exp() / c
   wrong   lambda c, step: step * c.diagonal().prod() / c.diagonal()
 

@@ -218,6 +218,23 @@ def test_the_second_wrong_try_gets_the_second_hint(capsys, monkeypatch):
     assert [hint_for(lambda w, b: w.sise()) for _ in range(2)] == ["", "  Hint: the first line.\n"]  # a slip of the pen
 
 
+def test_right_numbers_of_the_wrong_shape_get_no_hint_and_are_no_wrong_try(capsys, monkeypatch):
+    monkeypatch.delenv("NANOQ_STRICT", raising=False)
+    monkeypatch.setattr(checks, "_wrong_tries", Counter())
+
+    def said(answer):
+        check("05.tquant", answer)
+        return capsys.readouterr().out
+
+    def flat(w):
+        return w.abs().amax(1) / 3, 2 * w.abs().amax(1) / 3
+
+    for _ in range(3):
+        assert "right numbers, wrong shape" in (out := said(flat)) and "Hint" not in out
+    assert "Hint" not in said(lambda w: (w.abs().max() / 3, 2 * w.abs().max() / 3))  # a known mistake, the first time
+    assert "Hint" in said(lambda w: (w.abs().max() / 3, 2 * w.abs().max() / 3))
+
+
 def test_an_answer_that_equals_everything_is_not_right():
     class Yes:
         def __eq__(self, other):

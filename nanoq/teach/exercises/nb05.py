@@ -161,6 +161,10 @@ EXERCISES = [
                 lambda weight, threshold: 1 + weight.sign().long(),
                 "the threshold is not used: small weights have to become 0, whose code is 1.",
             ),
+            Mistake(
+                lambda weight, threshold: 1 + (weight > threshold).long() - (weight < threshold).long(),
+                "the lower cut lies at *minus* the threshold: small negative weights, and 0 itself, become 0.",
+            ),
         ],
         hints=(
             "start with code 1 everywhere; one more where the weight is above the threshold, one less where it is "
@@ -203,6 +207,10 @@ EXERCISES = [
             Mistake(
                 _tquant(threshold=1 / 3, level=1.0),
                 "a weight just above the threshold would move by two thirds: where is the middle of the outer cell?",
+            ),
+            Mistake(
+                _tquant(threshold=1 / 4, level=1 / 2),
+                "the largest weight would still move by half of itself, others by a quarter: make all three equal.",
             ),
         ],
         hints=(
@@ -286,7 +294,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight: (THIRD / math.sqrt(2) * _rms(weight), math.sqrt(2) * THIRD * _rms(weight)),
-                "the square root of 2 is missing: t = sigma * sqrt(2) * erfinv(1/3).",
+                "the square root of 2 is missing: erf is asked for x / (sigma * sqrt(2)), not for x / sigma.",
             ),
             Mistake(
                 lambda weight: _thirds(_rms(weight), TWO_THIRDS),
@@ -307,6 +315,14 @@ EXERCISES = [
             Mistake(
                 lambda weight: _thirds(weight.abs().mean(1, keepdim=True)),
                 "that is the mean size; the formula wants the root mean square.",
+            ),
+            Mistake(
+                lambda weight: _thirds(weight.abs().quantile(1 / 3, 1, keepdim=True), 1),
+                "that is a third of these very weights; MQuant takes them for normal, and looks at the row's σ alone.",
+            ),
+            Mistake(
+                lambda weight: (THIRD * _rms(weight), _best_level()(weight, THIRD * _rms(weight))),
+                "that level is the best for the threshold; MQuant's own is twice the threshold.",
             ),
         ],
         hints=(

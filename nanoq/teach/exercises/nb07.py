@@ -297,6 +297,10 @@ EXERCISES = [
                 lambda change, hessian: float(((change @ hessian) * change).sum()) / 2,
                 "half of it: no factor stands in front, H being the mean of x x^T itself.",
             ),
+            Mistake(
+                lambda change, hessian: 2 * float(((change @ hessian) * change).sum()),
+                "twice: the second derivative of the error is 2 H, but the error itself is the sum of d^T H d.",
+            ),
         ],
         hints=(
             "a row's error is `d @ hessian @ d`; add up the rows.",
@@ -332,6 +336,11 @@ EXERCISES = [
                 lambda weight, rounded, hessian:
                     weight[1] + (weight[0] - rounded) * hessian[0, 1] / (hessian[0, 0] * hessian[1, 1]).sqrt(),
                 "that is the correlation, right only if both inputs are equally large.",
+            ),
+            Mistake(
+                lambda weight, rounded, hessian:
+                    (weight[1] + (weight[0] - rounded) * hessian[0, 1] / hessian[1, 1]).round(),
+                "that is rounded already: asked for is the real number at which the error is least.",
             ),
         ],
         hints=(
@@ -462,6 +471,10 @@ EXERCISES = [
                 lambda weight, error, factor, k: error[:, :k] @ factor[:k, k] / factor[k, k],
                 "that is the correction alone; the weight itself is missing.",
             ),
+            Mistake(
+                lambda weight, error, factor, k: (weight[:, k] + error[:, :k] @ factor[:k, k]) / factor[k, k],
+                "the weight is divided as well: C_kk is a factor of w_k - q_k, so the sum alone is divided by it.",
+            ),
         ],
         hints=(
             "set (w_k - q_k) C_kk plus the sum to zero, and solve for q_k.",
@@ -494,6 +507,10 @@ EXERCISES = [
             Mistake(
                 lambda weight, grid, hessian: _walk(weight, grid, hessian, lambda target, w, value: value - w),
                 "wrong sign: the error is weight minus value; like this, every column adds to the errors before it.",
+            ),
+            Mistake(
+                lambda weight, grid, hessian: _walk(weight, grid, hessian, lambda target, w, value: value),
+                "`error` holds the values there: it should hold weight minus value.",
             ),
             Mistake(
                 lambda weight, grid, hessian: grid.decode(_walk(weight, grid, hessian)),

@@ -54,11 +54,11 @@ def _cells(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
 
 
 def _huffman(counts: Mapping[int, int], pick: Callable = heapq.heappop,
-             deeper: Callable = lambda left, right: left + right) -> dict[int, int]:
-    """The lengths; with another rule for which two are joined, and which of them get deeper."""
+             deeper: Callable = lambda left, right: left + right, heapify: Callable = heapq.heapify) -> dict[int, int]:
+    """The lengths; with another rule for which two are joined, which of them get deeper, or how the heap begins."""
     lengths, ties = dict.fromkeys(counts, 0), itertools.count()
     heap = [(count, next(ties), [code]) for code, count in counts.items()]
-    heapq.heapify(heap)
+    heapify(heap)
     while len(heap) > 1:
         (a, _, left), (b, _, right) = pick(heap), pick(heap)
         for code in deeper(left, right):
@@ -92,7 +92,7 @@ def _rounded(counts: Mapping[int, int]) -> dict[int, int]:
 def _cost(answer: Callable, counts: Mapping[int, int]) -> object:
     """What the lengths take: the sum of 2^-length, and bits in all; what is no dictionary of lengths as it is."""
     lengths = answer(counts)
-    if not isinstance(lengths, Mapping) or set(lengths) != set(counts):
+    if not isinstance(lengths, Mapping) or set(lengths) != set(counts) or str in map(type, lengths.values()):
         return lengths
     return float(sum(2.0 ** -int(lengths[code]) for code in counts)), float(
         sum(int(lengths[code]) * count for code, count in counts.items()))
@@ -100,6 +100,8 @@ def _cost(answer: Callable, counts: Mapping[int, int]) -> object:
 
 def _compare_costs(expected: tuple, got: object) -> str | None:
     if isinstance(got, Mapping):
+        if str in map(type, got.values()):
+            return "those are words: the lengths are asked for, len(word)"
         return "the result should have a length for each code in counts, and for no other"
     (kraft, bits), (room, best) = (float(part) for part in got), (float(part) for part in expected)
     if abs(kraft - room) > 1e-9:
@@ -173,7 +175,8 @@ def _found_rate(answer: Callable, weight: Tensor, rate: float) -> object:
 def _compare_rates(expected: float, got: object) -> str | None:
     if isinstance(got, (int, float, Tensor)) and not isinstance(got, bool) and abs(float(got) - expected) <= 0.01:
         return None
-    return f"the rate at this step should be within 0.01 bits of {expected:.2f}, and is {float(got):.2f}"
+    slip = ": far too fine a step. Was the wrong half kept?" if float(got) > expected + 2 else ""
+    return f"the rate at this step should be within 0.01 bits of {expected:.2f}, and is {float(got):.2f}{slip}"
 
 
 def _rates(generator: torch.Generator) -> list[tuple[Tensor, float]]:
@@ -212,7 +215,8 @@ def _watersic(factor: Tensor, step: float) -> Tensor:
 
 
 def _steps(generator: torch.Generator) -> list[tuple[Tensor, float]]:
-    return [(_factor(n, generator), step) for n, step in ((2, 1.0), (5, 0.03), (6, 0.5))]
+    unequal = torch.tensor([[1.0, 3.0], [0.0, 4.0]], dtype=torch.float64)
+    return [(unequal, 1.0), *((_factor(n, generator), step) for n, step in ((5, 0.03), (6, 0.5)))]
 
 
 def _gain(weight: Tensor, rounded: Tensor, gram: Tensor) -> float:
@@ -238,7 +242,7 @@ EXERCISES = [
         minutes=4,
         difficulty=1,
         reference=_entropy,
-        cases=lambda generator: [(torch.tensor([0, 0, 0, 0, 1, 1, 2, 3]),), (torch.tensor([[5, 5], [7, 7]]),),
+        cases=lambda generator: [(torch.tensor([0, 0, 0, 0, 1, 1, 2, 3]),), (torch.tensor([[5, 5], [-7, -7]]),),
                                  *_integers(300, 1000)(generator)],
         mistakes=[
             Mistake(
@@ -268,6 +272,10 @@ EXERCISES = [
             Mistake(
                 lambda codes: float(-_shares(codes).log2().sum()),
                 "each code's bits have to be weighted by its share p before they are summed.",
+            ),
+            Mistake(
+                lambda codes: _entropy(codes) if len(torch.bincount(codes.flatten())) else 0.0,
+                "codes may be negative, and bincount counts from 0 on, and flat: take torch.unique.",
             ),
         ],
         why=(
@@ -358,6 +366,10 @@ EXERCISES = [
             Mistake(
                 lambda counts: _huffman(counts, deeper=lambda left, right: left),
                 "both sides of a joined pair lie one bit deeper, not one of them.",
+            ),
+            Mistake(
+                lambda counts: _huffman(counts, heapify=lambda heap: None),
+                "a list is no heap yet: put each entry in by heapq.heappush, or call heapq.heapify(heap) once.",
             ),
             Mistake(
                 lambda counts: {code: length + 1 for code, length in _huffman(counts).items()},
@@ -467,7 +479,11 @@ EXERCISES = [
             ),
             Mistake(
                 lambda weight, factor, error: _bits_needed(weight, factor, error) - factor.diagonal().log2().mean(),
-                "the determinant has the squares of the diagonal, C_kk**2.",
+                "the determinant is left out: how loud the directions of the inputs are counts as well.",
+            ),
+            Mistake(
+                lambda weight, factor, error: _bits_needed(weight, factor, error) - factor.diagonal().log2().mean() / 2,
+                "the determinant has the squares of the diagonal, C_kk**2: a 2 in front of their logarithms.",
             ),
             Mistake(
                 lambda weight, factor, error: float((len(factor) * weight.square().mean()
@@ -527,7 +543,11 @@ EXERCISES = [
             ),
             Mistake(
                 lambda factor, step: step * factor.diagonal().mean() / factor.diagonal(),
-                "that uses the arithmetic mean; the logarithm of the steps should average to that of `step`.",
+                "that uses the arithmetic mean of C_kk; the logarithm of the steps should average to that of `step`.",
+            ),
+            Mistake(
+                lambda factor, step: step / factor.diagonal() / (1 / factor.diagonal()).mean(),
+                "the arithmetic mean of these steps is `step`; the geometric one should be.",
             ),
             Mistake(
                 lambda factor, step: step * factor.diagonal().log().mean().mul(2).exp() / factor.diagonal().square(),

@@ -14,7 +14,7 @@ from nanoq.quant.ternary import GAUSSIAN_THIRD
 from nanoq.teach.plots import COLORS, figure
 from nanoq.teach.widgets import live_figure, show_widget
 
-NEAREST, MEAN = "level = 2 × threshold", "level = mean of those above"
+NEAREST, BEST = "level = 2 × threshold", "level = the best for it"
 KINDS = ("uniform", "normal", "Laplace")
 
 # ---- one matrix, its three cells ----
@@ -82,7 +82,7 @@ def thresholds(unit: Tensor) -> list[float]:
 def threshold_slider(unit: Tensor) -> None:
     """The three cells, and three errors against the threshold, with a slider for it and a choice of the level."""
     places = thresholds(unit)
-    curves = {rule: [three_errors(unit, t, rule) for t in places] for rule in (NEAREST, MEAN)}
+    curves = {rule: [three_errors(unit, t, rule) for t in places] for rule in (NEAREST, BEST)}
 
     def draw(threshold: float, rule: str) -> Figure:
         fig, axes = plt.subplot_mosaic("AAA;BCD", figsize=(8, 5), height_ratios=(3, 2))
@@ -111,11 +111,13 @@ def valleys(unit: Tensor) -> Figure:
     places = thresholds(unit)
     errors = torch.tensor([three_errors(unit, t) for t in places])  # (thresholds, 3)
     fig, axes = plt.subplots(1, 3, figsize=(8, 2.4))
-    for ax, curve, name in zip(axes, errors.T, ("mean", "mean squared", "largest"), strict=True):
+    for ax, curve, name in zip(axes, errors.T, ("mean error (rms)", "mean squared error (rms²)", "largest error (rms)"),
+                               strict=True):
         best = int(curve.argmin())
         ax.plot(places, curve, color=COLORS["blue"])
         ax.plot(places[best], curve[best], "o", color=COLORS["vermillion"])
-        ax.set(title=f"{name} error", xlabel="threshold", ylim=(0, None))
+        ax.set_title(name, fontsize=10)
+        ax.set(xlabel="threshold (rms)", ylim=(0, None))
     return fig
 
 

@@ -79,8 +79,8 @@ def _draw_ellipses(rho: float) -> Figure:
     goal, points = _pair_choice(rho)
     ax.axline(PAIR.tolist(), (float(PAIR[0]) - 1, float(PAIR[1]) + rho), color=COLORS["blue"], lw=1.5, ls="--",
               label="best second weight")
-    ax.axvline(0, color=COLORS["sky"], lw=1)
-    ax.plot(0, goal, "D", color=COLORS["blue"], ms=7)
+    ax.axvline(0, color=COLORS["sky"], lw=1, label="first weight 0")
+    ax.plot(0, goal, "D", color=COLORS["blue"], ms=7, label=f"where they meet: {goal:.2f}")
     ax.plot(*PAIR, "*", ms=15, color=COLORS["black"], label="weight")
     for point, error, mark, size, color, name in zip(points, _pair_error(points, rho), "so", (12, 14),
                                                      ("vermillion", "green"), ("to nearest", "GPTQ"), strict=True):

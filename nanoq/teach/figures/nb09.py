@@ -127,12 +127,19 @@ def _counts(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _histogram_alt(codes: Tensor, width: int) -> str:
-    values, share = _counts(codes)
+    _, share = _counts(codes)
     own = float(-(share * share.log2()).sum())
-    most, least = -math.log2(float(share.max())), -math.log2(float(share.min()))
-    return (f"Bar chart of how often each of {len(values)} codes occurs: a bell. Above each bar stands what the code "
-            f"is worth, from {most:.1f} bits in the middle to {least:.1f} at the ends; a dashed line "
-            f"marks the share at which a code is worth {width} bits. The mean is {own:.2f} bits.")
+    seen = share[_seen(share)]
+    rare = f"; {len(share) - len(seen)} more codes are too rare to be seen" * (len(share) > len(seen))
+    return (f"Bar chart of how often each code occurs: a bell. Above each of {len(seen)} bars stands what the code is "
+            f"worth, from {-math.log2(float(seen.max())):.1f} bits in the middle to "
+            f"{-math.log2(float(seen.min())):.1f} at the ends{rare}. A dashed line marks the share at which a code is "
+            f"worth {width} bits. The mean is {own:.2f} bits.")
+
+
+def _seen(share: Tensor) -> Tensor:
+    """Which of the codes have a bar that can be seen; all, if they are few."""
+    return (share > 0.001) | (len(share) < 20)
 
 
 @figure(_histogram_alt)
@@ -142,8 +149,8 @@ def code_histogram(codes: Tensor, width: int) -> Figure:
     fig, axes = plt.subplots(figsize=(8, 3.2))
     axes.bar(values, 100 * share, color=COLORS["sky"])
     top = 100 * float(share.max())
-    for value, part in zip(values.tolist(), share.tolist(), strict=True):
-        if 1000 * part > 1 or len(values) < 20:
+    for value, part, seen in zip(values.tolist(), share.tolist(), _seen(share).tolist(), strict=True):
+        if seen:
             axes.text(value, 100 * part + 0.02 * top, f"{-math.log2(part):.1f}", ha="center", fontsize=8)
     axes.axhline(100 * 2.0**-width, color=COLORS["vermillion"], ls="--", label=f"worth {width} bits")
     axes.set(xlabel="code − zero point", ylabel="share (%)", ylim=(0, 1.15 * top), title="bits that each code is worth")
@@ -183,7 +190,7 @@ def huffman_tree() -> Figure:
             axes.plot([x, at[0]], [y, at[1]], color="0.5", lw=1.5, zorder=1)
             axes.text((x + at[0]) / 2 + (-0.2 if bit == 0 else 0.2), (y + at[1]) / 2 + 0.1, bit, family="monospace")
             waiting.append((part, *at, word + str(bit)))
-    axes.set(xlim=(-1.8, 5.1), ylim=(-4.8, 0.5))
+    axes.set(xlim=(-1.8, 5.1), ylim=(-4.8, 0.5), title="code: how often it occurs, and its word")
     axes.axis("off")
     return fig
 
@@ -199,7 +206,8 @@ def _usual_row(weight: Tensor) -> int:
 def _grids_alt(weight: Tensor, codes: Tensor, step: float) -> str:
     row = _usual_row(weight)
     return (f"Histogram of the {weight.shape[1]} weights of a usual row, and below it two grids: four values that are "
-            f"{float(affine_grid(weight, 2).scale[row]):.3f} apart, from the lowest weight to the highest; and "
+            f"{float(affine_grid(weight, 2).scale[row]):.3f} apart, as long as the range of the weights, but "
+            "shifted by up to half a step, so that 0 is one of them; and "
             f"{len(codes[row].unique())} values that are {step:.3f} apart and may go on.")
 
 
@@ -218,7 +226,7 @@ def two_grids(weight: Tensor, codes: Tensor, step: float) -> Figure:
                   label=name)
     axes.axhline(0, color="0.5", lw=1)
     axes.set(xlabel="weight", yticks=[], ylim=(-0.5 * top, 1.15 * top))
-    axes.legend(loc="upper right", fontsize=9)
+    axes.legend(loc="upper right", fontsize=9, markerscale=0.5)
     return fig
 
 
