@@ -125,7 +125,7 @@ def added_loss(weights, level, loss):
 # %%
 check("11.added_loss", added_loss)
 
-# %%
+# %% tags=["measured"]
 my_added_loss = use("11.added_loss", added_loss)
 data = board.calibration[: pick(ci=2, lab=4, full=32)]
 
@@ -177,7 +177,7 @@ check("11.sensitivity", sensitivity)
 # is ruined; section 5 asks which sparsity is worth how many bits.
 # </details>
 
-# %%
+# %% tags=["measured"]
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 my_score = use("11.sensitivity", sensitivity)
 lost = {name: {} for name in weights}
@@ -313,7 +313,7 @@ assert 0.7 < sum(sparsity[2]) / 24 < 0.9
 # weights, and does well with coarse ones. <!-- claim: MATH 6 * 4 -->
 # </details>
 
-# %%
+# %% tags=["measured"]
 fitted, tested = board.calibration[:32], board.calibration[32:40]
 truths = {}
 for method in ("nearest", "gptq"):
@@ -371,7 +371,7 @@ def change(model):
     weight = model.blocks[0].attention.qkv.weight.detach()
     weight.copy_(rounded(weight.clone(), quant.Round(bits=3)))
 
-# %%
+# %% tags=["measured"]
 built, moves, row = deepcopy(model), {}, weights["blocks.4.mlp.up"][0]
 change(built)
 for name in ("blocks.4.mlp.up", "blocks.0.attention.qkv"):
@@ -411,7 +411,7 @@ assert abs(new_score / score - 1) < 0.15 and abs(new_damage) < 1e-4 < damage
 # does not need there, and matrices that pruning hardly harms pay with 2 bits.
 # </details>
 
-# %%
+# %% tags=["measured"]
 # paste your allocate and width_of of notebook 10 in place of the dots, or leave them
 my_allocate, my_width = use("10.allocate", ...), use("10.width", ...)
 WIDTHS = (2, 3, 4)
@@ -665,7 +665,7 @@ for level in (0.1, 0.3, 0.5, 0.7):
         sure.append((change.mean() / (change.std() / len(change) ** 0.5), drop / error))
     by_loss[level], by_hits[level] = torch.tensor(sure).median(0).values.tolist()
 
-# %%
+# %% tags=["measured"]
 figures.two_rulers(by_loss, by_hits)
 
 # %% tags=["claims"]
@@ -691,7 +691,7 @@ assert sum(by_loss.values()) > 1.2 * sum(by_hits.values())
 by_block = mixed.pmpq(model, data, levels=LEVELS)
 logarithms = {part: math.log(score) for part, score in by_block.items()}
 
-# %%
+# %% tags=["measured"]
 choices = {"3-means": mixed.cluster_bits(by_block)}
 choices["3-means of the logarithms"] = mixed.cluster_bits(logarithms)
 choices["terciles"] = mixed.quantile_bits(by_block)
@@ -743,7 +743,7 @@ def shipped(score, unit, bits=""):
                 values.setdefault(row["part"], []).append(float(row["value"]))
     return {part: sum(found) / len(found) for part, found in values.items()}
 
-# %%
+# %% tags=["measured"]
 panels = {"generated tales": list(by_block.values())}
 panels["real TinyStories"] = list(shipped("PMPQ", "block").values())
 figures.over_depth(panels)
