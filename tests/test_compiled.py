@@ -111,5 +111,6 @@ def test_numba_can_be_switched_off(monkeypatch):
 
 
 def test_no_function_of_the_package_is_compiled_in_another_way():
-    users = [path for path in PACKAGE.rglob("*.py") if "njit" in path.read_text(encoding="utf-8")]
-    assert users == [PACKAGE / "compiled.py"]
+    users = {path for path in PACKAGE.rglob("*.py") if "njit" in path.read_text(encoding="utf-8")}
+    # `teach.speed` compiles a learner's loop twice, with other flags, which numba's files would not tell apart.
+    assert users == {PACKAGE / "compiled.py", PACKAGE / "teach/speed.py"}
