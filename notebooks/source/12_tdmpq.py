@@ -814,7 +814,7 @@ assert found["TDMPQ, one draw · nearest"].low < 0.2
 #
 # **Adds** a real language model, 50 times as large as ours. <!-- claim: MATH 134.5 / 2.7 -->
 #
-# `benchmarks/noise_smollm2.py` puts noise on every third block of SmolLM2-135M, as strong as rounding to 3 bits, in two draws
+# `benchmarks/blocks_smollm2.py noise` puts noise on every third block of SmolLM2-135M, as strong as rounding to 3 bits, in two draws
 # with both signs, and rounds each of these blocks alone; all on a few hundred tokens. It takes too long for a notebook; here
 # are its rows.
 #
