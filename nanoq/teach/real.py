@@ -18,6 +18,7 @@ from nanoq.lm.corpus import STORY_END
 from nanoq.lm.tales.words import read_lexicons
 from nanoq.quant import Grid, QuantLinear, Recipe, affine_grid, linear_layers, quantize_model
 from nanoq.store import Checkpoint
+from nanoq.teach.differences import summary
 
 CodesOf = Callable[[Tensor, Grid, str], Tensor]  # weight (out, in), its grid, the layer's name -> codes (out, in)
 
@@ -56,7 +57,12 @@ def on_codes(checkpoint: Checkpoint, codes_of: CodesOf, bits: int = 4, **options
             that of the layer in the model of transformers.
         bits: width of a code.
         options: of `affine_grid`, as a granularity.
+
+    Raises:
+        ValueError: if the checkpoint holds another kind of model, or a weight gets no codes of its shape.
     """
+    if not isinstance(checkpoint.model, HFModel):
+        raise ValueError(f"a model of transformers is wanted, not a {type(checkpoint.model).__name__}")
     changed = deepcopy(checkpoint)
     model = changed.model.model
     inside = {id(layer) for layer in linear_layers(changed.model).values()}
@@ -64,7 +70,10 @@ def on_codes(checkpoint: Checkpoint, codes_of: CodesOf, bits: int = 4, **options
         if id(layer) in inside:
             weight = layer.weight.detach()
             grid = affine_grid(weight, bits, symmetric=True, **options)
-            model.set_submodule(name, QuantLinear.from_codes(codes_of(weight, grid, name), grid, layer.bias))
+            codes = codes_of(weight, grid, name)
+            if getattr(codes, "shape", None) != weight.shape:
+                raise ValueError(f"{name}: codes of shape {tuple(weight.shape)} are wanted, not {summary(codes)}")
+            model.set_submodule(name, QuantLinear.from_codes(codes, grid, layer.bias))
     return changed
 
 

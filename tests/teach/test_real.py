@@ -57,6 +57,18 @@ def test_a_copy_has_the_codes_that_it_was_told_and_the_original_is_as_it_was(che
     assert type(changed.model.model.lm_head) is nn.Linear
 
 
+@pytest.mark.parametrize("codes_of", [lambda weight, grid, name: nearest(weight, grid, name)[:1],
+                                      lambda weight, grid, name: None])  # fmt: skip
+def test_codes_of_another_shape_or_none_are_named(checkpoint, codes_of):
+    with pytest.raises(ValueError, match=r"k_proj: codes of shape \(\d+, \d+\) are wanted, not"):
+        on_codes(checkpoint, codes_of)
+
+
+def test_a_model_of_another_kind_is_named():
+    with pytest.raises(ValueError, match="a model of transformers is wanted, not a GPT"):
+        on_codes(nanoq.load("tales-2.7m"), nearest)
+
+
 def test_transformers_reads_an_export_without_a_word(checkpoint, tmp_path, capsys):
     pytest.importorskip("compressed_tensors")
     changed = on_codes(checkpoint, nearest)
