@@ -163,6 +163,7 @@ for sigma in (1.0, 0.1, 0.01):
     pairs = [my_tdmpq(bowl, centre, sigma, one[None]) for one in draws]
     both = torch.tensor([single, pairs])  # (2, 500)
     found[sigma] = both / my_growth(H, sigma)
+spreads = found[0.01].std(1).tolist()  # of single draws and of pairs; the mean is 1
 figures.draws(found)
 
 # %% tags=["claims"]
@@ -199,28 +200,29 @@ check("12.draws", draws_needed)
 # <details><summary>After you have run it</summary>
 # The pairs agree nearly everywhere. The single draws agree on nothing, and some even say that noise improves the model. That
 # is not a noisy version of the right picture. It is another quantity: the slope, times the luck of the draw. An algorithm that
-# draws once, as the paper's does, ranks layers by this. The last line says how many single draws would mend it, for the matrix
-# in the middle.
+# draws once, as the paper's does, ranks layers by this. The last line says how many draws bring the standard error down to 10 % of
+# the mean, for the bowl with the smallest noise and for the matrix in the middle. <!-- claim: CELL my_draws(spread, 1.0, 0.1) -->
 # </details>
 
 # %% tags=["measured"]
 my_draws = use("12.draws", draws_needed)
-alone, paired = [{} for _ in range(pick(ci=2, lab=2, full=10))], []
-for seed, single in enumerate(alone):
-    generator = torch.Generator().manual_seed(seed)
-    paired.append({})
+alone, paired = [], []
+for seed in range(pick(ci=2, lab=2, full=10)):
+    generator, single, pairs = torch.Generator().manual_seed(seed), {}, {}
     for name, layer in layers.items():
         weight, loss_at = layer.weight.detach().clone(), loss_with(layer)
         one = torch.randn(1, *weight.shape, generator=generator)
         sigma = 0.01 * weight.square().mean().sqrt()
         single[name] = loss_at(weight + sigma * one[0]) - base
-        paired[-1][name] = my_tdmpq(loss_at, weight, sigma, one)
+        pairs[name] = my_tdmpq(loss_at, weight, sigma, one)
+    alone, paired = [*alone, single], [*paired, pairs]
 figures.seeds(alone, paired)
-need = [figures.spread_and_mean(alone, paired, name) for name in alone[0]]
-print("single draws for 10 %:", sorted(my_draws(*each, 0.1) for each in need)[12])
+need = sorted(my_draws(*figures.spread_and_mean(alone, paired, n), 0.1) for n in layers)
+in_bowl = (my_draws(spread, 1.0, 0.1) for spread in spreads)
+print("the bowl: {} single draws, {} pairs; our GPT: {} single".format(*in_bowl, need[12]))
 
 # %% tags=["claims"]
-assert base == mean_loss(model, data)
+assert base == mean_loss(model, data) and spreads[0] > 30 * spreads[1]
 wide, narrow = (
     sum(abs(seeds[0][name] - seeds[1][name]) for name in alone[0])
     for seeds in (alone, paired)
@@ -228,7 +230,7 @@ wide, narrow = (
 assert wide > 3 * narrow, (wide, narrow)
 assert any(value < 0 for scores in alone for value in scores.values())
 assert min(min(scores.values()) for scores in paired) > 0
-assert sorted(my_draws(*each, 0.1) for each in need)[12] > 500
+assert need[12] > 500
 
 # %% [markdown]
 # ## 5 · Noise as strong as rounding
@@ -237,8 +239,8 @@ assert sorted(my_draws(*each, 0.1) for each in need)[12] > 500
 # But you know what the noise stands for: rounding to $b$ bits. Rounding makes an error that is spread evenly over one step of
 # the grid, and each row has its own step (notebook 04).
 #
-# **Exercise 4.** Return, for each row, the standard deviation that the error of rounding to `bits` has. Take the steps from
-# `affine_grid(weight, bits)`.
+# **Exercise 4.** Return, for each row, the standard deviation that the error of rounding to `bits` has. The steps are
+# `affine_grid(weight, bits).scale`.
 
 # %%
 def matched(weight, bits):
@@ -320,8 +322,8 @@ assert middle[3] < 0.5 and middle[8] > 0.8, middle
 # two is the score a better prediction?
 #
 # <details><summary>After you have run it</summary>
-# For nearest, whose errors are much like independent noise: the dots lie along the diagonal, in nats, though nothing was
-# rounded for the score. GPTQ does less damage than the score says nearly everywhere, by a factor that is each matrix's own
+# For nearest, whose errors are much like independent noise: the dots lie near the diagonal, in nats, the larger ones a little below
+# it, though nothing was rounded for the score. GPTQ does less damage than the score says nearly everywhere, by a factor that is each matrix's own
 # affair, so the order suffers, too.
 # </details>
 
@@ -400,6 +402,8 @@ assert gaps["gptq"].mean > gaps["nearest"].mean + 0.005, gaps
 #
 # - an invariance: noise that changes **no prediction** scores 0 (up to `1e-6`);
 # - its counterpart: **loud** noise, ten times the size of the weights, scores above 0, for the classifier is well trained.
+#
+# All tensors are float64; `torch.randn_like` makes noise of the same kind.
 #
 # Your test will meet eight scores: a pair and a KL divergence, which are good; the raw loss, the raw loss over chance, the
 # sum of the logits, the growth of that sum, a score with the wrong sign, and one that is always 0.

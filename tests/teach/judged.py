@@ -889,6 +889,20 @@ def widths_by_recursion(costs, sizes, budget):
     return dict(zip(names, best(0, budget)[1], strict=False))
 
 
+def widths_of_the_fullest(costs, sizes, budget):
+    """A table of bytes, and at the end the entry of the most bytes."""
+    table = {0: (0.0, {})}
+    for name in costs:
+        longer = {}
+        for spent, (cost, widths) in table.items():
+            for bits, more in costs[name].items():
+                size = spent + sizes[name][bits]
+                if size <= budget and (size not in longer or cost + more < longer[size][0]):
+                    longer[size] = cost + more, {**widths, name: bits}
+        table = longer
+    return table[max(table)][1]
+
+
 def widths_by_trying_all(costs, sizes, budget):
     """Right, and too slow for more than a dozen layers."""
     best = math.inf, {}
@@ -2744,6 +2758,7 @@ knapsack
   wrong   lambda costs, sizes, budget: widths_by_recursion(sizes, sizes, budget)
   known   lambda costs, sizes, budget: {name: max(table) for name, table in costs.items()}
   wrong   lambda costs, sizes, budget: {name: min(table) for name, table in costs.items()}
+  known   lambda costs, sizes, budget: widths_of_the_fullest(costs, sizes, budget)
   wrong   lambda costs, sizes, budget: sum(costs[n][b] for n, b in widths_by_recursion(costs, sizes, budget).items())
 
 paired

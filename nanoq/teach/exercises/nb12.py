@@ -452,6 +452,11 @@ EXERCISES = [
                 "row, not every input the same number.",
             ),
             Mistake(
+                lambda score, x, targets, weight: score(x, targets, weight, _unheard(weight)) < 1e-6
+                and score(x, targets, weight, _loud(weight)) > 0,
+                "a score far below 0 passes for one of 0: take the absolute value.",
+            ),
+            Mistake(
                 lambda score, x, targets, weight: not _passes(score, x, targets, weight),
                 "the other way round: True for a score that passes.",
             ),

@@ -83,7 +83,8 @@ _SCORES_AND_DAMAGE = [
 # ---- 13.knapsack ----
 
 
-def _knapsack(costs, sizes, budget, fits=lambda spent, budget: spent <= budget, better=lambda new, old: new < old):
+def _knapsack(costs, sizes, budget, fits=lambda spent, budget: spent <= budget, better=lambda new, old: new < old,
+              chosen=lambda best: min(best.values(), key=lambda entry: entry[0])):
     """The cheapest mixture of each size, layer by layer; the options make a mistake of it."""
     best = {0: (0.0, {})}
     for name in costs:
@@ -94,7 +95,7 @@ def _knapsack(costs, sizes, budget, fits=lambda spent, budget: spent <= budget, 
                 if fits(size, budget) and (size not in longer or better(new, longer[size][0])):
                     longer[size] = new, widths | {name: bits}
         best = longer
-    return min(best.values(), key=lambda entry: entry[0])[1] if best else {}
+    return chosen(best)[1] if best else {}
 
 
 def _largest_that_fits(costs, sizes, budget):
@@ -127,8 +128,8 @@ def _alike(costs, sizes, budget):
 
 
 def _knapsacks(generator):
-    """Layers of a few sizes; one case has more mixtures than can be tried."""
-    cases = []
+    """Layers of a few sizes; one case has more mixtures than can be tried, in one a cheaper mixture is smaller."""
+    cases = [({"a": {2: 4.0, 3: 0.0}, "b": {2: 4.0, 3: 1.0}}, {"a": {2: 2, 3: 3}, "b": {2: 2, 3: 5}}, 7)]
     for layers, widths, share in ((3, (2, 3, 4), 0.5), (5, (2, 3, 4, 8), 0.3), (6, (2, 3, 4), 0.37),
                                   (20, (2, 3, 4), 0.5)):
         weights = (torch.randint(1, 5, (layers,), generator=generator) * 8).tolist()
@@ -314,6 +315,11 @@ def _by_setattr(model, name, new):
 
 def _in_a_copy(model, name, new):
     deepcopy(model).set_submodule(name, new)
+
+
+def _beside_the_forward_pass(model, name, new):
+    model.forward = deepcopy(model).forward  # of a copy that keeps the old layer
+    model.set_submodule(name, new)
 
 
 def _without_dots_only(model, name, new):
@@ -508,6 +514,10 @@ EXERCISES = [
                 "the other parameters are in the file too, in float16.",
             ),
             Mistake(
+                lambda shapes, widths, others: _file_bytes(shapes, widths, others, rest=1),
+                "`others` counts parameters; each takes two bytes in float16.",
+            ),
+            Mistake(
                 lambda shapes, widths, others: _file_bytes(shapes, widths, others, rest=4),
                 "the other parameters are float16, not float32.",
             ),
@@ -533,6 +543,11 @@ EXERCISES = [
                 _orders,
                 "argsort says *which* element comes first, second, …; the rank of an element is the inverse of that: "
                 "argsort once more.",
+            ),
+            Mistake(
+                lambda x, y: _spearman(x, y) * (len(x) - 1) / len(x),
+                "the covariance is a mean over n, and the standard deviations are over n − 1 (torch's `std`): take the "
+                "same for both.",
             ),
             Mistake(_pairs_in_order, "that is Kendall's tau: it counts pairs. Spearman correlates the ranks."),
             Mistake(
@@ -582,6 +597,10 @@ EXERCISES = [
             Mistake(
                 lambda costs, sizes, budget: _knapsack(costs, sizes, budget, better=lambda new, old: new > old),
                 "of two mixtures with the same bytes the dearer one was kept.",
+            ),
+            Mistake(
+                lambda costs, sizes, budget: _knapsack(costs, sizes, budget, chosen=lambda best: best[max(best)]),
+                "the last line takes the mixture of the most bytes; the least cost may be at fewer.",
             ),
             Mistake(
                 _largest_that_fits,
@@ -862,7 +881,8 @@ EXERCISES = [
         points=2,
         reference=_replaced,
         cases=[(replace, Tiny(), name) for name in ("blocks.1.up", "head")
-               for replace in (_by_parent, _by_setattr, _by_set_submodule, _in_a_copy, _without_dots_only)],
+               for replace in (_by_parent, _by_setattr, _by_set_submodule, _in_a_copy, _without_dots_only,
+                               _beside_the_forward_pass)],
         mistakes=[
             Mistake(
                 _is_there(lambda model, name, new: getattr(model, name, None) is new),
@@ -871,6 +891,10 @@ EXERCISES = [
             Mistake(
                 _is_there(lambda model, name, new: dict(model.named_modules()).get(name) is new),
                 "the list of modules has two entries of that name now, and yours is the one that nobody calls.",
+            ),
+            Mistake(
+                _is_there(lambda model, name, new: model.get_submodule(name) is new),
+                "the layer is in its place, and the forward pass may call another one all the same: run the model.",
             ),
             Mistake(_runs, "a model in which nothing was replaced runs as well, with outputs of the same shape."),
             Mistake(
