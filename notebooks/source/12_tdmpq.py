@@ -219,7 +219,7 @@ for seed in range(pick(ci=2, lab=2, full=10)):
 figures.seeds(alone, paired)
 need = sorted(my_draws(*figures.spread_and_mean(alone, paired, n), 0.1) for n in layers)
 in_bowl = (my_draws(spread, 1.0, 0.1) for spread in spreads)
-print("the bowl: {} single draws, {} pairs; our GPT: {} single".format(*in_bowl, need[12]))
+print("bowl: {} single draws, {} pairs; our GPT: {} single".format(*in_bowl, need[12]))
 
 # %% tags=["claims"]
 assert base == mean_loss(model, data) and spreads[0] > 30 * spreads[1]
