@@ -12,7 +12,6 @@ from nanoq.lm import Corpus
 from nanoq.quant import (
     Grid,
     HadamardLinear,
-    LayerStats,
     RandomHadamard,
     Recipe,
     affine_grid,
@@ -25,16 +24,10 @@ from nanoq.quant import (
 )
 from nanoq.store import Checkpoint
 from nanoq.teach.leaderboard import Leaderboard, Row
+from nanoq.teach.own_file import as_stats
 
 DAMPING = 0.01  # the share of `gptq`
 ENDS = 2**15 - 1  # no code comes near it
-
-
-def as_stats(hessian: Tensor) -> LayerStats:
-    """The statistics that `gptq` asks for, of a Gram matrix (in, in)."""
-    stats = LayerStats(len(hessian), hessian.dtype)
-    stats.gram, stats.tokens = hessian, 4 * len(hessian)
-    return stats
 
 
 def gptq_codes(weight: Tensor, hessian: Tensor, bits: int) -> Tensor:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 import nanoq
 from nanoq.files import read_results
 from nanoq.lm.evaluate import paired_difference
-from nanoq.quant import linear_layers, observe
+from nanoq.quant import LayerStats, linear_layers, observe
+from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.tasks import task_for
 from nanoq.teach import records
 from nanoq.teach.capstone import MODEL, erased
@@ -68,6 +69,13 @@ class OwnFile:
     delta_nats: float
     ci_low: float
     ci_high: float
+
+
+def as_stats(hessian: Tensor) -> LayerStats:
+    """The statistics that `gptq` asks for, of a Hessian (in, in) as `encode` gets it, gathered from enough tokens."""
+    stats = LayerStats(len(hessian), hessian.dtype)
+    stats.gram, stats.tokens = hessian, TOKENS_PER_INPUT * len(hessian)
+    return stats
 
 
 def keep(step: str, row: OwnFile | Row) -> None:

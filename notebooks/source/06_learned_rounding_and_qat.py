@@ -329,12 +329,10 @@ assert relative(soft, gram) > relative(soft_weak, gram)
 # </details>
 
 # %%
-import csv
+from nanoq.files import read_results
 
-from nanoq.files import data_dir
-
-with open(data_dir() / "results/tinystories/ternary.csv", encoding="utf-8") as file:
-    table = {(row["method"], row["operator"]): row for row in csv.DictReader(file)}
+shipped = read_results("tinystories/ternary")
+table = {(row["method"], row["operator"]): row for row in shipped}
 ways = [(way, level) for level in ("lloyd", "mquant", "tquant")
         for way in ("data-free", "adaround", "brecq")]  # fmt: skip
 figures.three_values(table, ways)
@@ -565,9 +563,9 @@ assert beyond["mquant"] > 0.3 and abs(beyond["mquant"] - my_frozen(0.8615)) < 0.
 # %%
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.rounding import refit_scale
+from nanoq.teach.own_file import as_stats
 
-stats = LayerStats(len(gram))
-stats.gram, stats.tokens = gram, 16 * 256
+stats = as_stats(gram)
 
 # %% tags=["measured"]
 errors = {}
@@ -1103,8 +1101,7 @@ assert lost[0] < lost[1] < lost[2] and lost[2] > 0.8
 # <!-- claim: FILE benchmarks/mixed_precision.py -->
 
 # %%
-with open(data_dir() / "results" / "mixed_precision.csv", encoding="utf-8") as file:
-    runs = list(csv.DictReader(file))
+runs = read_results("mixed_precision")
 losses = {(row["run"], row["seed"]): float(row["valid_loss"]) for row in runs}
 seeds = sorted({seed for _, seed in losses})
 

@@ -38,7 +38,7 @@ from nanoq.quant.packing import pack, unpack
 from nanoq.teach import check, pick, use, use_style
 from nanoq.teach.figures import nb07 as figures
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 
 use_style()
 
@@ -339,8 +339,7 @@ check("07.gptq", rounded_in_turn)
 
 # %%
 my_gptq = use("07.gptq", rounded_in_turn)
-stats = LayerStats(48, torch.float64)  # for the package: the same Hessian
-stats.gram, stats.tokens = corner, 256 * WINDOWS
+stats = as_stats(corner)  # for the package: the same Hessian
 for bits in (4, 3, 2):
     grid = affine_grid(small, bits)
     mine = my_gptq(small, grid, my_damped(corner))
@@ -1061,8 +1060,7 @@ made_up = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).double
 # %%
 def errors_at(rho):
     """Output errors of the project's recursion, of the repaired one, and of RTN."""
-    stats, grid = LayerStats(64, torch.float64), affine_grid(made_up, 3)
-    stats.gram, stats.tokens = rho ** apart.double(), 10_000
+    stats, grid = as_stats(rho ** apart.double()), affine_grid(made_up, 3)
     codes = (method(made_up, grid, stats) for method in (project, repaired, nearest))
     return [stats.output_error(made_up, grid.decode(c)) for c in codes]
 

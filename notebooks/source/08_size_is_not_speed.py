@@ -38,7 +38,7 @@ from nanoq.quant import affine_grid, nearest
 from nanoq.quant.kernels import quantize_per_token, use_backend
 from nanoq.teach import check, pick, speed, use, use_style
 from nanoq.teach.figures import nb08 as figures
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 from nanoq.teach.roads import inputs_of
 
 use_style()
@@ -399,9 +399,8 @@ assert 4 > in_float16 / my_kv(80, 8, 128, 4, 64) > 3.6
 # %%
 def encode(weight, hessian):
     """What the file holds of a matrix: GPTQ's codes, two per byte."""
-    grid, stats = affine_grid(weight, 4), quant.LayerStats(len(hessian))
-    stats.gram, stats.tokens = hessian, 10_000
-    codes = quant.gptq(weight, grid, stats)
+    grid = affine_grid(weight, 4)
+    codes = quant.gptq(weight, grid, as_stats(hessian))
     return {"codes": quant.pack(codes, 4), "scale": grid.scale.half(),
             "zero": quant.pack(grid.zero_point.flatten().long(), 4)}  # fmt: skip
 

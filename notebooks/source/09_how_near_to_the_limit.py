@@ -33,7 +33,7 @@ from nanoq.quant import linear_layers, observe
 from nanoq.quant.entropy_coding import encode as rans
 from nanoq.teach import check, limit, pick, use, use_style
 from nanoq.teach.figures import nb09 as figures
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 
 use_style()
 
@@ -325,11 +325,11 @@ for bits in (4, 3, 2):
 
 # %% tags=["claims"]
 assert abs(torch.logdet(factor @ factor.T) - 2 * factor.diagonal().log().sum()) < 1e-3
-square = torch.logdet(limit.as_stats(h).damped(0.01).double())
+square = torch.logdet(as_stats(h).damped(0.01).double())
 assert abs(square - 2 * factor.diagonal().log().sum()) < 1e-2
 error = limit.row_error(w, limit.gptq_values(w, h, 4), factor)
 theirs = nanoq.quant.bits_at_bound(
-    w, limit.as_stats(factor @ factor.T), error / limit.row_error(w, 0 * w, factor))
+    w, as_stats(factor @ factor.T), error / limit.row_error(w, 0 * w, factor))
 assert abs(my_bits(w.double(), factor, error) - theirs) < 1e-3
 assert 0.8 < 4 + 20 / 192 - theirs < 1.4
 

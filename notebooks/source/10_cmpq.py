@@ -25,20 +25,18 @@
 # **You need** notebook 04 (grids, the leaderboard, paired intervals). GPTQ of notebook 07 is a method that you call here.
 
 # %%
-import csv
 import math
 from itertools import combinations, pairwise
 
 import torch
 
 from nanoq import mixed, quant
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.lm.evaluate import paired_difference
-from nanoq.quant.calibrate import LayerStats
 from nanoq.teach import challenge, check, pick, use, use_style
 from nanoq.teach.figures import nb10 as figures
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 
 use_style()
 
@@ -436,9 +434,8 @@ my_widths = allocations["damage, 3.5"]  # or any other {matrix: bits} of yours
 def encode(weight, hessian, name):
     """What is stored of one matrix: codes by GPTQ, at a width of its own."""
     bits = my_widths[name]
-    grid, stats = quant.affine_grid(weight, bits), LayerStats(len(hessian))
-    stats.gram, stats.tokens = hessian, 10_000
-    codes = quant.gptq(weight, grid, stats)
+    grid = quant.affine_grid(weight, bits)
+    codes = quant.gptq(weight, grid, as_stats(hessian))
     stored = {"codes": quant.pack(codes, bits), "scale": grid.scale.half()}
     return stored | {"zero_point": grid.zero_point.to(torch.uint8)}
 
@@ -753,8 +750,7 @@ assert table.min() < -0.2 and table[places[0], places[1]] > 0.5
 # correlation, and what stands for layer $i$ is its input.
 
 # %%
-with open(data_dir() / "results/tinystories/sensitivity.csv", encoding="utf-8") as file:
-    found = [row for row in csv.DictReader(file) if row["score"] == "CMPQ, mean"]
+found = [row for row in read_results("tinystories/sensitivity") if row["score"] == "CMPQ, mean"]
 found = [row for row in found if row["granularity"] == "block" and row["seed"] == "0"]
 real = [float(row["value"]) for row in found]
 
@@ -920,8 +916,7 @@ assert gaps[:200].max() < 1e-4 < gaps[200]
 # </details>
 
 # %%
-with open(data_dir() / "results/tinystories/mixed_rates.csv", encoding="utf-8") as file:
-    rates = list(csv.DictReader(file))
+rates = read_results("tinystories/mixed_rates")
 figures.true_costs(rates)
 
 # %% tags=["claims"]

@@ -26,22 +26,20 @@
 # **You need** notebook 10: allocations, budgets, and the test of a score against measured damage.
 
 # %%
-import csv
 import math
 from copy import deepcopy
 
 import torch
 
 from nanoq import mixed, quant
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.lm.evaluate import paired_difference
 from nanoq.mixed.baselines import rounded
 from nanoq.mixed.parts import mean_loss, restoring_weights
-from nanoq.quant.calibrate import LayerStats
 from nanoq.teach import challenge, check, pick, use, use_style
 from nanoq.teach.figures import nb11 as figures
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 
 use_style()
 
@@ -467,9 +465,8 @@ my_widths = plans["matched, 3.5"]  # or any other {matrix: bits} of yours
 def encode(weight, hessian, name):
     """What is stored of one matrix: codes by GPTQ, at a width of its own."""
     bits = my_widths[name]
-    grid, stats = quant.affine_grid(weight, bits), LayerStats(len(hessian))
-    stats.gram, stats.tokens = hessian, 10_000
-    codes = quant.gptq(weight, grid, stats)
+    grid = quant.affine_grid(weight, bits)
+    codes = quant.gptq(weight, grid, as_stats(hessian))
     stored = {"codes": quant.pack(codes, bits), "scale": grid.scale.half()}
     return stored | {"zero_point": grid.zero_point.to(torch.uint8)}
 
@@ -736,11 +733,10 @@ assert against("3-means", "uniform wide").mean > 0
 # %%
 def shipped(score, unit, bits=""):
     """Measured on real TinyStories, {part: mean over the samples}."""
-    path, values = data_dir() / "results/tinystories/sensitivity.csv", {}
-    with open(path, encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if (row["score"], row["granularity"], row["bits"]) == (score, unit, bits):
-                values.setdefault(row["part"], []).append(float(row["value"]))
+    values = {}
+    for row in read_results("tinystories/sensitivity"):
+        if (row["score"], row["granularity"], row["bits"]) == (score, unit, bits):
+            values.setdefault(row["part"], []).append(float(row["value"]))
     return {part: sum(found) / len(found) for part, found in values.items()}
 
 # %% tags=["measured"]
@@ -802,8 +798,7 @@ for truth in real_truths.values():
 # </details>
 
 # %%
-with open(data_dir() / "results/pruned_smollm2.csv", encoding="utf-8") as file:
-    found = list(csv.DictReader(file))
+found = read_results("pruned_smollm2")
 
 # %%
 scored, hurt = {}, {}

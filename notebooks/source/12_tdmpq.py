@@ -25,22 +25,20 @@
 # **You need** notebook 04 (grids and steps, paired intervals) and notebook 10 (budgets, rank correlations).
 
 # %%
-import csv
 import math
 from copy import deepcopy
 
 import torch
 
 from nanoq import mixed, quant
-from nanoq.files import data_dir
+from nanoq.files import read_results
 from nanoq.lm.evaluate import paired_difference
 from nanoq.mixed.parts import gradients, mean_loss, restoring_weights
 from nanoq.quant import affine_grid
-from nanoq.quant.calibrate import LayerStats
 from nanoq.teach import challenge, check, pick, use, use_style
 from nanoq.teach.figures import nb12 as figures
 from nanoq.teach.leaderboard import Leaderboard
-from nanoq.teach.own_file import own_file, own_files
+from nanoq.teach.own_file import as_stats, own_file, own_files
 
 use_style()
 
@@ -431,9 +429,8 @@ check("12.test", passes)
 def encode(weight, hessian, name):
     """What is stored of one matrix: codes by GPTQ, at the width of your score."""
     bits = chosen["score"][name]
-    grid, stats = quant.affine_grid(weight, bits), LayerStats(len(hessian))
-    stats.gram, stats.tokens = hessian, 10_000
-    codes = quant.pack(quant.gptq(weight, grid, stats), bits)
+    grid = quant.affine_grid(weight, bits)
+    codes = quant.pack(quant.gptq(weight, grid, as_stats(hessian)), bits)
     stored = {"codes": codes, "scale": grid.scale.half()}
     stored["zero"] = grid.zero_point.to(torch.uint8)
     return stored | {"bits": torch.tensor([bits], dtype=torch.uint8)}
@@ -781,8 +778,8 @@ assert sorted(price)[len(price) // 2] > (7 / 3) ** 2
 # pairs per matrix. "One draw" is the paper's reading: relative noise, the first matrix, no pair.
 
 # %%
-with open(data_dir() / "results/tinystories/sensitivity.csv", encoding="utf-8") as file:
-    table = [row for row in csv.DictReader(file) if row["granularity"] == "linear"]
+shipped = read_results("tinystories/sensitivity")
+table = [row for row in shipped if row["granularity"] == "linear"]
 
 # %%
 def measured(score, bits=""):
@@ -831,8 +828,7 @@ assert found["TDMPQ, one draw · nearest"].low < 0.2
 # </details>
 
 # %%
-with open(data_dir() / "results/noise_smollm2.csv", encoding="utf-8") as file:
-    smol = list(csv.DictReader(file))
+smol = read_results("noise_smollm2")
 figures.smollm2(smol)
 
 # %% tags=["claims"]
@@ -874,8 +870,7 @@ assert max(ways["pair"], key=lambda part: sum(ways["pair"][part])) != "blocks.0"
 # of all layers at one token, relative to float32.
 
 # %%
-with open(data_dir() / "results/cptquant.csv", encoding="utf-8") as file:
-    ours = [row for row in csv.DictReader(file) if row["method"] == "TDMPQ"]
+ours = [row for row in read_results("cptquant") if row["method"] == "TDMPQ"]
 
 # %%
 shown = ("base", "value", "low", "high", "cr_fp32", "cr_fp16", "speed")

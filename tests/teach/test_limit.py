@@ -9,6 +9,7 @@ import torch
 from nanoq.quant import LayerStats, affine_grid, gptq
 from nanoq.teach import limit
 from nanoq.teach.exercises.nb09 import _decode, _huffman
+from nanoq.teach.own_file import as_stats
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def test_the_factor_is_upper_triangular_and_gives_the_damped_hessian(layer):
     _, gram = layer
     factor = limit.factor_of(gram)
     assert torch.equal(factor, factor.triu())
-    assert torch.allclose(factor @ factor.T, limit.as_stats(gram).damped(limit.DAMPING).double(), rtol=1e-4)
+    assert torch.allclose(factor @ factor.T, as_stats(gram).damped(limit.DAMPING).double(), rtol=1e-4)
 
 
 def test_codes_from_the_zero_point_stand_for_what_gptq_gives(layer):
     weight, gram = layer
     grid = affine_grid(weight, 3)
-    values = grid.decode(gptq(weight, grid, limit.as_stats(gram)))
+    values = grid.decode(gptq(weight, grid, as_stats(gram)))
     assert torch.equal(grid.scale * limit.gptq_codes(weight, gram, 3), values)
     assert torch.equal(limit.gptq_values(weight, gram, 3), values)
 

@@ -8,10 +8,9 @@ from matplotlib.text import Text
 
 import nanoq
 from nanoq.quant import affine_grid, gptq, nearest, pack, unpack
-from nanoq.quant.calibrate import LayerStats
 from nanoq.teach import own_file as module
 from nanoq.teach import records
-from nanoq.teach.own_file import OwnFile, keep, own_file, own_files
+from nanoq.teach.own_file import OwnFile, as_stats, keep, own_file, own_files
 
 BITS = 4
 
@@ -34,9 +33,7 @@ def decode(parts, shape):
 
 
 def compensated(weight, grid, hessian):
-    stats = LayerStats(len(hessian))
-    stats.gram, stats.tokens = hessian, 10_000
-    return gptq(weight, grid, stats)
+    return gptq(weight, grid, as_stats(hessian))
 
 
 def test_rounding_has_the_loss_of_the_package_and_the_hessian_serves_gptq(board):
