@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from nanoq.numbers import FloatFormat
 from nanoq.quant.grid import Grid
@@ -143,10 +144,13 @@ def short(value: object) -> str:
         return "{" + ", ".join(f"{short(key)}: {short(each)}" for key, each in value.items()) + "}"
     if isinstance(value, FloatFormat):
         return value.name
+    if isinstance(value, nn.Module):
+        return short({name: list(parameter.shape) for name, parameter in value.named_parameters()})
     if callable(value):
         return name_of(value).strip("_")
     if isinstance(value, float):
-        return f"{round(value, 6) + 0.0:.4g}"  # plus 0.0, so that no minus stands before a zero
+        tiny = 0 < abs(value) < 1e-17  # meant so: what rounding leaves of a zero is larger
+        return f"{value if tiny else round(value, 6) + 0.0:.4g}"  # plus 0.0, so that no minus stands before a zero
     return str(value)
 
 

@@ -109,6 +109,12 @@ def _integers(generator):
     return cases
 
 
+def _w8a8_case(codes, zero, weight_scale, x_scale, q):
+    """A case from lists, of the types that a kernel has."""
+    return (torch.tensor(codes, dtype=torch.uint8), torch.tensor(zero), torch.tensor(weight_scale),
+            torch.tensor(x_scale), torch.tensor(q, dtype=torch.int8))
+
+
 def _w8a8(codes, zero, weight_scale, x_scale, q):
     sums = codes.long() @ q.long().T
     return ((sums - zero * q.long().sum(1)) * weight_scale).T * x_scale
@@ -409,6 +415,8 @@ EXERCISES = [
         points=2,
         reference=_w8a8,
         cases=_integers,
+        paper=[_w8a8_case([[12, 9], [10, 6]], [[10], [8]], [[0.5], [1.0]], [[0.1]], [[5, -2]]),
+               _w8a8_case([[200, 100]], [[128]], [[0.1]], [[0.1]], [[127, 100]])],
         mistakes=[
             Mistake(
                 lambda codes, zero, weight_scale, x_scale, q: ((codes.long() @ q.long().T) * weight_scale).T * x_scale,
@@ -456,6 +464,7 @@ EXERCISES = [
         ),
         reference=_smooth,
         cases=_ranges,
+        paper=[(torch.tensor([[-16.0, 1.0], [4.0, -0.5]]), torch.tensor([[1.0, -16.0], [0.5, 2.0]]), 0.75)],
         mistakes=[
             Mistake(
                 lambda x, weight, alpha: x.abs().amax(0) ** (1 - alpha) / weight.abs().amax(0) ** alpha,

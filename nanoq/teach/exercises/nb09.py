@@ -471,7 +471,8 @@ EXERCISES = [
         points=2,
         reference=_bits_needed,
         cases=_layers,
-        paper=[(torch.tensor([[2.0, -2.0]]), torch.tensor([[1.0, 3.0], [0.0, 4.0]]), 2.0)],
+        paper=[(torch.tensor([[2.0, -2.0]]), torch.tensor([[1.0, 3.0], [0.0, 4.0]]), 2.0),
+               (torch.tensor([[2.0, -2.0, 2.0]]), 1e-18 * torch.eye(3), 3e-36)],  # 1e-54 is 0 in float32
         mistakes=[
             Mistake(
                 lambda weight, factor, error: 2 * _bits_needed(weight, factor, error),

@@ -74,6 +74,13 @@ def _blocks():
             (nn.Sequential(nn.LayerNorm(6), nn.Conv1d(6, 4, 3), nn.Linear(4, 30)),)]
 
 
+def _whole_numbers(block):
+    """The same block with 0, 1, 2, ... in each of its parameters."""
+    for parameter in block.parameters():
+        parameter.data = torch.arange(parameter.numel(), dtype=torch.float32).view_as(parameter)
+    return block
+
+
 def _matrices(block):
     return [(name, parameter) for name, parameter in block.named_parameters() if parameter.dim() > 1]
 
@@ -295,6 +302,7 @@ EXERCISES = [
         ),
         reference=lambda block: _matrices(block)[0][0],
         cases=_blocks(),
+        paper=[(_whole_numbers(nn.Sequential(nn.LayerNorm(2), nn.Conv1d(2, 1, 1), nn.Linear(1, 3))),)],
         mistakes=[
             Mistake(
                 lambda block: next(block.named_parameters())[0],

@@ -200,7 +200,7 @@ def _files(generator):
 
 
 def _q4_block(blocks, halves=lambda low, high: torch.cat((low, high), 1), offset=8, at=0):
-    scale = blocks[:, at : at + 2].contiguous().view(torch.float16).float()
+    scale = blocks[:, at : at + 2 or None].contiguous().view(torch.float16).float()
     nibbles = blocks[:, 2:] if at == 0 else blocks[:, :-2]
     return (halves(nibbles & 15, nibbles >> 4).float() - offset) * scale
 
@@ -451,6 +451,7 @@ EXERCISES = [
         difficulty=3,
         reference=_q4_block,
         cases=_blocks,
+        paper=[(torch.tensor([[0, 56, 128, 60]], dtype=torch.uint8),)],  # a block of 4 columns, its scale 1/2
         rtol=1e-6,
         mistakes=[
             Mistake(lambda blocks: _q4_block(blocks, lambda low, high: torch.stack((low, high), 2).flatten(1)),
@@ -462,7 +463,7 @@ EXERCISES = [
                     "the stored numbers are 0 to 15: take 8 off."),
             Mistake(lambda blocks: _q4_block(blocks, offset=7),
                     "the offset is 8, not 7."),
-            Mistake(lambda blocks: _q4_block(blocks, at=16),
+            Mistake(lambda blocks: _q4_block(blocks, at=-2),
                     "the scale stands at the beginning of a block."),
             Mistake(lambda blocks: (torch.cat((blocks[:, 2:] & 15, blocks[:, 2:] >> 4), 1).float() - 8)
                     * blocks[:, :1].float(),
@@ -480,6 +481,7 @@ EXERCISES = [
         difficulty=1,
         reference=_channel_scales,
         cases=_convolutions,
+        paper=[(torch.tensor([[0.6, -3.0, 0.9], [1.2, 1.5, 0.3]]), 3)],
         mistakes=[
             Mistake(lambda weight, bits: weight.abs().amax(1) / (2 ** (bits - 1) - 1),
                     "a scale for each input: right for nn.Linear, whose weight is (out, in). This one is (in, out)."),
@@ -505,6 +507,7 @@ EXERCISES = [
         difficulty=2,
         reference=_drift,
         cases=_embeddings,
+        paper=[(torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[2.0, -1.0], [5.0, 0.0]]))],
         mistakes=[
             Mistake(lambda before, after: float((after - before).square().sum() / before.square().sum()),
                     "you divide by the length of the embeddings. What all texts have in common tells none apart: take "
