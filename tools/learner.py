@@ -18,7 +18,7 @@ from nanoq.teach.course import COURSE
 from nanoq.teach.glossary import GLOSSARY
 
 KEEP_LIMITS = {notebook.slug for notebook in COURSE}  # those of `style_problems`; a tiny notebook of a test need not
-WORDS, CELLS, EXERCISES = 2200, 45, (5, 7)  # of a core
+WORDS, CELLS, EXERCISES, MINUTES = 2200, 45, (5, 7), 90  # of a core
 MEDIAN, LONGEST, WIDTH, PLOTTING = 4, 15, 88, 0.1  # lines of a code cell, characters of a line, share of lines
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 8
 READERS = 1.2  # what two fresh readers of 00 to 04 took, 379 minutes in all, over what the sums gave: 321
@@ -226,7 +226,7 @@ def style_problems(template: NotebookNode, stem: str, exercises: Mapping[str, Ex
     if stem not in KEEP_LIMITS:
         return
     yield from _placeholder_problems(template)
-    yield from _core_problems(template, exercises)
+    yield from _core_problems(template, exercises, stem[:2])
     yield from _code_problems(template)
     yield from _section_problems(template)
     yield from _prediction_problems(template)
@@ -245,9 +245,12 @@ def _placeholder_problems(template: NotebookNode) -> Iterator[str]:
             yield f"no {name} in any markdown cell"
 
 
-def _core_problems(template: NotebookNode, exercises: Mapping[str, Exercise]) -> Iterator[str]:
-    cells = [cell for section in sections(template.cells) if not section.further and section.title != READING
-             for cell in section.cells if shown(cell)]
+def _core_problems(template: NotebookNode, exercises: Mapping[str, Exercise], number: str) -> Iterator[str]:
+    core = [section for section in sections(template.cells) if not section.further and section.title != READING]
+    cells = [cell for section in core for cell in section.cells if shown(cell)]
+    questions = len(self_test_questions(template.cells, number))
+    if (taken := sum(minutes(section, exercises, questions) for section in core)) > MINUTES:
+        yield f"the core takes {taken} minutes; at most {MINUTES}"
     count = sum(words(cell.source) for cell in cells if cell.cell_type == "markdown")
     asked = sum(len(CHECK.findall(cell.source)) for cell in cells if cell.cell_type == "code")
     if count > WORDS:

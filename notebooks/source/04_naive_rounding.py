@@ -74,10 +74,10 @@ print(f"{100 * zeros:.2f} % of the weights become 0")
 assert zeros > 0.95
 
 # %% [markdown]
-# So bring a ruler of your own. Choose a step, the **scale** $s$, and count in steps. In notebook 00 the grid was
-# symmetric: code 0 stood for the value 0. But if the weights reach further on one side, such a grid wastes codes. Let the
-# codes be $0 \dots 2^b-1$ instead, spread from the lowest weight to the highest, and note which code stands for the value
-# 0: the **zero point** $z$. The picture has 3 bits, so 8 codes. <!-- claim: MATH 2**3 -->
+# So choose a step, the **scale** $s$, and count in steps. The grid of notebook 00 was symmetric, which wastes codes if the
+# weights reach further on one side. Let the codes be $0 \dots 2^b-1$ instead, spread from the lowest weight to the highest,
+# and note which code stands for the value 0: the **zero point** $z$. The picture has 3 bits, so 8 codes.
+# <!-- claim: MATH 2**3 -->
 
 # %%
 concepts.float_line_and_code_line([-0.42, 0.1, 0.68, 1.6], 0.25, 0, 7, zero_point=2)
@@ -87,9 +87,8 @@ concepts.float_line_and_code_line([-0.42, 0.1, 0.68, 1.6], 0.25, 0, 7, zero_poin
 #
 # $$\hat w = s\,(q - z).$$
 #
-# A weight beyond the last code goes to that code: the **clamp**. You need it even if
-# the range covers all weights, because the scale is stored in float16, and after that rounding the outermost weights
-# may lie just beyond the last code.
+# A weight beyond the last code goes to that code: the **clamp**. You need it even if the range covers all weights: the
+# scale is stored in float16, and that rounding may leave the outermost weights just beyond the last code.
 #
 # **Exercise 1.** Find scale and zero point for the range `low <= 0 <= high`: the lowest code stands for `low`, the highest
 # for `high`, as nearly as a whole $z$ allows. Round $z$ to a whole number, so that the value 0 stays exactly 0. Return two Python numbers.
@@ -133,9 +132,8 @@ def to_values(codes, scale, zero_point):
 check("04.values", to_values)
 
 # %% [markdown]
-# Your three functions at work, on the weights that feed one neuron of the model. No weight moves further than half a
-# step. If nothing is special about where weights lie between two values, the mean squared error is $s^2/12$. (Many slides
-# draw floor brackets, $\lfloor w/s \rfloor$, where they mean "nearest"; floor makes it four times as large.)
+# Your three functions at work, on weights that feed one neuron. No weight moves further than half a step. If nothing is
+# special about where weights lie between two values, the mean squared error is $s^2/12$.
 
 # %%
 my_affine = use("04.affine", affine)
@@ -187,32 +185,44 @@ assert error["channel"].mean() < error["tensor"].mean()
 #   use one grid for a whole matrix.
 # - A group of $g$ weights pays $(16+b)/g$ bits per weight on top of its codes. *Further · Groups* asks when that is worth
 #   it.
-# - In `nanoq`, `affine_grid(weight, bits)` makes one grid per row, and `nearest` rounds on it. Its scales are rounded
-#   to float16 *first*: codes have to be chosen for the scale that the file will have. Compare it with your own:
+#
+# Below, `row_grids` is your `affine` for all rows at once. If all weights of a row are positive, `low` is 0. The scale is
+# rounded to float16 *before* it is used: codes have to be chosen for the scale that the file will have. In `nanoq`,
+# `affine_grid(weight, bits)` does this, and `nearest` rounds.
 
 # %%
+def row_grids(weight, bits):
+    """Scales and zero points of all rows: (out, in) -> (out, 1), (out, 1)."""
+    low = weight.amin(1, keepdim=True).clamp(max=0)
+    high = weight.amax(1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / (2**bits - 1)).half().float()
+    return scale, torch.round(-low / scale)
+
+
 weight = weights["blocks.2.mlp.up"]  # (768, 192)
-grid = affine_grid(weight, 4)  # scale and zero_point: (768, 1) each
-codes = my_codes(weight, grid.scale, grid.zero_point, 4)  # (768, 192)
+codes = my_codes(weight, *row_grids(weight, 4), 4)  # (768, 192)
+grid = affine_grid(weight, 4)
 print("the same codes:", torch.equal(codes, nearest(weight, grid)))
+
+# %% tags=["claims"]
+assert torch.equal(codes, nearest(weight, grid))
 
 # %% [markdown]
 # ## 3 · From codes to bytes
 #
-# A computer hands out memory in bytes. `nanoq` lays a row of codes end to end, each with its lowest bit first, and fills
-# each byte from its lowest bit. So eight codes of 3 bits fit into three bytes:
+# `nanoq` lays codes end to end, lowest bits first: eight codes of 3 bits fill three bytes.
 
 # %%
 figures.bit_strips()
 
 # %% [markdown]
-# Four bits are easier: two neighbours share a byte, the first in the low half (a *nibble*), the second in the high half.
+# With four bits, two neighbours share a byte: the first in the low half (a *nibble*), the second in the high one.
 #
-# **Exercise 4.** Pack codes in pairs. `a << 4` moves bits up by four, `a | b` puts bits together. `n` is even.
+# **Exercise 4.** Pack codes in pairs. `a << 4` moves bits up by four, `a | b` joins them.
 
 # %%
 def pack4(codes):
-    """Pack codes 0..15 in pairs: int64 (n,) -> uint8 (n / 2,)."""
+    """Pack codes 0..15 in pairs: int64 (n,), n even -> uint8 (n / 2,)."""
     ### BEGIN SOLUTION
     return (codes[0::2] | codes[1::2] << 4).to(torch.uint8)
     ### END SOLUTION
@@ -221,8 +231,8 @@ def pack4(codes):
 check("04.pack4", pack4)
 
 # %% [markdown]
-# **Exercise 5.** Unpack them. `a >> 4` moves bits down, `a & 15` keeps the last four. Return int64: subtracting from
-# a uint8 can wrap around.
+# **Exercise 5.** Unpack. `a >> 4` moves bits down, `a & 15` keeps the last four. Return int64:
+# uint8 can wrap around.
 
 # %%
 def unpack4(stored):
@@ -235,24 +245,16 @@ def unpack4(stored):
 check("04.unpack4", unpack4)
 
 # %% [markdown]
-# Get the order wrong and nothing crashes: every weight changes places with its neighbour, and the model writes
-# nonsense. Below, your functions pack a whole matrix. The picture shows what a layer does with such codes:
-# `QuantLinear` takes the place of `nn.Linear` and makes the float weight anew in every call. That saves memory, not
-# time (notebook 08).
+# In the wrong order neighbours change places, and nothing crashes.
 
 # %%
 my_pack4, my_unpack4 = use("04.pack4", pack4), use("04.unpack4", unpack4)
 packed = my_pack4(codes.view(-1))
-print(f"{weight.nbytes:,} bytes of float32 became {packed.nbytes:,}")
-print("and back:", torch.equal(my_unpack4(packed).view(codes.shape), codes))
-concepts.quant_linear()
+same = torch.equal(my_unpack4(packed).view(codes.shape), codes)
+print(f"{weight.nbytes:,} bytes became {packed.nbytes:,}; the same codes again: {same}")
 
 # %% tags=["claims"]
 assert weight.nbytes == 8 * packed.nbytes
-layer = nanoq.quant.QuantLinear.from_codes(codes, grid)
-x = torch.randn(5, 192, generator=torch.Generator().manual_seed(0))  # (5, 192)
-values = my_values(codes, grid.scale, grid.zero_point)
-assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
 
 # %% [markdown]
 # ## 4 · The whole model
@@ -299,32 +301,20 @@ assert rtn[2].bytes < rtn[3].bytes < rtn[4].bytes < rtn[8].bytes < rtn[16].bytes
 # %% [markdown]
 # ## 5 · Capstone: your own 4-bit file
 #
-# Now do it yourself. With torch, your own functions and `linear_layers`, which names the 24 matrices (four in each of six
-# blocks), write them to **one file of at most 1.40
-# MB**, and load it into a fresh model whose added loss is **within 0.0005 nats** of the row *RTN, 4* above.
+# With torch, the functions that you have and `linear_layers`, which names the 24 matrices, write the matrices to **one file
+# of at most 1.40 MB**, and load it into a fresh model whose added loss is **within 0.0005 nats** of the row *RTN, 4* above.
 #
-# **Exercise 6.** Three functions, some twenty lines. Try each step on one matrix before you go on.
+# **Exercise 6.** Two functions, some fifteen lines. Try each step on one matrix first.
 #
-# 1. `row_grids`: for each row the range, with 0 inside (if all weights of a row are positive, `low` is 0). Then scale and
-#    zero point as in exercise 1, but for all rows at once: `keepdim=True` gives the shape `(out, 1)`. Round the scale to
-#    float16 *before* you compute anything with it: `.half().float()`.
-# 2. `write`: for each layer of `linear_layers(model)` the codes, flattened and packed. Put three tensors per layer into a
-#    dictionary: packed codes, scales (float16), zero points (uint8). `save_file(tensors, path)` writes `{name: tensor}`.
-# 3. `read`: `load_file(path)` gives the dictionary back. For each layer: unpack, restore the shape, dequantise in float32,
+# 1. `write`: for each layer of `linear_layers(model)` the codes on its `row_grids`, flattened and packed. Put three tensors
+#    per layer into a dictionary: packed codes, scales (float16), zero points (uint8). `save_file(tensors, path)` writes
+#    `{name: tensor}`.
+# 2. `read`: `load_file(path)` gives the dictionary back. For each layer: unpack, restore the shape, dequantise in float32,
 #    and put the result into `layer.weight.data`. The model that you are given has NaN in place of the matrices.
 #
-# The check looks at the file and at the loaded model, and names the layer that is furthest off.
+# The check looks at the file and the loaded model, and names the layer that is furthest off.
 
 # %%
-def row_grids(weight, bits):
-    """Scales and zero points of all rows: (out, in) -> (out, 1), (out, 1)."""
-    ### BEGIN SOLUTION
-    low = weight.amin(1, keepdim=True).clamp(max=0)
-    high = weight.amax(1, keepdim=True).clamp(min=0)
-    scale = ((high - low) / (2**bits - 1)).half().float()
-    return scale, torch.round(-low / scale)
-    ### END SOLUTION
-
 def write(model, path):
     """Write the matrices to one file, in 4 bits; leave the model as it is."""
     ### BEGIN SOLUTION
@@ -671,7 +661,22 @@ assert loss["groups of 16"] > rtn[4].delta_nats
 # %% [markdown]
 # ## Further · Where the bytes go
 #
-# **Adds** a look into the files of section 4.
+# **Adds** a look into the files of section 4, and at what a layer does with them.
+#
+# `QuantLinear` takes the place of `nn.Linear` and makes the float weight anew in every call. That saves memory, not time
+# (notebook 08).
+
+# %%
+concepts.quant_linear()
+
+# %% tags=["claims"]
+layer = nanoq.quant.QuantLinear.from_codes(codes, grid)
+x = torch.randn(5, 192, generator=torch.Generator().manual_seed(0))  # (5, 192)
+values = my_values(codes, *row_grids(weight, 4))
+assert torch.allclose(layer(x), x @ values.T, atol=1e-5)
+
+# %% [markdown]
+# Now the bytes of a file, by what they are for.
 
 # %%
 def anatomy(path):

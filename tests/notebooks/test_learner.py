@@ -162,6 +162,12 @@ def test_a_core_has_a_limit_of_cells(learner, limits):
     assert "the core has 46 cells" in problems_of(learner, good() + text(*["Text."] * 30))
 
 
+def test_a_core_has_a_limit_of_minutes(learner, limits):
+    slow = {"99.x": Exercise("99.x", 1, (), minutes=15, difficulty=2)}
+    assert "minutes; at most 90" not in problems_of(learner, good(), slow | {"99.x": ASKED["99.x"]})
+    assert "minutes; at most 90" in problems_of(learner, good(), slow)
+
+
 def test_an_exercise_needs_minutes_and_a_difficulty(learner, limits):
     assert "'99.x' has no minutes" in problems_of(learner, good(), {"99.x": Exercise("99.x", 1, ())})
 

@@ -404,7 +404,7 @@ EXERCISES = [
     Exercise(
         id="04.capstone",
         why="nothing but the file reached the fresh model, so its bytes are the whole price.",
-        minutes=40,
+        minutes=30,
         difficulty=3,
         points=5,
         reference=capstone.round_trip(),
