@@ -349,6 +349,8 @@ TEMPLATES = (
     Template("00.scale", _four_weights, lambda weight:
              f"The weights {_list(weight.tolist())} are stored as codes from −127 to 127, so that the grid just covers "
              "them. What is the scale?"),
+    Template("00.gpt3", _pick((7e9, 13e9, 34e9, 70e9, 175e9), (2, 4, 16)), lambda weights, bits:
+             f"A model has {weights / 1e9:g} billion weights of {bits} bits each. How many GB (10⁹ bytes) are they?"),
     Template("01.signed", _bits, lambda digits:
              f"Which number is `{digits}` in int8 (two's complement)?"),
     Template("01.wrap", _overflow, lambda total, bits:

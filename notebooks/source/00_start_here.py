@@ -146,15 +146,22 @@ for bits in (32, 8, 4, 2):
 assert len(layers) == 24
 
 # %% [markdown]
-# **Exercise 3.** GPT-3 has 175 billion weights. How many GB do they take at 16 bits each? A GB is 10⁹ bytes.
+# **Exercise 3.** How many GB do `weights` numbers of `bits` bits take? A GB is 10⁹ bytes. GPT-3 has 175 billion weights; how
+# many GB are they at 16 bits?
 
 # %%
-### BEGIN SOLUTION gpt3_gb = ...
-gpt3_gb = 175e9 * 16 / 8 / 1e9
-### END SOLUTION
+def gigabytes(weights, bits):
+    """Size in GB, of any number of weights; there is no need to round."""
+    ### BEGIN SOLUTION
+    return weights * bits / 8 / 1e9
+    ### END SOLUTION
 
 # %%
-check("00.gpt3", gpt3_gb)
+check("00.gpt3", gigabytes)
+
+# %%
+my_gigabytes = use("00.gpt3", gigabytes)
+print(f"GPT-3 at 16 bits: {my_gigabytes(175e9, 16):,.0f} GB")
 
 # %% [markdown]
 # ## 4 · From weights to codes

@@ -1083,24 +1083,20 @@ bytes of start here
   wrong   lambda weights, bits: print(math.ceil(weights * bits / 8))
 
 gpt3
-  right   350
-  right   350.0
-  right   175e9 * 2 / 1e9
-  right   np.float32(350)
-  right   torch.tensor(350.0)
-  right   Fraction(350)
-  known   700
-  known   175
-  known   350e9
-  wrong   0
-  wrong   35
-  wrong   "350"
-  wrong   "350 GB"
-  wrong   -350
-  wrong   87.5
-  wrong   350e6
-  wrong   float("nan")
-  missing ...
+  right   lambda weights, bits: weights * bits / 8 / 1e9
+  right   lambda weights, bits: weights * bits / 8e9
+  right   lambda weights, bits: np.float64(weights * bits / 8 / 10**9)
+  right   lambda weights, bits: torch.tensor(weights * bits / 8e9, dtype=torch.float64)
+  right   lambda weights, bits: Fraction(int(weights) * bits, 8 * 10**9)
+  known   lambda weights, bits: weights * 4 / 1e9
+  known   lambda weights, bits: weights / 1e9
+  known   lambda weights, bits: weights * bits / 8
+  known   lambda weights, bits: weights * bits / 8 / 2**30
+  wrong   lambda weights, bits: 350
+  wrong   lambda weights, bits: weights * bits // 8e9
+  wrong   lambda weights, bits: f"{weights * bits / 8e9} GB"
+  wrong   lambda weights, bits: -weights * bits / 8e9
+  missing lambda weights, bits: ...
 
 scale
   right   scale_by_loop

@@ -28,8 +28,8 @@ def test_any_other_answer_gives_way_to_the_course_s_and_that_is_said(answer, sta
 
 
 def test_a_value_can_be_used_as_well(capsys):
-    assert use("00.gpt3", 350) == 350
-    assert use("00.gpt3", ...) == 350.0
+    assert use("12.swap", 12) == 12
+    assert use("12.swap", ...) == 12.0
 
 
 @pytest.fixture

@@ -6,12 +6,6 @@ import torch
 
 from nanoq.teach.checks import Exercise, Mistake
 
-
-def _within_half(expected, got):
-    """A size in GB: 326 is as good as 325.96 to tell which mistake was made."""
-    return None if abs(expected - got) < 0.5 else f"expected about {expected} GB, got {got:g}"
-
-
 EXERCISES = [
     Exercise(
         id="00.levels",
@@ -128,19 +122,37 @@ EXERCISES = [
         why="size is weights times bits; everything that this course does works on the second factor.",
         minutes=2,
         difficulty=1,
-        reference=350.0,
-        compare=_within_half,
+        reference=lambda weights, bits: weights * bits / 8 / 1e9,
+        cases=[(175e9, 16), (7e9, 4), (2.7e6, 3)],
         mistakes=[
-            Mistake(700, "that is fp32, four bytes a weight; fp16 has half of that."),
-            Mistake(175, "one byte a weight would be int8; fp16 has 16 bits."),
-            Mistake(325.96, "that is the number of GiB, units of 2**30 bytes. A GB is 10**9 bytes."),
-            Mistake(2800, "those are gigabits: divide by the bits of a byte."),
-            Mistake(350e9, "those are bytes; a GB has 10**9 of them."),
-            Mistake(350e3, "those are megabytes, units of 10**6 bytes; a GB has 10**9."),
+            Mistake(
+                lambda weights, bits: weights * 4 / 1e9,
+                "that is fp32, four bytes per weight; these have `bits` bits.",
+            ),
+            Mistake(
+                lambda weights, bits: weights / 1e9,
+                "one byte per weight would be int8; these have `bits` bits.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits / 8 / 2**30,
+                "that is the number of GiB, units of 2**30 bytes. A GB is 10**9 bytes.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits / 1e9,
+                "those are gigabits: divide by the bits of a byte.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits / 8,
+                "those are bytes; a GB has 10**9 of them.",
+            ),
+            Mistake(
+                lambda weights, bits: weights * bits / 8 / 1e6,
+                "those are megabytes, units of 10**6 bytes; a GB has 10**9.",
+            ),
         ],
         hints=(
-            "how many bytes is one number in fp16?",
-            "175e9 weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
+            "how many bytes is one number of `bits` bits?",
+            "the weights, times the bytes of each, divided by the 10**9 bytes of a GB.",
         ),
     ),
     Exercise(
