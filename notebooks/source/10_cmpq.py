@@ -750,7 +750,8 @@ assert table.min() < -0.2 and table[places[0], places[1]] > 0.5
 # correlation, and what stands for layer $i$ is its input.
 
 # %%
-found = [row for row in read_results("tinystories/sensitivity") if row["score"] == "CMPQ, mean"]
+shipped = read_results("tinystories/sensitivity")
+found = [row for row in shipped if row["score"] == "CMPQ, mean"]
 found = [row for row in found if row["granularity"] == "block" and row["seed"] == "0"]
 real = [float(row["value"]) for row in found]
 
