@@ -8,7 +8,7 @@
 # The field calls it **round to nearest**, or **RTN**; papers that compare methods also say *naive rounding*. Everything
 # cleverer in this course has to beat it.
 #
-# At the end you write a whole model to a file of 4 bits per weight, with functions that you have built yourself.
+# At the end you write a whole model to a file of 4 bits per weight, and nearly every function in it is yours.
 #
 # {{time_card}}
 #
