@@ -20,11 +20,12 @@ def block_ap(
 ) -> tuple[dict[str, Tensor], dict[str, Grid]]:
     """Train all layers of a block together, their grids too, for the least error of the block's output.
 
-    A weight w is rounded to s (clip(round(w / s) + z, 0, levels - 1) - z), and w, s and z are all trained (section
-    3.2), by Adam with a cosine to 0; gradients go through the rounding as if it were not there. So a weight may end many
-    steps from where it was, which AutoRound's may not. Rates are relative here: what is trained are w and s in units
-    of the s that the grid starts with, and z as a code, so that a block of larger weights takes the same path. The
-    official code takes absolute ones, trains norms, too, and keeps the last step, where `descend` keeps the best.
+    A weight w becomes s (clip(round(w / s) + z, 0, levels - 1) - z), and w, s and z are all trained (section 3.2), by
+    Adam with a cosine to 0; gradients go through the rounding as if it were not there. A weight may so end many steps
+    from where it was, and not only at a neighbour as in AutoRound. Learning rates are relative: what is trained are w
+    and s in units of the s that the grid starts with, and z in codes, so that a block of larger weights takes the same
+    path. The official code has absolute ones, trains norms, too, and keeps the last step; here norms stay as they are,
+    and the best step is kept, as `descend` has it.
 
     Args:
         block: maps hidden states to hidden states; is not changed.

@@ -79,7 +79,8 @@ def reference(weight, bias, grid, x, y, steps, batch, lr, lr_range):
         by_scale = codes - whole - inside * latent * first / scale
         gradients = [by_value * inside * first, (by_value * by_scale).sum(1, keepdim=True) * first,
                      -(by_value * ~inside * scale).sum(1, keepdim=True)]
-        for part, gradient, (mean, square), rate in zip(state, gradients, moments, (lr, lr_range, lr_range), strict=True):
+        rates = lr, lr_range, lr_range
+        for part, gradient, (mean, square), rate in zip(state, gradients, moments, rates, strict=True):
             mean.mul_(0.9).add_(0.1 * gradient)
             square.mul_(0.999).add_(0.001 * gradient**2)
             falling = rate * (1 + math.cos(math.pi * step / steps)) / 2
@@ -95,7 +96,8 @@ def test_a_few_steps_are_those_of_a_plain_reference(seed):
     grid = affine_grid(layer.weight, 2)
     y = layer(x) + 0.2 * x @ normal(12, 7, seed=seed + 2).double()  # what other weights would give
     options = {"steps": 8, "batch": 8, "lr": 0.02, "lr_range": 0.01}
-    codes, learned = block_ap(nn.Sequential(layer), {"0": grid}, BlockData([x[:15], x[15:]], [y[:15], y[15:]]), **options)
+    data = BlockData([x[:15], x[15:]], [y[:15], y[15:]])
+    codes, learned = block_ap(nn.Sequential(layer), {"0": grid}, data, **options)
     expected, scale, zero = reference(layer.weight, layer.bias, grid, x, y, **options)
     assert torch.equal(codes["0"], expected) and (expected != nearest(layer.weight, grid)).any()
     assert torch.allclose(learned["0"].scale, scale, rtol=1e-3) and torch.equal(learned["0"].zero_point, zero)
