@@ -15,8 +15,8 @@ from nanoq.quant.learned_rounding import BlockData
 
 
 def block_ap(
-    block: nn.Module, grids: dict[str, Grid], data: BlockData, *, steps: int = 200, batch: int = 8, lr: float = 0.02,
-    lr_range: float = 0.002, seed: int = 0,
+    block: nn.Module, grids: dict[str, Grid], data: BlockData, *, steps: int = 200, batch: int = 8, lr: float = 0.01,
+    lr_range: float = 0.01, seed: int = 0,
 ) -> tuple[dict[str, Tensor], dict[str, Grid]]:
     """Train all layers of a block together, their grids too, for the least error of the block's output.
 

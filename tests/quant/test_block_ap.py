@@ -54,33 +54,55 @@ def test_it_starts_at_nearest_bit_for_bit(symmetric, granularity):
     assert (now.zero_point is None) == symmetric and (symmetric or torch.equal(now.zero_point, grid.zero_point))
 
 
+def decoded(latent, gain, zero, first, top):
+    """Values of a grid for each row, its codes and grid, and the gradients of sum(by_value * values), written out."""
+    scale, whole = storable(first * gain), zero.round().clamp(0, top)
+    unclipped = (latent * first / scale).round() + whole
+    codes, inside = unclipped.clamp(0, top), (unclipped >= 0) & (unclipped <= top)
+
+    def gradients(by_value):
+        by_scale = codes - whole - inside * latent * first / scale
+        return [by_value * inside * first, (by_value * by_scale).sum(1, keepdim=True) * first,
+                -(by_value * ~inside * scale).sum(1, keepdim=True)]
+    return (codes - whole) * scale, codes.long(), scale, whole, gradients
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_the_gradients_of_weights_scales_and_zero_points_are_the_written_out_ones(bits):
+    weight, by_value = normal(6, 11).double(), normal(6, 11, seed=1).double()
+    grid = affine_grid(weight, bits, search="mse")  # which clips
+    own = Trained(weight, grid)
+    with torch.no_grad():
+        own.latent += 0.3 * normal(6, 11, seed=2)
+        own.range[0] *= 1 + 0.2 * normal(6, 1, seed=3)
+        own.range[1] += normal(6, 1, seed=4)
+    values, codes, _, _, gradients = decoded(own.latent, *own.range, grid.scale, grid.levels - 1)
+    assert torch.allclose(own(), values) and torch.equal(own.hard()[0], codes)
+    mine = torch.autograd.grad((by_value * own()).sum(), [own.latent, *own.range])
+    expected = gradients(by_value)
+    assert all(torch.allclose(a, b) for a, b in zip(mine, expected, strict=True))
+    assert (expected[0] == 0).any() and (expected[0] != 0).any() and all((part != 0).any() for part in expected[1:])
+
+
 def reference(weight, bias, grid, x, y, steps, batch, lr, lr_range):
     """Block-AP of one layer with a grid for each row, its gradients written out and Adam by hand."""
     generator = torch.Generator().manual_seed(0)
     fixed = torch.randperm(len(x), generator=generator)[: 8 * batch]
-    first, top = grid.scale.clone(), grid.levels - 1
-    state = [weight / first, torch.ones_like(first), grid.zero_point.clone()]
+    state = [weight / grid.scale, torch.ones_like(grid.scale), grid.zero_point.clone()]
     moments = [(torch.zeros_like(part), torch.zeros_like(part)) for part in state]
     best = None
     for step in range(steps + 1):
-        latent, gain, zero = state
-        scale, whole = storable(first * gain), zero.round().clamp(0, top)
-        unclipped = (latent * first / scale).round() + whole
-        codes, inside = unclipped.clamp(0, top), (unclipped >= 0) & (unclipped <= top)
-        values = (codes - whole) * scale
-        found = float((x[fixed] @ values.T + bias - y[fixed]).square().mean())
-        if best is None or found < best[0]:
-            best = found, codes.long(), scale, whole
+        values, *found, gradients = decoded(*state, grid.scale, grid.levels - 1)
+        loss = float((x[fixed] @ values.T + bias - y[fixed]).square().mean())
+        if best is None or loss < best[0]:
+            best = loss, found
         if step == steps:
-            return best[1:]
+            return best[1]
         rows = torch.randint(len(x), (batch,), generator=generator)
         change = x[rows] @ values.T + bias - y[rows]
         by_value = 2 * change.flatten(0, -2).T @ x[rows].flatten(0, -2) / change.numel()
-        by_scale = codes - whole - inside * latent * first / scale
-        gradients = [by_value * inside * first, (by_value * by_scale).sum(1, keepdim=True) * first,
-                     -(by_value * ~inside * scale).sum(1, keepdim=True)]
         rates = lr, lr_range, lr_range
-        for part, gradient, (mean, square), rate in zip(state, gradients, moments, rates, strict=True):
+        for part, gradient, (mean, square), rate in zip(state, gradients(by_value), moments, rates, strict=True):
             mean.mul_(0.9).add_(0.1 * gradient)
             square.mul_(0.999).add_(0.001 * gradient**2)
             falling = rate * (1 + math.cos(math.pi * step / steps)) / 2
