@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nanoq.store import Checkpoint
 
 # What the help says without the modules that know it; a test compares both, and the defaults of `train`.
-METHODS = "nearest, gptq, adaround, brecq, autoround"
+METHODS = "nearest, gptq, adaround, brecq, autoround, block-ap"
 GRIDS = ("affine, affine-dynamic, ternary, power-of-two, power-law, entropy-coded, k-means, k-means-input, hqq, "
          "imatrix, mxfp4, mxfp8, nvfp4, nf4, nf4-dq")
 SCORES = "magnitude, wanda, random"

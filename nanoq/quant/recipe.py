@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nanoq.numbers.blocks import BLOCKS
 from nanoq.quant.autoround import autoround
+from nanoq.quant.block_ap import block_ap
 from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.embeddings import WIDTHS
 from nanoq.quant.entropy_grid import BITS as CODED_BITS
@@ -44,7 +45,7 @@ GRIDS: dict[str, Callable[..., Grid]] = {
 } | {name: partial(block_grid, fmt) for name, fmt in BLOCKS.items()}
 METHODS: dict[str, Callable[..., Tensor]] = {"nearest": nearest, "gptq": gptq, "adaround": adaround}
 BLOCK_METHODS: dict[str, Callable[..., dict[str, Tensor] | tuple[dict[str, Tensor], dict[str, Grid]]]] = {
-    "brecq": brecq, "autoround": autoround}
+    "brecq": brecq, "autoround": autoround, "block-ap": block_ap}
 
 
 class Step(Protocol):

@@ -2,7 +2,8 @@
 
 What is made small is the mean KL divergence of the quantised model's predictions from the original's, on training
 text (distillation, Hinton et al. 2015, arXiv 1503.02531). It is the second half of EfficientQAT (E2E-QP, Chen et al.
-2024, arXiv 2407.11062), which trains scales alone; norms, biases and tables are trained here, too.
+2024, arXiv 2407.11062), which trains scales alone; norms, biases and tables are trained here, too. The first half is
+`nanoq.quant.block_ap`.
 """
 
 from copy import deepcopy

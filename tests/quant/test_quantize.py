@@ -53,6 +53,8 @@ RECIPES = {
     "adaround": Recipe("adaround", bits=3, steps=5),
     "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
     "autoround": Recipe("autoround", bits=3, group_size=20, steps=3),
+    "block-ap": Recipe("block-ap", bits=3, group_size=20, steps=3),
+    "block-ap symmetric": Recipe("block-ap", bits=2, symmetric=True, steps=3),
 } | {f"gptq {fmt.name}": Recipe("gptq", bits=fmt.bits, grid=fmt.name) for fmt in BLOCKS.values()}
 
 

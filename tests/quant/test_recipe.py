@@ -121,7 +121,7 @@ def test_a_recipe_without_refit_is_one_from_before_there_was_any():
     ({"bits": 2, "grid": "ternary", "grid_options": {"level": 1}}, "'ternary' has no option 'level'; it has operator"),
     ({"bits": 3, "method": "adaround", "method_options": {"fisher": True}}, "'adaround' has no option 'fisher'"),
     ({"bits": 3, "method": "brecq", "method_options": {"damping": 0.1}}, "'brecq' has no option 'damping'"),
-    ({"bits": 3, "method": "magic"}, "there are nearest, gptq, adaround, brecq, autoround"),
+    ({"bits": 3, "method": "magic"}, "there are nearest, gptq, adaround, brecq, autoround, block-ap"),
 ])
 def test_options_of_another_method_are_an_error_at_once(spec, message):
     with pytest.raises(ValueError, match=message):
