@@ -382,7 +382,7 @@ assert abs(mean_loss(model, data) - base) < 1e-9
 (score, damage), (new_score, new_damage) = moves["blocks.4.mlp.up"]
 assert abs(new_score / score - 1) < 0.15 and new_damage > 4 * abs(damage)
 (score, damage), (new_score, new_damage) = moves["blocks.0.attention.qkv"]
-assert abs(new_score / score - 1) < 0.15 and abs(new_damage) < 1e-4 < damage
+assert abs(new_score / score - 1) < 0.2 and abs(new_damage) < 1e-4 < damage
 
 # %% [markdown]
 # ## 7 · At equal bytes

@@ -671,7 +671,7 @@ assert len(gain) == 192 and gain.dim() == 1
 # **Before you run it.** Will they agree on the order of the blocks?
 #
 # <details><summary>After you have run it</summary>
-# No. Weights and inputs put block 0 at opposite ends, which is no contradiction: noise on weights is what rounding
+# No. Block 0 is the least sensitive by its inputs, and among the most by its weights, which is no contradiction: noise on weights is what rounding
 # <i>weights</i> does, noise on inputs is what 8-bit <i>activations</i> do (notebook 08). Block 0 reads the embeddings, which
 # are small, and what it writes is large. If weights are to be quantised, disturb all that will be.
 # </details>
@@ -685,7 +685,7 @@ figures.readings(readings)
 # %% tags=["claims"]
 by_weights, by_inputs = readings["all"], readings["inputs"]
 assert min(by_inputs, key=by_inputs.get) == "blocks.0"
-assert max(by_weights, key=by_weights.get) == "blocks.0"
+assert by_weights["blocks.0"] > sum(by_weights.values()) / len(by_weights)
 
 # %% [markdown]
 # ## Further · The paper's figure and its clusters
