@@ -343,7 +343,7 @@ assert len(CODEBOOKS["e2m1"]) == 15 and len(CODEBOOKS["e2m3"]) == len(CODEBOOKS[
 # %% [markdown]
 # ## 6 · Block formats
 #
-# The positive values of e2m1 go from 0.5 to 6, and most weights are smaller than all of them. A **block format** lets
+# The positive values of e2m1 go from 0.5 to 6, and most weights of our model are smaller than all of them. A **block format** lets
 # some neighbours, the *block*, share one scale: every block uses the same ruler, stretched to fit. In **MXFP4** a block has
 # 32 weights, and the scale $s$ is a power of two. A block of weights $w$ is stored in three steps:
 #
@@ -382,7 +382,7 @@ figures.blocks(row, my_mxfp4)
 # %% tags=["claims"]
 assert FLOATS["e2m1"].min_subnormal == 0.5 and FLOATS["e2m1"].max == 6
 assert my_mxfp4(torch.tensor([0.3, -1.1, 0.04])).tolist() == [0.25, -1, 0]
-assert (layers["blocks.2.mlp.up"].weight.abs() < 0.5).float().mean() > 0.9
+assert (layers["blocks.2.mlp.up"].weight.abs() < 0.5).float().mean() > 0.5
 rounded = torch.cat([my_mxfp4(block) for block in row.split(32)])
 assert torch.equal(rounded, BLOCKS["mxfp4"].round(row[None])[0])
 scales, _ = BLOCKS["mxfp4"].scales(row[None])

@@ -557,7 +557,7 @@ def added_loss(cast):
 # ruin the model? The picture knows.
 #
 # <details><summary>After you have run it</summary>
-# Only e2m1 without a scale: what is smaller than 0.25 becomes 0, and that is most of the parameters. With a scale for each
+# Only e2m1 without a scale: what is smaller than 0.25 becomes 0, and that is hundreds of thousands of parameters. With a scale for each
 # tensor the same four bits do far less harm. For e4m3fn the scale hardly matters, since its exponent reaches down to the
 # small weights by itself. <!-- claim: MATH 2**-1 / 2 -->
 # </details>
@@ -576,7 +576,7 @@ for name in ("fp16", "bf16", "e4m3fn", "e5m2", "e2m1"):
 added = {name: loss.mean for name, loss in plain.items()}
 assert abs(added["fp16"]) < 0.001 and abs(added["bf16"]) < 0.003
 assert added["bf16"] < added["e4m3fn"] < added["e5m2"] < 0.1 < 1 < added["e2m1"]
-assert float((FLOATS["e2m1"].round(weights) == 0).float().mean()) > 0.8
+assert int((FLOATS["e2m1"].round(weights) == 0).sum()) > 500_000
 assert scaled["e2m1"].mean < added["e2m1"] / 5
 assert abs(scaled["e4m3fn"].mean - added["e4m3fn"]) < 0.01
 

@@ -662,8 +662,8 @@ assert (lonely @ turn).abs().max() < 20 and (lonely @ turn).abs().min() > 15
 # **Before you run it.** At 8, 6 and 4 bits per activation, with float weights: where will turning help?
 #
 # <details><summary>After you have run it</summary>
-# At 8 bits nothing was lost, so there is nothing to win. At 6 and 4 bits turning takes away a part of the damage, not most
-# of it: this model has no outliers to spread.
+# Hardly anywhere. At 8 bits nothing was lost, so there is nothing to win. At 6 and 4 bits turning changes the damage by a part
+# of it, if at all: this model has no outliers to spread.
 # </details>
 
 # %% tags=["measured"]
@@ -681,7 +681,7 @@ with torch.inference_mode():
     changed = (turned(prompt[None]) - model(prompt[None])).abs().max()
 assert changed < 1e-2 and abs(added["8 bits"].mean) < 0.01
 assert added["4 bits"].mean > max(0.03, 3 * abs(added["6 bits"].mean))
-assert added["4 bits, turned"].mean < added["4 bits"].mean
+assert 0.5 < added["4 bits, turned"].mean / added["4 bits"].mean < 1.5
 
 # %% [markdown]
 # So plant some: four channels of every norm are made 50 times as large, and the weights that read them as much smaller.

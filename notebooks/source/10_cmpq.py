@@ -653,8 +653,8 @@ assert my_forced(60, 40, 40) == 21 and ones == 0
 # **Before you run it.** For which of the three is chance highest, by the mean, and by the first correlation?
 #
 # <details><summary>After you have run it</summary>
-# In step. By the mean it is a little higher than for independent samples. By the first it is nearly as high as for the same
-# text: both blocks know the position in the window, and one shared direction is all it takes. One more reason never to use
+# In step. By the mean it is a little higher than for independent samples. By the first it comes much nearer to the
+# same text: both blocks know the position in the window, and one shared direction is all it takes. One more reason never to use
 # the first correlation alone.
 # </details>
 
@@ -679,7 +679,9 @@ mean = {kind: float(rho.mean()) for kind, rho in levels.items()}
 assert mean["shuffled"] <= 1.1 * mean["shifted"]
 assert mean["the same text"] > 1.5 * mean["in step"]
 assert levels["in step"][0] > 1.2 * levels["shuffled"][0]
-assert levels["in step"][0] > 0.8 * levels["the same text"][0]
+of_first, of_mean = (at(levels["in step"]) / at(levels["the same text"])
+                     for at in (lambda rho: float(rho[0]), lambda rho: float(rho.mean())))
+assert of_first > of_mean + 0.1
 
 # %% [markdown]
 # ## Further · What the residual path does
