@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from nanoq.quant.kernels.loops import (
     SERIAL,
-    UNIT,
     decode_columns,
     decode_threads,
     integer_rows,
     integer_threads,
+    room,
     weight_only_rows,
     weight_only_threads,
     words_of,
@@ -28,7 +28,7 @@ from nanoq.timing import measure
 
 WEIGHT_ONLY = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}  # and bits of a code
 BACKENDS = ("dequantize", *WEIGHT_ONLY, "w8a8")
-MOST_TOKENS = 6  # of a weight-only product: beyond, decoding and a float product take less time
+MOST_TOKENS = 12  # of a weight-only product: beyond, decoding and a float product take less time
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
 _MOST_COLUMNS = (2**31 - 1) // (_LARGEST_CODE * _LARGEST_ACTIVATION)  # whose sum of products fits int32
@@ -133,12 +133,13 @@ class Kernel:
         bits, columns, grid = WEIGHT_ONLY[backend], layer.layout["in_features"], layer.grid
         codes, groups = layer.codes, grid.scale.shape[1]
         group = grid.group_size if groups > 1 else columns
-        if groups > 1 and group % UNIT[bits]:
+        size = room(group, bits)
+        if groups > 1 and size > group:
             codes = F.pad(layer.unpacked(), (0, groups * group - columns)).unflatten(1, (groups, group))
-            codes = pack(F.pad(codes, (0, -group % UNIT[bits])).flatten(1), bits)
+            codes = pack(F.pad(codes, (0, size - group)).flatten(1), bits)
         elif bits != layer.layout["bits"] or layer.layout["levels"] == 3:
             codes = pack(layer.unpacked(), bits)
-        codes = F.pad(codes, (0, -codes.shape[1] % (UNIT[bits] * bits // 8)))
+        codes = F.pad(codes, (0, groups * size * bits // 8 - codes.shape[1]))
         scale, zero = (values.float().expand(len(codes), -1).T.contiguous().numpy()
                        for values in (grid.scale, grid.zero_codes))
         return cls(backend, columns, (words_of(codes.numpy()), bits, scale, zero, group))
@@ -155,20 +156,25 @@ class Kernel:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
         rows = x.detach().reshape(-1, self.in_features).float()
-        y = torch.from_numpy(self._product(rows)) if len(rows) <= MOST_TOKENS else rows @ self._weight()
+        y = self._product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 
-    def _product(self, x: Tensor) -> np.ndarray:
+    def _product(self, x: Tensor) -> Tensor:
         rows, out = np.ascontiguousarray(x.numpy()), self.arrays[2].shape[1]
         y = np.empty((len(rows), out), np.float32)
         _run(weight_only_rows, weight_only_threads, out, rows.size * out, *self.arrays, rows, y)
-        return y
+        return torch.from_numpy(y)
 
-    def _weight(self) -> Tensor:
-        """The dequantised weight, float32 (in, out)."""
-        weight = np.empty((self.in_features, self.arrays[2].shape[1]), np.float32)
-        _run(decode_columns, decode_threads, len(weight), weight.size, *self.arrays, weight)
-        return torch.from_numpy(weight)
+    def _decoded_product(self, x: Tensor) -> Tensor:
+        """The product with the float weight, made a few columns at a time: they are multiplied while in the cache."""
+        out = self.arrays[2].shape[1]
+        y, columns = x.new_zeros(len(x), out), -(-SERIAL // out)
+        weight = np.empty((min(columns, self.in_features), out), np.float32)
+        for k in range(0, self.in_features, columns):
+            part = weight[: self.in_features - k]
+            _run(decode_columns, decode_threads, len(part), part.size, k, *self.arrays, part)
+            y.addmm_(x[:, k : k + columns], torch.from_numpy(part))
+        return y
 
 
 def _fits(x: Tensor, columns: int) -> bool:

@@ -1,10 +1,10 @@
 """The compiled loops of the kernels: arrays in, sums out, and nothing of layers.
 
-Packed codes lie in memory as *words of one row each, side by side*: uint32 (blocks, words, rows of a block), a word
-being four bytes of what `nanoq.quant.packing` makes of a row, and each group beginning at a multiple of `UNIT` columns
-(`words_of`). A loop over rows then runs in many lanes, whatever the width of a code and of a group: a lane takes its
-word in one load and cuts eight codes or more out of it, and no sum has to be collected from the lanes of a register,
-which for groups of 32 would take longer than the products. A block is read from its first byte to its last.
+Packed codes lie in memory as words of four bytes, those of neighbouring rows side by side: uint32 (blocks, words, rows
+of a block); `words_of` makes them of what `nanoq.quant.packing` gives, where each group takes `room` columns. A loop
+over rows then runs in many lanes, whatever the width of a code and of a group: a lane loads a word and cuts eight codes
+or more out of it, and no sum has to be collected from the lanes of a register, which for groups of 32 would take longer
+than the products. A block is read from its first byte to its last.
 
 numba makes int64 of every integer operation, and int64 vectorises badly: hence int32(...) around each of them.
 Reassociation lets a sum run in many lanes at once; NaN and infinity keep their meaning.
@@ -19,7 +19,6 @@ FAST = {"reassoc", "contract", "nsz"}
 SERIAL = 2**19  # fewer multiplications than this take less time than starting a second thread
 BLOCK = 2048  # rows whose sums lie in the nearest cache
 COLUMNS = 64  # whose products are added one by one: sums of sums have smaller errors
-UNIT = {8: 8, 4: 8, 3: 8, 2: 16}  # columns that are added at once, by the bits of a code
 _i32, _u32, _f32 = np.int32, np.uint32, np.float32
 
 
@@ -127,7 +126,7 @@ def _straddled(bits, column):
 
 @compiled
 def _add(sums, words, i, j, bits, first, last, x):
-    """Codes of the columns first..last-1, at multiples of `UNIT`: words (words, rows), of which i..j-1; x (columns,)."""
+    """Codes of the columns first..last-1 of a group: words (words, rows), of which i..j-1; x (columns,) laid out."""
     if bits == 8:
         for k in range(first, last, 8):
             _add8(sums, words[k // 4, i:j], words[k // 4 + 1, i:j], x[k : k + 8])
@@ -144,21 +143,21 @@ def _add(sums, words, i, j, bits, first, last, x):
 
 
 @compiled
-def _room(group, bits):
-    """Columns that the codes of a group take: whole units."""
-    unit = 16 if bits == 2 else 8  # as `UNIT` has it
+def room(group, bits):
+    """Columns that the codes of a group take: a multiple of what is added at once."""
+    unit = 16 if bits == 2 else 8
     return (group + unit - 1) // unit * unit
 
 
 @compiled
 def _laid_out(x, group, bits):
-    """x (tokens, in) as its codes lie, with 0 between the groups, and as `_four` takes it."""
-    columns, room = x.shape[1], _room(group, bits)
-    y = np.zeros((len(x), (columns + group - 1) // group * room), _f32)
+    """Inputs x (tokens, in) in the places of their codes, 0 in those that a group leaves, and as `_four` takes them."""
+    size, groups = room(group, bits), (x.shape[1] + group - 1) // group
+    y = np.zeros((len(x), groups * size), _f32)
     for t in range(len(x)):
-        for g in range(y.shape[1] // room):
+        for g in range(groups):
             part = x[t, g * group : (g + 1) * group]
-            y[t, g * room : g * room + len(part)] = part
+            y[t, g * size : g * size + len(part)] = part
         for k in range(1, y.shape[1], 2):
             y[t, k] *= _f32(1 / (1 << bits))
     return y
@@ -186,7 +185,7 @@ def weight_only_rows(first, last, codes, bits, scale, zero, group, x, y):
 
     codes uint32 (blocks, words, rows of a block); scale and zero float32 (groups, out), of `group` columns each.
     """
-    rows, room, laid_out = codes.shape[2], _room(group, bits), _laid_out(x, group, bits)
+    rows, laid_out = codes.shape[2], _laid_out(x, group, bits)
     sums = np.zeros(rows, _f32)
     for b in range(first // rows, (last - 1) // rows + 1):
         i, j = max(first, b * rows), min(last, (b + 1) * rows)
@@ -196,7 +195,7 @@ def weight_only_rows(first, last, codes, bits, scale, zero, group, x, y):
                 start, end = g * group, min((g + 1) * group, x.shape[1])
                 for k in range(start, end, COLUMNS):
                     m = min(k + COLUMNS, end)
-                    place = g * room + k - start
+                    place = g * room(group, bits) + k - start
                     _add(sums[: j - i], codes[b], i - b * rows, j - b * rows, bits, place, place + m - k, laid_out[t])
                     _add_scaled(y[t, i:j], sums[: j - i], scale[g, i:j], zero[g, i:j], _sum(x[t, k:m]))
 
@@ -213,31 +212,43 @@ def weight_only_threads(threads, codes, bits, scale, zero, group, x, y):
 
 
 @compiled
-def _decode(p, q, shift, rest, mask, scale, zero, weight):
+def _decode(p, shift, mask, scale, zero, weight):
     for r in range(len(weight)):
-        code = _u32(_u32(_u32(p[r] >> shift) | _u32(q[r] << rest)) & mask)
-        weight[r] = scale[r] * (_f32(_i32(code)) - zero[r])
+        weight[r] = scale[r] * (_f32(_i32(_u32(p[r] >> shift) & mask)) - zero[r])
 
 
 @compiled
-def decode_columns(first, last, codes, bits, scale, zero, group, weight):
-    """The columns first..last-1 of a weight from codes as above, into float32 weight (columns, out)."""
+def _decode3(p, q, shift, rest, scale, zero, weight):
+    for r in range(len(weight)):
+        word = _u32(_u32(p[r] >> shift) | _u32(q[r] << rest))
+        weight[r] = scale[r] * (_f32(_i32(word & _u32(7))) - zero[r])
+
+
+@compiled
+def decode_columns(first, last, start, codes, bits, scale, zero, group, weight):
+    """The columns of a weight from codes as above, into rows first..last-1 of weight, float32 (columns, out).
+
+    Its row 0 is column `start`.
+    """
     _, words, rows = codes.shape
     for k in range(first, last):
-        g = k // group
-        w, shift, rest = _straddled(bits, g * _room(group, bits) + k % group)
+        g = (start + k) // group
+        w, shift, rest = _straddled(bits, g * room(group, bits) + (start + k) % group)
         for b in range(len(codes)):
             i, j = b * rows, min((b + 1) * rows, weight.shape[1])
-            _decode(codes[b, w, : j - i], codes[b, min(w + 1, words - 1), : j - i], shift, rest,
-                    _u32((1 << bits) - 1), scale[g, i:j], zero[g, i:j], weight[k, i:j])
+            p, s, z = codes[b, w, : j - i], scale[g, i:j], zero[g, i:j]
+            if bits == 3:
+                _decode3(p, codes[b, min(w + 1, words - 1), : j - i], shift, rest, s, z, weight[k, i:j])
+            else:
+                _decode(p, shift, _u32((1 << bits) - 1), s, z, weight[k, i:j])
 
 
 @compiled(parallel=True)
-def decode_threads(threads, codes, bits, scale, zero, group, weight):
-    """All columns of the weight, in so many threads."""
-    columns = len(weight)
+def decode_threads(threads, start, codes, bits, scale, zero, group, weight):
+    """All rows of `weight`, in so many threads."""
+    n = len(weight)
     for i in prange(threads):
-        decode_columns(columns * i // threads, columns * (i + 1) // threads, codes, bits, scale, zero, group, weight)
+        decode_columns(n * i // threads, n * (i + 1) // threads, start, codes, bits, scale, zero, group, weight)
 
 
 # ---- integer products ----
