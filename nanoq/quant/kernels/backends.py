@@ -155,26 +155,26 @@ class Kernel:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
-        rows = x.detach().reshape(-1, self.in_features).float()
+        rows = np.ascontiguousarray(x.detach().float().numpy()).reshape(-1, self.in_features)
         y = self._product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        return torch.from_numpy(y.reshape(*x.shape[:-1], -1)).to(x.dtype)
 
-    def _product(self, x: Tensor) -> Tensor:
-        rows, out = np.ascontiguousarray(x.numpy()), self.arrays[2].shape[1]
-        y = np.empty((len(rows), out), np.float32)
-        _run(weight_only_rows, weight_only_threads, out, rows.size * out, *self.arrays, rows, y)
-        return torch.from_numpy(y)
+    def _product(self, x: np.ndarray) -> np.ndarray:
+        out = self.arrays[2].shape[1]
+        y = np.empty((len(x), out), np.float32)
+        _run(weight_only_rows, weight_only_threads, out, x.size * out, *self.arrays, x, y)
+        return y
 
-    def _decoded_product(self, x: Tensor) -> Tensor:
+    def _decoded_product(self, x: np.ndarray) -> np.ndarray:
         """The product with the float weight, made a few columns at a time: they are multiplied while in the cache."""
         out = self.arrays[2].shape[1]
-        y, columns = x.new_zeros(len(x), out), -(-SERIAL // out)
+        rows, y, columns = torch.from_numpy(x), torch.zeros(len(x), out), -(-SERIAL // out)
         weight = np.empty((min(columns, self.in_features), out), np.float32)
         for k in range(0, self.in_features, columns):
             part = weight[: self.in_features - k]
             _run(decode_columns, decode_threads, len(part), part.size, k, *self.arrays, part)
-            y.addmm_(x[:, k : k + columns], torch.from_numpy(part))
-        return y
+            y.addmm_(rows[:, k : k + columns], torch.from_numpy(part))
+        return y.numpy()
 
 
 def _fits(x: Tensor, columns: int) -> bool:
