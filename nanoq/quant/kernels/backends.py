@@ -168,12 +168,12 @@ class Kernel:
     def _decoded_product(self, x: np.ndarray) -> np.ndarray:
         """The product with the float weight, made a few columns at a time: they are multiplied while in the cache."""
         out = self.arrays[2].shape[1]
-        rows, y, columns = torch.from_numpy(x), torch.zeros(len(x), out), -(-SERIAL // out)
+        rows, y, columns = torch.from_numpy(x), torch.empty(len(x), out), -(-SERIAL // out)
         weight = np.empty((min(columns, self.in_features), out), np.float32)
         for k in range(0, self.in_features, columns):
             part = weight[: self.in_features - k]
             _run(decode_columns, decode_threads, len(part), part.size, k, *self.arrays, part)
-            y.addmm_(rows[:, k : k + columns], torch.from_numpy(part))
+            y.addmm_(rows[:, k : k + columns], torch.from_numpy(part), beta=int(k > 0))
         return y.numpy()
 
 
