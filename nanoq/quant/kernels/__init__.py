@@ -5,8 +5,9 @@ At one token a linear layer does nothing but read its weight, so that fewer byte
 * Weight-only ("int8", "int4", "int3", "int2"): codes become small floats in registers and are multiplied by float32
   activations. The result is the dequantised product within float32 rounding: only the order of the sum and the places
   of the scale and the zero differ, y_r = sum over groups g of scale_rg * (sum of code_rk x_k - zero_rg * sum of x_k),
-  the sums over k in g. For many tokens the weight is decoded once and multiplied as a float matrix. "int8" keeps each
-  code in a byte, whatever its width, and takes the codes of an entropy-coded layer, decoded once.
+  the sums over k in g. For many tokens the weight is decoded, a few columns at a time, and multiplied as a float
+  matrix. "int8" keeps each code in a byte, whatever its width, and takes the codes of an entropy-coded layer, decoded
+  once.
 * W8A8 ("w8a8"): activations are rounded too, each token on its own symmetric scale, and both sides are multiplied as
   integers (ZeroQuant, Yao et al. 2022, arXiv 2206.01861). The int32 sums are exact; the rounding of
   the activations changes the result, so it is never chosen unless asked for.

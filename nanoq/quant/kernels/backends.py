@@ -17,17 +17,18 @@ from nanoq.quant.kernels.loops import (
     decode_threads,
     integer_rows,
     integer_threads,
+    room,
     weight_only_rows,
     weight_only_threads,
+    words_of,
 )
 from nanoq.quant.packing import pack
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.timing import measure
 
 WEIGHT_ONLY = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}  # and bits of a code
-_ENDS = {"int4": 2, "int3": 8, "int2": 4}  # where a code ends that ends a byte: a multiple of so many columns
 BACKENDS = ("dequantize", *WEIGHT_ONLY, "w8a8")
-MOST_TOKENS = 6  # of a weight-only product: beyond, decoding and a float product take less time
+MOST_TOKENS = 12  # of a weight-only product: beyond, decoding and a float product take less time
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST_CODE, _LARGEST_ACTIVATION = 255, 127
 _MOST_COLUMNS = (2**31 - 1) // (_LARGEST_CODE * _LARGEST_ACTIVATION)  # whose sum of products fits int32
@@ -118,8 +119,8 @@ class Kernel:
     Attributes:
         backend: "int8", "int4", "int3" or "int2".
         in_features: columns of the weight.
-        arrays: what the loops take: the codes, packed column by column, uint8 (bytes, out); bits of a code; scale and
-            zero, float32 (groups, out); columns of a group.
+        arrays: what the loops take: the codes, uint32 as `words_of` lays them out; bits of a code; scale and zero,
+            float32 (groups, out); columns of a group.
     """
 
     backend: str
@@ -130,14 +131,18 @@ class Kernel:
     def of(cls, layer: QuantLinear, backend: str) -> Self:
         """The kernel of a layer that can run on the backend, as `why_not` says."""
         bits, columns, grid = WEIGHT_ONLY[backend], layer.layout["in_features"], layer.grid
-        codes = layer.codes
-        if bits != layer.layout["bits"] or layer.layout["levels"] == 3:
+        codes, groups = layer.codes, grid.scale.shape[1]
+        group = grid.group_size if groups > 1 else columns
+        size = room(group, bits)
+        if groups > 1 and size > group:
+            codes = F.pad(layer.unpacked(), (0, groups * group - columns)).unflatten(1, (groups, group))
+            codes = pack(F.pad(codes, (0, size - group)).flatten(1), bits)
+        elif bits != layer.layout["bits"] or layer.layout["levels"] == 3:
             codes = pack(layer.unpacked(), bits)
-        codes = F.pad(codes, (0, -codes.shape[1] % 3 if bits == 3 else 0))
+        codes = F.pad(codes, (0, groups * size * bits // 8 - codes.shape[1]))
         scale, zero = (values.float().expand(len(codes), -1).T.contiguous().numpy()
                        for values in (grid.scale, grid.zero_codes))
-        group = grid.group_size if len(scale) > 1 else codes.shape[1] * 8 // bits
-        return cls(backend, columns, (codes.T.contiguous().numpy(), bits, scale, zero, group))
+        return cls(backend, columns, (words_of(codes.numpy()), bits, scale, zero, group))
 
     @property
     def nbytes(self) -> int:
@@ -150,24 +155,26 @@ class Kernel:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
-        rows = x.detach().reshape(-1, self.in_features).float()
-        y = torch.from_numpy(self._product(rows)) if len(rows) <= MOST_TOKENS else rows @ self._weight()
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        rows = np.ascontiguousarray(x.detach().float().numpy()).reshape(-1, self.in_features)
+        y = self._product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
+        return torch.from_numpy(y.reshape(*x.shape[:-1], -1)).to(x.dtype)
 
-    def _product(self, x: Tensor) -> np.ndarray:
-        codes, bits = self.arrays[:2]
-        rows, columns = np.ascontiguousarray(x.numpy()), len(codes) * 8 // bits
-        if columns > self.in_features:  # the last byte has room for more codes
-            rows = np.pad(rows, ((0, 0), (0, columns - self.in_features)))
-        y = np.empty((len(rows), codes.shape[1]), np.float32)
-        _run(weight_only_rows, weight_only_threads, codes.shape[1], columns * y.size, *self.arrays, rows, y)
+    def _product(self, x: np.ndarray) -> np.ndarray:
+        out = self.arrays[2].shape[1]
+        y = np.empty((len(x), out), np.float32)
+        _run(weight_only_rows, weight_only_threads, out, x.size * out, *self.arrays, x, y)
         return y
 
-    def _weight(self) -> Tensor:
-        """The dequantised weight, float32 (in, out)."""
-        weight = np.empty((self.in_features, self.arrays[0].shape[1]), np.float32)
-        _run(decode_columns, decode_threads, len(weight), weight.size, *self.arrays, weight)
-        return torch.from_numpy(weight)
+    def _decoded_product(self, x: np.ndarray) -> np.ndarray:
+        """The product with the float weight, made a few columns at a time: they are multiplied while in the cache."""
+        out = self.arrays[2].shape[1]
+        rows, y, columns = torch.from_numpy(x), torch.empty(len(x), out), -(-SERIAL // out)
+        weight = np.empty((min(columns, self.in_features), out), np.float32)
+        for k in range(0, self.in_features, columns):
+            part = weight[: self.in_features - k]
+            _run(decode_columns, decode_threads, len(part), part.size, k, *self.arrays, part)
+            y.addmm_(rows[:, k : k + columns], torch.from_numpy(part), beta=int(k > 0))
+        return y.numpy()
 
 
 def _fits(x: Tensor, columns: int) -> bool:
@@ -221,8 +228,6 @@ def why_not(layer: QuantLinear, backend: str) -> str | None:
     if layer.codes.device.type != "cpu":
         return f"it is on {layer.codes.device}, not on the CPU"
     groups = layer.scale.shape[1]
-    if groups > 1 and layer.layout["group_size"] % _ENDS.get(backend, 1):
-        return f"a group of {layer.layout['group_size']} columns ends within a byte"
     if backend == "w8a8" and groups > 1:
         return "an integer sum needs one scale a row, not one a group"
     if backend == "w8a8" and columns > _MOST_COLUMNS:

@@ -1,8 +1,10 @@
 """The compiled loops of the kernels: arrays in, sums out, and nothing of layers.
 
-Packed codes lie in memory *column by column*: uint8 (bytes, out), the transpose of what `nanoq.quant.packing` makes of
-a matrix. A loop over rows then runs in many lanes, whatever the width of a code and of a group, and no sum has to be
-collected from the lanes of a register, which for groups of 32 would take longer than the products.
+Packed codes lie in memory as words of four bytes, those of neighbouring rows side by side: uint32 (blocks, words, rows
+of a block); `words_of` makes them of what `nanoq.quant.packing` gives, where each group takes `room` columns. A loop
+over rows then runs in many lanes, whatever the width of a code and of a group: a lane loads a word and cuts eight codes
+or more out of it, and no sum has to be collected from the lanes of a register, which for groups of 32 would take longer
+than the products. A block is read from its first byte to its last.
 
 numba makes int64 of every integer operation, and int64 vectorises badly: hence int32(...) around each of them.
 Reassociation lets a sum run in many lanes at once; NaN and infinity keep their meaning.
@@ -15,9 +17,9 @@ from nanoq.compiled import compiled
 
 FAST = {"reassoc", "contract", "nsz"}
 SERIAL = 2**19  # fewer multiplications than this take less time than starting a second thread
-BLOCK = 1024  # rows whose sums lie in the nearest cache
+BLOCK = 2048  # rows whose sums lie in the nearest cache
 COLUMNS = 64  # whose products are added one by one: sums of sums have smaller errors
-_i32, _f32 = np.int32, np.float32
+_i32, _u32, _f32 = np.int32, np.uint32, np.float32
 
 
 # ---- float weights ----
@@ -56,75 +58,109 @@ def float_rows(weight, x, y):
             y[t, r] = dot(weight[r], x[t])
 
 
-# ---- codes: sums (rows,) of code * x over the columns of a few bytes, which are uint8 (rows,) each ----
+# ---- codes: sums (rows,) of code * x over a few columns, whose codes are in words uint32 (rows,) ----
+
+
+def words_of(packed: np.ndarray) -> np.ndarray:
+    """Packed rows, uint8 (out, bytes), as the loops take them: uint32 (blocks, words, rows of a block)."""
+    out, size = packed.shape
+    blocks = -(-out // BLOCK)
+    rows = -(-out // blocks)
+    words = np.pad(packed, ((0, blocks * rows - out), (0, -size % 4))).view(_u32)
+    return np.ascontiguousarray(words.reshape(blocks, rows, -1).transpose(0, 2, 1))
 
 
 @compiled(fastmath=FAST)
-def _add8(sums, p, q, u, v, x):
-    """Four bytes of one code each."""
-    a, b, c, d = x[0], x[1], x[2], x[3]
-    for r in range(len(sums)):
-        sums[r] += _f32(p[r]) * a + _f32(q[r]) * b + _f32(u[r]) * c + _f32(v[r]) * d
+def _four(word, bits, a, b, c, d):
+    """The lowest four codes of a word times four numbers; the second and the fourth are divided by 2**bits before.
+
+    Every second code is thus multiplied where it is, which saves a shift and is exact.
+    """
+    low, high, rest = _u32((1 << bits) - 1), _u32((1 << 2 * bits) - (1 << bits)), _u32(word >> _u32(2 * bits))
+    return (_f32(_i32(word & low)) * a + _f32(_i32(word & high)) * b
+            + _f32(_i32(rest & low)) * c + _f32(_i32(rest & high)) * d)
 
 
 @compiled(fastmath=FAST)
-def _add8_one(sums, p, a):
+def _add8(sums, p, q, x):
+    """Two words of four codes each."""
+    a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for r in range(len(sums)):
-        sums[r] += _f32(p[r]) * a
+        sums[r] += _four(p[r], 8, a, b, c, d) + _four(q[r], 8, e, f, g, h)
 
 
 @compiled(fastmath=FAST)
-def _add4(sums, p, q, x):
-    """Two bytes of two codes each."""
-    a, b, c, d = x[0], x[1], x[2], x[3]
+def _add4(sums, p, x):
+    """A word of eight codes."""
+    a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for r in range(len(sums)):
-        i, j = _i32(p[r]), _i32(q[r])
-        sums[r] += (_f32(_i32(i & _i32(15))) * a + _f32(_i32(i >> _i32(4))) * b
-                    + _f32(_i32(j & _i32(15))) * c + _f32(_i32(j >> _i32(4))) * d)
+        sums[r] += _four(p[r], 4, a, b, c, d) + _four(_u32(p[r] >> _u32(16)), 4, e, f, g, h)
+
+
+@compiled(fastmath=FAST)
+def _add3(sums, p, q, shift, rest, x):
+    """Eight codes, 24 bits from bit `shift` of one word on, which may end `rest` bits below the next word's bit 0."""
+    a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    for r in range(len(sums)):
+        word = _u32(_u32(p[r] >> shift) | _u32(q[r] << rest))
+        sums[r] += _four(word, 3, a, b, c, d) + _four(_u32(word >> _u32(12)), 3, e, f, g, h)
 
 
 @compiled(fastmath=FAST)
 def _add2(sums, p, x):
-    """One byte of four codes."""
-    a, b, c, d = x[0], x[1], x[2], x[3]
-    for r in range(len(sums)):
-        i = _i32(p[r])
-        sums[r] += (_f32(_i32(i & _i32(3))) * a + _f32(_i32(_i32(i >> _i32(2)) & _i32(3))) * b
-                    + _f32(_i32(_i32(i >> _i32(4)) & _i32(3))) * c + _f32(_i32(i >> _i32(6))) * d)
-
-
-@compiled(fastmath=FAST)
-def _add3(sums, p, q, u, x):
-    """Three bytes of eight codes."""
+    """A word of sixteen codes."""
     a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    i, j, k, l, m, n, o, u = x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15]  # noqa: E741
     for r in range(len(sums)):
-        i = _i32(_i32(_i32(p[r]) | _i32(_i32(q[r]) << _i32(8))) | _i32(_i32(u[r]) << _i32(16)))
-        sums[r] += (_f32(_i32(i & _i32(7))) * a + _f32(_i32(_i32(i >> _i32(3)) & _i32(7))) * b
-                    + _f32(_i32(_i32(i >> _i32(6)) & _i32(7))) * c + _f32(_i32(_i32(i >> _i32(9)) & _i32(7))) * d
-                    + _f32(_i32(_i32(i >> _i32(12)) & _i32(7))) * e + _f32(_i32(_i32(i >> _i32(15)) & _i32(7))) * f
-                    + _f32(_i32(_i32(i >> _i32(18)) & _i32(7))) * g + _f32(_i32(i >> _i32(21))) * h)
+        word = p[r]
+        sums[r] += (_four(word, 2, a, b, c, d) + _four(_u32(word >> _u32(8)), 2, e, f, g, h)
+                    + _four(_u32(word >> _u32(16)), 2, i, j, k, l) + _four(_u32(word >> _u32(24)), 2, m, n, o, u))
 
 
 @compiled
-def _add(sums, codes, first, last, bits, x):
-    """Codes of the columns first..last-1: codes uint8 (bytes, rows), x (columns,)."""
+def _straddled(bits, column):
+    """Where a code lies: its word, its first bit there, and how far the next word has to go up to meet it."""
+    shift = column * bits % 32
+    return column * bits // 32, _u32(shift), _u32(min(31, 32 - shift))
+
+
+@compiled
+def _add(sums, words, i, j, bits, first, last, x):
+    """Codes of the columns first..last-1 of a group: words (words, rows), of which i..j-1; x (columns,) laid out."""
     if bits == 8:
-        for k in range(first, last - 3, 4):
-            _add8(sums, codes[k], codes[k + 1], codes[k + 2], codes[k + 3], x[k : k + 4])
-        for k in range(last - (last - first) % 4, last):
-            _add8_one(sums, codes[k], x[k])
+        for k in range(first, last, 8):
+            _add8(sums, words[k // 4, i:j], words[k // 4 + 1, i:j], x[k : k + 8])
     elif bits == 4:
-        for k in range(first, last - 3, 4):
-            _add4(sums, codes[k // 2], codes[k // 2 + 1], x[k : k + 4])
-        if (last - first) % 4:
-            _add4(sums, codes[last // 2 - 1], codes[last // 2 - 1], np.array([x[last - 2], x[last - 1], 0, 0], _f32))
+        for k in range(first, last, 8):
+            _add4(sums, words[k // 8, i:j], x[k : k + 8])
     elif bits == 2:
-        for k in range(first, last, 4):
-            _add2(sums, codes[k // 4], x[k : k + 4])
+        for k in range(first, last, 16):
+            _add2(sums, words[k // 16, i:j], x[k : k + 16])
     else:
         for k in range(first, last, 8):
-            j = k // 8 * 3
-            _add3(sums, codes[j], codes[j + 1], codes[j + 2], x[k : k + 8])
+            w, shift, rest = _straddled(bits, k)
+            _add3(sums, words[w, i:j], words[min(w + 1, len(words) - 1), i:j], shift, rest, x[k : k + 8])
+
+
+@compiled
+def room(group, bits):
+    """Columns that the codes of a group take: a multiple of what is added at once."""
+    unit = 16 if bits == 2 else 8
+    return (group + unit - 1) // unit * unit
+
+
+@compiled
+def _laid_out(x, group, bits):
+    """Inputs x (tokens, in) in the places of their codes, 0 in those that a group leaves, and as `_four` takes them."""
+    size, groups = room(group, bits), (x.shape[1] + group - 1) // group
+    y = np.zeros((len(x), groups * size), _f32)
+    for t in range(len(x)):
+        for g in range(groups):
+            part = x[t, g * group : (g + 1) * group]
+            y[t, g * size : g * size + len(part)] = part
+        for k in range(1, y.shape[1], 2):
+            y[t, k] *= _f32(1 / (1 << bits))
+    return y
 
 
 @compiled(fastmath=FAST)
@@ -145,28 +181,29 @@ def _add_scaled(y, sums, scale, zero, total):
 
 @compiled
 def weight_only_rows(first, last, codes, bits, scale, zero, group, x, y):
-    """Rows first..last-1 of x (tokens, columns) times codes, into y (tokens, out).
+    """Rows first..last-1 of x (tokens, in) times codes, into y (tokens, out).
 
-    codes uint8 (bytes, out); scale and zero float32 (groups, out), of `group` columns each; x ends where the last byte
-    does, or the last three at 3 bits.
+    codes uint32 (blocks, words, rows of a block); scale and zero float32 (groups, out), of `group` columns each.
     """
-    sums = np.zeros(BLOCK, _f32)
-    for i in range(first, last, BLOCK):
-        j = min(i + BLOCK, last)
+    rows, laid_out = codes.shape[2], _laid_out(x, group, bits)
+    sums = np.zeros(rows, _f32)
+    for b in range(first // rows, (last - 1) // rows + 1):
+        i, j = max(first, b * rows), min(last, (b + 1) * rows)
         for t in range(len(x)):
             y[t, i:j] = 0
             for g in range(len(scale)):
-                end = min((g + 1) * group, x.shape[1])
-                for k in range(g * group, end, COLUMNS):
+                start, end = g * group, min((g + 1) * group, x.shape[1])
+                for k in range(start, end, COLUMNS):
                     m = min(k + COLUMNS, end)
-                    _add(sums[: j - i], codes[:, i:j], k, m, bits, x[t])
+                    place = g * room(group, bits) + k - start
+                    _add(sums[: j - i], codes[b], i - b * rows, j - b * rows, bits, place, place + m - k, laid_out[t])
                     _add_scaled(y[t, i:j], sums[: j - i], scale[g, i:j], zero[g, i:j], _sum(x[t, k:m]))
 
 
 @compiled(parallel=True)
 def weight_only_threads(threads, codes, bits, scale, zero, group, x, y):
     """All rows of the weight, in so many threads."""
-    rows = codes.shape[1]
+    rows = y.shape[1]
     for i in prange(threads):
         weight_only_rows(rows * i // threads, rows * (i + 1) // threads, codes, bits, scale, zero, group, x, y)
 
@@ -177,34 +214,41 @@ def weight_only_threads(threads, codes, bits, scale, zero, group, x, y):
 @compiled
 def _decode(p, shift, mask, scale, zero, weight):
     for r in range(len(weight)):
-        weight[r] = scale[r] * (_f32(_i32(_i32(_i32(p[r]) >> shift) & mask)) - zero[r])
+        weight[r] = scale[r] * (_f32(_i32(_u32(p[r] >> shift) & mask)) - zero[r])
 
 
 @compiled
-def _decode3(p, q, u, shift, scale, zero, weight):
+def _decode3(p, q, shift, rest, scale, zero, weight):
     for r in range(len(weight)):
-        i = _i32(_i32(_i32(p[r]) | _i32(_i32(q[r]) << _i32(8))) | _i32(_i32(u[r]) << _i32(16)))
-        weight[r] = scale[r] * (_f32(_i32(_i32(i >> shift) & _i32(7))) - zero[r])
+        word = _u32(_u32(p[r] >> shift) | _u32(q[r] << rest))
+        weight[r] = scale[r] * (_f32(_i32(word & _u32(7))) - zero[r])
 
 
 @compiled
-def decode_columns(first, last, codes, bits, scale, zero, group, weight):
-    """The columns first..last-1 of a weight from codes as above, into float32 weight (columns, out)."""
+def decode_columns(first, last, start, codes, bits, scale, zero, group, weight):
+    """The columns of a weight from codes as above, into rows first..last-1 of weight, float32 (columns, out).
+
+    Its row 0 is column `start`.
+    """
+    _, words, rows = codes.shape
     for k in range(first, last):
-        s, z = scale[k // group], zero[k // group]
-        if bits == 3:
-            j = k // 8 * 3
-            _decode3(codes[j], codes[j + 1], codes[j + 2], _i32(k % 8 * 3), s, z, weight[k])
-        else:
-            _decode(codes[k * bits // 8], _i32(k * bits % 8), _i32((1 << bits) - 1), s, z, weight[k])
+        g = (start + k) // group
+        w, shift, rest = _straddled(bits, g * room(group, bits) + (start + k) % group)
+        for b in range(len(codes)):
+            i, j = b * rows, min((b + 1) * rows, weight.shape[1])
+            p, s, z = codes[b, w, : j - i], scale[g, i:j], zero[g, i:j]
+            if bits == 3:
+                _decode3(p, codes[b, min(w + 1, words - 1), : j - i], shift, rest, s, z, weight[k, i:j])
+            else:
+                _decode(p, shift, _u32((1 << bits) - 1), s, z, weight[k, i:j])
 
 
 @compiled(parallel=True)
-def decode_threads(threads, codes, bits, scale, zero, group, weight):
-    """All columns of the weight, in so many threads."""
-    columns = len(weight)
+def decode_threads(threads, start, codes, bits, scale, zero, group, weight):
+    """All rows of `weight`, in so many threads."""
+    n = len(weight)
     for i in prange(threads):
-        decode_columns(columns * i // threads, columns * (i + 1) // threads, codes, bits, scale, zero, group, weight)
+        decode_columns(n * i // threads, n * (i + 1) // threads, start, codes, bits, scale, zero, group, weight)
 
 
 # ---- integer products ----

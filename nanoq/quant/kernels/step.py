@@ -115,7 +115,7 @@ def _matrix(layer: nn.Module) -> tuple:
 def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
     none = np.empty((0, 0), np.float32)
     bias = np.zeros(len(weight), np.float32) if bias is None else bias.numpy()
-    return weight.contiguous().numpy(), np.empty((0, 0), np.uint8), 0, none, none, 0, bias
+    return weight.contiguous().numpy(), np.empty((0, 0, 0), np.uint32), 0, none, none, 0, bias
 
 
 def _float_weight(layer: nn.Module) -> Tensor:
@@ -163,12 +163,7 @@ def _product(x, weight, codes, bits, scale, zero, group, bias, y):
     if not bits:
         float_rows(weight, x, y)
     else:
-        columns = len(codes) * 8 // bits
-        if columns > x.shape[1]:  # the last byte holds more codes
-            padded = np.zeros((len(x), columns), _f32)
-            padded[:, : x.shape[1]] = x
-            x = padded
-        weight_only_rows(0, codes.shape[1], codes, bits, scale, zero, group, x, y)
+        weight_only_rows(0, y.shape[1], codes, bits, scale, zero, group, x, y)
     y += bias
 
 
