@@ -1,11 +1,14 @@
 """The grid of CPTQuant's table 2 (arXiv 2412.03599): models by methods, what each costs on reviews and on WikiText-2.
 
 Every number is measured here: sizes on the file, accuracies by one linear probe that is fitted to the unquantised
-model, perplexities on GPTQ's protocol. What the paper printed stands beside it where it is known for certain.
+model, perplexities on GPTQ's protocol; of BERT and other masked language models, for which the paper does not say what
+its "perplexity" is, the pseudo-perplexity (`nanoq.hf.masked_losses`). What the paper printed stands beside it where it
+is known for certain.
 
     NANOQ_DATA=../shared/data python benchmarks/cptquant.py minilm opt-tales --epochs 1 --lr 2e-3
 
-prints the table, and writes data/results/cptquant.csv or the file that `--out` names.
+prints the table, and writes data/results/cptquant.csv or the file that `--out` names. "minilm-mlm" is MiniLM with a new
+head for masks, which is trained with the rest of it in the passes over WikiText-2.
 """
 
 import argparse
@@ -25,17 +28,31 @@ from torch import Tensor, nn
 import nanoq
 from nanoq.files import data_dir, write_csv
 from nanoq.hf.model import HFModel
-from nanoq.hf.tasks import features, fine_tune, gptq_losses, linear_probe, reviews, token_ids, wikitext
+from nanoq.hf.tasks import (
+    enclose_windows,
+    features,
+    fill_losses,
+    fine_tune,
+    gptq_losses,
+    linear_probe,
+    masked_losses,
+    reviews,
+    text_tokens,
+    token_ids,
+    wikitext,
+)
 from nanoq.lm.evaluate import evenly_spread, paired_difference
 from nanoq.lm.training import TrainConfig, next_token_loss, train
 from nanoq.mixed import cluster_bits, cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
 from nanoq.quant.qlinear import packed_layouts
 from nanoq.store import WEIGHTS, Checkpoint, save
+from nanoq.tasks import EVERY, SHORT
 from nanoq.timing import measure
 
 MODELS = ("minilm", "opt-tales", "facebook/opt-125m", "facebook/opt-350m", "facebook/opt-1.3b", "facebook/opt-2.7b",
           "google-bert/bert-base-uncased", "google-bert/bert-base-multilingual-cased")
+HEADED = "minilm-mlm"
 METHODS = ("FP16", "INT8", "CMPQ", "PMPQ", "TDMPQ")
 TASKS = ("imdb", "wikitext-2")
 CLUSTERS = (16, 8, 4)
@@ -57,7 +74,7 @@ class Effort:
 
     Attributes:
         windows: of WikiText-2, to evaluate on.
-        context: most tokens in one of them.
+        context: most tokens in one of them; a masked language model gets at most `nanoq.tasks.SHORT`.
         reviews: to fit the probe on, and as many others to test it.
         length: most tokens of a review.
         rows: windows, or reviews, that the sensitivities see.
@@ -85,6 +102,7 @@ class Task:
         items: what is measured for a model, float64 (N,): 1 for each review that the probe gets right, or the loss of
             each window.
         number: what the mean of the items is as the task's number, an accuracy or a perplexity.
+        chance: that number of a model which knows nothing but how frequent each label or token is.
     """
 
     name: str
@@ -92,6 +110,7 @@ class Task:
     loss_fn: Callable[[nn.Module, Tensor], Tensor]
     items: Callable[[nn.Module], Tensor]
     number: Callable[[float], float]
+    chance: float
 
 
 def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effort | None = None) -> Iterator[dict]:
@@ -99,9 +118,9 @@ def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effo
 
     The keys: model, task, method; base and value, an accuracy as a share or a perplexity, before and after; change, low
     and high, their difference with its 95 % interval, paired by reviews or windows: below 0 for accuracy that is lost,
-    above 0 for a perplexity that got worse; cr_fp32 and cr_fp16, of the whole file, and cr_linear, of the layers alone
-    against float32; speed, of all layers at one token against float32; widths of the blocks; published, a compression
-    ratio; skipped, the reason, or "".
+    above 0 for a perplexity that got worse; chance, as in `Task`; cr_fp32 and cr_fp16, of the whole file, and
+    cr_linear, of the layers alone against float32; speed, of all layers at one token against float32; widths of the
+    blocks; published, a compression ratio; skipped, the reason, or "".
 
     Raises:
         ValueError: if there is no task of a name.
@@ -111,7 +130,7 @@ def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effo
     effort = effort or Effort()
     for name in models:
         try:
-            original = nanoq.load(name)
+            original = _load(name, effort)
         except (FileNotFoundError, ValueError) as error:
             yield from (_skipped(name, task, _first_sentence(error)) for task in tasks)
             continue
@@ -131,9 +150,29 @@ def table_rows(models: Sequence[str], tasks: Sequence[str] = TASKS, effort: Effo
                        | {"published": published, "skipped": ""})
 
 
+def _load(name: str, effort: Effort) -> Checkpoint:
+    if name != HEADED:
+        return nanoq.load(name)
+    if not effort.epochs:
+        raise ValueError(f"the head of {HEADED} is new: train it with --epochs")
+    checkpoint = nanoq.load("minilm")
+    return Checkpoint(with_head(checkpoint.model), checkpoint.tokenizer, checkpoint.card)
+
+
+def with_head(encoder: HFModel, seed: int = 0) -> HFModel:
+    """A BERT that fills masks: an encoder, and a new head, whose last matrix is the encoder's embeddings."""
+    from transformers import BertForMaskedLM  # slow to import
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertForMaskedLM(encoder.model.config)
+    model.bert.load_state_dict(encoder.model.state_dict())
+    return HFModel(model).eval()
+
+
 def _skipped(model: str, task: str, reason: str) -> dict:
-    blank = ("method", "base", "value", "change", "low", "high", "cr_fp32", "cr_fp16", "cr_linear", "speed", "widths",
-             "published")
+    blank = ("method", "base", "value", "change", "low", "high", "chance", "cr_fp32", "cr_fp16", "cr_linear", "speed",
+             "widths", "published")
     return {"model": model, "task": task} | dict.fromkeys(blank, "") | {"skipped": reason}
 
 
@@ -156,7 +195,7 @@ def _measured(
     bytes32 = 4 * checkpoint.model.parameter_count()
     linear = compression_ratio(2 * sum(size[16] for size in sizes.values()), total(sizes, widths))
     return {"base": original, "value": value, "change": value - original, "low": low - original,
-            "high": high - original, "cr_fp32": compression_ratio(bytes32, size),
+            "high": high - original, "chance": task.chance, "cr_fp32": compression_ratio(bytes32, size),
             "cr_fp16": compression_ratio(bytes32 / 2, size), "cr_linear": linear, "speed": speed(copy.model),
             "widths": " ".join(map(str, widths.values()))}
 
@@ -240,12 +279,14 @@ def _imdb(checkpoint: Checkpoint, effort: Effort) -> Task:
     def right(model: HFModel) -> Tensor:
         found = probe.predict(features(model, tokenizer, data.test, max_length=length).numpy())
         return torch.tensor(found == data.test_labels, dtype=torch.float64)
-    return Task("imdb", rows, loss_fn, right, float)
+    return Task("imdb", rows, loss_fn, right, float, 0.5)
 
 
 def _wikitext(checkpoint: Checkpoint, effort: Effort) -> Task:
-    """Perplexity."""
+    """Perplexity, or pseudo-perplexity."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    if model.kind == "masked-lm":
+        return _masked_wikitext(model, tokenizer, effort)
     if model.kind != "causal-lm":
         raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
     context = min(effort.context, model.config.context)
@@ -257,7 +298,60 @@ def _wikitext(checkpoint: Checkpoint, effort: Effort) -> Task:
                           evaluate_every=10**9))
     rows = text[evenly_spread(len(text), effort.rows)]
     return Task("wikitext-2", rows, next_token_loss,
-                lambda model: gptq_losses(model, held_out, effort.windows, batch=4), math.exp)
+                lambda model: gptq_losses(model, held_out, effort.windows, batch=4), math.exp,
+                unigram(text, held_out[:, 1:]))
+
+
+def _masked_wikitext(model: HFModel, tokenizer, effort: Effort) -> Task:
+    """Pseudo-perplexity: of every 8th token, each masked by itself."""
+    context = min(effort.context, SHORT, model.config.context)
+    text, held_out = (enclose_windows(tokenizer, wikitext(tokenizer, context, split)) for split in ("train", "test"))
+    tokens = text[text_tokens(tokenizer, text)]
+    if effort.epochs:
+        train_masked(model, tokenizer, tokens, effort)
+
+    def loss_fn(model: HFModel, rows: Tensor) -> Tensor:
+        """The loss where every 7th token is masked at once, which is nearly BERT's 15 %."""
+        chosen = text_tokens(tokenizer, rows) & (torch.arange(rows.shape[1]) % 7 == 3)
+        return fill_losses(model, tokenizer, rows, chosen).mean()
+
+    measured = held_out[evenly_spread(len(held_out), effort.windows)]
+    return Task("wikitext-2", text[evenly_spread(len(text), effort.rows)], loss_fn,
+                lambda model: masked_losses(model, tokenizer, measured, EVERY), math.exp,
+                unigram(tokens, measured[text_tokens(tokenizer, measured)]))
+
+
+def train_masked(model: HFModel, tokenizer, tokens: Tensor, effort: Effort) -> None:
+    """Train a masked language model in place on a text (N,), masking 15 % of the tokens, as BERT was trained.
+
+    All of these become the mask token, for that is what stands there in the pseudo-perplexity. A head that is new
+    starts with the frequencies of the tokens, which a bias would not learn in so few steps.
+    """
+    bias = model.model.get_output_embeddings().bias
+    if not bias.any():
+        with torch.no_grad():
+            bias.copy_(log_frequencies(tokens, len(bias)))
+
+    def loss_fn(model: HFModel, rows: Tensor) -> Tensor:
+        rows = enclose_windows(tokenizer, rows[:, :-1])
+        chosen = text_tokens(tokenizer, rows) & (torch.rand(rows.shape) < 0.15)  # the generator is seeded by `train`
+        return fill_losses(model, tokenizer, rows, chosen).mean()
+
+    train(model, tokens, tokens,
+          TrainConfig(tokens=effort.epochs * len(tokens), batch=2, optimizer="adamw", lr=effort.lr, lr_rest=None,
+                      precision="bf16", evaluate_every=10**9, valid_windows=1), loss_fn=loss_fn)
+
+
+def unigram(text: Tensor, held_out: Tensor) -> float:
+    """Perplexity of tokens for who knows only how often each occurs in a text."""
+    size = int(max(text.max(), held_out.max())) + 1
+    return math.exp(-log_frequencies(text, size).double()[held_out].mean())
+
+
+def log_frequencies(text: Tensor, size: int) -> Tensor:
+    """Of each of so many tokens the logarithm of its share of a text; each is taken to occur once more: (size,)."""
+    counts = torch.bincount(text.flatten(), minlength=size) + 1
+    return (counts / counts.sum()).log()
 
 
 _TASKS = {"imdb": _imdb, "wikitext-2": _wikitext}

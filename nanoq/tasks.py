@@ -32,9 +32,12 @@ from nanoq.store import Checkpoint
 from nanoq.vision.data import load_images
 from nanoq.vision.model import ResNet
 
-__all__ = ["CharacterText", "Evaluation", "Images", "ReviewProbe", "Task", "TokenText", "task_for"]
+__all__ = ["CharacterText", "Evaluation", "Images", "MaskedText", "ReviewProbe", "Task", "TokenText", "task_for"]
 
 LONGEST = 2048  # tokens: what papers report, and more takes a computer's memory
+# Of a masked language model, which reads a window once for each token that is measured: tokens in a window, and the
+# step from one that is masked to the next. So as many are read as if a causal model read windows of `LONGEST`.
+SHORT, EVERY = 128, 8
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,41 @@ class TokenText(Task):
         return {"bits per byte": f"{nats / math.log(2) / size:.4f}"}
 
 
+class MaskedText(TokenText):
+    """Text for a masked language model: windows of `SHORT` tokens, unless a context is given, each `EVERY`th masked."""
+
+    def __post_init__(self):
+        asked = self.context
+        super().__post_init__()
+        self.longest, self.context = self.context, asked or min(self.context, SHORT)
+
+    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+        """Random windows of the training split, as long as the model can read."""
+        from nanoq.hf.tasks import sample_text
+
+        return sample_text(self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.longest, count, seed)
+
+    def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
+        """The loss of each window, each measured token masked by itself: nothing is shown."""
+        from nanoq.hf.tasks import enclose_windows, masked_losses
+
+        tokenizer = self.checkpoint.tokenizer
+        return masked_losses(model, tokenizer, enclose_windows(tokenizer, self.rows), EVERY)
+
+    def caption(self, count: int) -> str:
+        """As "wikitext-2: 128 held-out windows of 128 tokens, every 8th masked by itself (pseudo-perplexity)"."""
+        return f"{super().caption(count)}, every {EVERY}th masked by itself (pseudo-perplexity)"
+
+    def more(self, outputs: Tensor) -> dict[str, str]:
+        """Nothing: bits per byte are for models that write the text."""
+        return {}
+
+    @property
+    def predictions(self) -> int:
+        """Tokens of a window that are masked."""
+        return self.context // EVERY
+
+
 class Images(Task):
     """Images for a classifier."""
 
@@ -334,13 +372,19 @@ def task_for(checkpoint: Checkpoint, data: str | Path | Corpus | None = None, wi
              context: int | None = None) -> Task:
     """The task that fits a model; the arguments are attributes of `Task`.
 
+    A masked language model is measured by its pseudo-perplexity, or by a probe if the data are reviews.
+
     Raises:
         FileNotFoundError, ValueError: if there is no such data, or nanoq has no task for a model of this kind.
     """
     model = checkpoint.model
-    kinds = {"causal-lm": TokenText, "masked-lm": ReviewProbe, "encoder": ReviewProbe, "classifier": ReviewProbe}
+    kinds = {"causal-lm": TokenText, "masked-lm": MaskedText, "encoder": ReviewProbe, "classifier": ReviewProbe}
     task = CharacterText if isinstance(model, GPT) else Images if isinstance(model, ResNet) else \
         kinds.get(getattr(model, "kind", ""))
+    if task is MaskedText:
+        from nanoq.hf.tasks import REVIEWS  # not every user has transformers
+
+        task = ReviewProbe if isinstance(data, str) and data in REVIEWS else MaskedText
     if task is None:
         raise ValueError(f"nanoq has no text or images to measure a {type(model).__name__} of kind "
                          f"'{getattr(model, 'kind', 'unknown')}' by")

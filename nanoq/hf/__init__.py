@@ -19,22 +19,26 @@ from nanoq.hf.checkpoint import (
 from nanoq.hf.model import HFModel
 from nanoq.hf.tasks import (
     Reviews,
+    enclose_windows,
     encode,
     features,
+    fill_losses,
     fine_tune,
     gptq_losses,
     gptq_windows,
     linear_probe,
+    masked_losses,
     probe_accuracy,
     reviews,
     start_windows,
+    text_tokens,
     wikitext,
 )
 
 __all__ = [
-    "KINDS", "HFModel", "Reviews", "beyond_memory", "card_of", "describe", "encode", "features", "fine_tune",
-    "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe", "probe_accuracy", "reviews",
-    "start_windows", "weights_file", "wikitext",
+    "KINDS", "HFModel", "Reviews", "beyond_memory", "card_of", "describe", "enclose_windows", "encode", "features",
+    "fill_losses", "fine_tune", "gptq_losses", "gptq_windows", "is_hugging_face", "is_quantized", "linear_probe",
+    "masked_losses", "probe_accuracy", "reviews", "start_windows", "text_tokens", "weights_file", "wikitext",
 ]
 
 if sys.modules.get("transformers"):  # or whoever has no use for it would wait for it

@@ -190,14 +190,18 @@ class HFModel(nn.Module):
         last = (hidden,) if self.blocks[-1].__dict__.get("gives_tuples") else hidden
         return self.track.replay([last] * len(self.track.order or self.blocks), tokens)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Tokens (B, T) -> logits (B, T, vocabulary); of an encoder, the last hidden states (B, T, width).
+
+        Args:
+            tokens: (B, T).
+            attention_mask: (B, T), 1 for tokens and 0 for padding, if there is any.
 
         Raises:
             ValueError: if there are more tokens than the context, or one is not in the vocabulary.
         """
         self._check(tokens)
-        return run(self.model, tokens)
+        return run(self.model, tokens, **({} if attention_mask is None else {"attention_mask": attention_mask}))
 
     def hidden(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
         """The last hidden states (B, T, width), before a head for logits, of padded texts.
@@ -217,10 +221,10 @@ class HFModel(nn.Module):
         check_tokens(rows, self.vocabulary)
 
 
-def run(model: nn.Module, rows: Tensor) -> Tensor:
-    """What a model of transformers gives for a batch: logits or hidden states."""
+def run(model: nn.Module, rows: Tensor, **more: Tensor) -> Tensor:
+    """What a model of transformers gives for a batch, and more arguments: logits or hidden states."""
     caches = not rows.is_floating_point() or "use_cache" in signature(model.forward).parameters
-    return model(**inputs(model, rows), **({"use_cache": False} if caches else {}))[0]
+    return model(**inputs(model, rows), **more, **({"use_cache": False} if caches else {}))[0]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What models are measured with: WikiText-2 on GPTQ's protocol, and reviews by a linear probe on features."""
+"""What models are measured with: WikiText-2 on GPTQ's protocol or with masks, and reviews by a probe on features."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from nanoq.progress import progress
 from nanoq.quant.calibrate import sample_windows
 
 # Of each set of reviews its repository on the hub. Local files are NAME_train.jsonl and NAME_test.jsonl.
-_REVIEWS = {"imdb": "stanfordnlp/imdb", "rotten-tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
+REVIEWS = {"imdb": "stanfordnlp/imdb", "rotten-tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
 
 
 CHARACTERS_PER_TOKEN = 16  # more than any text has in the mean
@@ -125,7 +125,8 @@ def gptq_losses(model: nn.Module, windows: Tensor, limit: int | None = None, bat
         ValueError: if the model does not predict the next token.
     """
     if getattr(model, "kind", "causal-lm") != "causal-lm":
-        raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity")
+        raise ValueError(f"a model of kind '{model.kind}' predicts no next token, and so has no perplexity"
+                         + "; its pseudo-perplexity is by `masked_losses`" * (model.kind == "masked-lm"))
     return row_losses(model, windows[evenly_spread(len(windows), limit)], batch, watch)
 
 
@@ -150,6 +151,103 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
         cache = getattr(output, "past_key_values", None)
         history = torch.cat((history, token[None].to(history.device)), 1)
         read = history if cache is None else history[:, -1:]
+
+
+# ---- masked language models ----
+
+
+def enclose_windows(tokenizer, windows: Tensor) -> Tensor:
+    """Windows (W, T) that begin and end as single texts did in training: [CLS] and [SEP] replace the outer tokens.
+
+    Nothing changes where the tokeniser puts none around a text.
+
+    Raises:
+        ValueError: if there is no tokeniser.
+    """
+    text, enclosed = token_ids(tokenizer, ["a"])[0], windows.clone()
+    for place, special in ((0, tokenizer.cls_token_id), (-1, tokenizer.sep_token_id)):
+        if special is not None and text[place] == special:
+            enclosed[:, place] = special
+    return enclosed
+
+
+def text_tokens(tokenizer, rows: Tensor) -> Tensor:
+    """Which tokens (B, T) are text, and not [CLS], [SEP], padding and the like; an unknown word is: bool (B, T)."""
+    return torch.isin(rows, torch.tensor(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id}))
+                      .to(rows), invert=True)
+
+
+def fill_losses(model: HFModel, tokenizer, rows: Tensor, chosen: Tensor) -> Tensor:
+    """Cross-entropy of the chosen tokens when all of them are masked, in nats: (number of them,), row by row.
+
+    Padding is hidden from the model. Where the model's head allows, logits are made of the chosen tokens alone: with
+    BERT's vocabulary those of all tokens cost more than a small encoder.
+
+    Args:
+        model: a masked language model.
+        tokenizer: the model's, with a mask token.
+        rows: tokens (B, T).
+        chosen: bool (B, T).
+
+    Raises:
+        ValueError: if the model fills no masks, or its tokeniser has none.
+    """
+    if model.kind != "masked-lm":
+        raise ValueError(f"a model of kind '{model.kind}' fills no masks, and so has no pseudo-perplexity")
+    if getattr(tokenizer, "mask_token_id", None) is None:
+        raise ValueError("the model's tokeniser has no mask token")
+    read = rows.masked_fill(chosen, tokenizer.mask_token_id)
+    padded = tokenizer.pad_token_id is not None and bool((rows == tokenizer.pad_token_id).any())
+    more = {"attention_mask": (rows != tokenizer.pad_token_id).long()} if padded else {}
+    head = model.model.get_output_embeddings()
+    hook = head and head.register_forward_pre_hook(
+        lambda _, args: (args[0][chosen],) if args and args[0].shape[:2] == chosen.shape else None)
+    try:
+        logits = model(read, **more)
+    finally:
+        if hook:
+            hook.remove()
+    if logits.shape[:2] == chosen.shape:
+        logits = logits[chosen]
+    return F.cross_entropy(logits.float(), rows[chosen], reduction="none")
+
+
+@torch.inference_mode()
+def masked_losses(model: HFModel, tokenizer, windows: Tensor, every: int = 1, batch: int = 32) -> Tensor:
+    """Loss of a masked language model in each window (W, T), each token masked by itself, in nats: float64 (W,).
+
+    `nanoq.lm.perplexity` of it is the pseudo-perplexity of Salazar et al. 2020 (arXiv 1910.14659, section 2.3): exp of
+    the mean loss of a token, of which all the others of its window are seen, those after it, too. It therefore
+    compares with no perplexity of a model that writes. Special tokens and padding are not masked, and do not count.
+
+    A window's loss is the sum over its tokens, divided by the mean number of tokens: the mean over windows is the mean
+    over tokens, also where padding makes some windows short.
+
+    Args:
+        model: a masked language model; is put into evaluation mode and back.
+        tokenizer: the model's.
+        windows: tokens (W, T), with the special tokens that the model was trained with; see `enclose_windows`.
+        every: mask only each token of this number, counted through all windows; the rest is read, not measured.
+        batch: rows in a forward pass, one for each masked token.
+
+    Raises:
+        ValueError: if `every` is not positive, there is no text in the windows, or as `fill_losses`.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, not {every}")
+    text = text_tokens(tokenizer, windows)
+    numbers, places = (text & ((text.flatten().cumsum(0).view_as(windows) - 1) % every == 0)).nonzero(as_tuple=True)
+    if not len(numbers):
+        raise ValueError("there is no text in the windows")
+    device, training, losses = model.device, model.training, []
+    model.eval()
+    with decoded_once(model):
+        for part in progress(torch.arange(len(numbers)).split(batch), desc="masks", unit="batch", leave=False, delay=1):
+            chosen = F.one_hot(places[part], windows.shape[1]).bool()
+            losses.append(fill_losses(model, tokenizer, windows[numbers[part]].to(device), chosen.to(device)).cpu())
+    model.train(training)
+    sums = torch.zeros(len(windows), dtype=torch.float64).index_add(0, numbers, torch.cat(losses).double())
+    return sums * len(windows) / len(numbers)
 
 
 # ---- reviews ----
@@ -190,8 +288,8 @@ def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 100
         FileNotFoundError: if the name is unknown, or they cannot be fetched; the message says how to get them.
         ValueError: if a number is odd or not positive, there are too few reviews, or a local file is damaged.
     """
-    if name not in _REVIEWS:
-        raise FileNotFoundError(f"no reviews '{name}': give one of {', '.join(_REVIEWS)}")
+    if name not in REVIEWS:
+        raise FileNotFoundError(f"no reviews '{name}': give one of {', '.join(REVIEWS)}")
     files = [f"{name.replace('-', '_')}_{split}.jsonl" for split in ("train", "test")]
     paths = [local_file(file) for file in files]
     if all(paths):
@@ -199,9 +297,9 @@ def reviews(name: str = "imdb", train: int | None = 2000, test: int | None = 100
     else:
         otherwise = (f"set NANOQ_DATA to a folder with {' and '.join(files)}; or write such files of reviews of your "
                      'own, a line {"text": …, "label": 0 or 1} for each')
-        rows = [[(row["text"], row["label"]) for row in hub_rows(name, _REVIEWS[name], None, split, otherwise)]
+        rows = [[(row["text"], row["label"]) for row in hub_rows(name, REVIEWS[name], None, split, otherwise)]
                 for split in ("train", "test")]
-        source = f"huggingface.co/datasets/{_REVIEWS[name]}"
+        source = f"huggingface.co/datasets/{REVIEWS[name]}"
     splits = _balanced(rows[0], train, seed), _balanced(rows[1], test, seed)
     (train_texts, train_labels), (test_texts, test_labels) = (zip(*split, strict=True) for split in splits)
     return Reviews(name, list(train_texts), list(train_labels), list(test_texts), list(test_labels), source)

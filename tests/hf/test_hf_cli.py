@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import make, make_tokenizer
+from tiny import make, make_masked_tokenizer, make_tokenizer
 from typer.testing import CliRunner
 
 import nanoq
 from nanoq import hf
 from nanoq.cli import app
-from nanoq.lm import perplexity
+from nanoq.lm import paired_difference, perplexity
+from nanoq.lm.evaluate import evenly_spread
 from nanoq.machine import machine_report
 from nanoq.store import INDEX, WEIGHTS, load
 
@@ -74,6 +75,25 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
         else:
             expected = "accuracy            1.0000, standard error 0.0000"
         assert expected in shown and f"file                {size(folder):,} bytes" in shown
+
+
+def test_a_masked_language_model_is_measured_by_its_pseudo_perplexity_or_by_reviews(tmp_path):
+    make("bert").save_pretrained(tmp_path / "model")
+    make_masked_tokenizer().save_pretrained(tmp_path / "model")
+    ok("quantize", tmp_path / "model", "--bits", 3, "--context", 16, "--out", tmp_path / "out")
+    loaded, before = load(tmp_path / "out"), nanoq.load(tmp_path / "model")
+    assert json.loads(ok("info", tmp_path / "out"))["layers"] == "12 quantised"
+    windows = hf.enclose_windows(loaded.tokenizer, hf.wikitext(loaded.tokenizer, 16))
+    windows = windows[evenly_spread(len(windows), 20)]
+    losses, others = (hf.masked_losses(each.model, each.tokenizer, windows, every=8) for each in (loaded, before))
+    shown = ok("evaluate", tmp_path / "out", "--context", 16, "--windows", 20, "--against", tmp_path / "model")
+    assert (f"{perplexity(losses):.4f} per token on wikitext-2: 20 held-out windows of 16 tokens, every 8th masked by "
+            "itself (pseudo-perplexity)\n") in shown
+    assert f"added loss          {paired_difference(losses, others).mean:+.5f} nats per token" in shown
+    assert "bits per byte" not in shown and "KL divergence" not in shown
+    assert "windows of 66 tokens, every 8th" in ok("evaluate", tmp_path / "out", "--windows", 4)  # its whole context
+    shown = ok("evaluate", tmp_path / "out", "--corpus", "imdb", "--windows", 20)
+    assert "accuracy            1.0000" in shown and "pseudo-perplexity" not in shown
 
 
 def test_a_streamed_model_is_what_is_made_in_memory(foreign, tmp_path):

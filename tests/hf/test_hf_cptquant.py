@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make, make_tokenizer
+from tiny import make, make_masked_tokenizer, make_tokenizer
 
 import nanoq
 from nanoq import hf
@@ -31,6 +31,8 @@ def models(tmp_path_factory):
     for family, name in (("opt", "facebook/opt-1.3b"), ("bert encoder", "bert")):
         make(family, num_hidden_layers=4).save_pretrained(root / name)
         make_tokenizer().save_pretrained(root / name)
+    make("bert", num_hidden_layers=4).save_pretrained(root / "bert masked")
+    make_masked_tokenizer().save_pretrained(root / "bert masked")
     return root
 
 
@@ -82,6 +84,59 @@ def test_an_encoder_has_an_accuracy_and_a_reason_for_what_it_lacks():
     assert rows[0]["change"] == 0 and 0 <= rows[0]["base"] <= 1
     assert all(row["low"] <= row["change"] <= row["high"] for row in rows[:-1])
     assert rows[-1]["skipped"] == "a model of kind 'encoder' predicts no next token, and so has no perplexity"
+
+
+def test_a_masked_language_model_has_a_pseudo_perplexity(tmp_path):
+    rows = list(cptquant.table_rows(["bert masked"], ["wikitext-2"], EFFORT))
+    assert [row["method"] for row in rows] == list(cptquant.METHODS)
+    original = nanoq.load("bert masked")
+    windows = hf.enclose_windows(original.tokenizer, hf.wikitext(original.tokenizer, 16))
+    windows = windows[torch.linspace(0, len(windows) - 1, 8).round().long()]
+    before = hf.masked_losses(original.model, original.tokenizer, windows, every=8)
+    quantize_model(original.model, recipe_of(dict.fromkeys((f"blocks.{i}" for i in range(4)), 8), "nearest"))
+    after = hf.masked_losses(load(save(tmp_path, original)).model, original.tokenizer, windows, every=8)
+    assert rows[1]["base"] == pytest.approx(math.exp(before.mean()))
+    assert rows[1]["value"] == pytest.approx(math.exp(after.mean()))
+    assert rows[1]["low"] <= rows[1]["change"] <= rows[1]["high"] and rows[1]["cr_linear"] > 2
+    assert len({row["widths"] for row in rows[2:]}) > 1  # the scores see the loss
+    assert {row["chance"] for row in rows} == {rows[0]["chance"]} and 1 < rows[0]["chance"] < 14
+
+
+def test_an_encoder_gets_a_head_for_masks_that_is_trained_with_the_rest(monkeypatch):
+    encoder = nanoq.load("bert")
+    encoder.tokenizer = make_masked_tokenizer()
+    monkeypatch.setattr(cptquant.nanoq, "load", lambda name: encoder if name == "minilm" else None)
+    tokens = torch.arange(16).view(2, 8)
+    headed = cptquant._load("minilm-mlm", replace(EFFORT, epochs=1))
+    assert headed.model.kind == "masked-lm" and encoder.model.kind == "encoder"
+    torch.testing.assert_close(headed.model.model.bert(tokens)[0], encoder.model(tokens))
+    untrained, trained = (
+        next(cptquant.table_rows(["minilm-mlm"], ["wikitext-2"], replace(EFFORT, epochs=5, lr=lr)))
+        for lr in (0.0, 3e-3))
+    assert trained["base"] < trained["chance"] == untrained["chance"] < untrained["base"]
+    (row,) = cptquant.table_rows(["minilm-mlm"], ["wikitext-2"], EFFORT)
+    assert row["skipped"] == "the head of minilm-mlm is new: train it with --epochs"
+
+
+def test_a_new_head_starts_with_the_frequencies_and_a_trained_one_as_it_is():
+    tokens, effort = torch.tensor([4, 5, 5, 6] * 200), replace(EFFORT, epochs=1, lr=0.0)
+    for name, new in (("bert masked", False), ("bert", True)):
+        checkpoint = nanoq.load(name)
+        model = cptquant.with_head(checkpoint.model) if new else checkpoint.model
+        before = model.model.cls.predictions.bias.clone()
+        cptquant.train_masked(model, make_masked_tokenizer(), tokens, effort)
+        bias = model.model.cls.predictions.bias.detach()
+        assert torch.equal(bias, before) != new
+        if new:
+            shares = torch.full((97,), 1 / 897)
+            shares[[4, 5, 6]] = torch.tensor([201, 401, 201]) / 897
+            torch.testing.assert_close(bias.exp(), shares)
+
+
+def test_chance_is_the_perplexity_of_who_knows_the_frequencies():
+    text, held_out = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([[0, 1], [3, 2]])  # token 3 was never seen
+    expected = -sum(math.log(count / 10) for count in (4, 2, 1, 3)) / 4
+    assert cptquant.unigram(text, held_out) == pytest.approx(math.exp(expected))
 
 
 def test_a_model_that_is_not_there_is_left_out_with_a_reason(models):

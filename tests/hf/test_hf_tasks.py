@@ -5,25 +5,31 @@ import socket
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import make, make_tokenizer
+from tiny import make, make_masked_tokenizer, make_tokenizer
 from tiny_tokenizers import byte_level, sentencepiece
 from tokenizers import processors
 
+import nanoq
 from nanoq.hf import (
     HFModel,
+    enclose_windows,
     encode,
     features,
+    fill_losses,
     fine_tune,
     gptq_losses,
     gptq_windows,
     linear_probe,
+    masked_losses,
     probe_accuracy,
     reviews,
     start_windows,
+    text_tokens,
     wikitext,
 )
-from nanoq.lm import perplexity
+from nanoq.lm import paired_difference, perplexity
 from nanoq.quant import Recipe, quantize_model
+from nanoq.store import load, save
 
 GOOD, BAD = "the film was great and good .", "the film was awful and bad ."
 
@@ -118,9 +124,145 @@ def test_perplexity_is_that_of_the_loss_of_transformers(family, tokenizer):
     assert perplexity(gptq_losses(model, windows)) == pytest.approx(math.exp(sum(losses) / 5), rel=1e-4)
 
 
-def test_a_masked_language_model_has_no_perplexity():
-    with pytest.raises(ValueError, match="kind 'masked-lm' predicts no next token"):
+def test_a_masked_language_model_has_no_perplexity_and_others_no_pseudo_perplexity():
+    with pytest.raises(ValueError, match="kind 'masked-lm' predicts no next token.*by `masked_losses`"):
         gptq_losses(HFModel(make("bert")), torch.full((2, 8), 5))
+    for family, kind in (("opt", "causal-lm"), ("bert encoder", "encoder")):
+        with pytest.raises(ValueError, match=f"kind '{kind}' fills no masks"):
+            masked_losses(HFModel(make(family)), make_masked_tokenizer(), torch.full((2, 8), 5))
+
+
+def masked_one_by_one(model, tokenizer, row, places):
+    """The losses of a row's tokens, a forward pass for each, by the model of transformers itself."""
+    losses = []
+    for place in places:
+        read = row.clone()
+        read[place] = tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = model(input_ids=read[None]).logits[0, place]
+        losses.append(float(-logits.double().log_softmax(0)[row[place]]))
+    return losses
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """Windows of text between the special tokens."""
+    windows = torch.randint(4, 14, (5, 12), generator=torch.Generator().manual_seed(0))
+    windows[:, 0], windows[:, -1] = 2, 3
+    return windows
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "modernbert", "distilbert", "albert", "fnet"])
+@pytest.mark.parametrize("batch", [1, 7, 99])
+def test_pseudo_perplexity_masks_each_token_by_itself(family, batch, masked):
+    original, tokenizer = make(family), make_masked_tokenizer()
+    expected = [masked_one_by_one(original, tokenizer, row, range(1, 11)) for row in masked]
+    found = masked_losses(HFModel(original), tokenizer, masked, batch=batch)
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx([sum(losses) / 10 for losses in expected], abs=1e-5)
+    assert perplexity(found) == pytest.approx(math.exp(sum(map(sum, expected)) / 50), rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_has_a_pseudo_perplexity_of_its_vocabulary(masked):
+    model = make("bert")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert perplexity(masked_losses(HFModel(model), make_masked_tokenizer(), masked)) == pytest.approx(97)
+
+
+def test_a_model_that_copies_what_it_reads_is_not_shown_the_token_that_it_is_to_find(masked):
+    """One that sees only the token itself gives each masked token the same chances."""
+    model, tokenizer = HFModel(make("bert")).eval(), make_masked_tokenizer()
+    with torch.no_grad():
+        for block in model.blocks:
+            for parameter in (*block.attention.output.dense.parameters(), *block.output.dense.parameters()):
+                parameter.zero_()
+        model.model.bert.embeddings.position_embeddings.weight.zero_()
+        losses = -model(torch.tensor([[tokenizer.mask_token_id]])).log_softmax(-1)[0, 0]
+    expected = losses[masked[:, 1:-1]].mean(1)
+    assert masked_losses(model, tokenizer, masked).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_padding_and_special_tokens_are_not_measured_and_change_nothing(family, masked):
+    model, tokenizer = HFModel(make(family)).eval(), make_masked_tokenizer()
+    padded = torch.full((5, 20), tokenizer.pad_token_id)
+    padded[:, :12] = masked
+    padded[0, 5:] = tokenizer.pad_token_id  # one that is short
+    assert text_tokens(tokenizer, padded).sum(1).tolist() == [4, 10, 10, 10, 10]
+    assert text_tokens(tokenizer, torch.tensor([[tokenizer.unk_token_id, tokenizer.mask_token_id]])).tolist() == [
+        [True, False]]
+    found = masked_losses(model, tokenizer, padded)
+    assert (found[1:] * 44 / 50).tolist() == pytest.approx(masked_losses(model, tokenizer, masked)[1:].tolist())
+    rows = [row[row != tokenizer.pad_token_id] for row in padded]
+    every = [loss for row in rows for loss in masked_one_by_one(
+        model.model, tokenizer, row, text_tokens(tokenizer, row).nonzero()[:, 0].tolist())]
+    assert len(every) == 44 and float(found.mean()) == pytest.approx(sum(every) / 44, abs=1e-5)
+
+
+def test_a_part_of_the_tokens_is_measured_all_through_the_windows(masked):
+    model, tokenizer = HFModel(make("bert")).eval(), make_masked_tokenizer()
+    places = [[1, 4, 7, 10], [3, 6, 9], [2, 5, 8], [1, 4, 7, 10], [3, 6, 9]]  # every third of ten in each window
+    expected = [sum(masked_one_by_one(model.model, tokenizer, row, chosen))
+                for row, chosen in zip(masked, places, strict=True)]
+    found = masked_losses(model, tokenizer, masked, every=3)
+    assert (found * 17 / 5).tolist() == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="every must be at least 1, not 0"):
+        masked_losses(model, tokenizer, masked, every=0)
+    with pytest.raises(ValueError, match="no text in the windows"):
+        masked_losses(model, tokenizer, masked[:, :1])
+
+
+def test_tokens_that_are_masked_together_do_not_see_each_other(masked):
+    original, tokenizer = make("bert"), make_masked_tokenizer()
+    chosen = torch.zeros(masked.shape, dtype=torch.bool)
+    chosen[0, [2, 7]] = chosen[3, 5] = True
+    read = masked.masked_fill(chosen, tokenizer.mask_token_id)
+    with torch.no_grad():
+        expected = F.cross_entropy(original(input_ids=read).logits[chosen], masked[chosen], reduction="none")
+        found = fill_losses(HFModel(original).eval(), tokenizer, masked, chosen)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_quantised_model_has_the_same_pseudo_perplexity_from_its_file(tmp_path, masked):
+    make("bert").save_pretrained(tmp_path / "original")
+    make_masked_tokenizer().save_pretrained(tmp_path / "original")
+    original = nanoq.load(tmp_path / "original")
+    before = masked_losses(original.model, original.tokenizer, masked)
+    changes = []
+    for bits in (8, 2):
+        small = nanoq.quantize(original, "nearest", bits=bits)
+        loaded = load(save(tmp_path / str(bits), small))
+        losses = masked_losses(loaded.model, loaded.tokenizer, masked)
+        assert torch.equal(losses, masked_losses(small.model, small.tokenizer, masked))
+        changes.append((losses - before).abs().mean())
+        assert paired_difference(losses, before).mean == pytest.approx(float((losses - before).mean()))
+    assert 0 < changes[0] < changes[1] / 10
+
+
+def test_measuring_leaves_the_model_as_it_was(masked):
+    model, tokenizer = HFModel(make("bert")), make_masked_tokenizer()
+    assert model.training
+    expected = model.eval()(masked)
+    masked_losses(model.train(), tokenizer, masked)
+    assert model.training
+    torch.testing.assert_close(model.eval()(masked), expected)
+    with pytest.raises(ValueError, match="tokeniser has no mask token"):
+        masked_losses(model, make_tokenizer(), masked)
+    with pytest.raises(ValueError, match="not in the vocabulary|vocabulary of"):
+        masked_losses(model, tokenizer, masked + 90)
+    assert not model.model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_windows_of_a_masked_language_model_stand_between_its_special_tokens(data):
+    tokenizer = make_masked_tokenizer()
+    windows = wikitext(tokenizer, 8)
+    enclosed = enclose_windows(tokenizer, windows)
+    assert enclosed[:, [0, -1]].unique(dim=0).tolist() == [[2, 3]]
+    assert torch.equal(enclosed[:, 1:-1], windows[:, 1:-1]) and 3 not in windows
+    plain = make_tokenizer()
+    assert torch.equal(enclose_windows(plain, wikitext(plain, 8)), wikitext(plain, 8))
 
 
 def test_reviews_are_balanced_and_seeded(data):
