@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nanoq
+from nanoq.lm import load_corpus
 from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
 from nanoq.teach.showdown import GROUPS, Correlation, Measured, by_budget, read_rows
@@ -666,3 +668,15 @@ def test_what_is_said_of_writing_follows_from_the_file():
     assert rate["smollm2 prompt", "int4"] / rate["smollm2 prompt", "llama.cpp Q4_0"] == pytest.approx(0.66, abs=0.005)
     assert rate["batch", "together"] / rate["batch", "one by one"] == pytest.approx(1.35, abs=0.01)
     assert rate["playground", "loops"] > 4 * rate["playground", "forward"]
+
+
+def test_what_is_said_of_the_training_of_tales_follows_from_its_files():
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    read = nanoq.load("tales-2.7m").card["characters_seen"] / 1e6
+    assert f"read {read:.0f} million characters of generated text" in readme
+    now = {(row.method, row.bits): row for row in leaderboard("tales")}
+    above = math.log2(now["float32", 32].perplexity) - load_corpus("tales").floor
+    assert f"{above:.2f} bits per character above it (0.62 after 4 million" in readme
+    before = {3: 0.05407, 2: 0.60224}  # of GPTQ, in commit a0d3fb3
+    growth = {bits: now["GPTQ", bits].delta_nats / nats for bits, nats in before.items()}
+    assert growth[3] == pytest.approx(1.33, abs=0.05) and 2 < growth[2] < 2.5

@@ -253,4 +253,4 @@ def test_the_levels_ask_for_what_the_kit_says_of_them():
     assert reached["gptq-4-coded"] == reached["rate-3.23-equal"] == "silver"
     assert reached["rate-2.24-in-turn"] == reached["rate-2.24"] == "gold" and reached["rate-2.24-equal"] == "none"
     _, nats = judging.LEVELS["gold"]
-    assert 0.7 * nats < float(found["rate-2.24-in-turn"]["added_mean"]) < 0.78 * nats  # a quarter to spare, says the kit
+    assert 0.7 * nats < float(found["rate-2.24-in-turn"]["added_mean"]) < 0.78 * nats  # a quarter to spare
