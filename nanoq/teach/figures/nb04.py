@@ -17,13 +17,13 @@ STRIPS = {  # codes that fill three bytes, by their width
 }  # fmt: skip
 
 
-@figure("Histogram of all weights: a narrow bell around 0 that lies almost wholly between -0.5 and 0.5, the shaded "
-        "region in which round() gives 0. The integers -1 and 1 stand far out in its tails.")  # fmt: skip
+@figure("Histogram of all weights: a bell around 0, most of it between -0.5 and 0.5, the shaded region in which round() "
+        "gives 0. The integers -1 and 1 stand in its tails, -2 and 2 where hardly a weight is left.")  # fmt: skip
 def integers(every: Tensor) -> Figure:
     """All weights (n,), and the integers next to them."""
     fig, ax = plt.subplots(figsize=(7, 2.8))
-    ax.hist(every.clamp(-1.4, 1.4).numpy(), bins=281, color=COLORS["blue"])
-    for integer in (-1, 0, 1):
+    ax.hist(every.numpy(), bins=300, range=(-2.6, 2.6), color=COLORS["blue"])
+    for integer in (-2, -1, 0, 1, 2):
         ax.axvline(integer, color=COLORS["vermillion"], lw=2, ls="--")
     ax.axvspan(-0.5, 0.5, color=COLORS["vermillion"], alpha=0.08)
     ax.set(xlabel="weight", ylabel="how many", title="All weights, and the integers (dashed)")
