@@ -550,34 +550,42 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     assert f"not at all, {renamed} of them because transformers renames" in text
 
 
-# ---- a real language model: benchmarks/smollm2.py ----
+# ---- models of transformers: benchmarks/pretrained.py ----
+
+PRETRAINED = {  # by file: the header of its table, parameters of the model, windows that it was measured on
+    "smollm2": ("| method | bits | group | embeddings | bytes | bits/param | perplexity | Δ nats |", 134_515_008, 48),
+    "opt_tales": ("| method | bits | group | embeddings | bytes | bits/param | perplexity | per character | Δ nats |",
+                  2_915_712, 128)}
 
 
-def smollm2():
-    with open(RESULTS / "smollm2.csv", newline="") as file:
+def pretrained(name):
+    with open(RESULTS / f"{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def smollm2_cells(row):
-    none = row["bits"] == "16" or row["method"] == "entropy-coded"
+def pretrained_cells(row, per_character):
+    none = row["bits"] == "16" or row["method"].startswith(("entropy-coded", "trellis", "e8p"))
     group = "–" if none else "row" if row["group"] == "0" else row["group"]
     half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
     return [row["method"] + ", act_order" * (row["act_order"] == "True"), row["bits"], group, row["embeddings"],
             f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}", f"{float(row['perplexity']):.2f}",
+            *([f"{float(row['perplexity_per_character']):.3f}"] if per_character else []),
             f"{float(row['delta_nats']):+.4f} ± {half:.4f}"]
 
 
-def test_the_table_of_smollm2_in_the_readme_is_the_file():
-    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index("| method | bits | group | embeddings | bytes | bits/param | perplexity | Δ nats |") + 2
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_table_of_a_model_of_transformers_in_the_readme_is_the_file(name):
+    header, parameters, windows = PRETRAINED[name]
+    lines, rows = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines(), pretrained(name)
+    start = lines.index(header) + 2
     shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
-    assert sorted(shown) == sorted(f"| {' | '.join(smollm2_cells(row))} |" for row in smollm2())
-    assert len(shown) >= 12 and {row["windows"] for row in smollm2()} == {"48"}
-    assert all(float(row["bits_per_param"]) == pytest.approx(8 * int(row["bytes"]) / 134_515_008) for row in smollm2())
+    assert sorted(shown) == sorted(f"| {' | '.join(pretrained_cells(row, name == 'opt_tales'))} |" for row in rows)
+    assert len(shown) >= 12 and {row["windows"] for row in rows} == {str(windows)}
+    assert all(float(row["bits_per_param"]) == pytest.approx(8 * int(row["bytes"]) / parameters) for row in rows)
 
 
 def test_what_is_said_of_smollm2_follows_from_the_file():
-    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in smollm2()
+    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in pretrained("smollm2")
             if row["act_order"] == "False"}
     delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
     table = 49_152 * 576  # of embeddings
@@ -594,12 +602,12 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
     assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
     assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65
-    coded = {row["bits"]: row for row in smollm2() if row["method"] == "entropy-coded"}
+    coded = {row["bits"]: row for row in pretrained("smollm2") if row["method"] == "entropy-coded"}
     assert float(coded["3.25"]["ci_low"]) < delta["gptq", "4", "64", "8"]
     assert float(coded["2.25"]["ci_high"]) < delta["gptq", "3", "64", "16"]
     for bits, most in (("4.25", 45), ("3.25", 50), ("2.25", 90)):  # what was aimed at
         assert float(coded[bits]["perplexity"]) <= most
-    ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
+    ordered, = (float(row["delta_nats"]) for row in pretrained("smollm2") if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)
 
 
@@ -630,7 +638,7 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert rows["hqq", 4.5]["ci_low"] < ours["delta_nats"] < rows["hqq", 4.5]["ci_high"]
     assert ours["cpu_seconds"] / rows["hqq", 4.5]["cpu_seconds"] == pytest.approx(20, rel=0.12)
     assert rows["hqq", 3.5]["delta_nats"] > 2
-    (shorter,) = (float(row["delta_nats"]) for row in smollm2() if [row[name] for name in (
+    (shorter,) = (float(row["delta_nats"]) for row in pretrained("smollm2") if [row[name] for name in (
         "method", "bits", "group", "act_order", "embeddings")] == ["gptq", "4", "64", "False", "16"])
     assert shorter / ours["delta_nats"] == pytest.approx(2 / 3, abs=0.01)
 
