@@ -637,7 +637,11 @@ def test_what_is_said_of_opt_tales_follows_from_the_file():
     assert abs(delta["hqq", "4", "64", "False", "8"] - delta["nearest", "4", "64", "False", "8"]) < 0.002
     coded_in_turn = rows["entropy-coded, in sequence", "4.25", "0", "False", "8"]
     assert float(coded_in_turn["delta_nats"]) < float(coded["delta_nats"])
-    assert min(value for (_, bits, *_), value in delta.items() if bits == "2") > 0.5
+    three = rows["entropy-coded", "3.25", "0", "False", "8"], rows["gptq", "3", "64", "False", "8"]
+    assert int(three[0]["bytes"]) < int(three[1]["bytes"])
+    assert float(three[0]["delta_nats"]) < 1 / 3 * float(three[1]["delta_nats"])
+    assert min(value for (method, bits, *_), value in delta.items() if bits == "2" and method in ("nearest", "gptq")
+               ) > 0.5
 
 
 # ---- the length of calibration windows: benchmarks/window_length.py ----
