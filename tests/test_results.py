@@ -635,8 +635,10 @@ def test_what_is_said_of_opt_tales_follows_from_the_file():
     assert float(turn["ci_high"]) < float(four["ci_low"])
     assert float(turn["delta_nats"]) / float(four["delta_nats"]) == pytest.approx(0.64, abs=0.04)
     assert abs(delta["hqq", "4", "64", "False", "8"] - delta["nearest", "4", "64", "False", "8"]) < 0.002
-    coded_in_turn = rows["entropy-coded, in sequence", "4.25", "0", "False", "8"]
-    assert float(coded_in_turn["delta_nats"]) < float(coded["delta_nats"])
+    for rate in ("4.25", "3.25"):
+        alone, in_turn = ({name: float(rows[method, rate, "0", "False", "8"][name]) for name in (
+            "delta_nats", "ci_low", "ci_high")} for method in ("entropy-coded", "entropy-coded, in sequence"))
+        assert alone["ci_low"] < in_turn["ci_high"] < alone["delta_nats"] and in_turn["delta_nats"] < alone["ci_low"]
     three = rows["entropy-coded", "3.25", "0", "False", "8"], rows["gptq", "3", "64", "False", "8"]
     assert int(three[0]["bytes"]) < int(three[1]["bytes"])
     assert float(three[0]["delta_nats"]) < 1 / 3 * float(three[1]["delta_nats"])
