@@ -550,34 +550,42 @@ def test_the_counts_of_architectures_are_those_of_the_file():
     assert f"not at all, {renamed} of them because transformers renames" in text
 
 
-# ---- a real language model: benchmarks/smollm2.py ----
+# ---- models of transformers: benchmarks/pretrained.py ----
+
+PRETRAINED = {  # by file: the header of its table, parameters of the model, windows that it was measured on
+    "smollm2": ("| method | bits | group | embeddings | bytes | bits/param | perplexity | Δ nats |", 134_515_008, 48),
+    "opt_tales": ("| method | bits | group | embeddings | bytes | bits/param | perplexity | per character | Δ nats |",
+                  2_915_712, 128)}
 
 
-def smollm2():
-    with open(RESULTS / "smollm2.csv", newline="") as file:
+def pretrained(name):
+    with open(RESULTS / f"{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def smollm2_cells(row):
-    none = row["bits"] == "16" or row["method"] == "entropy-coded"
+def pretrained_cells(row, per_character):
+    none = row["bits"] == "16" or row["method"].startswith(("entropy-coded", "trellis", "e8p"))
     group = "–" if none else "row" if row["group"] == "0" else row["group"]
     half = (float(row["ci_high"]) - float(row["ci_low"])) / 2
     return [row["method"] + ", act_order" * (row["act_order"] == "True"), row["bits"], group, row["embeddings"],
             f"{int(row['bytes']):,}", f"{float(row['bits_per_param']):.2f}", f"{float(row['perplexity']):.2f}",
+            *([f"{float(row['perplexity_per_character']):.3f}"] if per_character else []),
             f"{float(row['delta_nats']):+.4f} ± {half:.4f}"]
 
 
-def test_the_table_of_smollm2_in_the_readme_is_the_file():
-    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index("| method | bits | group | embeddings | bytes | bits/param | perplexity | Δ nats |") + 2
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_table_of_a_model_of_transformers_in_the_readme_is_the_file(name):
+    header, parameters, windows = PRETRAINED[name]
+    lines, rows = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines(), pretrained(name)
+    start = lines.index(header) + 2
     shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
-    assert sorted(shown) == sorted(f"| {' | '.join(smollm2_cells(row))} |" for row in smollm2())
-    assert len(shown) >= 12 and {row["windows"] for row in smollm2()} == {"48"}
-    assert all(float(row["bits_per_param"]) == pytest.approx(8 * int(row["bytes"]) / 134_515_008) for row in smollm2())
+    assert sorted(shown) == sorted(f"| {' | '.join(pretrained_cells(row, name == 'opt_tales'))} |" for row in rows)
+    assert len(shown) >= 12 and {row["windows"] for row in rows} == {str(windows)}
+    assert all(float(row["bits_per_param"]) == pytest.approx(8 * int(row["bytes"]) / parameters) for row in rows)
 
 
 def test_what_is_said_of_smollm2_follows_from_the_file():
-    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in smollm2()
+    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in pretrained("smollm2")
             if row["act_order"] == "False"}
     delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
     table = 49_152 * 576  # of embeddings
@@ -594,13 +602,101 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
     assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
     assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65
-    coded = {row["bits"]: row for row in smollm2() if row["method"] == "entropy-coded"}
+    coded = {row["bits"]: row for row in pretrained("smollm2") if row["method"] == "entropy-coded"}
     assert float(coded["3.25"]["ci_low"]) < delta["gptq", "4", "64", "8"]
     assert float(coded["2.25"]["ci_high"]) < delta["gptq", "3", "64", "16"]
     for bits, most in (("4.25", 45), ("3.25", 50), ("2.25", 90)):  # what was aimed at
         assert float(coded[bits]["perplexity"]) <= most
-    ordered, = (float(row["delta_nats"]) for row in smollm2() if row["act_order"] == "True")
+    ordered, = (float(row["delta_nats"]) for row in pretrained("smollm2") if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)
+
+
+def test_what_is_said_of_opt_tales_follows_from_the_file():
+    rows = {(row["method"], row["bits"], row["group"], row["act_order"], row["embeddings"]): row
+            for row in pretrained("opt_tales")}
+    delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
+    floats = [rows["float16", "16", "0", "False", embeddings] for embeddings in ("8", "4")]
+    assert float(floats[0]["ci_low"]) < 0 < float(floats[0]["ci_high"]) and float(floats[1]["ci_low"]) > 0.009
+    # bytes that are none of the blocks': 6 of 12 * 192**2 weights
+    blocks = 6 * 12 * 192**2
+    rest = int(floats[0]["bytes"]) - 2 * blocks
+    coded, four = rows["entropy-coded", "4.25", "0", "False", "8"], rows["gptq", "4", "64", "False", "8"]
+    for row, bits in ((four, 4.31), (coded, 4.25)):
+        assert 8 * (int(row["bytes"]) - rest) / blocks == pytest.approx(bits, abs=0.03)
+    assert float(floats[1]["delta_nats"]) / float(four["delta_nats"]) == pytest.approx(0.9, abs=0.03)
+    assert int(coded["bytes"]) < int(four["bytes"])
+    assert float(coded["delta_nats"]) / float(four["delta_nats"]) == pytest.approx(1 / 2, abs=0.03)
+    for group in ("64", "0"):
+        assert delta["gptq", "4", group, "False", "8"] / delta["nearest", "4", group, "False", "8"] == pytest.approx(
+            1 / 5, abs=0.01)
+    for bits in "432":
+        assert 0.85 < delta["gptq", bits, "64", "True", "8"] / delta["gptq", bits, "64", "False", "8"] < 0.97
+    turn = rows["gptq, in sequence", "4", "64", "False", "8"]
+    assert float(turn["ci_high"]) < float(four["ci_low"])
+    assert float(turn["delta_nats"]) / float(four["delta_nats"]) == pytest.approx(0.64, abs=0.04)
+    assert abs(delta["hqq", "4", "64", "False", "8"] - delta["nearest", "4", "64", "False", "8"]) < 0.002
+    for rate in ("4.25", "3.25"):
+        alone, in_turn = ({name: float(rows[method, rate, "0", "False", "8"][name]) for name in (
+            "delta_nats", "ci_low", "ci_high")} for method in ("entropy-coded", "entropy-coded, in sequence"))
+        assert alone["ci_low"] < in_turn["ci_high"] < alone["delta_nats"] and in_turn["delta_nats"] < alone["ci_low"]
+    three = rows["entropy-coded", "3.25", "0", "False", "8"], rows["gptq", "3", "64", "False", "8"]
+    assert int(three[0]["bytes"]) < int(three[1]["bytes"])
+    assert float(three[0]["delta_nats"]) < 1 / 3 * float(three[1]["delta_nats"])
+    assert min(value for (method, bits, *_), value in delta.items() if bits == "2" and method in ("nearest", "gptq")
+               ) > 0.5
+
+
+# ---- the length of calibration windows: benchmarks/window_length.py ----
+
+WINDOWS = {("0", "1.0"): "to nearest", ("512", "1.0"): "512", ("256", "1.0"): "256", ("128", "1.0"): "128",
+           ("512", "4.0"): "512, first tokens 4 times", ("128", "0.25"): "128, first tokens a quarter",
+           ("512", "16.0"): "512, first tokens 16 times", ("512", "0.0"): "512, without first tokens"}
+
+
+def window_layers():
+    """Errors of layers by layer, (length, weight of first tokens) and block: of first tokens, and of all others."""
+    with open(RESULTS / "window_layers.csv", newline="") as file:
+        return {(row["layer"], (row["length"], row["first_weight"]), row["block"]): (
+            float(row["first_error"]), float(row["other_error"])) for row in csv.DictReader(file)}
+
+
+def mean_error(layer, way, index):
+    """The geometric mean of the blocks."""
+    return statistics.geometric_mean(both[index] for key, both in window_layers().items() if key[:2] == (layer, way))
+
+
+def test_the_table_of_window_lengths_in_the_readme_is_the_file():
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| calibration windows | `k_proj`, first | others | `v_proj`, first | others "
+                        "| `down_proj`, first | others |") + 2
+    shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+    columns = list(itertools.product(("k_proj", "v_proj", "down_proj"), (0, 1)))
+    assert shown == [f"| {name} | {' | '.join(f'{mean_error(layer, way, index):.2%}' for layer, index in columns)} |"
+                     for way, name in WINDOWS.items()]
+
+
+def test_what_is_said_of_window_lengths_follows_from_the_files():
+    errors = window_layers()
+    blocks = sorted({block for *_, block in errors}, key=int)
+    nearest, long, short = ("0", "1.0"), ("512", "1.0"), ("128", "1.0")
+    for layer in ("k_proj", "v_proj"):
+        assert mean_error(layer, long, 0) / mean_error(layer, short, 0) > 1.6
+        assert mean_error(layer, long, 1) / mean_error(layer, short, 1) == pytest.approx(1, abs=0.02)
+        # as many first tokens as before, that count as much as those of the other length: most of the difference
+        assert mean_error(layer, ("512", "4.0"), 0) / mean_error(layer, short, 0) == pytest.approx(1, abs=0.1)
+        assert mean_error(layer, ("128", "0.25"), 0) / mean_error(layer, long, 0) == pytest.approx(0.9, abs=0.05)
+    worse = {way: sum(errors["v_proj", way, block][0] > errors["v_proj", nearest, block][0] for block in blocks)
+             for way in (long, short)}
+    assert worse == {long: 5, short: 1} and len(blocks) == 9
+    twenty = [errors["v_proj", way, "20"][0] for way in (nearest, long, short)]
+    assert twenty == pytest.approx([0.13, 2.4, 0.7], abs=0.005)
+    down = [errors["down_proj", way, "28"][1] for way in (("512", "0.0"), long, short)]
+    assert down == pytest.approx([0.004, 0.025, 0.043], abs=0.0005)
+    with open(RESULTS / "window_length.csv", newline="") as file:
+        models = {(row["length"], row["draw"], row["first_weight"]): row for row in csv.DictReader(file)}
+    cut = models["128", "0", "1.0"]
+    assert float(cut["over_512"]) == pytest.approx(-0.091, abs=0.0005)
+    assert (float(cut["over_high"]) - float(cut["over_low"])) / 2 == pytest.approx(0.016, abs=0.0005)
 
 
 def whole_models():
@@ -630,7 +726,7 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert rows["hqq", 4.5]["ci_low"] < ours["delta_nats"] < rows["hqq", 4.5]["ci_high"]
     assert ours["cpu_seconds"] / rows["hqq", 4.5]["cpu_seconds"] == pytest.approx(20, rel=0.12)
     assert rows["hqq", 3.5]["delta_nats"] > 2
-    (shorter,) = (float(row["delta_nats"]) for row in smollm2() if [row[name] for name in (
+    (shorter,) = (float(row["delta_nats"]) for row in pretrained("smollm2") if [row[name] for name in (
         "method", "bits", "group", "act_order", "embeddings")] == ["gptq", "4", "64", "False", "16"])
     assert shorter / ours["delta_nats"] == pytest.approx(2 / 3, abs=0.01)
 

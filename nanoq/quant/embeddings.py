@@ -145,8 +145,8 @@ def untied_head(model: nn.Module) -> tuple[str, nn.Linear] | None:
 def usual_width(model: nn.Module) -> int:
     """Bits of the tables where nobody asks for others: 8 for a causal language model of transformers, 16 otherwise.
 
-    The tables of SmolLM2 and of `opt-tales` lose nothing by 8 bits (data/results/smollm2.csv); those of encoders were
-    not measured, and a GPT of nanoq has a few dozen rows.
+    The tables of SmolLM2 and of `opt-tales` lose nothing by 8 bits (data/results/smollm2.csv and opt_tales.csv); those
+    of encoders were not measured, and a GPT of nanoq has a few dozen rows.
     """
     return 8 if getattr(model, "kind", None) == "causal-lm" else 16
 

