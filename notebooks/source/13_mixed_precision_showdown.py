@@ -21,7 +21,8 @@
 # - decide between two models on identical windows;
 # - test that a replaced layer is the one that runs.
 #
-# **You need** notebooks 04 (paired intervals), 07 (GPTQ) and 09 (entropy coding), and at least the summaries of 10 to 12.
+# **You need** notebook 04 (paired intervals), notebook 07 (GPTQ) and notebook 09 (entropy coding), and at least the summaries of
+# notebooks 10 to 12.
 
 # %%
 import math

@@ -17,8 +17,9 @@ STRIPS = {  # codes that fill three bytes, by their width
 }  # fmt: skip
 
 
-@figure("Histogram of all weights: a bell around 0, most of it between -0.5 and 0.5, the shaded region in which round() "
-        "gives 0. The integers -1 and 1 stand in its tails, -2 and 2 where hardly a weight is left.")  # fmt: skip
+@figure("Histogram of all weights: a bell around 0, most of it between -0.5 and 0.5, the shaded region in which "
+        "round() gives 0. The integers -1 and 1 stand in its tails, -2 and 2 where hardly a weight is "
+        "left.")  # fmt: skip
 def integers(every: Tensor) -> Figure:
     """All weights (n,), and the integers next to them."""
     fig, ax = plt.subplots(figsize=(7, 2.8))
