@@ -244,7 +244,7 @@ class TokenText(Task):
 
 
 class MaskedText(TokenText):
-    """Text for a masked language model: windows of `SHORT` tokens, unless a context is given, each `EVERY`th masked."""
+    """Text for a masked language model: windows of `SHORT` tokens or the context given, one token in eight masked."""
 
     def __post_init__(self):
         asked = self.context

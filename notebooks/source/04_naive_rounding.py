@@ -186,17 +186,14 @@ assert error["channel"].mean() < error["tensor"].mean()
 # - A group of $g$ weights pays $(16+b)/g$ bits per weight on top of its codes. *Further · Groups* asks when that is worth
 #   it.
 #
-# Below, `row_grids` is your `affine` for all rows at once. If all weights of a row are positive, `low` is 0. The scale is
-# rounded to float16 *before* it is used: codes have to be chosen for the scale that the file will have. In `nanoq`,
-# `affine_grid(weight, bits)` does this, and `nearest` rounds.
+# `affine_grid(weight, bits)` of `nanoq` is your `affine` for all rows at once. It rounds the scale to float16 *before* it is
+# used: codes have to be chosen for the scale that the file will have. `nearest` rounds.
 
 # %%
 def row_grids(weight, bits):
     """Scales and zero points of all rows: (out, in) -> (out, 1), (out, 1)."""
-    low = weight.amin(1, keepdim=True).clamp(max=0)
-    high = weight.amax(1, keepdim=True).clamp(min=0)
-    scale = ((high - low) / (2**bits - 1)).half().float()
-    return scale, torch.round(-low / scale)
+    grid = affine_grid(weight, bits)
+    return grid.scale, grid.zero_point.float()
 
 
 weight = weights["blocks.2.mlp.up"]  # (768, 192)

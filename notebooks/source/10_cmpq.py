@@ -399,7 +399,7 @@ assert abs(rows["CMPQ, 3.5"].bytes / rows["damage, 3.5"].bytes - 1) < 0.01
 gaps = [against("CMPQ", "uniform"), against("CMPQ, 3.5", "damage, 3.5")]
 assert all(gap.mean > 0 for gap in gaps)
 assert rows["uniform"].delta_nats > rows["damage, 3.5"].delta_nats
-assert abs(against("damage", "uniform").mean) < 0.01
+assert abs(against("damage", "uniform").mean) < 0.2 * rows["uniform"].delta_nats
 if len(board.losses[0]) >= 32:
     assert all(gap.low > 0 for gap in gaps)
 count = {name: layers[name].weight.numel() for name in sizes}

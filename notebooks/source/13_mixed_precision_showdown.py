@@ -21,8 +21,8 @@
 # - decide between two models on identical windows;
 # - test that a replaced layer is the one that runs.
 #
-# **You need** notebook 04 (paired intervals), notebook 07 (GPTQ) and notebook 09 (entropy coding), and at least the summaries of
-# notebooks 10 to 12.
+# **You need** notebook 07 (GPTQ), and at least the summaries of notebooks 10 to 12. Sections 6 and 7 use the entropy coder of
+# notebook 09.
 
 # %%
 import math
