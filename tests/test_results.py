@@ -635,6 +635,9 @@ def test_what_is_said_of_opt_tales_follows_from_the_file():
     assert float(turn["ci_high"]) < float(four["ci_low"])
     assert float(turn["delta_nats"]) / float(four["delta_nats"]) == pytest.approx(0.64, abs=0.04)
     assert abs(delta["hqq", "4", "64", "False", "8"] - delta["nearest", "4", "64", "False", "8"]) < 0.002
+    two, coded = rows["gptq", "2", "64", "False", "8"], rows["entropy-coded", "2.25", "0", "False", "8"]
+    assert int(coded["bytes"]) < int(two["bytes"])
+    assert float(coded["delta_nats"]) / float(two["delta_nats"]) == pytest.approx(1 / 5, abs=0.01)
     for rate in ("4.25", "3.25"):
         alone, in_turn = ({name: float(rows[method, rate, "0", "False", "8"][name]) for name in (
             "delta_nats", "ci_low", "ci_high")} for method in ("entropy-coded", "entropy-coded, in sequence"))
