@@ -181,19 +181,21 @@ assert abs(share[tops[name].argmax()] - 1) < 0.05
 assert error["channel"].mean() < error["tensor"].mean()
 
 # %% [markdown]
-# - A scale per row costs little: a float16 and a zero point of $b$ bits, shared by all weights of the row. Nobody should
-#   use one grid for a whole matrix.
-# - A group of $g$ weights pays $(16+b)/g$ bits per weight on top of its codes. *Further · Groups* asks when that is worth
-#   it.
+# A scale per row costs little: a float16 and a zero point of $b$ bits for the whole row. A group of $g$ weights pays
+# $(16+b)/g$ bits per weight (*Further · Groups*).
 #
-# `affine_grid(weight, bits)` of `nanoq` is your `affine` for all rows at once. It rounds the scale to float16 *before* it is
-# used: codes have to be chosen for the scale that the file will have. `nearest` rounds.
+# `row_grids` asks your `affine` for each row. The scale is rounded to float16 *before* it is used, as the file will have it.
+# `affine_grid(weight, bits)` of `nanoq` does this; `nearest` rounds.
 
 # %%
 def row_grids(weight, bits):
     """Scales and zero points of all rows: (out, in) -> (out, 1), (out, 1)."""
-    grid = affine_grid(weight, bits)
-    return grid.scale, grid.zero_point.float()
+    grids = []
+    for row in weight:
+        low, high = min(float(row.min()), 0), max(float(row.max()), 0)
+        step = float(torch.tensor(my_affine(low, high, bits)[0]).half())
+        grids.append(my_affine(low, low + step * (2**bits - 1), bits))
+    return torch.tensor(grids).split(1, dim=1)
 
 
 weight = weights["blocks.2.mlp.up"]  # (768, 192)
