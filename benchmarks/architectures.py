@@ -12,7 +12,6 @@ already are kept, but for those of classes that are named: the same call goes on
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from tiny_models import WORDS, tiny
 from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
-from nanoq.files import write_csv
+from nanoq.files import read_csv, write_csv
 from nanoq.hf import HFModel
 from nanoq.hf.inputs import sample
 from nanoq.hf.model import KINDS, left_out, outputs, prove, run
@@ -115,10 +114,7 @@ def exported(model: HFModel, rows: Tensor) -> str:
 
 def finished(file: Path) -> dict[str, dict]:
     """The rows that a file has already, by class."""
-    if not file.is_file():
-        return {}
-    with open(file, newline="", encoding="utf-8") as opened:
-        return {row["class"]: row for row in csv.DictReader(opened)}
+    return {row["class"]: row for row in (read_csv(file) if file.is_file() else [])}
 
 
 def _child(name: str, kind: str, pipe) -> None:

@@ -12,7 +12,6 @@ clock. Ratios are medians over the rounds of the float model's time in the round
 """
 
 import argparse
-import csv
 import statistics
 import time
 from functools import partial
@@ -22,7 +21,7 @@ from torch import nn
 
 import nanoq
 from nanoq import decoding
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.quant import Recipe, Vector
 from nanoq.quant.embeddings import usual_width
 from nanoq.quant.qlinear import PackedLayer
@@ -95,11 +94,8 @@ def main() -> None:
         for row in rows:
             print(f"{row['weights']:26} {row['tokens_per_processor_second']:8} {row['ratio']:6} "
                   f"{row['ratio_each_call']:6}")
-        before = []
-        if FILE.exists():
-            with open(FILE, encoding="utf-8") as file:
-                before = [row for row in csv.DictReader(file)
-                          if (row["model"], row["threads"]) != (options.model, str(threads))]
+        before = [row for row in (read_csv(FILE) if FILE.exists() else [])
+                  if (row["model"], row["threads"]) != (options.model, str(threads))]
         write_csv(FILE, before + rows)
 
 

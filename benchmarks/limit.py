@@ -10,11 +10,8 @@ EfficientQAT (arXiv 2407.11062); their "bits above bound" are those from before.
 """
 
 import argparse
-import csv
-import json
 from copy import deepcopy
 from dataclasses import asdict, replace
-from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 
@@ -22,7 +19,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 
-from nanoq.files import atomic_path, data_dir, write_csv
+from nanoq.files import atomic_path, data_dir, read_csv, write_csv
 from nanoq.quant import Recipe, Vector, awq, entropy_code, quantize_model, tune
 from nanoq.quant.bound import weight_bits
 from nanoq.store import Checkpoint
@@ -66,21 +63,8 @@ MODELS = {  # by name, the most telling first: options of `Recipe`
 
 def made(board: Leaderboard, options: dict) -> Checkpoint:
     """The model of a row."""
-    options = dict(options)
-    tuned = options.pop("tuned", None)
-    copy = deepcopy(quantised(board, json.dumps(options)))
-    if tuned:
-        text = board.reference.tokenizer.encode_known(board.corpus.train, board.corpus.name)
-        tune(copy.model, board.reference.model, text, **tuned)
-    return copy
-
-
-@lru_cache(maxsize=2)  # a method with its widths, for what is tuned afterwards
-def quantised(board: Leaderboard, written: str) -> Checkpoint:
-    """The model of options in JSON, before any training."""
-    options = json.loads(written)
-    recoded, scaled = options.pop("recoded", False), options.pop("awq", False)
-    copy = deepcopy(board.reference)
+    options, copy = dict(options), deepcopy(board.reference)
+    recoded, scaled, tuned = (options.pop(extra, None) for extra in ("recoded", "awq", "tuned"))
     if "code" in options:
         recipe = Recipe(Vector(options["code"], options["bits"]), embeddings=options["embeddings"])
     else:
@@ -92,15 +76,15 @@ def quantised(board: Leaderboard, written: str) -> Checkpoint:
         entropy_code(copy.model)
         copy.reports = [replace(report, bits_above_bound=report.bits_above_bound - report.bits + weight_bits(
             copy.model.get_submodule(report.layer))) for report in copy.reports]
+    if tuned:
+        text = board.reference.tokenizer.encode_known(board.corpus.train, board.corpus.name)
+        tune(copy.model, board.reference.model, text, **tuned)
     return copy
 
 
 def read(path: Path) -> dict[tuple[str, str], dict]:
     """The rows of a file by their names and widths."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(row["method"], row["bits"]): row for row in csv.DictReader(file)}
+    return {(row["method"], row["bits"]): row for row in (read_csv(path) if path.is_file() else [])}
 
 
 def in_order(rows: dict[tuple[str, str], dict]) -> list[dict]:

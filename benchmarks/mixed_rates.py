@@ -11,7 +11,6 @@ all.
 """
 
 import argparse
-import csv
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm.evaluate import AgainstOriginal, row_losses
 from nanoq.mixed import cmpq, gptq_error, integer_program, pmpq, tdmpq
 from nanoq.quant import Recipe, Round, linear_layers, quantize_model, weight_matrix
@@ -84,8 +83,7 @@ def main() -> None:
     out, rows = parser.parse_args().out, []
     torch.set_num_threads(1)
     if out.is_file():
-        with out.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(out)
     board = Leaderboard("tinystories-2.7m", "tinystories")
     for seed in SEEDS:
         if any(int(row["seed"]) == seed for row in rows):

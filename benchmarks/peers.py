@@ -37,7 +37,6 @@ that only its solver is measured.
 """
 
 import argparse
-import csv
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ from gptq import official
 from torch import Tensor, nn
 
 import nanoq
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import load_corpus, paired_difference, perplexity, window_losses
 from nanoq.quant import METHODS, Grid, LayerStats, Recipe, linear_layers, quantize_model, sample_windows
 
@@ -328,10 +327,7 @@ def main() -> None:
 
 def put(row: dict) -> None:
     """Write the table anew with this row, instead of an older one of the same case if there is one."""
-    rows = []
-    if RESULTS.exists():
-        with open(RESULTS, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_csv(RESULTS) if RESULTS.exists() else []
     row = {key: str(value) for key, value in row.items()}
     places = [i for i, old in enumerate(rows) if all(old[key] == row[key] for key in KEYS)] or [len(rows)]
     rows[places[0] : places[0] + 1] = [row]

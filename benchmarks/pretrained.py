@@ -17,7 +17,6 @@ and measured on the same windows. `bits` are those of a code, or of an entropy-c
 """
 
 import argparse
-import csv
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -27,7 +26,7 @@ from torch import Tensor
 
 import nanoq
 from nanoq import hf
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import load_corpus, paired_difference, perplexity
 from nanoq.lm.evaluate import evenly_spread
 from nanoq.quant import Recipe, Vector, quantize_model
@@ -137,10 +136,7 @@ def cells(row: dict, per_character: bool) -> list[str]:
 
 def read(path: Path) -> dict[tuple, dict]:
     """The rows of a file by what was done."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {tuple(row[key] for key in WHAT): row for row in csv.DictReader(file)}
+    return {tuple(row[key] for key in WHAT): row for row in (read_csv(path) if path.is_file() else [])}
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ and students "from scratch"), all that they ever read.
 """
 
 import argparse
-import csv
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -33,7 +32,7 @@ from nanoq.compress import (
     remove_heads,
     remove_neurons,
 )
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.lm.evaluate import windows
 from nanoq.quant import Recipe, Round, quantize_model
@@ -54,8 +53,7 @@ class Roads:
         self.board = Leaderboard(f"{name}-2.7m", windows=count)
         self.out, self.rows = out, []
         if out.is_file():
-            with out.open(encoding="utf-8", newline="") as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_csv(out)
         encode = self.board.reference.tokenizer.encode
         self.tokens, self.valid = encode(self.board.corpus.train), encode(self.board.corpus.valid)
         self.model, self.calibration = self.board.reference.model, self.board.calibration

@@ -18,7 +18,6 @@ Rows that a file has already are not measured again: an interrupted run goes on.
 """
 
 import argparse
-import csv
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +28,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from torch import Tensor, nn
 
-from nanoq.files import atomic_path, data_dir, write_csv
+from nanoq.files import atomic_path, data_dir, read_csv, write_csv
 from nanoq.lm.evaluate import windows
 from nanoq.mixed import (
     MEASURES,
@@ -97,7 +96,7 @@ class Table:
 
     def __init__(self, path: Path, key: tuple[str, ...]):
         self.path, self.key = path, key
-        self.rows = list(csv.DictReader(path.open())) if path.is_file() else []
+        self.rows = read_csv(path) if path.is_file() else []
         self.done = {tuple(row[k] for k in key) for row in self.rows}
 
     def has(self, *key) -> bool:

@@ -20,7 +20,6 @@ data, of the layer's outputs with them. Stem, classifier, embeddings and norms s
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -33,7 +32,7 @@ import torch
 from torch import Tensor
 
 from nanoq.compress.distil import distillation_loss
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
 from nanoq.store import Checkpoint, save
@@ -132,7 +131,7 @@ def ternary_classifier(model: ResNet, pictures: Images, name: str, operator: str
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file of results; none if there is no file."""
-    return list(csv.DictReader(path.open(encoding="utf-8"))) if path.is_file() else []
+    return read_csv(path) if path.is_file() else []
 
 
 def trained_digits(model: ResNet, pictures: Images, operator: str, seed: int) -> ResNet:

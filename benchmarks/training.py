@@ -11,14 +11,13 @@ budget; warm-up is as published where it fits into a tenth of the steps.
 """
 
 import argparse
-import csv
 from dataclasses import replace
 from itertools import product
 
 import matplotlib.pyplot as plt
 import torch
 
-from nanoq.files import data_dir, write_csv
+from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, TrainConfig, load_corpus, train
 from nanoq.teach.plots import COLORS, use_style
 
@@ -71,10 +70,8 @@ def published(texts: Texts, characters: int) -> None:
 
 def tuned(texts: Texts) -> None:
     """The best of AdamW for a budget, and the course's recipe for shares of it."""
-    path, rows = RESULTS / "training_tuned.csv", {}
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = {tuple(row[key] for key in COLUMNS): row for row in csv.DictReader(file)}
+    path = RESULTS / "training_tuned.csv"
+    rows = {tuple(row[key] for key in COLUMNS): row for row in (read_csv(path) if path.is_file() else [])}
 
     def loss(name: str, recipe: TrainConfig, characters: int, seed: int) -> float:
         what = name, recipe.batch, recipe.lr, characters, seed

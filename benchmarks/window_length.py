@@ -36,12 +36,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nanoq
 from nanoq import hf
-from nanoq.decoding import decoded_once
 from nanoq.files import data_dir, write_csv
 from nanoq.lm import paired_difference, perplexity
 from nanoq.lm.evaluate import evenly_spread
@@ -100,14 +98,6 @@ def _add_squares(sums: Tensor, _: nn.Module, args: tuple[Tensor]) -> None:
 def shares(sums: list[Tensor], weight: float) -> list[float]:
     """The share of first tokens in the trace of each Gram matrix, if they count as often as `weight` says."""
     return [float(weight * first / (weight * first + whole - first)) for first, whole in sums]
-
-
-@torch.inference_mode()
-def token_losses(model: nn.Module, rows: Tensor) -> Tensor:
-    """Nats of each predicted token of windows (W, T): (W, T - 1)."""
-    with decoded_once(model.eval()):
-        return torch.stack([F.cross_entropy(model(row[None, :-1])[0].float(), row[1:], reduction="none")
-                            for row in rows])
 
 
 # ---- single layers ----
@@ -197,18 +187,18 @@ class Measured:
     def measure(self, length: int, draw: int, weight: float) -> dict:
         """Quantise with the text of a draw in windows of this length, and measure."""
         if (length, draw, weight) == ORIGINAL:
-            return {"losses": token_losses(self.original.model, self.held_out), "shares": {}}
+            return {"losses": hf.gptq_losses(self.original.model, self.held_out), "shares": {}}
         model = deepcopy(self.original.model)
         sums = {kind: watched(model, kind) for kind in ("q_proj", "down_proj")}
         with first_tokens_count(weight):
             quantize_model(model, Recipe("gptq", bits=4, group_size=GROUP), self.draws[draw].reshape(-1, length))
         found = {kind: shares(own, weight) for kind, own in sums.items()}
-        return {"losses": token_losses(model, self.held_out), "shares": found}
+        return {"losses": hf.gptq_losses(model, self.held_out), "shares": found}
 
 
 def row(what: tuple[int, int, float], found: dict[tuple, dict]) -> dict:
     """A row of the table; the model with windows of 512 of the same draw has to be there."""
-    losses, longest = (found[each]["losses"].double().mean(1) for each in (what, (LONGEST, what[1], 1.0)))
+    losses, longest = (found[each]["losses"] for each in (what, (LONGEST, what[1], 1.0)))
     over, shares = paired_difference(losses, longest), found[what]["shares"]
     middle = {name: statistics.median(own) for name, own in shares.items()}
     return {

@@ -140,10 +140,15 @@ def write_csv(path: Path | str, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header: by column, as text."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def read_results(name: str) -> list[dict[str, str]]:
     """The rows of a shipped table of results, as "tinystories/limit": by column, as text."""
-    with (data_dir() / "results" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(data_dir() / "results" / f"{name}.csv")
 
 
 def sha256(path: Path | str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nanoq
+from nanoq.files import read_results
 from nanoq.lm import load_corpus
 from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
@@ -559,8 +560,7 @@ PRETRAINED = {  # by file: the header of its table, parameters of the model, win
 
 
 def pretrained(name):
-    with open(RESULTS / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_results(name)
 
 
 def pretrained_cells(row, per_character):
@@ -658,9 +658,8 @@ WINDOWS = {("0", "1.0"): "to nearest", ("512", "1.0"): "512", ("256", "1.0"): "2
 
 def window_layers():
     """Errors of layers by layer, (length, weight of first tokens) and block: of first tokens, and of all others."""
-    with open(RESULTS / "window_layers.csv", newline="") as file:
-        return {(row["layer"], (row["length"], row["first_weight"]), row["block"]): (
-            float(row["first_error"]), float(row["other_error"])) for row in csv.DictReader(file)}
+    return {(row["layer"], (row["length"], row["first_weight"]), row["block"]): (
+        float(row["first_error"]), float(row["other_error"])) for row in read_results("window_layers")}
 
 
 def mean_error(layer, way, index):
@@ -695,8 +694,7 @@ def test_what_is_said_of_window_lengths_follows_from_the_files():
     assert twenty == pytest.approx([0.13, 2.4, 0.7], abs=0.005)
     down = [errors["down_proj", way, "28"][1] for way in (("512", "0.0"), long, short)]
     assert down == pytest.approx([0.004, 0.025, 0.043], abs=0.0005)
-    with open(RESULTS / "window_length.csv", newline="") as file:
-        models = {(row["length"], row["draw"], row["first_weight"]): row for row in csv.DictReader(file)}
+    models = {(row["length"], row["draw"], row["first_weight"]): row for row in read_results("window_length")}
     cut = models["128", "0", "1.0"]
     assert float(cut["over_512"]) == pytest.approx(-0.091, abs=0.0005)
     assert (float(cut["over_high"]) - float(cut["over_low"])) / 2 == pytest.approx(0.016, abs=0.0005)

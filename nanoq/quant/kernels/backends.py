@@ -157,7 +157,7 @@ class Kernel:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
         rows = np.ascontiguousarray(x.detach().float().numpy()).reshape(-1, self.in_features)
         y = self._product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
-        return torch.from_numpy(y.reshape(*x.shape[:-1], -1)).to(x.dtype)
+        return torch.from_numpy(y.reshape(*x.shape[:-1], y.shape[1])).to(x.dtype)
 
     def _product(self, x: np.ndarray) -> np.ndarray:
         out = self.arrays[2].shape[1]
