@@ -86,7 +86,7 @@ assert at_2_5["random"] > 1.2 * at_2_5["GPTQ error"]
 # - one float16 scale per row;
 # - one zero point per row, `bits` bits each; those of a matrix are packed together into whole bytes.
 #
-# Papers often report 32 bits over the width as the ratio. Of the 16 that this promises for 2 bits, our whole file reaches about
+# Papers often report 32 bits over the width as the compression ratio. Of the 16 that this promises for 2 bits, our whole file reaches about
 # three quarters; and over float16, which is what people ship, half of that. <!-- claim: CELL assert 0.68 < ratio / 16 < 0.85 -->
 #
 # **Exercise 1.** Count the bytes of a mixed model. `shapes` says `(rows, columns)` of each matrix, `widths` its bits, both by
