@@ -150,8 +150,8 @@ def run_gptqmodel(work: Path, tokens: Tensor, bits: int) -> tuple:
     return quantise, values
 
 
-def run_nanoq(method: str) -> Callable[[Path, Tensor, int], tuple]:
-    """nanoq, as `nanoq.quantize` has it for a folder of transformers."""
+def run_nanoq(method: str, **how) -> Callable[[Path, Tensor, int], tuple]:
+    """nanoq, as `nanoq quantize MODEL --batch 4` has it: 4 windows at once."""
     def run(work: Path, tokens: Tensor, bits: float) -> tuple:
         import nanoq
         from nanoq.quant import Recipe, quantize_model
@@ -161,10 +161,10 @@ def run_nanoq(method: str) -> Callable[[Path, Tensor, int], tuple]:
         if method == "entropy-coded":
             recipe = Recipe("gptq", grid="entropy-coded", rate=bits - 0.015)
         else:
-            recipe = Recipe(method, bits=bits, group_size=GROUP)
+            recipe = Recipe(method, bits=bits, group_size=GROUP, **how)
 
         def quantise() -> nn.Module:
-            quantize_model(checkpoint.model, recipe, tokens if recipe.needs_calibration else None)
+            quantize_model(checkpoint.model, recipe, tokens, batch=4)
             return checkpoint.model.model
 
         return quantise, lambda model: {name: model.get_submodule(name).dequantize().float() for name in names}
@@ -175,6 +175,7 @@ def run_nanoq(method: str) -> Callable[[Path, Tensor, int], tuple]:
 # name: (its package, what it does, bits at which it is measured, bits for the scale and the zero point of a group)
 PEERS: dict[str, tuple[str, Callable, tuple[float, ...], Callable[[float], float]]] = {
     "nanoq gptq": ("nanoq", run_nanoq("gptq"), (4, 3), lambda bits: 16 + bits),
+    "nanoq gptq, bf16": ("nanoq", run_nanoq("gptq", precision="bf16"), (4,), lambda bits: 16 + bits),
     "nanoq entropy-coded": ("nanoq", run_nanoq("entropy-coded"), (4.125, 3.25, 2.25), lambda bits: 0),
     "llm-compressor": ("llmcompressor", run_llmcompressor, (4, 3), lambda bits: 16),
     "gptqmodel": ("gptqmodel", run_gptqmodel, (4, 3), lambda bits: 16),

@@ -314,6 +314,8 @@ def quantize(
     embeddings: Annotated[int | None, typer.Option(
         help="Bits of embedding tables and heads: 16, 8 or 4; by default 8 for a causal language model of "
              "transformers, and 16 for others.")] = None,
+    precision: Annotated[str, typer.Option(
+        help="fp32, or bf16 for the matrix products of calibration: faster where the processor has them.")] = "fp32",
     rotate: Annotated[bool, typer.Option(
         "--rotate", help="Turn the model by a random Hadamard matrix first, which leaves what it computes alone: a GPT "
                          "of nanoq, or a model of transformers with the blocks of Llama.")] = False,
@@ -350,7 +352,8 @@ def quantize(
         else:
             plan = method
             recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
-            options |= {"true_sequential": true_sequential, "match_original": match_original}
+            options |= {"true_sequential": true_sequential, "match_original": match_original,
+                        "precision": precision}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         beside = _check_beside(out, checkpoint, export, force)

@@ -695,6 +695,13 @@ def test_a_rate_makes_entropy_coded_files_of_so_many_bits(tmp_path):
     assert_one_line(run("quantize", "tales-2.7m", "--rate", 9, "--out", tmp_path / "no"), "the rate must lie in 0.1..6")
 
 
+def test_the_card_keeps_the_precision_of_calibration(tmp_path):
+    ok("quantize", "tales-2.7m", "--windows", 4, "--precision", "bf16", "--out", tmp_path / "q")
+    assert load(tmp_path / "q").card["recipe"]["precision"] == "bf16"
+    assert_one_line(run("quantize", "tales-2.7m", "--precision", "fp8", "--out", tmp_path / "no"),
+                    "precision must be 'fp32' or 'bf16', not 'fp8'")
+
+
 def test_a_model_is_saved_again_entropy_coded(tmp_path):
     ok("quantize", "tales-2.7m", "--bits", 4, "--method", "nearest", "--out", tmp_path / "plain")
     out = ok("save", tmp_path / "plain", "--entropy", "--out", tmp_path / "coded")

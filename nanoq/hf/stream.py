@@ -109,7 +109,7 @@ def quantize_opened(
         weights.pack_tables(recipe.embeddings)
     mine, match = batches[rank::ranks], recipe.match_original
     porter = _Shards(weights, out, job, set(steps), match, len(mine), memory, rank, ranks)
-    for stage in stages(checkpoint.model, mine, match, porter):
+    for stage in stages(checkpoint.model, mine, match, porter, recipe.precision):
         porter.take(stage.block, lambda stage=stage: quantize_block(stage, steps, recipe))
     return porter.finish(checkpoint, recipe, steps)
 

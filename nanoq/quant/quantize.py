@@ -84,7 +84,8 @@ def quantize_model(
         _let_blocks_run_alone(model, batches[0][:1])
     fisher = output_fisher(model, batches) if any(s.method_options.get("fisher") for s in blockwise) else None
     reports = []
-    for index, stage in enumerate(stages(model, batches, recipe.match_original or bool(blockwise))):
+    original = recipe.match_original or bool(blockwise)
+    for index, stage in enumerate(stages(model, batches, original, precision=recipe.precision)):
         reports += quantize_block(stage, steps, recipe, fisher and fisher[index])
     model.recipe = recipe.to_json()
     return reports

@@ -333,6 +333,8 @@ class Recipe:
             the layers of a block that share an input make up for the same errors, and it helped no model of the tests
             in the mean. Methods that round whole blocks always do so.
         embeddings: bits of the embedding tables and of the head outside the blocks: 16, which is float16, 8 or 4.
+        precision: "fp32", or "bf16": products of matrices in bfloat16 while calibration text goes through the blocks,
+            which is faster where the processor multiplies it. What is learned from the text stays in float32.
     """
 
     default: Step
@@ -340,9 +342,11 @@ class Recipe:
     true_sequential: bool
     match_original: bool
     embeddings: int
+    precision: str
 
     def __init__(self, *default: str | Step, rules: Mapping[str, Step | Iterable[Step]] | None = None,
-                 true_sequential: bool = False, match_original: bool = False, embeddings: int = 16, **options):
+                 true_sequential: bool = False, match_original: bool = False, embeddings: int = 16,
+                 precision: str = "fp32", **options):
         """As in `Recipe("gptq", bits=4, group_size=64)`, `Recipe(grid="nf4")` or `Recipe(Prune(), Round("gptq", 4))`.
 
         Args:
@@ -351,6 +355,7 @@ class Recipe:
             true_sequential: as above.
             match_original: as above.
             embeddings: as above.
+            precision: as above.
             options: of `Round`, where `default` is a name or left out.
         """
         if not default or isinstance(default[0], str):
@@ -360,8 +365,10 @@ class Recipe:
         rules = {} if rules is None else {pattern: _as_step(steps) for pattern, steps in rules.items()}
         if type(embeddings) is not int or embeddings not in WIDTHS:
             raise ValueError(f"embeddings must have 16, 8 or 4 bits, not {_shown(embeddings)}")
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', not {_shown(precision)}")
         fields = {"default": _as_step(default), "rules": rules, "true_sequential": true_sequential,
-                  "match_original": match_original, "embeddings": embeddings}
+                  "match_original": match_original, "embeddings": embeddings, "precision": precision}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -404,7 +411,7 @@ class Recipe:
         """The recipe as plain data, which `from_json` reads."""
         data = {"default": _to_json(self.default), "rules": {name: _to_json(step) for name, step in self.rules.items()}}
         data |= {name: True for name in _SWITCHES if getattr(self, name)}
-        return data | ({} if self.embeddings == 16 else {"embeddings": self.embeddings})
+        return data | {name: getattr(self, name) for name, usual in _USUAL.items() if getattr(self, name) != usual}
 
     @classmethod
     def from_json(cls, data: dict) -> "Recipe":
@@ -414,13 +421,14 @@ class Recipe:
             ValueError: if it is not of that form.
         """
         try:
-            if unknown := set(data) - {"default", "rules", "embeddings", *_SWITCHES}:
+            if unknown := set(data) - {"default", "rules", *OF_ALL}:
                 raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
             switches = {name: data[name] for name in _SWITCHES if name in data}
             if not all(isinstance(value, bool) for value in switches.values()):
                 raise TypeError(f"{' and '.join(switches)} must be true or false")
             rules = {pattern: _from_json(step) for pattern, step in data.get("rules", {}).items()}
-            return cls(_from_json(data["default"]), rules=rules, embeddings=data.get("embeddings", 16), **switches)
+            others = {name: data[name] for name in _USUAL if name in data}
+            return cls(_from_json(data["default"]), rules=rules, **others, **switches)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"not a recipe ({error}): it needs a 'default' with 'bits', and may have 'rules'"
@@ -428,7 +436,8 @@ class Recipe:
 
 
 _SWITCHES = ("true_sequential", "match_original")
-OF_ALL = (*_SWITCHES, "embeddings")  # what a recipe says once for all layers
+_USUAL = {"embeddings": 16, "precision": "fp32"}
+OF_ALL = (*_SWITCHES, *_USUAL)  # what a recipe says once for all layers
 
 
 def _to_json(step: Step) -> dict | list[dict]:

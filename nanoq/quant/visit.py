@@ -4,11 +4,14 @@ Whoever goes along changes layers, or whole blocks, and puts them in place; `qua
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from nanoq.decoding import decoded_once
@@ -60,6 +63,7 @@ class Stage:
         originals: what it would be called with in the unquantised model; empty if nobody asked for it.
         unquantized: the block as it was before anybody changed it; None if nobody asked for it.
         share: puts together the statistics that several processes have gathered.
+        precision: of products of matrices in the blocks, "fp32" or "bf16".
     """
 
     prefix: str
@@ -68,15 +72,27 @@ class Stage:
     originals: Sequence[Call]
     unquantized: nn.Module | None
     share: Callable[[dict[str, LayerStats]], None] | None = None
+    precision: str = "fp32"
 
     @cached_property
     def targets(self) -> list:
         """What the unquantised block gives in the unquantised model, for each batch."""
-        return [call(self.unquantized) for call in self.originals]
+        return list(self._run(self.unquantized, self.originals))
 
     def original_outputs(self) -> Iterator[object]:
         """The targets, one after the other if nobody has asked for all of them."""
-        return iter(vars(self).get("targets") or (call(self.unquantized) for call in self.originals))
+        return iter(vars(self).get("targets") or self._run(self.unquantized, self.originals))
+
+    def outputs(self) -> Iterator[object]:
+        """What the block, as it is now, gives for each batch."""
+        return self._run(self.block, self.calls)
+
+    def _run(self, block: nn.Module, calls: Iterable[Call]) -> Iterator[object]:
+        for call in calls:
+            lower = self.precision == "bf16"
+            with torch.autocast(call.hidden.device.type, torch.bfloat16) if lower else nullcontext():
+                output = call(block)
+            yield output
 
     def statistics(self, layers: dict[str, nn.Module], match_original: bool = False) -> dict[str, LayerStats]:
         """What the inputs of some layers, by their names in the block, look like now: in the order in which they run.
@@ -86,10 +102,9 @@ class Stage:
         """
         originals = {name: self.unquantized.get_submodule(name) for name in layers} if match_original else {}
         with observe(layers if self.calls else {}, originals, self.share) as stats:
-            for number, call in enumerate(self.calls):
-                if match_original:
-                    self.originals[number](self.unquantized)
-                call(self.block)
+            first = self._run(self.unquantized, self.originals) if match_original else repeat(None)
+            for _ in zip(first, self.outputs(), strict=False):
+                pass
         return {name: own for name, own in stats.items() if own.tokens}
 
 
@@ -122,8 +137,8 @@ class Porter:
         return [follow(call, output) for call, output in zip(calls, outputs, strict=True)]
 
 
-def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None
-           ) -> Iterator[Stage]:
+def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None,
+           precision: str = "fp32") -> Iterator[Stage]:
     """Each block in turn, on what the blocks before it, as whoever goes along has left them, give for the batches.
 
     Args:
@@ -131,6 +146,7 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         batches: of what `embed` takes.
         original: whether the unquantised model is run as well.
         porter: what else happens at each block.
+        precision: of products of matrices in the blocks, "fp32" or "bf16".
     """
     porter = porter or Porter()
     calls = porter.enter(model, batches, False)
@@ -139,11 +155,12 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         if index < porter.start:
             continue
         porter.before(index)
-        stage = Stage(f"blocks.{index}.", block, calls, originals, deepcopy(block) if original else None, porter.share)
+        unquantized = deepcopy(block) if original else None
+        stage = Stage(f"blocks.{index}.", block, calls, originals, unquantized, porter.share, precision)
         yield stage
         if block is not model.blocks[-1]:
             with decoded_once(block, DECODED):
-                calls = porter.follow(model, batches, index, calls, (call(block) for call in calls), False)
+                calls = porter.follow(model, batches, index, calls, stage.outputs(), False)
             if original:
                 originals = porter.follow(model, batches, index, originals, stage.original_outputs(), True)
         stage.unquantized = None  # whoever goes along may still have the stage

@@ -87,7 +87,8 @@ def test_a_streamed_folder_holds_bit_for_bit_what_quantising_in_memory_gives(fam
 @pytest.mark.parametrize("recipe", [
     NEAREST, ORDERED, Recipe("gptq", bits=4, group_size=16, true_sequential=True),
     Recipe("gptq", bits=3, act_order=True, **MATCHED), Recipe(Prune(), Round("gptq", bits=4)),
-], ids=["nearest", "act_order", "true_sequential", "match_original", "pruned"])
+    Recipe("gptq", bits=4, precision="bf16"),
+], ids=["nearest", "act_order", "true_sequential", "match_original", "pruned", "bf16"])
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "in files"])
 def test_that_holds_for_every_option_wherever_hidden_states_are(family, recipe, memory, sources, tmp_path):
     quantize_folder(sources(family), tmp_path / "streamed", recipe, TOKENS, 2, memory=memory)

@@ -22,6 +22,7 @@ from nanoq.quant import (
     Recipe,
     Round,
     affine_grid,
+    gptq,
     linear_layers,
     nearest,
     pack,
@@ -31,7 +32,7 @@ from nanoq.quant import (
 )
 from nanoq.quant.layers import matrix_inputs
 from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.quantize import output_fisher, quantize_layer
+from nanoq.quant.quantize import output_fisher, quantize_layer, round_others
 from nanoq.store import WEIGHTS, Checkpoint, as_float16, layer_from_layout, load, read_folder, save, stored
 from nanoq.vision import ResNet, ResNetConfig
 
@@ -174,6 +175,25 @@ def test_true_sequential_calibrates_each_layer_on_the_quantised_ones_before_it(c
     weight = original.blocks[0].mlp.down.weight.detach()
     codes = recipe.default.round(weight, affine_grid(weight, 2), LayerStats.of(inner.detach().reshape(-1, 128)))
     assert torch.equal(block.mlp.down.codes, pack(codes, 2))
+
+
+def test_calibration_multiplies_in_bfloat16_where_a_recipe_says_so_and_sums_up_in_float32(checkpoint, tokens):
+    reports, models = {}, {}
+    for precision in ("fp32", "bf16"):
+        models[precision] = deepcopy(checkpoint.model)
+        reports[precision] = quantize_model(models[precision], Recipe("gptq", bits=3, precision=precision), tokens)
+    first, second = (model.blocks[0] for model in models.values())
+    assert torch.equal(first.attention.qkv.codes, second.attention.qkv.codes)  # no product comes before it
+    round_others(checkpoint.model, set(linear_layers(checkpoint.model)))
+    block, hidden = checkpoint.model.blocks[0], checkpoint.model.embed(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        inner = nn.functional.gelu(block.mlp.up(block.mlp_norm(hidden + block.attention(block.attention_norm(hidden)))))
+    weight = block.mlp.down.weight.detach()
+    assert inner.dtype == torch.bfloat16
+    stats = LayerStats.of(inner.detach().float().reshape(-1, 128))
+    assert torch.equal(second.mlp.down.codes, pack(gptq(weight, affine_grid(weight, 3), stats), 3))
+    for exact, lower in zip(*reports.values(), strict=True):
+        assert lower.output_error == pytest.approx(exact.output_error, rel=0.1)
 
 
 def test_gptq_has_less_error_than_nearest_in_every_layer(checkpoint, tokens):

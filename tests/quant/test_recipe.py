@@ -23,6 +23,14 @@ def test_a_recipe_survives_json():
     default = Round("gptq", bits=4, act_order=True)
     recipe = Recipe(default, rules={"*.qkv": Round(bits=3, grid_options=options)})
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    lower = Recipe(bits=4, embeddings=8, precision="bf16")
+    assert Recipe.from_json(json.loads(json.dumps(lower.to_json()))) == lower != Recipe(bits=4, embeddings=8)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "fp16", 16, None])
+def test_an_unknown_precision_is_an_error_at_once(precision):
+    with pytest.raises(ValueError, match="precision must be 'fp32' or 'bf16'"):
+        Recipe(bits=4, precision=precision)
 
 
 @pytest.mark.parametrize("data", [
