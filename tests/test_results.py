@@ -1,6 +1,5 @@
 """What the README and the course say of the shipped results, against the files that hold them."""
 
-import csv
 import itertools
 import math
 import statistics
@@ -22,8 +21,8 @@ CORPORA = ("tinystories", "tales")
 
 
 def leaderboard(corpus):
-    with open(RESULTS / corpus / "leaderboard.csv", newline="") as file:
-        return [Row(**{k: v if k == "method" else number(v) for k, v in row.items()}) for row in csv.DictReader(file)]
+    return [Row(**{k: v if k == "method" else number(v) for k, v in row.items()})
+            for row in read_results(f"{corpus}/leaderboard")]
 
 
 def number(text):
@@ -62,8 +61,7 @@ def test_the_table_in_the_readme_is_the_shipped_leaderboard(corpus):
 
 
 def formats():
-    with open(RESULTS / "tinystories" / "formats.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_results("tinystories/formats")
 
 
 def test_the_table_of_block_formats_in_the_readme_is_the_file():
@@ -89,14 +87,12 @@ def test_a_block_scale_beats_a_scale_for_each_tensor_at_four_bits():
 
 def test_the_speeds_in_the_readme_are_those_of_the_files():
     readme = (RESULTS / "README.md").read_text(encoding="utf-8")
-    with open(RESULTS / "gptq.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_results("gptq")
     ratios = [float(row["ratio"]) for row in rows]
     assert all(abs(float(row["error_ratio"]) - 1) < 1e-3 for row in rows)
     assert f"GPTQ is {min(ratios):.1f} to {max(ratios):.1f} times as fast" in readme
-    with open(RESULTS / "kernels.csv", newline="") as file:
-        speedup = {(row["in"], row["tokens"], row["way"]): f"{float(row['speedup_min']):.1f}"
-                   for row in csv.DictReader(file)}
+    speedup = {(row["in"], row["tokens"], row["way"]): f"{float(row['speedup_min']):.1f}"
+               for row in read_results("kernels")}
     one, many = (speedup["2048", "1", "int4"], speedup["2048", "1", "int8"]), speedup["768", "256", "w8a8"]
     assert "int4 codes {} and int8 codes {} times less".format(*one) in readme
     assert f"W8A8 {many} times less" in readme
@@ -117,11 +113,6 @@ def test_the_real_checkpoint_is_as_good_as_promised():
     assert leaderboard("tinystories")[0].perplexity < 2.4
 
 
-def ternary(name):
-    with open(RESULTS / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 TERNARY_OPERATORS = ("naive", "tquant", "mquant", "lloyd")
 TERNARY_METHODS = (
     "data-free", "data-free, refit", "gptq", "gptq, refit", "adaround", "adaround, refit", "brecq", "qat",
@@ -130,14 +121,15 @@ TERNARY_METHODS = (
 
 def digits_cell(method, operator):
     """Mean and standard deviation over the seeds of the share of digits that are right, in per cent."""
-    shares = [100 * float(row["accuracy"]) for row in ternary("digits/ternary")
+    shares = [100 * float(row["accuracy"]) for row in read_results("digits/ternary")
               if (row["method"], row["operator"]) == (method, operator)]
     assert len(shares) >= 5
     return f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f}"
 
 
 def gpt_cell(method, operator):
-    rows = [row for row in ternary("tinystories/ternary") if (row["method"], row["operator"]) == (method, operator)]
+    rows = [row for row in read_results("tinystories/ternary")
+            if (row["method"], row["operator"]) == (method, operator)]
     if not rows:
         return "–"
     (row,) = rows
@@ -154,21 +146,21 @@ def test_the_tables_of_ternary_weights_in_the_readme_are_the_files(cell, method)
 
 
 def test_all_ternary_models_are_measured_alike():
-    rows = [row for row in ternary("tinystories/ternary") if row["bits"] == "1.58"]
+    rows = [row for row in read_results("tinystories/ternary") if row["bits"] == "1.58"]
     assert len({row["bytes"] for row in rows if row["method"] != "bitnet, from scratch"}) == 1
     assert {row["windows"] for row in rows} == {"512"}
     assert all(float(row["average_bits"]) < 2.1 for row in rows)
-    assert len({row["windows"] for row in ternary("tinystories/ternary_refit")}) == 1
+    assert len({row["windows"] for row in read_results("tinystories/ternary_refit")}) == 1
 
 
 def refitted(method, operator):
     """Added losses of an operator under a method by the seed of the calibration text: with its own levels, refitted."""
-    rows = ternary("tinystories/ternary_refit")
+    rows = read_results("tinystories/ternary_refit")
     return tuple({row["seed"]: float(row["delta_nats"]) for row in rows
                   if (row["method"], row["operator"]) == (name, operator)} for name in (method, f"{method}, refit"))
 
 
-@pytest.mark.parametrize("method", sorted({row["method"] for row in ternary("tinystories/ternary_refit")
+@pytest.mark.parametrize("method", sorted({row["method"] for row in read_results("tinystories/ternary_refit")
                                            if not row["method"].endswith("refit")}))
 def test_the_table_of_refitted_levels_in_the_readme_is_the_file(method):
     pairs = [refitted(method, operator) for operator in TERNARY_OPERATORS]
@@ -199,9 +191,8 @@ ROTATIONS = {"activations": (8, 6, 4, 3), "cache": (4, 3, 2), "weights": (4, 3, 
 
 def rotations(part):
     """Of each setting and width of a part its row, numbers as numbers."""
-    with open(RESULTS / "tinystories" / "rotations.csv", newline="") as file:
-        rows = [{key: value if key in ("part", "setting") else float(value or "nan") for key, value in row.items()}
-                for row in csv.DictReader(file)]
+    rows = [{key: value if key in ("part", "setting") else float(value or "nan") for key, value in row.items()}
+            for row in read_results("tinystories/rotations")]
     return {(row["setting"], row["bits"]): row for row in rows if row["part"] == part}
 
 
@@ -320,8 +311,7 @@ def test_what_the_readme_says_of_mixed_precision_follows_from_the_files():
 
 
 def cptquant():
-    with open(RESULTS / "cptquant.csv", newline="") as file:
-        return [row for row in csv.DictReader(file) if not row["skipped"]]
+    return [row for row in read_results("cptquant") if not row["skipped"]]
 
 
 def test_the_table_of_cptquant_in_the_readme_is_the_file():
@@ -357,8 +347,7 @@ def whole_model_cells(row):
 
 def test_the_table_of_other_packages_is_the_file():
     """Four bits, best first; and what is said of GPTQ elsewhere."""
-    with open(RESULTS / "peers.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["bits"] == "4"]
+    rows = [row for row in read_results("peers") if row["bits"] == "4"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = [line for line in readme.splitlines() if line.startswith("| ") and "± 0.00" in line]
     deltas = []
@@ -380,8 +369,7 @@ def test_the_table_of_other_packages_is_the_file():
 
 
 def roads():
-    with open(RESULTS / "tinystories" / "roads.csv", newline="") as file:
-        return {row["method"]: row for row in csv.DictReader(file)}
+    return {row["method"]: row for row in read_results("tinystories/roads")}
 
 
 def test_the_table_of_roads_is_the_file():
@@ -417,8 +405,7 @@ def test_what_is_said_of_the_roads_follows_from_the_file():
 
 
 def limit():
-    with open(RESULTS / "tinystories" / "limit.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_results("tinystories/limit")
 
 
 def limit_line(row):
@@ -436,8 +423,7 @@ def test_the_table_of_the_limit_in_the_readme_is_the_file():
 
 def mixed_rates():
     """Added loss of each way to share out the rates, a list with one value for each draw."""
-    with open(RESULTS / "tinystories" / "mixed_rates.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_results("tinystories/mixed_rates")
     assert max(int(row["bytes"]) for row in rows) < 1.001 * min(int(row["bytes"]) for row in rows)
     assert {row["average_bits"][:4] for row in rows} <= {"2.20", "2.21"}
     return {method: [float(row["delta_nats"]) for row in rows if row["method"] == method]
@@ -479,6 +465,13 @@ def test_what_is_said_of_the_limit_follows_from_the_file():
     assert float(auto["ci_high"]) < float(rows["GPTQ, groups of 64", 2.6]["ci_low"]) / 2
     assert delta["trellis, L = 12", 2.2] < delta["E8P", 2.2] < delta["GPTQ, groups of 64", 2.6]
     assert delta[turned, 2.4] < delta["trellis, L = 12", 2.2] / 3
+    # trained blocks, and floats tuned end to end, at the same bytes
+    alone, whole = (rows[f"Block-AP, groups of 64{tuned}", 2.6] for tuned in ("", ", tuned"))
+    assert float(auto["ci_low"]) < float(alone["ci_high"]) and float(whole["ci_high"]) < float(auto["ci_low"])
+    assert delta["Block-AP, groups of 64, tuned", 2.6] / delta["AutoRound, groups of 64", 2.6] == pytest.approx(
+        0.75, abs=0.02)
+    assert delta["GPTQ, groups of 64, tuned", 2.6] / delta["GPTQ, groups of 64", 2.6] == pytest.approx(0.6, abs=0.02)
+    assert delta[turned, 2.4] < delta["Block-AP, groups of 64, tuned", 2.6] / 2
     above = {method: [float(row["bits_above_bound"]) for row in limit() if row["method"] == method and
                       row["bits_above_bound"]] for method in ("RTN, row", "GPTQ, row", steps, turned)}
     assert min(above["RTN, row"]) > 2 and min(above["GPTQ, row"]) > 1.2 and max(above["GPTQ, row"]) < 1.4
@@ -486,9 +479,8 @@ def test_what_is_said_of_the_limit_follows_from_the_file():
 
 
 def test_what_is_said_of_the_entropy_coder_follows_from_the_file():
-    with open(RESULTS / "entropy_coding.csv", newline="") as file:
-        rows = {(row["coder"], row["entropy"]): {key: float(row[key]) for key in row if key != "coder"}
-                for row in csv.DictReader(file)}
+    rows = {(row["coder"], row["entropy"]): {key: float(row[key]) for key in row if key != "coder"}
+            for row in read_results("entropy_coding")}
     for (coder, entropy), row in rows.items():
         if coder == "nanoq, 1 thread":
             theirs = rows["constriction", entropy]
@@ -498,8 +490,7 @@ def test_what_is_said_of_the_entropy_coder_follows_from_the_file():
 
 
 def test_what_is_said_of_evaluation_follows_from_the_file():
-    with open(RESULTS / "evaluation.csv", newline="") as file:
-        rows = {row.pop("weights"): row for row in csv.DictReader(file)}
+    rows = {row.pop("weights"): row for row in read_results("evaluation")}
     assert {(row["model"], row["threads"]) for row in rows.values()} == {("tales-2.7m", "1")} and len(rows) == 6
     assert all(float(row["ratio"]) > 1 / 1.1 for what, row in rows.items() if what != "E8P, 2 bits")
     assert [round(float(rows["E8P, 2 bits"][key]), 2) for key in ("ratio", "ratio_each_call")] == [0.84, 0.94]
@@ -516,8 +507,7 @@ def test_clipping_halves_the_errors_of_layers_and_raises_the_loss_of_the_model()
 
 
 def test_the_counts_of_architectures_are_those_of_the_file():
-    with open(RESULTS / "architectures.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_results("architectures")
     text = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
     causal, pairs, masked, encoders = (
         Counter(row["outcome"].partition(":")[0] for row in rows if row["kind"] == kind)
@@ -559,10 +549,6 @@ PRETRAINED = {  # by file: the header of its table, parameters of the model, win
                   2_915_712, 128)}
 
 
-def pretrained(name):
-    return read_results(name)
-
-
 def pretrained_cells(row, per_character):
     none = row["bits"] == "16" or row["method"].startswith(("entropy-coded", "trellis", "e8p"))
     group = "–" if none else "row" if row["group"] == "0" else row["group"]
@@ -576,7 +562,7 @@ def pretrained_cells(row, per_character):
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_the_table_of_a_model_of_transformers_in_the_readme_is_the_file(name):
     header, parameters, windows = PRETRAINED[name]
-    lines, rows = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines(), pretrained(name)
+    lines, rows = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines(), read_results(name)
     start = lines.index(header) + 2
     shown = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
     assert sorted(shown) == sorted(f"| {' | '.join(pretrained_cells(row, name == 'opt_tales'))} |" for row in rows)
@@ -585,7 +571,7 @@ def test_the_table_of_a_model_of_transformers_in_the_readme_is_the_file(name):
 
 
 def test_what_is_said_of_smollm2_follows_from_the_file():
-    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in pretrained("smollm2")
+    rows = {(row["method"], row["bits"], row["group"], row["embeddings"]): row for row in read_results("smollm2")
             if row["act_order"] == "False"}
     delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
     table = 49_152 * 576  # of embeddings
@@ -602,18 +588,18 @@ def test_what_is_said_of_smollm2_follows_from_the_file():
     eight = [rows["nearest", "8", group, "16"] for group in ("0", "64")]
     assert all(float(row["ci_low"]) < 0 < float(row["ci_high"]) for row in eight)
     assert 0.5 < delta["gptq", "4", "64", "16"] / delta["nearest", "4", "64", "16"] < 0.65
-    coded = {row["bits"]: row for row in pretrained("smollm2") if row["method"] == "entropy-coded"}
+    coded = {row["bits"]: row for row in read_results("smollm2") if row["method"] == "entropy-coded"}
     assert float(coded["3.25"]["ci_low"]) < delta["gptq", "4", "64", "8"]
     assert float(coded["2.25"]["ci_high"]) < delta["gptq", "3", "64", "16"]
     for bits, most in (("4.25", 45), ("3.25", 50), ("2.25", 90)):  # what was aimed at
         assert float(coded[bits]["perplexity"]) <= most
-    ordered, = (float(row["delta_nats"]) for row in pretrained("smollm2") if row["act_order"] == "True")
+    ordered, = (float(row["delta_nats"]) for row in read_results("smollm2") if row["act_order"] == "True")
     assert ordered / delta["gptq", "4", "64", "16"] == pytest.approx(2 / 3, rel=0.05)
 
 
 def test_what_is_said_of_opt_tales_follows_from_the_file():
     rows = {(row["method"], row["bits"], row["group"], row["act_order"], row["embeddings"]): row
-            for row in pretrained("opt_tales")}
+            for row in read_results("opt_tales")}
     delta = {key: float(row["delta_nats"]) for key, row in rows.items()}
     floats = [rows["float16", "16", "0", "False", embeddings] for embeddings in ("8", "4")]
     assert float(floats[0]["ci_low"]) < 0 < float(floats[0]["ci_high"]) and float(floats[1]["ci_low"]) > 0.009
@@ -702,8 +688,7 @@ def test_what_is_said_of_window_lengths_follows_from_the_files():
 
 def whole_models():
     """Rows of SmolLM2 by nanoq and by other packages."""
-    with open(RESULTS / "whole_models.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_results("whole_models")
 
 
 def test_the_table_of_other_packages_in_the_readme_is_the_file():
@@ -727,15 +712,14 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert rows["hqq", 4.5]["ci_low"] < ours["delta_nats"] < rows["hqq", 4.5]["ci_high"]
     assert ours["cpu_seconds"] / rows["hqq", 4.5]["cpu_seconds"] == pytest.approx(20, rel=0.12)
     assert rows["hqq", 3.5]["delta_nats"] > 2
-    (shorter,) = (float(row["delta_nats"]) for row in pretrained("smollm2") if [row[name] for name in (
+    (shorter,) = (float(row["delta_nats"]) for row in read_results("smollm2") if [row[name] for name in (
         "method", "bits", "group", "act_order", "embeddings")] == ["gptq", "4", "64", "False", "16"])
     assert shorter / ours["delta_nats"] == pytest.approx(2 / 3, abs=0.01)
 
 
 def generation():
     """Rows of how fast models write, by table, way and threads."""
-    with open(RESULTS / "generation.csv", newline="") as file:
-        return {(row["table"], row["way"], row["threads"]): row for row in csv.DictReader(file)}
+    return {(row["table"], row["way"], row["threads"]): row for row in read_results("generation")}
 
 
 def generation_lines():
