@@ -141,16 +141,38 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
     """
     if not 0 < len(prompt) <= model.config.context:
         raise ValueError(f"a prompt of {len(prompt)} tokens does not fit a context of {model.config.context}")
-    generator, cache = torch.Generator().manual_seed(seed), None
-    history = prompt[None].to(model.device)
-    read = history
-    while history.shape[1] < model.config.context:
-        output = model.model(input_ids=read, past_key_values=cache, use_cache=True)
-        token = next_token(output.logits[0, -1].float().cpu(), temperature, top_k, generator)
-        yield int(token)
-        cache = getattr(output, "past_key_values", None)
-        history = torch.cat((history, token[None].to(history.device)), 1)
-        read = history if cache is None else history[:, -1:]
+    from nanoq.hf.llama_step import LlamaStep, fits  # numba is slow to import
+
+    generator, length = torch.Generator().manual_seed(seed), len(prompt)
+    reader = LlamaStep(model.model) if fits(model.model) else _Reader(model)
+    logits = reader.begin(prompt) if length < model.config.context else None
+    while length < model.config.context:
+        token = int(next_token(logits, temperature, top_k, generator))
+        yield token
+        length += 1
+        logits = reader(token) if length < model.config.context else None
+
+
+class _Reader:
+    """Does what a `LlamaStep` does for any model."""
+
+    def __init__(self, model: HFModel):
+        self.model = model
+
+    def begin(self, tokens: Tensor) -> Tensor:
+        """Begin a text with tokens (T,): logits (V,) of what comes after them."""
+        self.history, self.cache = tokens[None].to(self.model.device), None
+        return self._read(self.history)
+
+    def __call__(self, token: int) -> Tensor:
+        """Read one more token: logits (V,) of what comes after it."""
+        self.history = F.pad(self.history, (0, 1), value=token)
+        return self._read(self.history if self.cache is None else self.history[:, -1:])
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        output = self.model.model(input_ids=tokens, past_key_values=self.cache, use_cache=True)
+        self.cache = getattr(output, "past_key_values", None)
+        return output.logits[0, -1].float().cpu()
 
 
 # ---- masked language models ----

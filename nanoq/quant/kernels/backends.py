@@ -156,10 +156,11 @@ class Kernel:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) -> x W^T (..., out), in the type of x, computed in float32."""
         rows = np.ascontiguousarray(x.detach().float().numpy()).reshape(-1, self.in_features)
-        y = self._product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
+        y = self.product(rows) if len(rows) <= MOST_TOKENS else self._decoded_product(rows)
         return torch.from_numpy(y.reshape(*x.shape[:-1], y.shape[1])).to(x.dtype)
 
-    def _product(self, x: np.ndarray) -> np.ndarray:
+    def product(self, x: np.ndarray) -> np.ndarray:
+        """Multiply by the codes: x float32 (tokens, in) -> x W^T (tokens, out); fast for a few tokens."""
         out = self.arrays[2].shape[1]
         y = np.empty((len(x), out), np.float32)
         _run(weight_only_rows, weight_only_threads, out, x.size * out, *self.arrays, x, y)

@@ -44,7 +44,7 @@ class Step:
             self._blocks.append((_norm(block.attention_norm), _norm(block.mlp_norm), *map(_matrix, _layers(block))))
             inner, width = weight_shape(block.attention.qkv)[0] // 3, block.attention.head_width
             self._caches.append(np.zeros((2, texts, inner // width, width, shape.context), np.float32))
-        head = model.token_embedding.weight if shape.tied else _float_weight(model.unembedding)
+        head = model.token_embedding.weight if shape.tied else float_weight(model.unembedding)
         bias = None if shape.tied else model.unembedding.bias
         self._head = _norm(model.final_norm), _matrix_of(head, bias)
 
@@ -69,7 +69,7 @@ class Step:
         logits = np.empty((len(x), len(self._tokens)), np.float32)
         for arrays, cache in zip(self._blocks, self._caches, strict=True):
             _block(x, self.lengths, cache, *arrays)
-        _product(_normed(x, *self._head[0]), *self._head[1], logits)
+        _product(normed(x, *self._head[0]), *self._head[1], logits)
         self.lengths += 1
         return torch.from_numpy(logits)
 
@@ -80,7 +80,7 @@ def fits(model: nn.Module) -> bool:
         type(model) is GPT and not (model.training and model.config.dropout)
         and all((type(block), type(block.attention), type(block.mlp)) == (Block, Attention, MLP)
                 for block in model.blocks)
-        and all(_is_known(layer) for block in model.blocks for layer in _layers(block))
+        and all(is_known(layer) for block in model.blocks for layer in _layers(block))
         and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in model.parameters())
         and not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     )
@@ -93,10 +93,10 @@ def _layers(block: Block) -> tuple[nn.Module, ...]:
     return block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down
 
 
-def _is_known(layer: nn.Module) -> bool:
+def is_known(layer: nn.Module) -> bool:
     """Whether a layer multiplies by a weight that it can tell, and does nothing else."""
     if isinstance(layer, HadamardLinear):
-        return _is_known(layer.base)
+        return is_known(layer.base)
     if isinstance(layer, QuantLinear):
         return not isinstance(layer.kernel, IntegerKernel)
     return type(layer) is nn.Linear or hasattr(layer, "dequantize")
@@ -109,7 +109,7 @@ def _matrix(layer: nn.Module) -> tuple:
     if isinstance(layer, QuantLinear) and layer.order is None and (backend := weight_only(layer)):
         kernel = layer.kernel or Kernel.of(layer, backend)
         return np.empty((0, 0), np.float32), *kernel.arrays, bias.numpy()
-    return _matrix_of(_float_weight(layer), bias)
+    return _matrix_of(float_weight(layer), bias)
 
 
 def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
@@ -118,15 +118,15 @@ def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
     return weight.contiguous().numpy(), np.empty((0, 0, 0), np.uint32), 0, none, none, 0, bias
 
 
-def _float_weight(layer: nn.Module) -> Tensor:
+def float_weight(layer: nn.Module) -> Tensor:
     """The weight (out, in), also of a layer that turns its inputs."""
     if isinstance(layer, HadamardLinear):
-        return layer.turn.inverse(_float_weight(layer.base))
+        return layer.turn.inverse(float_weight(layer.base))
     return layer.weight if type(layer) is nn.Linear else layer.dequantize()
 
 
 def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> tuple:
-    """What `_normed` takes of a norm: whether it subtracts the mean, its weight and bias, and what it adds below."""
+    """What `normed` takes of a norm: whether it subtracts the mean, its weight and bias, and what it adds below."""
     width = norm.normalized_shape[0]
     weight, bias = norm.weight, getattr(norm, "bias", None)
     return (isinstance(norm, nn.LayerNorm), np.ones(width, np.float32) if weight is None else weight.numpy(),
@@ -140,13 +140,13 @@ def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> tuple:
 def _block(x, lengths, cache, norm1, norm2, qkv, out, up, down):
     """`Block.forward` of the last token of each text, in place; cache (2, B, heads, head width, context)."""
     inside = _new(x, qkv)
-    _product(_normed(x, *norm1), *qkv, inside)
+    _product(normed(x, *norm1), *qkv, inside)
     heads = _attended(inside, lengths, cache)
     written = np.empty_like(x)
     _product(heads, *out, written)
     x += written
     inside = _new(x, up)
-    _product(_normed(x, *norm2), *up, inside)
+    _product(normed(x, *norm2), *up, inside)
     _gelu(inside)
     _product(inside, *down, written)
     x += written
@@ -168,7 +168,8 @@ def _product(x, weight, codes, bits, scale, zero, group, bias, y):
 
 
 @compiled(fastmath=FAST)
-def _normed(x, centred, weight, bias, eps):
+def normed(x, centred, weight, bias, eps):
+    """LayerNorm of x (B, width), or where it is not centred RMSNorm."""
     y = np.empty_like(x)
     for b in range(len(x)):
         mean, square = _f32(0), _f32(0)
@@ -187,20 +188,29 @@ def _normed(x, centred, weight, bias, eps):
 @compiled
 def _attended(qkv, lengths, cache):
     """Attention of one token of each text to itself and those before: qkv (B, 3 inner) -> (B, inner)."""
-    keys, values = cache[0], cache[1]
-    _, heads, width, context = keys.shape
-    inner = heads * width
-    y, scores = np.empty((len(qkv), inner), _f32), np.empty(context, _f32)
+    inner = qkv.shape[1] // 3
+    y = np.empty((len(qkv), inner), _f32)
     for b in range(len(qkv)):
-        n = lengths[b] + 1
-        for h in range(heads):
-            first = h * width
-            for d in range(width):
-                keys[b, h, d, n - 1] = qkv[b, inner + first + d]
-                values[b, h, d, n - 1] = qkv[b, 2 * inner + first + d]
-            _softmax(qkv[b, first : first + width], keys[b, h], scores[:n])
-            _weighted(values[b, h], scores[:n], y[b, first : first + width])
+        q, k, v = qkv[b, :inner], qkv[b, inner : 2 * inner], qkv[b, 2 * inner :]
+        attend(q, k, v, lengths[b], cache[0, b], cache[1, b], y[b])
     return y
+
+
+@compiled
+def attend(q, k, v, n, keys, values, y):
+    """Attention of token n of a text to itself and those before: q (inner,) -> y (inner,).
+
+    Its key k and value v go into the caches (heads, width, context), each head of which serves as many queries.
+    """
+    heads, width, _ = keys.shape
+    scores, each = np.empty(n + 1, _f32), len(q) // heads
+    for h in range(heads):
+        for d in range(width):
+            keys[h, d, n] = k[h * width + d]
+            values[h, d, n] = v[h * width + d]
+        for first in range(h * each, (h + 1) * each, width):
+            _softmax(q[first : first + width], keys[h], scores)
+            _weighted(values[h], scores, y[first : first + width])
 
 
 @compiled(fastmath=FAST)
@@ -213,7 +223,7 @@ def _softmax(q, keys, scores):
     scale, most = _f32(1) / np.sqrt(_f32(len(q))), scores.max()
     total = _f32(0)
     for t in range(len(scores)):
-        scores[t] = _exp((scores[t] - most) * scale)
+        scores[t] = exp((scores[t] - most) * scale)
         total += scores[t]
     for t in range(len(scores)):
         scores[t] /= total
@@ -238,12 +248,12 @@ def _gelu(x):
             t = _f32(1) / (_f32(1) + _f32(0.3275911) * z)
             series = t * (_f32(0.254829592) + t * (_f32(-0.284496736) + t * (
                 _f32(1.421413741) + t * (_f32(-1.453152027) + t * _f32(1.061405429)))))
-            erf = _f32(1) - series * _exp(-z * z)
+            erf = _f32(1) - series * exp(-z * z)
             x[b, k] *= _f32(0.5) * (_f32(1) + (erf if x[b, k] >= 0 else -erf))
 
 
 @compiled(fastmath=FAST)
-def _exp(x):
+def exp(x):
     """e^x for x <= 0, to about 1e-7 of it: 2^n times a series, so that a loop of it runs in many lanes."""
     x = max(x, _f32(-87))  # below it, no float32 that is not tiny
     n = np.floor(x / _LN2 + _f32(0.5))
