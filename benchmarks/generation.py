@@ -16,8 +16,8 @@ other jobs count only by what they do to caches and memory; with two those of th
   what `nanoq.lm.stream` does, with float weights and with codes.
 - "batch": eight prompts, one after the other and together. "playground": three models in turns, 20 characters each.
 - "smollm2", "smollm2 prompt": SmolLM2-135M writes 32 tokens, and reads 128: float32 and codes in groups of 32 as
-  `nanoq generate` runs them (transformers with this package's layers), and llama.cpp with the same codes in Q4_0.
-  "layers alone" is the products of a token one after the other, and nothing else of the model.
+  `nanoq generate` runs them, and llama.cpp with the same codes in Q4_0. "forward" is transformers with this package's
+  layers, "layers alone" the products of a token one after the other, and nothing else of the model.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import torch
 
 import nanoq
 from nanoq.files import data_dir, write_csv
-from nanoq.hf.tasks import stream_tokens
+from nanoq.hf.tasks import Reader, stream_tokens
 from nanoq.lm import GPT, stream, stream_batch
 from nanoq.lm.model import KVCache
 from nanoq.quant import QuantLinear, Recipe, export_gguf, quantize_model, use_backend
@@ -200,6 +200,15 @@ def smollm2_tables(models: dict, there: subprocess.Popen | None, threads: int):
         list(islice(tokens, count))
         return clock() - start
 
+    @torch.inference_mode()
+    def forward(model, count):
+        reader = Reader(model)
+        reader.begin(prompt)
+        start = clock()
+        for token in range(600, 600 + count):
+            reader(token)
+        return clock() - start
+
     def reads(model, count):
         start = clock()
         next(stream_tokens(model, torch.arange(500, 500 + count), 0.0, None, 0))
@@ -220,6 +229,7 @@ def smollm2_tables(models: dict, there: subprocess.Popen | None, threads: int):
     for table, what, way, count in (("smollm2", "write", writes, 32), ("smollm2 prompt", "prompt", reads, 128)):
         ways = {name: lambda model=model, way=way, count=count: way(model, count) for name, model in models.items()}
         if what == "write":
+            ways |= {f"{name}, forward": lambda model=models[name]: forward(model, 32) for name in ("int8", "int4")}
             ways |= {f"{name}, layers alone": lambda model=models[name]: layers_alone(model, 32)
                      for name in ("int8", "int4")}
         if there:

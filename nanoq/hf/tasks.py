@@ -144,7 +144,7 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
     from nanoq.hf.llama_step import LlamaStep, fits  # numba is slow to import
 
     generator, length = torch.Generator().manual_seed(seed), len(prompt)
-    reader = LlamaStep(model.model) if fits(model.model) else _Reader(model)
+    reader = LlamaStep(model.model) if fits(model.model) else Reader(model)
     logits = reader.begin(prompt) if length < model.config.context else None
     while length < model.config.context:
         token = int(next_token(logits, temperature, top_k, generator))
@@ -153,7 +153,7 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
         logits = reader(token) if length < model.config.context else None
 
 
-class _Reader:
+class Reader:
     """Does what a `LlamaStep` does for any model."""
 
     def __init__(self, model: HFModel):

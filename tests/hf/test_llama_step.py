@@ -9,7 +9,7 @@ import transformers
 
 from nanoq.hf import HFModel
 from nanoq.hf.llama_step import ROOM, LlamaStep, fits
-from nanoq.hf.tasks import _Reader, stream_tokens
+from nanoq.hf.tasks import Reader, stream_tokens
 from nanoq.quant import Recipe, entropy_code, quantize_model, rotate, use_backend
 from nanoq.quant.kernels import weight_only
 from nanoq.quant.qlinear import QuantLinear
@@ -53,7 +53,7 @@ def assert_same(model, prompt=5, tokens=8):
     """The step's logits are those of transformers, after a prompt and after each token."""
     assert fits(model.model)
     with torch.inference_mode():
-        ours, theirs = LlamaStep(model.model), _Reader(model)
+        ours, theirs = LlamaStep(model.model), Reader(model)
         pairs = [(ours.begin(TOKENS[0, :prompt]), theirs.begin(TOKENS[0, :prompt]))]
         pairs += [(ours(token), theirs(token)) for token in TOKENS.flatten()[:tokens].tolist()]
     for mine, other in pairs:
