@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nanoq
-from nanoq.files import read_results
+from nanoq.files import data_dir, read_csv, read_results
 from nanoq.lm import load_corpus
 from nanoq.numbers import BLOCKS
 from nanoq.teach.leaderboard import Row, table_cells
@@ -749,6 +749,35 @@ def test_what_is_said_of_writing_follows_from_the_file():
     assert rate["smollm2 prompt", "int4"] / rate["smollm2 prompt", "llama.cpp Q4_0"] == pytest.approx(0.66, abs=0.005)
     assert rate["batch", "together"] / rate["batch", "one by one"] == pytest.approx(1.35, abs=0.01)
     assert rate["playground", "loops"] > 4 * rate["playground", "forward"]
+
+
+def tuned_training():
+    """Validation losses of the three seeds, by recipe and characters."""
+    losses = {}
+    for row in read_results("training_tuned"):
+        losses.setdefault((row["recipe"], int(row["characters"])), []).append(float(row["valid_loss"]))
+    return {key: values for key, values in losses.items() if key != ("adamw", 500_000)}  # where AdamW was chosen
+
+
+def test_the_table_of_tuned_training_in_the_readme_is_the_file():
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    for (recipe, characters), losses in tuned_training().items():
+        assert len(losses) == 3
+        assert (f"| {recipe} | {characters:,} | {statistics.mean(losses):.3f} | {min(losses):.3f} … {max(losses):.3f} |"
+                in readme)
+
+
+def test_what_is_said_of_tuned_training_follows_from_the_file():
+    choices = {(row["lr"], row["batch"]): float(row["valid_loss"]) for row in read_results("training_tuned")
+               if (row["recipe"], row["characters"]) == ("adamw", "500000")}
+    assert len(choices) == 6 and min(choices, key=choices.get) == ("0.002", "8")
+    losses = tuned_training()
+    theirs = losses["adamw", 2_000_000]
+    lower = [mine < other for mine, other in zip(losses["course", 666_666], theirs, strict=True)]
+    assert sum(lower) == 2 and max(theirs) < min(losses["course", 500_000])
+    history = read_csv(data_dir() / "checkpoints" / "tinystories-2.7m" / "history.csv")
+    there = next(int(row["characters"]) for row in history if math.exp(float(row["valid_loss"])) < 2.76)
+    assert there == 2_457_600 and 1501 * 128 * 256 / there == pytest.approx(20, abs=0.1)
 
 
 def test_what_is_said_of_the_training_of_tales_follows_from_its_files():
