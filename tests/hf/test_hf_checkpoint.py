@@ -198,6 +198,17 @@ def test_a_damaged_folder_is_one_sentence(folder, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_code_that_lies_in_a_folder_is_not_run_whatever_is_answered(folder, monkeypatch):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(
+        config | {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="cannot be read"):
+        nanoq.load(folder)
+    assert not (folder / "ran").exists()
+
+
 def test_a_number_that_is_none_is_named_even_if_no_text_shows_it(folder):
     tensors = load_file(folder / WEIGHTS)
     name = "model.decoder.embed_tokens.weight"
