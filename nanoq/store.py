@@ -35,7 +35,7 @@ __all__ = ["CARD", "FAMILIES", "INDEX", "LAYERS", "WEIGHTS", "Checkpoint", "Fami
            "save"]
 
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
-LARGEST_CARD = 8_000_000  # bytes, and of an index: a parser takes thirty times as many
+LARGEST_JSON = 8_000_000  # bytes of a card, an index or a configuration: a parser takes thirty times as many
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool}  # fmt: skip
@@ -546,8 +546,9 @@ def read_index(folder: Path) -> dict[str, str]:
         ValueError: if the index is missing, or no index.
     """
     path = folder / INDEX
-    if not path.is_file() or path.stat().st_size > LARGEST_CARD:
-        raise ValueError(f"{INDEX} is missing, or has more than {LARGEST_CARD:,} bytes")
+    if not path.is_file():
+        raise ValueError(f"{INDEX} is missing")
+    check_json(path)
     try:
         files = json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
@@ -556,6 +557,16 @@ def read_index(folder: Path) -> dict[str, str]:
                                               for name in files.values()):
         raise ValueError(f"{INDEX} is no index of tensors: it names files that are no shards")
     return files
+
+
+def check_json(path: Path) -> None:
+    """Look at a card, an index or a configuration before it is parsed.
+
+    Raises:
+        ValueError: if it is larger than any of them.
+    """
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"{path} has {size:,} bytes, more than a card, an index or a configuration can have")
 
 
 def _tensors_in(folder: Path, card: dict) -> Iterator[tuple[str, Tensor]]:
@@ -570,8 +581,7 @@ def read_card(folder: Path) -> dict:
         ValueError: if it is not JSON, or its entries are not of the kind that they have to be.
     """
     path = folder / CARD
-    if path.stat().st_size > LARGEST_CARD:
-        raise ValueError(f"{path} is not a nanoq card: it has {path.stat().st_size:,} bytes")
+    check_json(path)
     try:
         card = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or JSON nested without end

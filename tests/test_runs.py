@@ -13,10 +13,11 @@ WAITING = "import time\n\ndef test_waits():\n    time.sleep(600)\n"
 
 
 def run(folder, *options, **environment):
-    """Run the tests of a folder on two workers, as `pytest` does here; a minute is all they have."""
+    """Run the tests of a folder on two workers, as `pytest` does here; it may be busy, but a hang has no end."""
     shutil.copy(CONFTEST, folder)
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", *options]
-    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize(("death", "others"), [

@@ -29,6 +29,7 @@ from nanoq.store import (
     WEIGHTS,
     Checkpoint,
     Family,
+    check_json,
     read_card,
     shapes_in,
     shapes_of,
@@ -44,6 +45,8 @@ _FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a model on the hu
 QUANT_METHOD = "nanoq"
 # As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
 UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
+# Which transformers parses, whatever their size; a tokeniser of a large vocabulary has a right to its own.
+JSON_FILES = (CONFIG, "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -73,7 +76,7 @@ def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Chec
     transformers, folder = _transformers(), _folder(name_or_path)
     place = str(folder or name_or_path)
     with _quiet(transformers), _one_sentence(name_or_path, folder):
-        config = _fetch(transformers.AutoConfig, place)
+        config = _config(transformers, place, folder)
         if folder and (files := weight_files(folder)):
             _check_layers(config, sum(len(shapes_of(file)) for file in files))
     name = (config.architectures or ["a model whose configuration names no class"])[0]
@@ -94,6 +97,7 @@ def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Chec
     with _about(name_or_path):
         expected = outputs(model.eval())
         model = HFModel(model)
+        _check_numbers(model)
         prove(model, expected)
     _warn_of_the_rest(model)
     # A head that was not asked for is no surprise; blocks that the configuration does not have are.
@@ -118,6 +122,7 @@ def _imported(name: str | Path, folder: Path, cls: type[nn.Module], config, meth
         vars(config).pop("quantization_config", None)  # of the file, not of what is read from it
         model = HFModel(_without_values(transformers, cls, config).eval())
         IMPORTS[method](folder, model)
+        _check_numbers(model)
         round_others(model, set())
         prove(model)
     with _quiet(transformers), _one_sentence(name, folder):
@@ -142,6 +147,12 @@ def fetched(name_or_path: str | Path) -> Path:
                 return here
         find_hub()
         return Path(snapshot_download(str(name_or_path), allow_patterns=_FILES))
+
+
+def _check_numbers(model: HFModel) -> None:
+    """Look whether parameters are numbers: the embedding of a rare token may be none, and no text show it."""
+    if wrong := [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]:
+        raise ValueError(f"{some(wrong)} hold NaN or infinity: fetch it again")
 
 
 def _warn_of_the_rest(model: HFModel) -> None:
@@ -316,6 +327,14 @@ def _probe(model: HFModel) -> Tensor:
 FAMILIES["transformers"] = Family(HFModel, _describe, _empty, _own_tokenizer, _probe, _beside, _names)
 
 
+def _config(transformers, place: str, folder: Path | None):
+    """The configuration of a model, when none of the files that transformers will parse is larger than any can be."""
+    for path in (folder / name for name in JSON_FILES if folder):
+        if path.is_file():
+            check_json(path)
+    return _fetch(transformers.AutoConfig, place)
+
+
 def _tokenizer(transformers, place: str, folder: Path | None):
     """The tokeniser, or None for a folder without one, of which transformers would make one that has no words."""
     if folder and not any((folder / file).is_file() for file in TOKENIZER_FILES):
@@ -351,7 +370,7 @@ def describe(name_or_path: str | Path) -> dict:
     Of one that another program quantised, the layers instead of the parameters, of which the files hold codes.
 
     Raises:
-        FileNotFoundError: if it is not here.
+        FileNotFoundError: if it, or its weights, are not here.
         ValueError: if its configuration or the header of a file is damaged.
     """
     if _is_packaged(name_or_path):
@@ -360,6 +379,7 @@ def describe(name_or_path: str | Path) -> dict:
     folder = _folder(name_or_path)
     if folder is None:
         raise FileNotFoundError(f"no model '{name_or_path}' here to look at. Shipped are {', '.join(shipped_names())}")
+    check_json(folder / CONFIG)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         facts = {"class": (config.get("architectures") or ["unknown"])[0], "type": config.get("model_type")}
@@ -367,15 +387,18 @@ def describe(name_or_path: str | Path) -> dict:
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} is damaged ({error}): copy or fetch it again") from None
     files = weight_files(folder)
+    pickled = [path for path in folder.glob("pytorch_model*.bin") if path.is_file()]  # not opened for a look
+    if not files and not pickled:
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS}, and no shards of one: copy or fetch it again")
     shapes = {name: shape for file in files for name, shape in shapes_of(file).items()}
     codes = [name for name in shapes if name.endswith(CODES)]
     if codes:
         with _about(name_or_path):
             method = _method_of(block, folder)
         facts["layers"] = {name.rpartition(".")[0]: {"kind": method or "quantised"} for name in codes}
-    else:
+    elif files:
         facts["parameters"] = sum(shape.numel() for shape in shapes.values())
-    return card_of(name_or_path) | facts | {"bytes": sum(file.stat().st_size for file in files)}
+    return card_of(name_or_path) | facts | {"bytes": sum(file.stat().st_size for file in files or pickled)}
 
 
 def beyond_memory(name_or_path: str | Path) -> str | None:

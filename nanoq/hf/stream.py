@@ -41,6 +41,7 @@ from nanoq.quant.recipe import Recipe, Step, is_blockwise
 from nanoq.quant.visit import Call, Porter, stages
 from nanoq.store import (
     CARD,
+    INDEX,
     WEIGHTS,
     Checkpoint,
     card_for,
@@ -50,11 +51,12 @@ from nanoq.store import (
     shapes_of,
     some,
     stored,
+    weight_files,
     with_layers,
     write_card,
 )
 
-INDEX, STATE, BETWEEN = f"{WEIGHTS}.index.json", "streaming.json", "streaming"
+STATE, BETWEEN = "streaming.json", "streaming"
 IN_MEMORY = 2**30  # bytes of what the blocks give each other
 
 
@@ -123,7 +125,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
     """
     transformers, folder = hf._transformers(), hf.fetched(source)
     with hf._quiet(transformers), hf._one_sentence(source, folder):
-        config = hf._fetch(transformers.AutoConfig, str(folder))
+        config = hf._config(transformers, str(folder), folder)
     if hf.is_quantized(folder) or getattr(config, "quantization_config", None):
         raise ValueError(f"'{source}' is quantised already: start from the model that it was made from")
     with hf._about(source):
@@ -147,13 +149,11 @@ def _files(folder: Path) -> dict[str, tuple[Path, Tensor]]:
     Raises:
         ValueError: if there are none, or an index names files that are elsewhere.
     """
-    names = [WEIGHTS]
-    if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise ValueError(f"{folder} has no file {name:.80}: the weights must be safetensors, whole or in shards")
-    return {tensor: (folder / name, shape) for name in names for tensor, shape in shapes_of(folder / name).items()}
+    files = weight_files(folder) or [folder / WEIGHTS]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{folder} has no file {file.name}: the weights must be safetensors, whole or in shards")
+    return {tensor: (file, shape) for file in files for tensor, shape in shapes_of(file).items()}
 
 
 def _without_weights(cls: type[nn.Module], config) -> nn.Module:
@@ -536,8 +536,12 @@ def _state(out: Path, job: dict) -> dict:
         ValueError: if the folder holds a model, or the state of another job.
     """
     if (out / STATE).is_file():
-        state = json.loads((out / STATE).read_text(encoding="utf-8"))
-        if differ := [key for key, value in json.loads(json.dumps(job)).items() if state["job"].get(key) != value]:
+        try:
+            state = json.loads((out / STATE).read_text(encoding="utf-8"))
+            differ = [key for key, value in json.loads(json.dumps(job)).items() if state["job"].get(key) != value]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{out / STATE} is damaged ({error!r:.80}): remove {out}, and begin anew") from None
+        if differ:
             raise ValueError(f"{out} holds the beginning of another model ({', '.join(differ)} differ): go on with "
                              "the same call, or name another folder")
         return state

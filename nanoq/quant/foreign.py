@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from nanoq.files import write_text
 from nanoq.quant.embeddings import QuantEmbedding, QuantHead, packed_tables
 from nanoq.quant.qlinear import QuantLinear
-from nanoq.store import WEIGHTS, Checkpoint, as_float16, some
-
-INDEX = "model.safetensors.index.json"
-
+from nanoq.store import INDEX, WEIGHTS, Checkpoint, as_float16, check_json, read_index, some
 
 # ---- writing ----
 
@@ -173,6 +170,7 @@ def read_json(path: Path) -> object:
     Raises:
         ValueError: if it is none.
     """
+    check_json(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -202,13 +200,12 @@ def read_tensors(folder: Path, what: str) -> dict[str, Tensor]:
 def _read_shards(folder: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint that is cut into several files: each from the file that the index names."""
     try:
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8-sig"))["weight_map"]
-        files = sorted(set(shards.values()))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / INDEX} is no index of tensors ({error}); fetch the checkpoint again") from None
+        shards = read_index(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be read ({error}): fetch the checkpoint again") from None
     tensors = {}
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file or not (folder / file).is_file():
+    for file in sorted(set(shards.values())):
+        if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / INDEX} names the file {file!r:.80}, which is not there: fetch it again")
         tensors |= {name: tensor for name, tensor in _read_file(folder / file).items() if shards.get(name) == file}
     if missing := shards.keys() - tensors.keys():

@@ -66,8 +66,8 @@ def gptq(
         stats: of the layer's inputs.
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
         act_order: whether to go from the column with the largest diagonal to that with the smallest.
-        descent: rounds of coordinate descent afterwards, which move one column at a time to its best values given
-            all the others.
+        descent: rounds of coordinate descent afterwards, at most, which move one column at a time to its best values
+            given all the others.
 
     Returns:
         int64 codes (out, in).
@@ -91,7 +91,10 @@ def gptq(
         hessian = stats.damped(used).to(feedback.device)[order[:, None], order]
         couplings = hessian / hessian.diagonal()  # H_jk / H_kk
         for _ in range(descent):
+            before = sweep.codes.clone()
             sweep.descend(couplings)
+            if torch.equal(sweep.codes, before):  # and so it would stay
+                break
     return sweep.result().to(weight.device)
 
 

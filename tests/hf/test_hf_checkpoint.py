@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, make, make_tokenizer
 
 import nanoq
@@ -196,6 +196,26 @@ def test_a_damaged_folder_is_one_sentence(folder, damage):
     with pytest.raises(ValueError, match="the model in '.*' cannot be read") as caught:
         nanoq.load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_code_that_lies_in_a_folder_is_not_run_whatever_is_answered(folder, monkeypatch):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(
+        config | {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="cannot be read"):
+        nanoq.load(folder)
+    assert not (folder / "ran").exists()
+
+
+def test_a_number_that_is_none_is_named_even_if_no_text_shows_it(folder):
+    tensors = load_file(folder / WEIGHTS)
+    name = "model.decoder.embed_tokens.weight"
+    tensors[name][-1, 3] = torch.nan  # of a token that the model is not tried with
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(ValueError, match="cannot be taken: .*embed_tokens.* holds? NaN or infinity"):
+        nanoq.load(folder)
 
 
 def test_what_the_configuration_has_no_place_for_is_named(tmp_path, recwarn):

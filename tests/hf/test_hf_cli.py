@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import re
 import shutil
@@ -156,6 +157,18 @@ def test_a_damaged_card_is_one_line(command, foreign, tmp_path):
     (tmp_path / "model" / "card.json").write_text("{")
     result = run(command, tmp_path / "model")
     assert result.exit_code == 2 and "card.json is not a nanoq card" in result.stderr
+
+
+def test_a_look_at_a_folder_without_weights_says_so_and_counts_none_that_it_does_not_open(tmp_path):
+    make("gpt2").save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    os.mkfifo(tmp_path / WEIGHTS)
+    result = run("info", tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        2, f"nanoq: {tmp_path} has no {WEIGHTS}, and no shards of one: copy or fetch it again\n")
+    torch.save(make("gpt2").state_dict(), tmp_path / "pytorch_model.bin")
+    shown = json.loads(ok("info", tmp_path))
+    assert "parameters" not in shown and shown["bytes"] == (tmp_path / "pytorch_model.bin").stat().st_size
 
 
 def test_a_model_takes_a_text_of_ones_own(text, tmp_path):

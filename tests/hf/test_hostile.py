@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import tiny
+from hostile import small_gpt, write_plain, write_shards
 
 import nanoq
 from nanoq.hf import HFModel
+from nanoq.hf.checkpoint import describe
+from nanoq.hf.stream import quantize_folder
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import Recipe, quantize_model
-from nanoq.store import CARD, Checkpoint, load, save
+from nanoq.quant import Recipe, export_gptq, import_gptq, quantize_model
+from nanoq.store import CARD, INDEX, Checkpoint, load, save
 from nanoq.vision import ResNet, ResNetConfig
 
 FOLDERS = Path(__file__).with_name("hostile.py")
@@ -43,7 +46,7 @@ def quantized_opt(folder):
 
 
 def plain_opt(folder):
-    tiny.make("opt").save_pretrained(folder)
+    write_plain(folder)
     return folder
 
 
@@ -72,8 +75,50 @@ def test_a_configuration_of_something_enormous_is_refused_before_it_is_built(mak
 def test_a_card_without_end_is_not_parsed(tmp_path):
     path = gpt(tmp_path) / CARD
     path.write_text(path.read_text()[:-2] + "," + '"x": [' + "{}," * 3_000_000 + "{}]}")
-    with pytest.raises(ValueError, match="is not a nanoq card: it has 9,"):
+    with pytest.raises(ValueError, match=r"card\.json has 9,"):
         load(tmp_path)
+
+
+def plain_opt_in_shards(folder):
+    write_plain(folder)
+    write_shards(folder)
+    return folder
+
+
+def gptq(folder):
+    model = small_gpt()
+    quantize_model(model, Recipe(bits=4))
+    return export_gptq(folder, model)
+
+
+def gptq_in_shards(folder):
+    write_shards(gptq(folder))
+    return folder
+
+
+def read_gptq(folder):
+    return import_gptq(folder, small_gpt())
+
+
+def stream(folder):
+    return quantize_folder(folder, folder.with_name("out"), Recipe(bits=4))
+
+
+@pytest.mark.parametrize(("make", "read", "file"), [
+    (plain_opt, nanoq.load, "config.json"),
+    (plain_opt, nanoq.load, "tokenizer_config.json"),
+    (plain_opt, stream, "config.json"),
+    (plain_opt, describe, "config.json"),
+    (plain_opt_in_shards, nanoq.load, INDEX),
+    (plain_opt_in_shards, stream, INDEX),
+    (gptq, read_gptq, "quantize_config.json"),
+    (gptq_in_shards, read_gptq, INDEX),
+], ids=lambda value: getattr(value, "__name__", value))
+def test_json_without_end_is_not_parsed(make, read, file, tmp_path):
+    folder = make(tmp_path / "model")
+    (folder / file).write_text("[" + "{}," * 3_000_000 + "{}]")
+    with pytest.raises(ValueError, match=f"{folder / file} has 9,000,004 bytes"):
+        read(folder)
 
 
 @pytest.mark.parametrize("file", [CARD, "model.safetensors"])

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from hostile import write_shards
 from safetensors.torch import load_file, save_file
 from tiny import make, make_tokenizer
 
@@ -150,6 +151,19 @@ def test_a_whole_file_is_taken_as_well_as_shards_and_with_or_without_the_name_of
     assert_same(held(tmp_path / "base 4"), held(tmp_path / "plain 4"))
 
 
+def test_of_a_whole_file_and_shards_beside_it_the_whole_file_counts_as_it_does_in_memory(tmp_path):
+    source = tmp_path / "source"
+    make("opt").save_pretrained(source)
+    whole = (source / WEIGHTS).read_bytes()
+    write_shards(source)
+    for file in source.glob("model-*.safetensors"):
+        save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}, file)
+    (source / WEIGHTS).write_bytes(whole)
+    quantize_folder(source, tmp_path / "out", NEAREST)
+    expected = nanoq.quantize(nanoq.load(source), NEAREST)
+    assert_same(nanoq.load(tmp_path / "out").model.state_dict(), expected.model.state_dict())
+
+
 def test_a_shard_is_written_for_each_block_with_an_index_a_card_and_the_configuration(sources, tmp_path):
     make_tokenizer().save_pretrained(sources("llama"))
     quantize_folder(sources("llama"), tmp_path / "out", NEAREST)
@@ -234,6 +248,13 @@ def test_the_beginning_of_another_model_is_refused(tmp_path):
     for key, value in changes.items():
         with pytest.raises(ValueError, match=rf"beginning of another model \({key} differ"):
             quantize_folder(out=tmp_path / "out", **job | {key: value})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"job": null}', "[" * 99_999])
+def test_a_damaged_state_is_named_with_what_to_do(text, tmp_path):
+    (tmp_path / STATE).write_text(text)
+    with pytest.raises(ValueError, match=rf"{STATE} is damaged .*: remove {tmp_path}, and begin anew"):
+        stream._state(tmp_path, {"batch": 1})
 
 
 def test_a_folder_that_holds_a_model_is_never_written_to(sources, tmp_path):
