@@ -35,7 +35,7 @@ __all__ = ["CARD", "FAMILIES", "INDEX", "LAYERS", "WEIGHTS", "Checkpoint", "Fami
            "save"]
 
 WEIGHTS, INDEX, CARD = "model.safetensors", "model.safetensors.index.json", "card.json"
-LARGEST_JSON = 8_000_000  # bytes of a card, an index or a configuration: a parser takes thirty times as many
+LARGEST_JSON = 16_000_000  # bytes of a card, an index or a configuration: a parser takes thirty times as many
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool}  # fmt: skip

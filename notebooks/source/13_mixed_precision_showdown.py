@@ -531,8 +531,6 @@ assert len(set(mixture.values())) >= 3
 # **14 · Other roads** asks what else makes a model small: pruning, low rank, distillation.
 
 # %% tags=["claims"]
-from nanoq.files import read_results
-
 for corpus in ("tinystories", "tales"):
     plain = {(row["method"], row["bits"]): float(row["delta_nats"])
              for row in read_results(f"{corpus}/leaderboard")}  # fmt: skip
@@ -816,8 +814,8 @@ assert thirds["gptq, 3 bits"] == sorted(thirds["gptq, 3 bits"])
 # </details>
 
 # %%
-ways = {"CMPQ": ("unlike", ["score"]), "PMPQ": ("pruned", ["added_0.3", "added_0.5", "added_0.7"]),
-        "TDMPQ": ("noise", ["plus", "minus"])}  # fmt: skip
+ways = {"CMPQ": ("unlike", ["score"]), "TDMPQ": ("noise", ["plus", "minus"]),
+        "PMPQ": ("pruned", ["added_0.3", "added_0.5", "added_0.7"])}  # fmt: skip
 on_smollm2 = {}
 for name, (table, columns) in ways.items():
     score, hurt = {}, {}

@@ -74,7 +74,7 @@ def test_a_configuration_of_something_enormous_is_refused_before_it_is_built(mak
 
 def test_a_card_without_end_is_not_parsed(tmp_path):
     path = gpt(tmp_path) / CARD
-    path.write_text(path.read_text()[:-2] + "," + '"x": [' + "{}," * 3_000_000 + "{}]}")
+    path.write_text(path.read_text()[:-2] + "," + '"x": [' + "{}," * 6_000_000 + "{}]}")
     with pytest.raises(ValueError, match=r"card\.json has 9,"):
         load(tmp_path)
 
@@ -116,8 +116,8 @@ def stream(folder):
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_json_without_end_is_not_parsed(make, read, file, tmp_path):
     folder = make(tmp_path / "model")
-    (folder / file).write_text("[" + "{}," * 3_000_000 + "{}]")
-    with pytest.raises(ValueError, match=f"{folder / file} has 9,000,004 bytes"):
+    (folder / file).write_text("[" + "{}," * 6_000_000 + "{}]")
+    with pytest.raises(ValueError, match=f"{folder / file} has 18,000,004 bytes"):
         read(folder)
 
 
