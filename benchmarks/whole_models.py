@@ -150,8 +150,8 @@ def run_gptqmodel(work: Path, tokens: Tensor, bits: int) -> tuple:
     return quantise, values
 
 
-def run_nanoq(method: str, **how) -> Callable[[Path, Tensor, int], tuple]:
-    """nanoq, as `nanoq quantize MODEL --batch 4` has it: 4 windows at once."""
+def run_nanoq(method: str, length: int = LENGTH, **how) -> Callable[[Path, Tensor, int], tuple]:
+    """nanoq, as `nanoq quantize MODEL --batch 4` has it, on so many tokens of each window."""
     def run(work: Path, tokens: Tensor, bits: float) -> tuple:
         import nanoq
         from nanoq.quant import Recipe, quantize_model
@@ -159,12 +159,12 @@ def run_nanoq(method: str, **how) -> Callable[[Path, Tensor, int], tuple]:
         checkpoint = nanoq.load(work / "model")
         names = list(linear(checkpoint.model.model))
         if method == "entropy-coded":
-            recipe = Recipe("gptq", grid="entropy-coded", rate=bits - 0.015)
+            recipe = Recipe("gptq", grid="entropy-coded", rate=bits - 0.015, **how)
         else:
             recipe = Recipe(method, bits=bits, group_size=GROUP, **how)
 
         def quantise() -> nn.Module:
-            quantize_model(checkpoint.model, recipe, tokens, batch=4)
+            quantize_model(checkpoint.model, recipe, tokens[:, :length], batch=4)
             return checkpoint.model.model
 
         return quantise, lambda model: {name: model.get_submodule(name).dequantize().float() for name in names}
@@ -177,6 +177,9 @@ PEERS: dict[str, tuple[str, Callable, tuple[float, ...], Callable[[float], float
     "nanoq gptq": ("nanoq", run_nanoq("gptq"), (4, 3), lambda bits: 16 + bits),
     "nanoq gptq, bf16": ("nanoq", run_nanoq("gptq", precision="bf16"), (4,), lambda bits: 16 + bits),
     "nanoq entropy-coded": ("nanoq", run_nanoq("entropy-coded"), (4.125, 3.25, 2.25), lambda bits: 0),
+    "nanoq entropy-coded, in sequence, bf16": (
+        "nanoq", run_nanoq("entropy-coded", 128, true_sequential=True, match_original=True, precision="bf16"),
+        (4.25, 3.25, 2.25), lambda bits: 0),
     "llm-compressor": ("llmcompressor", run_llmcompressor, (4, 3), lambda bits: 16),
     "gptqmodel": ("gptqmodel", run_gptqmodel, (4, 3), lambda bits: 16),
     "auto-round": ("auto-round", run_autoround, (4, 3), lambda bits: 16),
@@ -253,10 +256,10 @@ def run(name: str, work: Path, only: float | None) -> None:
 
 
 def measure(work: Path) -> None:
-    """Evaluate every model that `run` left behind and write the table."""
+    """Evaluate every model that `run` left behind and write the table; rows of the same runs are not measured again."""
     import nanoq
     from nanoq import hf
-    from nanoq.files import data_dir, write_csv
+    from nanoq.files import data_dir, read_csv, write_csv
     from nanoq.lm import paired_difference, perplexity
     from nanoq.lm.evaluate import evenly_spread
 
@@ -264,23 +267,27 @@ def measure(work: Path) -> None:
     model = nanoq.load(work / "model").model
     held_out = hf.wikitext(nanoq.load(work / "model").tokenizer, 256, "test")
     held_out = held_out[evenly_spread(len(held_out), WINDOWS)]
-    reference, rows = hf.gptq_losses(model, held_out), []
+    reference, rows, path = hf.gptq_losses(model, held_out), [], data_dir() / "results" / "whole_models.csv"
+    known = {(row["name"], row["bits"], row["cpu_seconds"]): row for row in read_csv(path)}
     for name, (_, _, widths, extra) in PEERS.items():
         for bits in widths:
             mine = [fact for fact in facts if fact["name"] == name and fact["bits"] == bits]
             if not mine:
+                continue
+            costs = {key: statistics.median(fact[key] for fact in mine) for key in COSTS}
+            if row := known.get((name, str(bits + extra(bits) / GROUP), str(costs["cpu_seconds"]))):
+                rows.append(row)
                 continue
             losses = hf.gptq_losses(with_values(model, work, name, bits), held_out)
             difference = paired_difference(losses, reference)
             rows.append({
                 "name": name, "version": mine[0]["version"], "bits": bits + extra(bits) / GROUP,
                 "threads": mine[0]["threads"], "rounds": len(mine),
-                **{key: statistics.median(fact[key] for fact in mine) for key in COSTS},
-                "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
+                **costs, "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
                 "ci_high": difference.high,
             })
             print(rows[-1], flush=True)
-    write_csv(data_dir() / "results" / "whole_models.csv", rows)
+    write_csv(path, rows)
 
 
 def with_values(model: nn.Module, work: Path, name: str, bits: float) -> nn.Module:

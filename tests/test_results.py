@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 import nanoq
 from nanoq.files import data_dir, read_csv, read_results
@@ -701,20 +702,33 @@ def test_the_table_of_other_packages_in_the_readme_is_the_file():
 def test_what_is_said_of_other_packages_follows_from_the_file():
     rows = {(row["name"], float(row["bits"])): {name: float(value) for name, value in row.items()
                                                 if name not in ("name", "version")} for row in whole_models()}
-    best, ours, theirs = (rows[key] for key in (("nanoq entropy-coded", 4.125), ("nanoq gptq", 4.3125),
-                                                ("llm-compressor", 4.25)))
-    others = [row for (name, _), row in rows.items() if "nanoq" not in name]
-    assert all(best["ci_high"] < row["ci_low"] for row in others) and best["bits"] < min(
-        row["bits"] for row in others if row["bits"] > 4)
-    assert ours["ci_high"] < theirs["ci_low"] and ours["bits"] - theirs["bits"] == pytest.approx(0.06, abs=0.003)
-    assert ours["cpu_seconds"] / theirs["cpu_seconds"] == pytest.approx(0.8, abs=0.02)
-    assert ours["added_gb"] / theirs["added_gb"] == pytest.approx(1.25, abs=0.01)
-    assert rows["hqq", 4.5]["ci_low"] < ours["delta_nats"] < rows["hqq", 4.5]["ci_high"]
-    assert ours["cpu_seconds"] / rows["hqq", 4.5]["cpu_seconds"] == pytest.approx(20, rel=0.12)
+    coded, best, ours, fast, theirs, auto, hqq = (rows[key] for key in (
+        ("nanoq entropy-coded", 4.125), ("nanoq entropy-coded, in sequence, bf16", 4.25), ("nanoq gptq", 4.3125),
+        ("nanoq gptq, bf16", 4.3125), ("llm-compressor", 4.25), ("auto-round", 4.25), ("hqq", 4.5)))
+    others = [row for (name, _), row in rows.items() if "nanoq" not in name and row["bits"] > 4]
+    assert best["bits"] == min(row["bits"] for row in others) > coded["bits"]
+    assert all(best["delta_nats"] < row["delta_nats"] for row in others)
+    assert best["delta_nats"] / auto["delta_nats"] == pytest.approx(0.6, abs=0.01)
+    assert best["cpu_seconds"] / auto["cpu_seconds"] == pytest.approx(0.25, abs=0.01)
+    assert best["ci_high"] > auto["ci_low"]
+    assert [row for row in others if row["delta_nats"] < coded["delta_nats"]] == [auto]
+    assert ours["cpu_seconds"] / theirs["cpu_seconds"] == pytest.approx(2 / 3, abs=0.01)
+    assert 1 / 3 < fast["cpu_seconds"] / theirs["cpu_seconds"] < 0.37
+    assert fast["cpu_seconds"] / ours["cpu_seconds"] == pytest.approx(0.5, abs=0.05)  # in the README
+    assert max(ours["added_gb"], fast["added_gb"]) < theirs["added_gb"]
+    assert hqq["ci_low"] < ours["delta_nats"] < hqq["ci_high"] and hqq["cpu_seconds"] < ours["cpu_seconds"] / 10
     assert rows["hqq", 3.5]["delta_nats"] > 2
     (shorter,) = (float(row["delta_nats"]) for row in read_results("smollm2") if [row[name] for name in (
         "method", "bits", "group", "act_order", "embeddings")] == ["gptq", "4", "64", "False", "16"])
-    assert shorter / ours["delta_nats"] == pytest.approx(2 / 3, abs=0.01)
+    assert shorter / ours["delta_nats"] == pytest.approx(0.71, abs=0.01)
+
+
+def test_what_is_said_of_k_quants_is_their_formula():
+    sizes = {kind.name: 8 * size / block for kind, (block, size) in GGML_QUANT_SIZES.items()}
+    assert [sizes[name] for name in ("Q4_K", "Q3_K", "Q2_K")] == [4.5, 3.4375, 2.625]
+    assert GGML_QUANT_SIZES[GGMLQuantizationType.Q4_K][0] == 256 and 576 % 256 != 0
+    rates = {float(row["bits"]) for row in read_results("smollm2") if row["method"] == "entropy-coded"}
+    assert rates == {4.25, 3.25, 2.25}
 
 
 def generation():
