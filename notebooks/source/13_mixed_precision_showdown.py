@@ -803,7 +803,7 @@ assert thirds["gptq, 3 bits"] == sorted(thirds["gptq, 3 bits"])
 # **Adds** the three scores of the paper on SmolLM2-135M.
 #
 # Notebooks 10 to 12 have what `benchmarks/blocks_smollm2.py` measured of ten of its blocks: each score, and the damage of
-# rounding that block alone to 3 bits. <!-- claim: FILE benchmarks/blocks_smollm2.py -->
+# rounding that block alone to 3 bits.
 #
 # **Before you run it.** On our model CMPQ orders the matrices upside down and PMPQ at random. What would make you believe a
 # correlation of ten blocks?
