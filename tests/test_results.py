@@ -312,7 +312,7 @@ def test_what_the_readme_says_of_mixed_precision_follows_from_the_files():
 
 
 def cptquant():
-    return [row for row in read_results("cptquant") if not row["skipped"]]
+    return [row for name in ("cptquant", "cptquant_masked") for row in read_results(name) if not row["skipped"]]
 
 
 def test_the_table_of_cptquant_in_the_readme_is_the_file():
@@ -323,13 +323,17 @@ def test_the_table_of_cptquant_in_the_readme_is_the_file():
                  f"{float(row['cr_fp32']):.2f} / {float(row['cr_fp16']):.2f} |")
         (line,) = (line for line in readme.splitlines() if line.startswith(f"| {row['model']} | {row['method']} |"))
         assert cells in line
-    assert {row["model"] for row in rows} == {"minilm", "opt-tales"}
+    assert {row["model"] for row in rows} == {"minilm", "opt-tales", "minilm-mlm"}
 
 
 def test_what_the_readme_says_of_cptquant_follows_from_the_file():
     rows = cptquant()
     assert all(float(row["low"]) <= 0 <= float(row["high"]) for row in rows if row["task"] == "imdb")
-    text = {row["method"]: row for row in rows if row["task"] == "wikitext-2"}
+    text, masked = ({row["method"]: row for row in rows if (row["model"], row["task"]) == (model, "wikitext-2")}
+                    for model in ("opt-tales", "minilm-mlm"))
+    assert [name for name, row in masked.items() if float(row["low"]) > 0] == ["CMPQ"]
+    assert [name for name, row in masked.items() if row["cr_fp32"] > masked["INT8"]["cr_fp32"]] == ["TDMPQ"]
+    assert f"{float(masked['FP16']['base']):.1f} before rounding" in (RESULTS / "README.md").read_text(encoding="utf-8")
     assert all(float(text["INT8"]["high"]) < float(text[name]["low"]) for name in ("CMPQ", "PMPQ", "TDMPQ"))
     assert float(text["INT8"]["cr_fp32"]) > float(text["TDMPQ"]["cr_fp32"])
     base = next(float(row["base"]) for row in rows if (row["model"], row["task"]) == ("opt-tales", "imdb"))

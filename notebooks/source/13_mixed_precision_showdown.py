@@ -1061,7 +1061,7 @@ challenge("13.mixture", score, bronze=1.0, silver=0.9, gold=0.85, by="PMPQ")
 # | table 1, sensitivity of the first, middle and last layers | notebook 10, on the authors' OPT-125M scores; not as printed: its "average standard deviation from mean sensitivity" is not defined, and a column has no number |
 # | figures of accuracy drop; table 2 on IMDB | notebook 15 and `data/results/cptquant.csv`, for MiniLM and a small OPT; the paper's own models have to come from the hub |
 # | figures of perplexity; table 2 on WikiText | the same, for the small OPT; the race above, at equal bytes |
-# | "perplexity" of BERT on WikiText | not defined in the paper; in its place the pseudo-perplexity (notebook 15): `nanoq.hf.masked_losses`, which `benchmarks/cptquant.py` measures a BERT by; without the hub there is none here, and so no row |
+# | "perplexity" of BERT on WikiText | not defined in the paper; in its place the pseudo-perplexity (notebook 15) of MiniLM with a head of its own: `data/results/cptquant_masked.csv` |
 # | compression ratios, in figures and in table 2 | sections 1 and 5, and notebook 15 |
 # | figure 8, speed and efficiency | the column *speed* of `data/results/cptquant.csv`, by the integer kernels of notebook 08: these small models got slower, not faster |
 # | rows of FP16 | sections 1 and 5; as a control in notebook 15 |

@@ -686,8 +686,8 @@ assert int(coded["bytes"]) < int(plain["bytes"]) and float(plain["bits_per_param
 #
 # BERT fills in masked words. There is a *pseudo-perplexity* for that ([Salazar et al. 2020](https://arxiv.org/abs/1910.14659)):
 # mask each token in turn, and take exp of the mean loss. The package has it for models with a head for masks
-# (`nanoq.hf.masked_losses`, and `nanoq.evaluate`); no such model is at hand here without a network, and MiniLM comes
-# without the head. What an encoder is *for* is its embeddings: a vector per text, here the mean of the last hidden states.
+# (`nanoq.hf.masked_losses`, and `nanoq.evaluate`). MiniLM comes without one; `data/results/cptquant_masked.csv` has what
+# was measured with a head that was trained for it. What an encoder is *for* is its embeddings: a vector per text, here the mean of the last hidden states.
 # So ask two things. Do the embeddings move (**drift**)? And does a task that is built on them still work (**accuracy**)?
 # With $e_i$ the embeddings and
 # $\bar e$ their mean,
