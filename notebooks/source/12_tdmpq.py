@@ -325,7 +325,7 @@ assert middle[3] < 0.5 and middle[8] > 0.8, middle
 # affair, so the order suffers, too.
 # </details>
 
-# %%
+# %% tags=["measured"]
 damage, agreement = {}, {}
 for method in ("nearest", "gptq"):
     costs = mixed.leave_one_in(
