@@ -13,11 +13,10 @@ WAITING = "import time\n\ndef test_waits():\n    time.sleep(600)\n"
 
 
 def run(folder, *options, **environment):
-    """Run the tests of a folder on two workers, as `pytest` does here; it may be busy, but a hang has no end."""
+    """Run the tests of a folder on two workers, as `pytest` does here; a minute is all they have."""
     shutil.copy(CONFTEST, folder)
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", *options]
-    environment = os.environ | environment
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize(("death", "others"), [

@@ -2,19 +2,20 @@
 
 At one token those take as long as the products with 4-bit codes. The model's `forward` is what says what is computed;
 `nanoq.hf.tasks.stream_tokens` comes here where that gives the same, and tests compare the two. Layers of evenly spaced
-codes are multiplied by their codes (`nanoq.quant.kernels`), all others by their float weight.
+codes are multiplied by their codes (`nanoq.quant.kernels`), all others multiply as they do in the model.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoq.compiled import compiled
 from nanoq.quant.embeddings import TiedHead
 from nanoq.quant.kernels import Kernel, weight_only
 from nanoq.quant.kernels.loops import FAST
-from nanoq.quant.kernels.step import attend, exp, float_weight, is_known, normed
+from nanoq.quant.kernels.step import attend, exp, is_known, normed
 from nanoq.quant.qlinear import QuantLinear
 
 MODELS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
@@ -34,7 +35,7 @@ class LlamaStep:
         """Lay out the weights of a model of transformers; see `fits`."""
         self.model, self.length, self._caches = model, 0, []
         self._blocks = [_Block(block) for block in model.model.layers]
-        self._norm, self._head = _norm(model.model.norm), _Product(model.lm_head)
+        self._norm, self._head = _norm(model.model.norm), _product(model.lm_head)
 
     def begin(self, tokens: Tensor) -> Tensor:
         """Begin a text with tokens (T,), read in one pass of the model: logits (V,) of what comes after them."""
@@ -49,7 +50,7 @@ class LlamaStep:
         """Read one more token: logits (V,) of what comes after it."""
         if self.length == len(self._cos):
             self._grow(2 * self.length)
-        x = self.model.model.embed_tokens(torch.tensor([token])).numpy().copy()  # (1, width)
+        x = self.model.model.embed_tokens(torch.tensor([token])).numpy()  # (1, width)
         angles = self._cos[self.length], self._sin[self.length]
         for block, cache in zip(self._blocks, self._caches, strict=True):
             block(x, self.length, angles, cache)
@@ -89,7 +90,7 @@ def _layers(block: nn.Module) -> dict[str, nn.Module]:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether `_Product` can take a layer's place."""
+    """Whether a layer multiplies by its weight, and does nothing else."""
     return is_known(layer.table if isinstance(layer, TiedHead) else layer)
 
 
@@ -105,26 +106,16 @@ def _norm(norm: nn.Module) -> tuple:
     return False, weight, np.zeros_like(weight), _f32(norm.variance_epsilon)
 
 
-class _Product:
-    """The product with a layer's weight, by codes where there is a kernel for them."""
-
-    def __init__(self, layer: nn.Module):
-        base = layer.table if isinstance(layer, TiedHead) else layer
-        bias = getattr(base, "base", layer).bias  # a layer that turns its inputs has another within
-        bias = None if bias is None else bias.detach().float()
-        self.kernel = self.weight = None
-        if isinstance(base, QuantLinear) and base.order is None and (backend := weight_only(base)):
-            self.kernel = base.kernel or Kernel.of(base, backend)
-            self.bias = None if bias is None else bias.numpy()
-        else:
-            self.weight, self.bias = float_weight(base).detach(), bias
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(1, in) -> (1, out)."""
-        if self.kernel is None:
-            return F.linear(torch.from_numpy(x), self.weight, self.bias).numpy()
-        y = self.kernel.product(x)
-        return y if self.bias is None else y + self.bias
+def _product(layer: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """The product with a layer's weight, (1, in) -> (1, out): by codes where a kernel can, or else by the layer."""
+    base = layer.table if isinstance(layer, TiedHead) else layer
+    if not (isinstance(base, QuantLinear) and base.order is None and (backend := weight_only(base))):
+        return lambda x: layer(torch.from_numpy(x)).numpy()
+    product = (base.kernel or Kernel.of(base, backend)).product
+    if layer.bias is None:
+        return product
+    bias = layer.bias.detach().float().numpy()
+    return lambda x: product(x) + bias
 
 
 class _Block:
@@ -132,7 +123,7 @@ class _Block:
 
     def __init__(self, block: nn.Module):
         self.norm1, self.norm2 = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
-        products = {name: _Product(layer) for name, layer in _layers(block).items()}
+        products = {name: _product(layer) for name, layer in _layers(block).items()}
         self.q, self.k, self.v, self.o, self.gate, self.up, self.down = products.values()
 
     def __call__(self, x: np.ndarray, n: int, angles: tuple[np.ndarray, np.ndarray], cache: np.ndarray) -> None:

@@ -44,7 +44,7 @@ class Step:
             self._blocks.append((_norm(block.attention_norm), _norm(block.mlp_norm), *map(_matrix, _layers(block))))
             inner, width = weight_shape(block.attention.qkv)[0] // 3, block.attention.head_width
             self._caches.append(np.zeros((2, texts, inner // width, width, shape.context), np.float32))
-        head = model.token_embedding.weight if shape.tied else float_weight(model.unembedding)
+        head = model.token_embedding.weight if shape.tied else _float_weight(model.unembedding)
         bias = None if shape.tied else model.unembedding.bias
         self._head = _norm(model.final_norm), _matrix_of(head, bias)
 
@@ -109,7 +109,7 @@ def _matrix(layer: nn.Module) -> tuple:
     if isinstance(layer, QuantLinear) and layer.order is None and (backend := weight_only(layer)):
         kernel = layer.kernel or Kernel.of(layer, backend)
         return np.empty((0, 0), np.float32), *kernel.arrays, bias.numpy()
-    return _matrix_of(float_weight(layer), bias)
+    return _matrix_of(_float_weight(layer), bias)
 
 
 def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
@@ -118,10 +118,10 @@ def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
     return weight.contiguous().numpy(), np.empty((0, 0, 0), np.uint32), 0, none, none, 0, bias
 
 
-def float_weight(layer: nn.Module) -> Tensor:
+def _float_weight(layer: nn.Module) -> Tensor:
     """The weight (out, in), also of a layer that turns its inputs."""
     if isinstance(layer, HadamardLinear):
-        return layer.turn.inverse(float_weight(layer.base))
+        return layer.turn.inverse(_float_weight(layer.base))
     return layer.weight if type(layer) is nn.Linear else layer.dequantize()
 
 
