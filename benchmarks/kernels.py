@@ -1,6 +1,6 @@
 """How fast products with packed weights are on this machine, as ratios to fp32.
 
-    python benchmarks/kernels.py            # all shapes; some minutes, on a quiet machine
+    python benchmarks/kernels.py            # all shapes, one thread and two; a quarter of an hour, on a quiet machine
     python benchmarks/kernels.py --quick    # two small shapes, to see that it runs
 
 For each shape of a linear layer and each number of tokens every way to compute the layer's output is called in turn,
@@ -42,16 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small shapes, and no file")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape and number of tokens")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     shapes, tokens, seconds = (SHAPES[:2], [1, 16], 0.2) if arguments.quick else (SHAPES, TOKENS, arguments.seconds)
-    machine = {"threads": torch.get_num_threads(), "cpu": cpu_name(),
-               "vector_instructions": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
-               "integer_product": integer_product().__name__}
+    machine = {"cpu": cpu_name(), "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+               "torch": torch.__version__, "integer_product": integer_product().__name__}
     print(machine)
     rows = []
-    for columns, out in shapes:
-        for count in tokens:
-            rows += [row | machine for row in time_shape(columns, out, count, seconds)]
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        print(f"threads: {threads}")
+        for columns, out in shapes:
+            for count in tokens:
+                rows += [row | {"threads": threads} | machine for row in time_shape(columns, out, count, seconds)]
     if not arguments.quick:
         write_csv(data_dir() / "results" / "kernels.csv", rows)
 

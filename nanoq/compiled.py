@@ -16,7 +16,8 @@ def compiled(function: Callable | None = None, /, **options) -> Callable:
     """Compile a function at its first call, as `numba.njit(cache=True)` does, and never fail for want of a cache.
 
     The machine code is kept where numba keeps it: in `NUMBA_CACHE_DIR`, beside the source, or in the user's cache
-    folder. Where none of them can be written to, it goes to a temporary folder of the user's own.
+    folder. Where none of them can be written to, it goes to a temporary folder of the user's own. Division by zero
+    gives what it does in numpy: the check for it would keep a loop from running in many lanes.
 
     Args:
         function: to compile; not given where the decorator has options.
@@ -24,7 +25,7 @@ def compiled(function: Callable | None = None, /, **options) -> Callable:
     """
     if function is None:
         return functools.partial(compiled, **options)
-    dispatcher = njit(**options)(function)
+    dispatcher = njit(error_model="numpy", **options)(function)
     if dispatcher is not function:  # NUMBA_DISABLE_JIT=1 gives the function back
         # Nothing can be written anywhere, or not below a path that is no text here: compile in every process.
         with suppress(RuntimeError, OSError, UnicodeError):

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numba import config
 from numba.core import caching
@@ -114,3 +115,13 @@ def test_no_function_of_the_package_is_compiled_in_another_way():
     users = {path for path in PACKAGE.rglob("*.py") if "njit" in path.read_text(encoding="utf-8")}
     # `teach.speed` compiles a learner's loop twice, with other flags, which numba's files would not tell apart.
     assert users == {PACKAGE / "compiled.py", PACKAGE / "teach/speed.py"}
+
+
+def test_division_by_zero_is_numpys():
+    @compiled
+    def quotients(x, y):
+        return x / y
+
+    with np.errstate(all="ignore"):
+        for x in (1.0, -1.0, 0.0):
+            assert np.array_equal(quotients(x, 0.0), np.float64(x) / 0.0, equal_nan=True)
