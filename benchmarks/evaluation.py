@@ -45,9 +45,10 @@ def evaluation(task: Task, model: nn.Module, limit: int) -> tuple[float, torch.T
     for layer in model.modules():
         if isinstance(layer, PackedLayer):
             layer._decoded = None
-    decoding.LIMIT = limit
+    kept, decoding.LIMIT = decoding.LIMIT, limit
     started = time.process_time()
     losses = task.losses(model)
+    decoding.LIMIT = kept
     return time.process_time() - started, losses
 
 
