@@ -28,7 +28,6 @@ from nanoq.store import WEIGHTS, Checkpoint, find_checkpoint, load, save, weight
 from nanoq.tasks import task_for
 from nanoq.teach.plots import COLORS
 
-CALIBRATION_WINDOWS = 128
 NAMES = {"nearest": "RTN", "gptq": "GPTQ"}
 CODED = "entropy-coded"
 
@@ -86,7 +85,7 @@ class Leaderboard:
         self.reference.model.to(device)
         self.task = task_for(self.reference, corpus, windows, context)
         self.device = device
-        self.calibration = self.task.calibration(CALIBRATION_WINDOWS).to(device)
+        self.calibration = self.task.calibration().to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
         self.parameters = count_parameters(self.reference.model)

@@ -569,8 +569,9 @@ TEMPLATES = (
              f"A model's mean loss on a text of {tokens:,} tokens and {characters:,} characters is {nats} nats per "
              "token. How many bits per character is that?"),
     Template("15.gram_bytes", _pick((256, 512, 768, 1024), (1024, 2048, 4096)), lambda width, inner:
-             f"How many bytes do all Gram matrices (float32) of an OPT block take, of width {width} with an MLP of "
-             f"{inner} inside? Queries, keys and values read the same input and share one."),
+             "GPTQ keeps a Gram matrix, x xᵀ summed over all tokens, for each distinct input of a block's layers. How "
+             f"many bytes do all of them (float32) take in an OPT block of width {width} with an MLP of {inner}? "
+             "Queries, keys and values read the same input and share one."),
     Template("15.flips", _pick(range(10, 40, 3), range(5, 35, 5), (200, 500, 1000)), lambda lost, won, count:
              f"Of {count} texts a rounded model loses {lost} that were right, and wins {won}. What is the standard "
              "error of the change of its accuracy?"),

@@ -51,8 +51,8 @@ def compiled(loop: Callable, exercise_id: str, example: Sequence[np.ndarray]) ->
     try:
         njit(loop)(*example)
     except NumbaError as error:
-        first = str(error).strip().partition("\n")[0]
-        print(f"numba cannot compile your loop ({first}), so the cells below use the course's.")
+        reason = [line.strip() for line in str(error).splitlines() if line.strip()][:2]  # the second says what is wrong
+        print(f"numba cannot compile your loop ({' '.join(reason)}), so the cells below use the course's.")
         loop = find_exercise(exercise_id).reference
     return njit(fastmath=REORDERED)(loop), njit(loop)
 

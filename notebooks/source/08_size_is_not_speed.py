@@ -61,7 +61,8 @@ prompt = tokenizer.encode("Once upon a time")
 # <details><summary>After you have run it</summary>
 # More slowly. <code>QuantLinear</code> unpacks its codes, makes the float weight anew in <i>every</i> call, multiplies,
 # and throws it away. For each weight it reads half a byte, writes four and reads these four again, where float32 reads
-# four. The file is small; the work is not. <b>A format saves memory; only a kernel saves time.</b>
+# four: a factor of two. The rest is that torch takes a pass, and a new tensor in memory, for each step of the unpacking: shift,
+# mask, to float, minus the zero point, times the scale. The file is small; the work is not. <b>A format saves memory; only a kernel saves time.</b>
 # </details>
 
 # %% tags=["measured"]
@@ -243,14 +244,15 @@ check("08.intensity", intensity)
 # lower intensity leaves the processor waiting for memory; with a higher one, memory waits.
 #
 # The **roofline** shows it: the rate that can be reached, against the intensity. On the left the bandwidth limits, a
-# slope; on the right the rate, a flat roof. They meet at the balance.
+# slope; on the right the rate, a flat roof. They meet at the balance. (Dotted: the same for integers of 8 bits; `w8a8` has
+# them on both sides, section 4.)
 #
 # **Before you run it.** Where do the products of one token lie, and where those of 256 tokens? For which of them is a
 # weight of fewer bits a chance to be faster?
 #
 # <details><summary>After you have run it</summary>
 # One token (hollow): far left on the slope. Fewer bits move a point to the right, where the roof is higher. A point may
-# stay below its roof: unpacking takes time, too. <b>Fewer bytes are a chance; the kernel must take it.</b> 256 tokens
+# stay below its roof: unpacking takes time, too; and lie above the slope where a part of the weight was still in the cache. <b>Fewer bytes are a chance; the kernel must take it.</b> 256 tokens
 # (filled): right of the balance, where nobody waits for the weight. Reading less saves nothing there; only a <i>higher
 # roof</i> helps, that of integer arithmetic (section 4). <!-- claim: CELL for t in (1, 256) -->
 # </details>
@@ -625,7 +627,8 @@ torch.testing.assert_close(scale, by_hand, rtol=1e-3, atol=1e-5)
 #
 # Another remedy for outliers needs no calibration: turn the input. A **Hadamard matrix** has entries 1 and −1 and
 # orthogonal rows. Multiplied by one, $x_7$ no longer sits in one channel but is spread over all of them, with signs.
-# The weight is turned back, so the output stays. Start with $H_1 = (1)$ and double:
+# The weight is turned the same way, and the output stays: with $T = H_n / \sqrt n$, whose rows have length 1, $T T^\top$ is the
+# identity and $(x T)(W T)^\top = x W^\top$. Start with $H_1 = (1)$ and double:
 #
 # $$H_{2n} = \begin{pmatrix} H_n & H_n \\ H_n & -H_n \end{pmatrix}$$
 #

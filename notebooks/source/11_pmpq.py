@@ -20,7 +20,7 @@
 # - say which sparsity levels decide the score;
 # - write a test that catches a slip in a published algorithm;
 # - translate a number of bits into a sparsity;
-# - build a layer that pruning does not mind and rounding ruins, and the other way round;
+# - say which change makes a layer that pruning does not mind and rounding ruins, and the other way round;
 # - tell a good *order* of the layers from a good *allocation* of the bits.
 #
 # **You need** notebook 10: allocations, budgets, and the test of a score against measured damage.
@@ -381,6 +381,9 @@ figures.moved(moves)
 assert abs(mean_loss(model, data) - base) < 1e-9
 (score, damage), (new_score, new_damage) = moves["blocks.4.mlp.up"]
 assert abs(new_score / score - 1) < 0.15 and new_damage > 4 * abs(damage)
+both_weights = weights["blocks.4.mlp.up"], built.blocks[4].mlp.up.weight.detach()
+before, after = (weight.amax(1) - weight.amin(1) for weight in both_weights)
+assert (after / before).median() > 2
 (score, damage), (new_score, new_damage) = moves["blocks.0.attention.qkv"]
 assert abs(new_score / score - 1) < 0.2 and abs(new_damage) < 1e-4 < abs(damage)
 
@@ -388,7 +391,7 @@ assert abs(new_score / score - 1) < 0.2 and abs(new_damage) < 1e-4 < abs(damage)
 # ## 7 · At equal bytes
 #
 # With a column of outliers, the matrix of block 4 went straight up: the threshold sees one more large weight per row, which
-# is nothing, and the grid has to cover a range many times as wide. The matrix of block 0 was put on its grid and fell
+# is nothing, and the grid has to cover a range more than twice as wide in most rows. The matrix of block 0 was put on its grid and fell
 # straight down: rounding it again costs nothing, cutting it hurts as before. **Sensitivity to sparsity and sensitivity to
 # rounding are two things.** They agree where weights have much the same shape everywhere, and the score does not tell you
 # whether they have. So test it.
@@ -638,7 +641,7 @@ def read():
 #
 # <details><summary>After you have run it</summary>
 # The loss. It sees a prediction get <i>less sure</i>; the accuracy only notices when it changes sides, and at low levels it
-# moves by a handful of characters. On a small set it is worse: with 200 reviews, one review is half a per cent.
+# moves by a handful of characters. On a small set it is worse: of 200 questions, one is half a per cent.
 # <!-- claim: MATH 1 / 0.005 -->
 # </details>
 
@@ -681,8 +684,9 @@ assert sum(by_loss.values()) > 1.2 * sum(by_hits.values())
 #
 # <details><summary>After you have run it</summary>
 # The far-off score takes a cluster for itself, and what the others get is decided by differences that are small beside it.
-# Terciles depend only on the order of the scores. <b>Clusters depend on their unit</b>: take logarithms, or per cent for
-# nats, and the order is the same, but the clusters need not be. Nothing in the paper says which unit is the right one.
+# Terciles depend only on the order of the scores. <b>Clusters may depend on the unit</b>: a constant factor changes nothing,
+# but logarithms, or perplexities for nats, keep the order and may change the clusters. Here logarithms give the same ones.
+# Nothing in the paper says which unit is the right one.
 # </details>
 
 # %%
@@ -698,6 +702,7 @@ figures.clusters(by_block, choices)
 # %% tags=["claims"]
 assert list(choices["3-means"].values()).count(16) == 1
 assert list(choices["terciles"].values()).count(16) == 2
+assert choices["3-means"] == choices["3-means of the logarithms"]
 
 # %% [markdown]
 # What size comes out, and is there a uniform model that is no larger, and better?
@@ -824,9 +829,8 @@ assert agreed.low < 0 < agreed.high
 # that is worth 3 bits, or the highest?
 #
 # <details><summary>After you have run it</summary>
-# The higher ones: 0.7 alone does about as well as the mean of all, for a fifth of the work. At the lowest hardly anything is
-# lost, and most of that is noise. The level that is worth 3 bits has no advantage: an error of equal size is not an equal
-# error.
+# From 0.5 on, one level alone does about as well as the mean of all, for a fifth of the work; which of them comes first is more
+# than 24 matrices can tell. At the lowest hardly anything is lost, and most of that is noise.
 # </details>
 
 # %% tags=["measured"]
@@ -840,8 +844,8 @@ single = {}
 for level in LEVELS:
     one = {name: curve[level] for name, curve in lost.items()}
     single[level] = mixed.rank_correlation(one, truths["nearest"]).rho
-assert abs(single[0.7] - rho["nearest"].rho) < 0.15 and single[0.1] < single[0.7] - 0.2
-assert single[0.5] < single[0.7] + 0.1
+assert single[0.1] < single[0.7] - 0.2
+assert all(abs(single[level] - rho["nearest"].rho) < 0.2 for level in (0.5, 0.7))
 
 # %% [markdown]
 # ## Further · PMPQ, item by item

@@ -75,16 +75,16 @@ assert len(contenders) == 10
 # texts be the same: 5, 50, or more?
 #
 # <details><summary>After you have run it</summary>
-# Dozens at least, and often to the end. The prompt is in italics; the first character that is not float32's is marked and
-# underlined, and without a mark all of the text is the same. Behind a mark the texts have nothing to do with each other:
-# each model goes on from what <i>it</i> has written. From texts like these the project concludes that its naive model
+# For dozens as a rule, and sometimes to the end. The prompt is in italics; the first character that is not float32's is marked
+# and underlined, and without a mark all of the text is the same. Behind a mark each model goes on from what <i>it</i> has
+# written: another story, or the same one in other words. From texts like these the project concludes that its naive model
 # misuses words and its GPTQ model does not. Keep that sentence in mind.
 # </details>
 
 # %% tags=["measured"]
 PROMPT = "Once upon a time, there was a "
 trio = [named[name] for name in ("float32", "RTN 8 bit", "GPTQ 8 bit")]
-texts = compare_answers(trio, PROMPT, seed=2, length=pick(ci=20, lab=160, full=400))
+texts = compare_answers(trio, PROMPT, seed=3, length=pick(ci=20, lab=160, full=400))
 display(HTML(texts.answers_html()))
 
 # %% [markdown]
@@ -166,7 +166,7 @@ assert like_race == 500 > 10 * like_line
 # ## 3 · Where they part, and why
 #
 # Temperature 0 first: no random numbers at all, each model takes its likeliest character. Two models can part only where
-# the order of the first two changes.
+# another character becomes the likeliest.
 #
 # **Before you run it.** What will the distribution look like at that place? How far are the first two apart?
 #
@@ -254,8 +254,7 @@ assert gap.low > 0 and int8.mean() > 3 * other_seed.mean()
 
 # %% [markdown]
 # Only a difference *larger* than that between two seeds would begin to be an argument. Nor is a long shared text a proof of
-# quality. What measures quality is the loss on held-out text, the same windows for all, with an interval: the leaderboard
-# above.
+# quality.
 #
 # **Exercise 4.** From one prompt and one seed, int8 leaves float32 after some dozens of characters. Read by float32, both
 # stories have the same bits per character. Which conclusion holds?
@@ -425,7 +424,7 @@ figures.blind(named, five, PROMPT, length=pick(ci=12, lab=110, full=400))
 
 # %% tags=["measured"]
 LONG = pick(ci=12, lab=90, full=400)
-everyone = compare_answers(contenders, PROMPT, seed=2, length=LONG)
+everyone = compare_answers(contenders, PROMPT, seed=3, length=LONG)
 figures.shared(everyone)
 
 # %% tags=["measured"]

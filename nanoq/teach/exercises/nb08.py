@@ -509,7 +509,7 @@ EXERCISES = [
             "belong to one token.",
         ),
         reference=lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group),
-        cases=[(6, 6, 32, 4, 32), (6, 6, 32, 2, 32), (80, 8, 128, 4, 64), (12, 3, 64, 8, 128)],
+        cases=[(6, 6, 32, 4, 32), (6, 6, 32, 2, 32), (80, 8, 128, 4, 64), (12, 3, 64, 8, 128), (6, 6, 32, 3, 48)],
         mistakes=[
             Mistake(
                 lambda layers, heads, width, bits, group: _kv_bytes(layers, heads, width, bits, group, 0, 0),
@@ -615,7 +615,7 @@ EXERCISES = [
             ),
             Mistake(
                 lambda word: [abs(word) >> 4 * k & 15 for k in range(8)],
-                "the sign of the word means nothing, but its bits do: abs() changes them all.",
+                "the sign of the word means nothing, but its bits do: abs() changes nearly all of them.",
             ),
             Mistake(
                 lambda word: [word >> 8 * k & 255 for k in range(4)],

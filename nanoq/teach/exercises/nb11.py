@@ -78,7 +78,7 @@ def _on_a_network(answer, matrices, level):
             hidden = (hidden @ weight.T).tanh()
         return float((hidden - 1).square().mean())
 
-    found = answer(list(inside), level, loss)
+    found = answer([matrix.detach() for matrix in inside], level, loss)
     if found is None or found is ...:
         return found
     return found, max(float((now - then).abs().max()) for now, then in zip(inside, matrices, strict=True))
@@ -364,8 +364,9 @@ EXERCISES = [
         mistakes=[
             Mistake(
                 _never_put_back,
-                "the number is right, but the weights stay cut. Keep a `clone` of each before you cut: a second name "
-                "for the same tensor is no copy.",
+                "the number is right, but the weights stay cut. Keep a `clone` of each before you cut (a second name "
+                "for the same tensor is no copy), and copy it back *into* the tensor: `weight.copy_(original)`. "
+                "`weights[i] = ...` and `weight.data = ...` change only what your list holds.",
             ),
             Mistake(
                 lambda weights, level, loss: _added_loss(weights, level, loss) + loss(),
@@ -400,7 +401,7 @@ EXERCISES = [
     ),
     Exercise(
         id="11.sensitivity",
-        why="a mean does not grow with the number of levels, so scores of two papers can be compared.",
+        why="a mean does not grow with the number of levels. *Which* levels they are still decides it.",
         minutes=2,
         difficulty=1,
         hints=(
@@ -408,7 +409,8 @@ EXERCISES = [
             "take the mean of the losses first: `sum(losses) / ...`; then compare it with `base`.",
         ),
         reference=lambda base, losses: sum(losses) / len(losses) - base,
-        cases=[(0.7, [0.71, 0.8, 1.3]), (1.2, [1.19, 1.5]), (0.4, [0.5, 0.9, 1.4, 4.0])],
+        cases=[(0.7, [0.71, 0.8, 1.3]), (1.2, [1.19, 1.5]), (0.4, [0.5, 0.9, 1.4, 4.0]), (1.2, [1.19, 1.15]),
+               (0.7, [0.9, 1.6, 1.0])],
         mistakes=[
             Mistake(
                 lambda base, losses: base - sum(losses) / len(losses),
@@ -429,6 +431,10 @@ EXERCISES = [
             Mistake(
                 lambda base, losses: losses[-1] - base,
                 "only the last level: all of them count alike.",
+            ),
+            Mistake(
+                lambda base, losses: max(losses) - base,
+                "only the largest loss: all levels count alike.",
             ),
             Mistake(
                 _trapezoids,
@@ -585,8 +591,8 @@ EXERCISES = [
         ),
         reference=_matched,
         paper=[(torch.tensor([[3.0, -1.0, 5.0, 2.0, -4.0]]), 0.3)],
-        cases=lambda generator: [(_draw(*shape, generator=generator) * 2, error) for shape, error in (
-            ((10, 10), 0.05), ((4, 25), 0.3), ((20, 20), 0.012))],
+        cases=lambda generator: [(torch.ones(1, 4).double(), 0.5), *((_draw(*shape, generator=generator) * 2, error)
+                                 for shape, error in (((10, 10), 0.05), ((4, 25), 0.3), ((20, 20), 0.012)))],
         mistakes=[
             Mistake(
                 _not_squared,

@@ -107,6 +107,24 @@ def _hessians(model, layers, batches):
     return _gathered(model, layers, batches)
 
 
+def _by_the_last_name(model, layers, batches):
+    """Hooks that read the variable of the loop, which is the last name when they run."""
+    sums, handles = {}, []
+    for name, layer in layers.items():
+        def see(layer, inputs, result):
+            x = inputs[0].reshape(-1, inputs[0].shape[-1])
+            sums[name] = sums.get(name, 0) + x.mT @ x  # noqa: B023
+
+        handles.append(layer.register_forward_hook(see))
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sums
+
+
 def _on_layers(answer: Callable, model: nn.Module, batches: list[Tensor]) -> object:
     """The matrices in the order of the layers, and whether a hook is left."""
     layers = _layers(model)
@@ -277,8 +295,8 @@ EXERCISES = [
                     "left out by its name: one head is called something else, and an `lm_head` with a weight of its "
                     "own is a matrix like all others."),
             Mistake(lambda model: _layers(model, lambda name, layer, tables: len(layer.weight) not in tables.values()),
-                    "left out by its shape: a head of its own has the shape of the embedding, too. Ask whether both "
-                    "hold one and the same parameter."),
+                    "a head with a weight of its own is missing. Its name and shape do not tell: ask whether it and "
+                    "the embedding hold one and the same parameter."),
             Mistake(lambda model: {name: layer for name, layer in model.named_children()
                                    if isinstance(layer, nn.Linear)},
                     "`named_children` gives the outermost modules alone; `named_modules` goes down into them."),
@@ -317,6 +335,9 @@ EXERCISES = [
             Mistake(lambda *given: _gathered(*given, weigh=lambda gram, count: (gram / count**2, 1 / count),
                                              keep=lambda old, new: old + new),
                     "divided by the number of tokens more than once: add up sums and numbers, and divide at the end."),
+            Mistake(_by_the_last_name,
+                    "matrices of two sizes were added up. If `see` reads the variable of the loop, every hook finds "
+                    "its last value there: make `see` in a function of the name. Or is it `x @ x.T`?"),
         ],
         hints=(
             "the hook needs to know whose input it sees: make it in a function of the name, "

@@ -29,8 +29,10 @@ def _lots(generator):
 
 
 def _races(generator):
-    return [(weights / weights.sum(), -torch.rand(len(weights), generator=generator, dtype=torch.float64).log())
-            for weights in [*_distributions(generator), *_distributions(generator)]]
+    drawn = [(weights / weights.sum(), -torch.rand(len(weights), generator=generator, dtype=torch.float64).log())
+             for weights in [*_distributions(generator), *_distributions(generator)]]
+    near = torch.tensor([[0.6, 0.3, 0.1], [6.0, 3.5, 5.0]], dtype=torch.float64)  # where a difference names another one
+    return [*drawn, tuple(near)]
 
 
 # ---- 16.surprise ----

@@ -124,7 +124,7 @@ def two_truths(scores: Mapping[str, float], truths: Mapping[str, Mapping[str, fl
 
 @figure("Two number lines with the weights of a row, the band that cutting half would empty, and the 8 values of the "
         "3-bit grid. Above, the grid covers the weights closely. Below, one weight is far out: the band is the same, "
-        "and nearly all other weights fall to one or two values of the grid.")  # fmt: skip
+        "and nearly all other weights fall to three values of the grid.")  # fmt: skip
 def rows(row: Tensor, far: Tensor) -> Figure:
     """A row of weights (in,), and the same with one of them multiplied, each with its cut and its 3-bit grid."""
     fig, axes = plt.subplots(2, 1, figsize=(7, 3.4), sharex=True)
