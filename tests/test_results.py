@@ -123,12 +123,16 @@ TERNARY_METHODS = (
 )  # fmt: skip
 
 
-def digits_cell(method, operator):
+def digits_cell(method, operator, file="ternary", seeds=5):
     """Mean and standard deviation over the seeds of the share of digits that are right, in per cent."""
-    shares = [100 * float(row["accuracy"]) for row in read_results("digits/ternary")
+    shares = [100 * float(row["accuracy"]) for row in read_results(f"digits/{file}")
               if (row["method"], row["operator"]) == (method, operator)]
-    assert len(shares) >= 5
+    assert len(shares) == seeds
     return f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f}"
+
+
+def hard_cell(method, operator):
+    return digits_cell(method, operator, "ternary_hard", 3)
 
 
 def gpt_cell(method, operator):
@@ -141,12 +145,37 @@ def gpt_cell(method, operator):
     return f"+{float(row['delta_nats']):.3f} ± {half:.3f}"
 
 
-@pytest.mark.parametrize("cell", [digits_cell, gpt_cell])
+@pytest.mark.parametrize("cell", [digits_cell, hard_cell, gpt_cell])
 @pytest.mark.parametrize("method", TERNARY_METHODS)
 def test_the_tables_of_ternary_weights_in_the_readme_are_the_files(cell, method):
     readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     cells = [cell(method, operator) for operator in TERNARY_OPERATORS]
     assert set(cells) == {"–"} or f"| {method} | {' | '.join(cells)} |" in readme
+
+
+def test_what_is_said_of_hard_digits_follows_from_the_file():
+    share = {(row["method"], row["operator"], row["seed"]): 100 * float(row["accuracy"])
+             for row in read_results("digits/ternary_hard")}
+
+    def seeds(method, operator=""):
+        return [share[method, operator, seed] for seed in "012"]
+
+    whole = statistics.mean(seeds("float32"))
+    for method in ("adaround", "brecq", "adaround, refit", "brecq, refit"):
+        others = [seeds(method, operator) for operator in ("naive", "tquant", "mquant")]
+        assert all(best > max(rest) for best, *rest in zip(seeds(method, "lloyd"), *others, strict=True))
+        assert whole - statistics.mean(seeds(method, "lloyd")) < 2
+    ordered = zip(*(seeds("brecq", one) for one in ("mquant", "tquant", "naive")), strict=True)
+    assert all(first > second > third for first, second, third in ordered)
+    spread = [max(found) - min(found) for found in (seeds("gptq", "mquant"), seeds("gptq, refit", "mquant"))]
+    assert spread == pytest.approx([39, 9], abs=0.5)
+    mean = {key[:2]: statistics.mean(seeds(*key[:2])) for key in share}
+    assert min(mean["gptq", one] for one in TERNARY_OPERATORS) == mean["gptq", "mquant"]
+    assert mean["gptq, refit", "mquant"] < min(mean["gptq, refit", one] for one in ("tquant", "lloyd"))
+    assert abs(mean["adaround, refit", "tquant"] - mean["adaround, refit", "mquant"]) < 0.5
+    assert all(mean["brecq, refit", one] < mean["brecq", one] for one in TERNARY_OPERATORS)
+    assert all(whole - mean["qat", one] < 1 for one in ("tquant", "mquant", "lloyd"))
+    assert whole - mean["qat", "naive"] > 2
 
 
 def test_all_ternary_models_are_measured_alike():
@@ -670,6 +699,24 @@ def test_what_is_said_of_opt_tales_follows_from_the_file():
 WINDOWS = {("0", "1.0"): "to nearest", ("512", "1.0"): "512", ("256", "1.0"): "256", ("128", "1.0"): "128",
            ("512", "4.0"): "512, first tokens 4 times", ("128", "0.25"): "128, first tokens a quarter",
            ("512", "16.0"): "512, first tokens 16 times", ("512", "0.0"): "512, without first tokens"}
+
+
+def window_settings():
+    """Rows of the two seeds, by model, tokens in a window and windows."""
+    found = {}
+    for row in read_results("window_settings"):
+        found.setdefault((row["model"], int(row["length"]), int(row["windows"])), []).append(row)
+    return found
+
+
+def test_the_table_of_calibration_windows_in_the_readme_is_the_file():
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    for (model, length, windows), rows in window_settings().items():
+        assert [row["seed"] for row in rows] == ["0", "1"][: 1 if length * windows > 2**16 else 2]
+        seconds = statistics.mean(float(row["seconds"]) for row in rows)
+        cells = [", ".join(f"{float(row[what]):+.3f}" for row in rows) if rows[0][what] else "–"
+                 for what in ("delta", "delta_long")]
+        assert f"| {model} | {windows} | {length:,} | {seconds:,.0f} | {' | '.join(cells)} |" in readme
 
 
 def window_layers():
