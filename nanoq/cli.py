@@ -88,8 +88,12 @@ CorpusOption = Annotated[str | None, typer.Option(
 CalibrationOption = Annotated[str | None, typer.Option(
     help="What to calibrate on: tales, tinystories, wikitext-2 or a text file; by default what the checkpoint was "
          "trained on, and wikitext-2 for a model of the hub. For images digits, fashion-mnist or cifar-10.")]
-CalibrationWindowsOption = Annotated[int, typer.Option(
-    min=1, help="Windows of text, or images, to calibrate on, from the training split.")]
+CalibrationWindowsOption = Annotated[int | None, typer.Option(
+    min=1, help="Windows of text, or images, to calibrate on, from the training split; by default 128, and of text for "
+                "models of transformers 65,536 tokens.")]
+CalibrationContextOption = Annotated[int | None, typer.Option(
+    min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048, and 128 for causal "
+                "language models of transformers.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Windows that go through a block at once.")]
 KindOption = Annotated[str | None, typer.Option(
     help=f"{KINDS}, for a model of transformers; by default what its configuration says.")]
@@ -328,8 +332,8 @@ def quantize(
         help=f"Also write {FORMATS}, to the folder OUT-EXPORT beside OUT. Whether the format takes the "
              "quantised layers is looked at before the work.")] = None,
     corpus: CalibrationOption = None,
-    windows: CalibrationWindowsOption = 128,
-    context: ContextOption = None,
+    windows: CalibrationWindowsOption = None,
+    context: CalibrationContextOption = None,
     batch: BatchOption = 16,
     kind: KindOption = None,
     seed: SeedOption = 0,
@@ -394,7 +398,7 @@ def _check_beside(out: Path, source: str, format: str | None, force: bool) -> Pa
 
 
 def _stream(source: str, out: Path, plan: "Recipe | Callable[..., Recipe]", options: dict, corpus: str | None,
-            windows: int, context: int | None, batch: int, seed: int, device: "torch.device") -> None:
+            windows: int | None, context: int | None, batch: int, seed: int, device: "torch.device") -> None:
     from nanoq.hf.stream import open_folder, quantize_opened  # not every user has transformers
     from nanoq.quant.embeddings import usual_width
 
@@ -433,8 +437,8 @@ def prune(
         "row",
     bits: Annotated[int, typer.Option(help="Width of the weights that stay; 16 does not round them.")] = 16,
     corpus: CalibrationOption = None,
-    windows: CalibrationWindowsOption = 128,
-    context: ContextOption = None,
+    windows: CalibrationWindowsOption = None,
+    context: CalibrationContextOption = None,
     batch: BatchOption = 16,
     kind: KindOption = None,
     seed: SeedOption = 0,

@@ -35,6 +35,8 @@ from nanoq.vision.model import ResNet
 __all__ = ["CharacterText", "Evaluation", "Images", "MaskedText", "ReviewProbe", "Task", "TokenText", "task_for"]
 
 LONGEST = 2048  # tokens: what papers report, and more takes a computer's memory
+CALIBRATION_WINDOWS = 128  # of our GPT's text; or images, or reviews
+CALIBRATION_TOKENS, CALIBRATION_CONTEXT = 2**16, 128  # of all windows of a model of transformers, and of one
 # Of a masked language model, which reads a window once for each token that is measured: tokens in a window, and the
 # step from one that is masked to the next. So as many are read as if a causal model read windows of `LONGEST`.
 SHORT, EVERY = 128, 8
@@ -106,7 +108,7 @@ class Task:
         """The name of the data: what was asked for, or an entry of the card, or that of the usual data."""
         return str(self.checkpoint.card.get(entry, otherwise) if self.data is None else self.data)
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
         raise NotImplementedError
 
@@ -167,10 +169,10 @@ class CharacterText(Task):
         """Tokens of the test split: int64 (N,)."""
         return self.checkpoint.tokenizer.encode_known(self.corpus.test, self.corpus.name)
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random windows of the training split."""
         tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
-        return sample_windows(tokens, self.context, count, seed)
+        return sample_windows(tokens, self.context, count or CALIBRATION_WINDOWS, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window."""
@@ -199,19 +201,33 @@ def _most(unknown: dict[str, int], count: int = 10) -> str:
 
 
 class TokenText(Task):
-    """Text for a causal language model of transformers, on the protocol of GPTQ."""
+    """Text for a causal language model of transformers, on the protocol of GPTQ.
+
+    Where no context is given, calibration text comes in short windows. Llama's kind attends to the first token of a
+    window whatever it is, and longer windows leave too few first tokens in the statistics
+    (`benchmarks/window_length.py`).
+
+    Attributes:
+        calibration_context: tokens in a window of calibration text.
+    """
+
+    def __post_init__(self):
+        asked = self.context
+        super().__post_init__()
+        self.calibration_context = asked or min(self.context, CALIBRATION_CONTEXT)
 
     @property
     def name(self) -> str:
         """Of the corpus."""
         return self.given("corpus", "wikitext-2")
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
-        """Random windows of the training split."""
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
+        """Random windows of the training split, by default of `CALIBRATION_TOKENS` together."""
         from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
-        tokenizer, text = self.checkpoint.tokenizer, corpus_of({}, self.name).train
-        return start_windows(tokenizer, sample_text(tokenizer, text, self.context, count, seed))
+        tokenizer, text, length = self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.calibration_context
+        count = count or math.ceil(CALIBRATION_TOKENS / length)
+        return start_windows(tokenizer, sample_text(tokenizer, text, length, count, seed))
 
     @cached_property
     def rows(self) -> Tensor:
@@ -249,13 +265,15 @@ class MaskedText(TokenText):
     def __post_init__(self):
         asked = self.context
         super().__post_init__()
-        self.longest, self.context = self.context, asked or min(self.context, SHORT)
+        self.calibration_context, self.context = self.context, asked or min(self.context, SHORT)
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random windows of the training split, as long as the model can read."""
         from nanoq.hf.tasks import sample_text
 
-        return sample_text(self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.longest, count, seed)
+        text, length = corpus_of({}, self.name).train, self.calibration_context
+        count = count or math.ceil(CALIBRATION_TOKENS / length)
+        return sample_text(self.checkpoint.tokenizer, text, length, count, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window, each measured token masked by itself: nothing is shown."""
@@ -284,10 +302,10 @@ class Images(Task):
     def __post_init__(self):
         self.unit, self.images = "image", load_images(self.given("data", "digits"))
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random images of the training split."""
         order = torch.randperm(len(self.images.train), generator=torch.Generator().manual_seed(seed))
-        return self.images.train[order[:count]]
+        return self.images.train[order[: count or CALIBRATION_WINDOWS]]
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -327,12 +345,12 @@ class ReviewProbe(Task):
         super().__post_init__()
         self.unit = "review"
 
-    def calibration(self, count: int = 128, seed: int = 0) -> Tensor:
+    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random windows of a corpus: `data`, if it is one, or WikiText-2."""
         from nanoq.hf.tasks import sample_text
 
         text = corpus_of({}, self.given("corpus", "wikitext-2")).train
-        return sample_text(self.checkpoint.tokenizer, text, self.context, count, seed)
+        return sample_text(self.checkpoint.tokenizer, text, self.context, count or CALIBRATION_WINDOWS, seed)
 
     @cached_property
     def reviews(self):

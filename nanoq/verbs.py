@@ -57,7 +57,7 @@ def load(name_or_path: str | Path, kind: str | None = None) -> Checkpoint:
 
 def quantize(
     checkpoint: Checkpoint, method: str | Recipe = "gptq", bits: int | None = None, *,
-    average_bits: float | None = None, data: str | Path | Corpus | Tensor | None = None, windows: int = 128,
+    average_bits: float | None = None, data: str | Path | Corpus | Tensor | None = None, windows: int | None = None,
     context: int | None = None, batch: int = 16, seed: int = 0, in_place: bool = False, rotate: bool = False, **options,
 ) -> Checkpoint:
     """A quantised copy of a model, calibrated on text or images of its own kind; its card keeps the recipe.
@@ -69,8 +69,10 @@ def quantize(
         average_bits: mixed precision instead: as small as this width everywhere would be, each layer 2 to 8 bits by its
             GPTQ error.
         data: what to calibrate on: a name or path for `nanoq.tasks.task_for`, or windows of tokens or images.
-        windows: how many windows of text, or images, to calibrate on.
-        context: tokens in a window.
+        windows: how many windows of text, or images, to calibrate on: by default 128, and of text for models of
+            transformers 65,536 tokens.
+        context: tokens in a window: by default as many as the model can read, at most 2,048, and 128 for causal
+            language models of transformers.
         batch: windows that go through a block at once.
         seed: of the choice of windows, and of a rotation.
         in_place: whether to change the checkpoint itself, which takes half the memory.

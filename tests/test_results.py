@@ -701,24 +701,6 @@ WINDOWS = {("0", "1.0"): "to nearest", ("512", "1.0"): "512", ("256", "1.0"): "2
            ("512", "16.0"): "512, first tokens 16 times", ("512", "0.0"): "512, without first tokens"}
 
 
-def window_settings():
-    """Rows of the two seeds, by model, tokens in a window and windows."""
-    found = {}
-    for row in read_results("window_settings"):
-        found.setdefault((row["model"], int(row["length"]), int(row["windows"])), []).append(row)
-    return found
-
-
-def test_the_table_of_calibration_windows_in_the_readme_is_the_file():
-    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
-    for (model, length, windows), rows in window_settings().items():
-        assert [row["seed"] for row in rows] == ["0", "1"][: 1 if length * windows > 2**16 else 2]
-        seconds = statistics.mean(float(row["seconds"]) for row in rows)
-        cells = [", ".join(f"{float(row[what]):+.3f}" for row in rows) if rows[0][what] else "–"
-                 for what in ("delta", "delta_long")]
-        assert f"| {model} | {windows} | {length:,} | {seconds:,.0f} | {' | '.join(cells)} |" in readme
-
-
 def window_layers():
     """Errors of layers by layer, (length, weight of first tokens) and block: of first tokens, and of all others."""
     return {(row["layer"], (row["length"], row["first_weight"]), row["block"]): (

@@ -78,6 +78,17 @@ def test_a_model_is_quantised_by_a_recipe_and_evaluated(foreign, tmp_path):
         assert expected in shown and f"file                {size(folder):,} bytes" in shown
 
 
+@pytest.mark.parametrize(("options", "windows", "length"), [
+    ([], 512, 128), (["--context", 700], 94, 700), (["--windows", 3], 3, 128), (["--windows", 2, "--context", 9], 2, 9),
+])
+def test_calibration_text_is_65536_tokens_in_windows_of_128_unless_told(tmp_path, options, windows, length):
+    make("opt", max_position_embeddings=1024).save_pretrained(tmp_path / "model")
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    ok("quantize", tmp_path / "model", "--out", tmp_path / "out", *options)
+    card = load(tmp_path / "out").card["calibration"]
+    assert (card["windows"], card["of"]) == (windows, [length])
+
+
 def test_a_masked_language_model_is_measured_by_its_pseudo_perplexity_or_by_reviews(tmp_path):
     make("bert").save_pretrained(tmp_path / "model")
     make_masked_tokenizer().save_pretrained(tmp_path / "model")
