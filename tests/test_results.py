@@ -13,6 +13,7 @@ import nanoq
 from nanoq.files import data_dir, read_csv, read_results
 from nanoq.lm import load_corpus
 from nanoq.numbers import BLOCKS
+from nanoq.tasks import CALIBRATION_CONTEXT, CALIBRATION_TOKENS
 from nanoq.teach.leaderboard import Row, table_cells
 from nanoq.teach.showdown import GROUPS, Correlation, Measured, by_budget, read_rows
 
@@ -699,6 +700,41 @@ def test_what_is_said_of_opt_tales_follows_from_the_file():
 WINDOWS = {("0", "1.0"): "to nearest", ("512", "1.0"): "512", ("256", "1.0"): "256", ("128", "1.0"): "128",
            ("512", "4.0"): "512, first tokens 4 times", ("128", "0.25"): "128, first tokens a quarter",
            ("512", "16.0"): "512, first tokens 16 times", ("512", "0.0"): "512, without first tokens"}
+
+
+def window_settings():
+    """Rows of the two seeds, by model, tokens in a window and windows."""
+    found = {}
+    for row in read_results("window_settings"):
+        found.setdefault((row["model"], int(row["length"]), int(row["windows"])), []).append(row)
+    return found
+
+
+def test_the_table_of_calibration_windows_in_the_readme_is_the_file():
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    for (model, length, windows), rows in window_settings().items():
+        assert [row["seed"] for row in rows] == ["0", "1"][: 1 if length * windows > 2**16 else 2]
+        seconds = statistics.mean(float(row["seconds"]) for row in rows)
+        cells = [", ".join(f"{float(row[what]):+.3f}" for row in rows) if rows[0][what] else "–"
+                 for what in ("delta", "delta_long")]
+        assert f"| {model} | {windows} | {length:,} | {seconds:,.0f} | {' | '.join(cells)} |" in readme
+
+
+def test_what_is_said_of_calibration_windows_follows_from_the_file():
+    found = {key: {what: [float(row[what] or "nan") for row in rows] for what in ("delta", "delta_long", "seconds")}
+             for key, rows in window_settings().items()}
+    usual, papers = found["smollm2", 128, 512], found["smollm2", 2048, 128]
+    assert (CALIBRATION_CONTEXT, CALIBRATION_TOKENS) == (128, 128 * 512)
+    assert papers["delta"][0] / statistics.mean(usual["delta"]) == pytest.approx(2.5, abs=0.05)
+    assert papers["delta_long"][0] / statistics.mean(usual["delta_long"]) == pytest.approx(2.2, abs=0.05)
+    assert papers["seconds"][0] > 3 * statistics.mean(usual["seconds"])
+    equal = [found["smollm2", length, 2**16 // length] for length in (128, 512, 2048)]
+    for what in ("delta", "delta_long"):
+        assert all(max(one[what]) < min(other[what]) for one, other in itertools.pairwise(equal))
+        fewer = statistics.mean(found["smollm2", 128, 128][what]) - statistics.mean(usual[what])
+        assert 0 < fewer < min(equal[1][what]) - max(usual[what])
+    small = [delta for (model, *_), row in found.items() if model == "opt-tales" for delta in row["delta"]]
+    assert max(small) - min(small) < 0.004
 
 
 def window_layers():
