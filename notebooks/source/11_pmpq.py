@@ -830,7 +830,7 @@ assert agreed.low < 0 < agreed.high
 #
 # <details><summary>After you have run it</summary>
 # From 0.5 on, one level alone does about as well as the mean of all, for a fifth of the work; which of them comes first is more
-# than 24 matrices can tell. At the lowest hardly anything is lost, and most of that is noise.
+# than these matrices can tell. At the lowest hardly anything is lost, and most of that is noise.
 # </details>
 
 # %% tags=["measured"]

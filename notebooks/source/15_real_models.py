@@ -283,7 +283,7 @@ assert paired_difference(after["GPTQ, rows"], before).low > 0
 # *per token* larger than what 4-bit GPTQ costs?
 #
 # <details><summary>After you have run it</summary>
-# Windows of 256 side by side are the lowest, with blank lines a little above them, then 64, then 16: a token at the beginning
+# Windows of 256 side by side are the lowest, with blank lines a little above them, and then the shorter ones: a token at the beginning
 # of a window has little text before it, and short windows have more beginnings. Blank lines are new to this model. The customs differ by far more than the quantisation
 # costs. So whoever takes the baseline of one paper and a method's row of another measures the difference of two evaluations.
 # Per word is another unit altogether.
@@ -674,7 +674,7 @@ assert float(coded["perplexity"]) < float(plain["perplexity"])
 assert int(coded["bytes"]) < int(plain["bytes"]) and float(plain["bits_per_param"]) > 5
 
 # %% [markdown]
-# - At 4 and 3 bits GPTQ is ahead of nearest; at 8 they are equal, and one point hides the other. From 4 bits to 3 GPTQ's
+# - At 4 and 3 bits GPTQ is ahead of nearest; with more bits they are equal, and one point hides the other. From 4 bits to 3 GPTQ's
 #   perplexity nearly doubles, and that of nearest more than doubles.
 # - The entropy-coded file (notebook 09) with 3.25 bits per weight is better than GPTQ's with 4, and smaller.
 #   <!-- claim: FILE data/results/smollm2.csv -->
