@@ -172,7 +172,7 @@ class CharacterText(Task):
     def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random windows of the training split."""
         tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
-        return sample_windows(tokens, self.context, count or CALIBRATION_WINDOWS, seed)
+        return sample_windows(tokens, self.context, _or(count, CALIBRATION_WINDOWS), seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window."""
@@ -226,7 +226,7 @@ class TokenText(Task):
         from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
         tokenizer, text, length = self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.calibration_context
-        count = count or math.ceil(CALIBRATION_TOKENS / length)
+        count = _or(count, math.ceil(CALIBRATION_TOKENS / length))
         return start_windows(tokenizer, sample_text(tokenizer, text, length, count, seed))
 
     @cached_property
@@ -272,7 +272,7 @@ class MaskedText(TokenText):
         from nanoq.hf.tasks import sample_text
 
         text, length = corpus_of({}, self.name).train, self.calibration_context
-        count = count or math.ceil(CALIBRATION_TOKENS / length)
+        count = _or(count, math.ceil(CALIBRATION_TOKENS / length))
         return sample_text(self.checkpoint.tokenizer, text, length, count, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
@@ -305,7 +305,7 @@ class Images(Task):
     def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """Random images of the training split."""
         order = torch.randperm(len(self.images.train), generator=torch.Generator().manual_seed(seed))
-        return self.images.train[order[: count or CALIBRATION_WINDOWS]]
+        return self.images.train[order[: _or(count, CALIBRATION_WINDOWS)]]
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -350,7 +350,7 @@ class ReviewProbe(Task):
         from nanoq.hf.tasks import sample_text
 
         text = corpus_of({}, self.given("corpus", "wikitext-2")).train
-        return sample_text(self.checkpoint.tokenizer, text, self.context, count or CALIBRATION_WINDOWS, seed)
+        return sample_text(self.checkpoint.tokenizer, text, self.context, _or(count, CALIBRATION_WINDOWS), seed)
 
     @cached_property
     def reviews(self):
@@ -380,6 +380,10 @@ class ReviewProbe(Task):
     def more(self, outputs: Tensor) -> dict[str, str]:
         """How many are told right: those that are given more than half of the probability."""
         return {"accuracy": _share(float((outputs < math.log(2)).double().mean()), len(outputs))}
+
+
+def _or(count: int | None, usual: int) -> int:
+    return usual if count is None else count
 
 
 def _share(share: float, count: int) -> str:

@@ -117,7 +117,7 @@ def _matrix_of(weight: Tensor, bias: Tensor | None) -> tuple:
 
 
 def _bias(bias: Tensor | None, rows: int) -> np.ndarray:
-    return np.zeros(rows, np.float32) if bias is None else bias.detach().numpy()
+    return np.zeros(rows, np.float32) if bias is None else bias.detach().float().numpy()
 
 
 def _float_weight(layer: nn.Module) -> Tensor:
