@@ -5,6 +5,9 @@
     python benchmarks/generation.py --llama /tmp/llama/bin/python      # half an hour on a quiet machine
     python benchmarks/generation.py --quick                            # the course's model, a few characters, no file
 
+(Where llama.cpp dies of an illegal instruction in its AMX code, compile it with CFLAGS and CXXFLAGS set to
+"-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"; so were the numbers in the file.)
+
 All ways of a table take turns, each of them once in a round and another one first each time, so that they share what
 else the machine does; `rate` is the median over the rounds of tokens a second, `ratio` the median of the rate over that
 of the first way in the same round, with its quartiles. With one thread the seconds are those of the processor, so that
