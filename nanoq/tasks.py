@@ -35,7 +35,6 @@ from nanoq.vision.model import ResNet
 __all__ = ["CharacterText", "Evaluation", "Images", "MaskedText", "ReviewProbe", "Task", "TokenText", "task_for"]
 
 LONGEST = 2048  # tokens: what papers report, and more takes a computer's memory
-CALIBRATION_WINDOWS = 128  # of our GPT's text; or images, or reviews
 CALIBRATION_TOKENS, CALIBRATION_CONTEXT = 2**16, 128  # of all windows of a model of transformers, and of one
 # Of a masked language model, which reads a window once for each token that is measured: tokens in a window, and the
 # step from one that is masked to the next. So as many are read as if a causal model read windows of `LONGEST`.
@@ -92,6 +91,7 @@ class Task:
         data: the name of a corpus or of a data set, or a path; by default what the card or the kind of model says.
         windows: how many held-out windows, images or reviews; None for all.
         context: tokens in a window; by default the model's, at most `LONGEST`.
+        calibration_windows: how many windows, or images, to calibrate on where nobody says.
     """
 
     checkpoint: Checkpoint
@@ -99,8 +99,11 @@ class Task:
     windows: int | None = 128
     context: int | None = None
     unit: str = field(init=False, default="token")
+    calibration_windows = 128
 
     def __post_init__(self):
+        if self.context is not None and self.context < 1:
+            raise ValueError(f"context must be at least 1 token, not {self.context}")
         model = self.checkpoint.model
         self.context = self.context or min(getattr(model.config, "context", LONGEST), LONGEST)
 
@@ -110,6 +113,12 @@ class Task:
 
     def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
         """What to calibrate on, from the training split: tokens (count, context) or images (count, channels, H, W)."""
+        count = self.calibration_windows if count is None else count
+        if count < 1:
+            raise ValueError(f"windows to calibrate on must be at least 1, not {count}")
+        return self._calibration(count, seed)
+
+    def _calibration(self, count: int, seed: int) -> Tensor:
         raise NotImplementedError
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
@@ -169,10 +178,10 @@ class CharacterText(Task):
         """Tokens of the test split: int64 (N,)."""
         return self.checkpoint.tokenizer.encode_known(self.corpus.test, self.corpus.name)
 
-    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
+    def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split."""
         tokens = self.checkpoint.tokenizer.encode_known(self.corpus.train, self.corpus.name)
-        return sample_windows(tokens, self.context, _or(count, CALIBRATION_WINDOWS), seed)
+        return sample_windows(tokens, self.context, count, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window."""
@@ -217,16 +226,20 @@ class TokenText(Task):
         self.calibration_context = asked or min(self.context, CALIBRATION_CONTEXT)
 
     @property
+    def calibration_windows(self) -> int:
+        """As many as have `CALIBRATION_TOKENS`."""
+        return math.ceil(CALIBRATION_TOKENS / self.calibration_context)
+
+    @property
     def name(self) -> str:
         """Of the corpus."""
         return self.given("corpus", "wikitext-2")
 
-    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
-        """Random windows of the training split, by default of `CALIBRATION_TOKENS` together."""
+    def _calibration(self, count: int, seed: int) -> Tensor:
+        """Random windows of the training split."""
         from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
         tokenizer, text, length = self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.calibration_context
-        count = _or(count, math.ceil(CALIBRATION_TOKENS / length))
         return start_windows(tokenizer, sample_text(tokenizer, text, length, count, seed))
 
     @cached_property
@@ -267,12 +280,11 @@ class MaskedText(TokenText):
         super().__post_init__()
         self.calibration_context, self.context = self.context, asked or min(self.context, SHORT)
 
-    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
+    def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split, as long as the model can read."""
         from nanoq.hf.tasks import sample_text
 
         text, length = corpus_of({}, self.name).train, self.calibration_context
-        count = _or(count, math.ceil(CALIBRATION_TOKENS / length))
         return sample_text(self.checkpoint.tokenizer, text, length, count, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
@@ -302,10 +314,10 @@ class Images(Task):
     def __post_init__(self):
         self.unit, self.images = "image", load_images(self.given("data", "digits"))
 
-    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
+    def _calibration(self, count: int, seed: int) -> Tensor:
         """Random images of the training split."""
         order = torch.randperm(len(self.images.train), generator=torch.Generator().manual_seed(seed))
-        return self.images.train[order[: _or(count, CALIBRATION_WINDOWS)]]
+        return self.images.train[order[:count]]
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -345,12 +357,12 @@ class ReviewProbe(Task):
         super().__post_init__()
         self.unit = "review"
 
-    def calibration(self, count: int | None = None, seed: int = 0) -> Tensor:
+    def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of a corpus: `data`, if it is one, or WikiText-2."""
         from nanoq.hf.tasks import sample_text
 
         text = corpus_of({}, self.given("corpus", "wikitext-2")).train
-        return sample_text(self.checkpoint.tokenizer, text, self.context, _or(count, CALIBRATION_WINDOWS), seed)
+        return sample_text(self.checkpoint.tokenizer, text, self.context, count, seed)
 
     @cached_property
     def reviews(self):
@@ -380,10 +392,6 @@ class ReviewProbe(Task):
     def more(self, outputs: Tensor) -> dict[str, str]:
         """How many are told right: those that are given more than half of the probability."""
         return {"accuracy": _share(float((outputs < math.log(2)).double().mean()), len(outputs))}
-
-
-def _or(count: int | None, usual: int) -> int:
-    return usual if count is None else count
 
 
 def _share(share: float, count: int) -> str:

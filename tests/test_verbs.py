@@ -159,6 +159,18 @@ def test_mixed_precision_and_calibration_are_options(gpt):
         nanoq.quantize(gpt, bits=3, average_bits=4)
 
 
+@pytest.mark.parametrize("name", ["gpt", "opt", "resnet"])
+@pytest.mark.parametrize("windows", [0, -3])
+def test_calibration_without_a_window_is_refused(name, windows, request):
+    with pytest.raises(ValueError, match=f"at least 1, not {windows}"):
+        nanoq.quantize(request.getfixturevalue(name), bits=4, windows=windows)
+
+
+def test_a_window_without_a_token_is_refused(opt):
+    with pytest.raises(ValueError, match="at least 1 token, not 0"):
+        nanoq.quantize(opt, bits=4, context=0)
+
+
 def test_of_a_long_text_only_what_is_used_is_encoded(opt, text):
     seen = []
 
