@@ -28,6 +28,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -311,11 +312,16 @@ def _file(words: str, document: Document, number: Number) -> bool:
 
 def _test(words: str, document: Document, number: Number) -> bool:
     name, _, test = words.partition("::")
-    for node in ast.walk(ast.parse(_read(document.root / name))):
-        if isinstance(node, ast.FunctionDef) and node.name == test:
-            reads = not document.cells and re.search("(?i)readme|page", ast.unparse(node))
-            return bool(reads) or any(number.rounds(value) for value, _, _ in _constants(node, ""))
-    raise ValueError(f"{name} has no test {test!r}")
+    node = _functions(_read(document.root / name)).get(test)
+    if node is None:
+        raise ValueError(f"{name} has no test {test!r}")
+    reads = not document.cells and re.search("(?i)readme|page", ast.unparse(node))
+    return bool(reads) or any(number.rounds(value) for value, _, _ in _constants(node, ""))
+
+
+@lru_cache  # a file of tests guards hundreds of numbers
+def _functions(code: str) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
 
 
 def _cell(words: str, document: Document, number: Number) -> bool:

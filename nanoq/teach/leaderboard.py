@@ -73,6 +73,8 @@ class Leaderboard:
         windows: number of held-out windows, evenly spread over the test split; None for all of them.
         device: where the models run.
         context: tokens in a window.
+        bound: whether the rows of methods that look at no text say how far they are from the bound, too: it takes a
+            pass of the calibration text through the model for each.
 
     Raises:
         FileNotFoundError, ValueError: as `nanoq.load` and `task_for`, and if a split is shorter than a window, or more
@@ -80,11 +82,12 @@ class Leaderboard:
     """
 
     def __init__(self, checkpoint: Checkpoint | str | Path, corpus: Corpus | str | Path | None = None,
-                 windows: int | None = 128, device: str = "cpu", context: int | None = None):
+                 windows: int | None = 128, device: str = "cpu", context: int | None = None, bound: bool = False):
         self.reference = checkpoint if isinstance(checkpoint, Checkpoint) else nanoq.load(checkpoint)
         self.reference.model.to(device)
         self.task = task_for(self.reference, corpus, windows, context)
         self.device = device
+        self.bound = bound
         self.calibration = self.task.calibration().to(device)
         self.rows: list[Row] = []
         self.losses: list[Tensor] = []  # of each row, a loss for each window
@@ -113,8 +116,8 @@ class Leaderboard:
     def add(self, method: str, bits: float, recipe: Recipe, folder: Path | str | None = None) -> Row:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
         copy = deepcopy(self.reference)
-        # also for methods that do not look at it: the reports say how far each layer is from the bound
-        copy.reports = quantize_model(copy.model, recipe, self.calibration)
+        text = self.calibration if self.bound or recipe.needs_calibration else None
+        copy.reports = quantize_model(copy.model, recipe, text)
         return self.add_saved(method, bits, copy, folder)
 
     def add_saved(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
@@ -250,7 +253,7 @@ def compare(
     """
     if not set(bits) <= set(range(2, 9)):
         raise ValueError(f"bits must be in 2..8, not {', '.join(map(str, bits))}; float16 is on the board anyway")
-    board = Leaderboard(checkpoint, corpus, windows, device, context)
+    board = Leaderboard(checkpoint, corpus, windows, device, context, bound=True)
     options = {"embeddings": usual_width(board.reference.model)} | options
     jobs = [("float16", 16, Recipe(bits=16))]
     jobs += [(NAMES.get(m, m), b, Recipe(m, bits=b, **options)) for m in methods if m != CODED for b in bits]

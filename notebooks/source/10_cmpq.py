@@ -330,7 +330,8 @@ assert set(chosen.values()) == {3}
 # </details>
 
 # %%
-fitted, tested = board.calibration[:32], board.calibration[32:40]
+many = pick(ci=16, lab=32, full=32)
+fitted, tested = board.calibration[:many], board.calibration[many : many * 5 // 4]
 by_matrix = mixed.cmpq(model, fitted, unit="linear", samples=8160)
 damage = mixed.leave_one_in(
     model, tested, bits=WIDTHS, unit="linear",

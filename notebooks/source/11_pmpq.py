@@ -312,7 +312,8 @@ assert 0.7 < sum(sparsity[2]) / 24 < 0.9
 # </details>
 
 # %% tags=["measured"]
-fitted, tested = board.calibration[:32], board.calibration[32:40]
+many = pick(ci=16, lab=32, full=32)
+fitted, tested = board.calibration[:many], board.calibration[many : many * 5 // 4]
 truths = {}
 for method in ("nearest", "gptq"):
     alone = mixed.leave_one_in(

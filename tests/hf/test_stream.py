@@ -1,6 +1,7 @@
 """Quantising a folder block by block, from its files to new ones."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -181,31 +182,26 @@ def test_a_shard_is_written_for_each_block_with_an_index_a_card_and_the_configur
     assert STATE not in names
 
 
-KILLED = """
-import os, signal, sys, torch
-from nanoq.hf import stream
-from nanoq.quant import Recipe
-source, out, memory, at, when = sys.argv[1:]
-own = getattr(stream._Shards, when)
-def deadly(self, number, *rest):
-    if when == "_write":
-        own(self, number, *rest)
-    if number == int(at):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if when != "_write":
-        own(self, number, *rest)
-setattr(stream._Shards, when, deadly)
-tokens = torch.randint(97, (6, 16), generator=torch.Generator().manual_seed(0))
-recipe = Recipe("gptq", bits=4, group_size=16, match_original=True, true_sequential=True)
-stream.quantize_folder(source, out, recipe, tokens, 2, memory=int(memory))
-"""
-
-
 def killed(source, out, memory, at, when):
     """Quantise in a process that is killed before it does something, or after it has written a shard."""
-    done = subprocess.run([sys.executable, "-c", KILLED, source, out, str(memory), str(at), when], capture_output=True,
-                          text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    own = getattr(stream._Shards, when)
+
+    def deadly(self, number, *rest):
+        if when == "_write":
+            own(self, number, *rest)
+        if number == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if when != "_write":
+            own(self, number, *rest)
+
+    child = os.fork()  # which has all that takes long to import
+    if not child:
+        try:
+            setattr(stream._Shards, when, deadly)
+            quantize_folder(source, out, GPTQ_MATCHED, TOKENS, 2, memory=memory)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "in files"])

@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def board(folder, corpus):
-    board = Leaderboard(folder, corpus, windows=None)
+    board = Leaderboard(folder, corpus, windows=None, bound=True)
     board.add("RTN", 2, Recipe(bits=2))
     return board
 
@@ -61,6 +61,13 @@ def test_a_row_is_what_its_file_gives(board, corpus, tmp_path):
     assert 0 < row.kl < 1 and 0.5 < row.top1 < 1 and row.bits_above_bound > 0.25
     assert torch.equal(board.losses.pop(), losses)
     assert board.rows.pop() == row
+
+
+def test_text_is_read_for_a_method_that_needs_none_only_if_the_bound_is_asked_for(folder, corpus):
+    board = Leaderboard(folder, corpus, windows=2)
+    above = [board.add(name, 3, Recipe(method, bits=3)).bits_above_bound for name, method in (
+        ("RTN", "nearest"), ("GPTQ", "gptq"))]  # fmt: skip
+    assert above[0] is None and above[1] > 0
 
 
 def test_fewer_bits_are_smaller_and_what_they_cost_is_the_difference_of_the_losses(board):
