@@ -21,7 +21,7 @@ after the other, evaluates all on the same 48 held-out windows of 256 tokens, an
 Run the packages in turn, several times; the medians of the rounds are what the table shows. An environment for each,
 with Python 3.11 and torch 2.13.0 (`pip install torch==2.13.0 transformers accelerate safetensors psutil PACKAGE`):
 hqq 0.2.8.post1, optimum-quanto 0.2.7, llmcompressor 0.14.0.1, auto-round, brevitas 0.13.4, and gptqmodel, which wants
-`--no-build-isolation`.
+`--no-build-isolation`, and on a machine with two cores GPTQMODEL_CPU_WORKERS=2 when it runs.
 """
 
 import argparse
@@ -150,6 +150,51 @@ def run_gptqmodel(work: Path, tokens: Tensor, bits: int) -> tuple:
     return quantise, values
 
 
+def run_brevitas(work: Path, tokens: Tensor, bits: int) -> tuple:
+    """GPTQ by its `gptq_mode` for each block, symmetric in groups with fixed scales; its own loop wants a GPU."""
+    import brevitas.nn
+    from brevitas.graph.gptq import gptq_mode
+    from brevitas_examples.common.generative.quantizers import IntWeightSymmetricGroupQuant
+
+    model = load_model(work)
+    model.config.use_cache = False
+    names, together = list(linear(model)), [[f"self_attn.{name}_proj" for name in "qkv"],
+                                            ["mlp.gate_proj", "mlp.up_proj"]]
+
+    @torch.no_grad()
+    def quantise() -> nn.Module:
+        for name in names:
+            layer = model.get_submodule(name)
+            new = brevitas.nn.QuantLinear(
+                layer.in_features, layer.out_features, bias=False, weight_quant=IntWeightSymmetricGroupQuant,
+                weight_bit_width=bits, weight_group_size=GROUP, weight_scaling_impl_type="parameter_from_stats")
+            new.weight.copy_(layer.weight)
+            model.set_submodule(name, new.eval())
+        calls = inputs_of_blocks(model, tokens)
+        for block in model.model.layers:
+            with gptq_mode(block, group_of_parallel_layers=together, use_quant_activations=False,
+                           create_weight_orig=False) as mode:
+                for _ in range(mode.num_layers):
+                    for hidden, others in calls:
+                        mode.model(hidden, **others)
+                    mode.update()
+            calls = [(block(hidden, **others), others) for hidden, others in calls]
+        return model
+
+    return quantise, lambda model: {name: model.get_submodule(name).quant_weight().value.float() for name in names}
+
+
+def inputs_of_blocks(model: nn.Module, tokens: Tensor, batch: int = 8) -> list[tuple[Tensor, dict]]:
+    """What the first block of a model of transformers is called with for each batch: hidden states, and the rest."""
+    calls = []
+    hook = model.model.layers[0].register_forward_pre_hook(
+        lambda _, args, others: calls.append((args[0], others)), with_kwargs=True)
+    for rows in tokens.split(batch):
+        model.model(rows)
+    hook.remove()
+    return calls
+
+
 def run_nanoq(method: str, length: int = LENGTH, **how) -> Callable[[Path, Tensor, int], tuple]:
     """nanoq, as `nanoq quantize MODEL --batch 4` has it, on so many tokens of each window."""
     def run(work: Path, tokens: Tensor, bits: float) -> tuple:
@@ -182,6 +227,7 @@ PEERS: dict[str, tuple[str, Callable, tuple[float, ...], Callable[[float], float
         (4.25, 3.25, 2.25), lambda bits: 0),
     "llm-compressor": ("llmcompressor", run_llmcompressor, (4, 3), lambda bits: 16),
     "gptqmodel": ("gptqmodel", run_gptqmodel, (4, 3), lambda bits: 16),
+    "brevitas": ("brevitas", run_brevitas, (4, 3), lambda bits: 16),
     "auto-round": ("auto-round", run_autoround, (4, 3), lambda bits: 16),
     "optimum-quanto": ("optimum-quanto", run_quanto, (4,), lambda bits: 32),
     "hqq": ("hqq", run_hqq, (4, 3, 2), lambda bits: 32),

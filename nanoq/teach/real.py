@@ -1,8 +1,8 @@
 """Around the models of transformers in notebook 15: empty ones to count, copies on new codes, a task of moods."""
 
 import re
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from importlib.util import find_spec
 from io import StringIO
@@ -95,17 +95,24 @@ def read_by_transformers(folder: Path | str) -> nn.Module | None:
     if find_spec("compressed_tensors") is None:
         print("transformers reads it after: pip install compressed-tensors")
         return None
+    with _without_bars():
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model(torch.zeros(1, 1, dtype=torch.long))  # the first call decodes the weights
+    return model
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Neither the progress bars of transformers nor those of other packages, which no setting turns off."""
     logging = transformers.utils.logging
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with redirect_stderr(StringIO()), torch.no_grad():  # the package's own bars, which no setting turns off
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-            model(torch.zeros(1, 1, dtype=torch.long))  # the first call decodes the weights
+        with redirect_stderr(StringIO()), torch.no_grad():
+            yield
     finally:
         if bars:
             logging.enable_progress_bar()
-    return model
 
 
 def small_llama() -> HFModel:
@@ -117,6 +124,25 @@ def small_llama() -> HFModel:
             "vocab_size": 97, "max_position_embeddings": 64}))
     quantize_model(model, Recipe(bits=4, symmetric=True, granularity="group", group_size=32))
     return model
+
+
+@torch.no_grad()
+def away_from(model: HFModel, file: Path, tokens: Tensor) -> dict[str, float]:
+    """How far programs that read a GGUF file are from a model: ||their logits - its logits|| / ||its logits||.
+
+    transformers, and llama.cpp where llama-cpp-python is installed; tokens (1, T).
+    """
+    with _without_bars():
+        reader = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    logits, ours = {"transformers": reader(tokens).logits}, model(tokens)
+    if find_spec("llama_cpp"):
+        from llama_cpp import Llama
+
+        llama = Llama(str(file), n_ctx=tokens.numel(), logits_all=True, verbose=False)
+        llama.eval(tokens[0].tolist())
+        logits["llama.cpp"] = torch.tensor(llama.scores[None, : tokens.numel()])
+        llama.close()
+    return {program: float((theirs - ours).norm() / ours.norm()) for program, theirs in logits.items()}
 
 
 def tell(name: str, losses: Tensor, before: Tensor) -> None:

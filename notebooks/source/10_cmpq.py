@@ -329,7 +329,7 @@ assert set(chosen.values()) == {3}
 # model is enough to refute a general rule, and not enough to put another in its place.
 # </details>
 
-# %%
+# %% tags=["measured"]
 many = pick(ci=16, lab=32, full=32)
 fitted, tested = board.calibration[:many], board.calibration[many : many * 5 // 4]
 by_matrix = mixed.cmpq(model, fitted, unit="linear", samples=8160)

@@ -569,10 +569,11 @@ check("15.q4_block", q4_block)
 
 # %%
 my_block, llama, found = use("15.q4_block", q4_block), real.small_llama(), None
-if importlib.util.find_spec("gguf"):  # else: pip install gguf
+if importlib.util.find_spec("gguf"):  # else: pip install gguf accelerate
     from gguf import GGUFReader
 
-    file = quant.export_gguf(Path(folder.name, "small.gguf"), llama)
+    (place := Path(folder.name, "gguf")).mkdir()
+    file = quant.export_gguf(place / "small.gguf", llama)
     found = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
 
 # %%
@@ -587,8 +588,27 @@ if found:
     assert torch.equal(my_block(raw.view(-1, 18)).view(64, 96), down)
 
 # %% [markdown]
-# transformers reads GGUF, too, and a test of the package asks it for the same logits. llama.cpp itself is not part of the
-# course's environment, and is not run here.
+# And what do the two programs that read such files compute with it? transformers is here already. For llama.cpp there is
+# `pip install llama-cpp-python`, which compiles it for a quarter of an hour; without it the cell asks transformers alone.
+#
+# `away_from` gives the relative difference of their logits from yours.
+#
+# **Before you run it.** Both have the same bits as you. Have they the same logits?
+#
+# <details><summary>After you have run it</summary>
+# transformers has: it decodes the weights, and multiplies floats as you do. llama.cpp has not,
+# and was off by a little less than half a percent where we ran it: it rounds the <i>inputs</i> of each product to 8 bits in
+# blocks of 32 columns, and multiplies integers. A file promises weights; the arithmetic is the program's.
+# <!-- claim: FILE benchmarks/gguf_in_llama_cpp.py -->
+# </details>
+
+# %% tags=["measured"]
+away = real.away_from(llama, file, torch.arange(3, 51)[None]) if found else {}
+print(away)
+
+# %% tags=["claims"]
+assert away.get("transformers", 0) < 1e-6
+assert 0.003 < away.get("llama.cpp", 0.004) < 0.005
 
 # %% [markdown]
 # ## Further · Four families, and one transposed weight

@@ -1,5 +1,9 @@
 """What notebook 15 has around its models: empty ones, copies on codes, transposed matrices, a task of moods."""
 
+import sys
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -7,10 +11,11 @@ from torch import nn
 
 import nanoq
 from nanoq.hf import HFModel
-from nanoq.quant import QuantLinear, linear_layers
+from nanoq.quant import QuantLinear, export_gguf, linear_layers
 from nanoq.store import Checkpoint
 from nanoq.teach import real
 from nanoq.teach.real import (
+    away_from,
     empty_models,
     mood_task,
     on_codes,
@@ -96,6 +101,30 @@ def test_square_matrices_are_turned_back_after_rounding(checkpoint):
     right, wrong = (turned_around(checkpoint, as_it_is, windows, wrong_way=way) for way in (False, True))
     assert shapes == {(16, 16)}
     assert right != wrong and abs(right / wrong - 1) < 0.1  # turned back, else the outputs would be others altogether
+
+
+def test_transformers_and_llama_cpp_are_compared_with_the_model_whose_file_they_read(monkeypatch, tmp_path):
+    model, tokens = small_llama(), torch.arange(3, 9)[None]
+    ours, opened = model(tokens).detach(), []
+
+    class Llama:
+        def __init__(self, path, n_ctx, logits_all, verbose):
+            assert logits_all
+            self.scores = np.zeros((n_ctx + 3, ours.shape[-1]), np.float32)
+            opened.append(path)
+
+        def eval(self, tokens):
+            self.scores[: len(tokens)] = 1.25 * ours[0]
+
+        def close(self):
+            opened.remove(str(file))
+
+    file = export_gguf(tmp_path / "small.gguf", model)
+    monkeypatch.setattr(real, "find_spec", lambda name: None)
+    assert away_from(model, file, tokens) == {"transformers": pytest.approx(0, abs=1e-6)}
+    monkeypatch.setattr(real, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=Llama))
+    assert away_from(model, file, tokens)["llama.cpp"] == pytest.approx(0.25) and not opened
 
 
 def test_the_small_llama_is_quantised_and_always_the_same():
