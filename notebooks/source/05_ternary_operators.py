@@ -923,10 +923,10 @@ assert refitted["TQuant"] < read["TQuant"] - 0.3
 #
 # - GPTQ with MQuant's own level is worse than rounding to nearest. It can choose other codes, and no code is larger than the
 #   level. Most of MQuant's distance from TQuant is its level, not its thresholds. It stays last all the same.
-# - BRECQ lets the layers of a block make up for each other. A level that is then fitted to one layer's outputs undoes a part
-#   of that, and costs every operator.
-# - The slides that this course grew from have MQuant ahead of TQuant after AdaRound and BRECQ. After BRECQ it is so here, too;
-#   after AdaRound it is not. Whether they refitted the levels is not known.
+# - BRECQ (notebook 06) lets the layers of a block make up for each other. A level that is then fitted to one layer's outputs
+#   undoes a part of that, and costs every operator.
+# - The slides that this course grew from have MQuant ahead of TQuant after two methods of notebook 06, AdaRound and BRECQ. After
+#   BRECQ it is so here, too; after AdaRound it is not. Whether they refitted the levels is not known.
 # - All numbers, with those of other methods, are in `data/results/README.md`.
 
 # %% [markdown]

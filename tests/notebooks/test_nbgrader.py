@@ -258,11 +258,11 @@ def test_the_time_for_a_whole_notebook_ends(build, notebooks, tmp_path):
     mini_course(tmp_path, build, notebooks)
     hand_in_mini(tmp_path, "slow", f"{RIGHT}\nimport time\ntime.sleep(600)")
     config = tmp_path / "nbgrader_config.py"
-    config.write_text(config.read_text(encoding="utf-8").replace("notebook_timeout = 3600", "notebook_timeout = 30"))
+    config.write_text(config.read_text(encoding="utf-8").replace("notebook_timeout = 3600", "notebook_timeout = 15"))
     nbgrader(tmp_path, "autograde", "mini", "--create")
     assert mini_scores(tmp_path, "slow") == (0, 0)
     text = (tmp_path / "autograded" / "slow" / "mini" / "mini.ipynb").read_text(encoding="utf-8")
-    assert "the 30 seconds for this notebook were over before this cell" in text
+    assert "the 15 seconds for this notebook were over before this cell" in text
 
 
 def test_nobody_gets_a_point_where_the_configuration_is_missing(build, notebooks, tmp_path):
