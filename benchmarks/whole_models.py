@@ -4,6 +4,7 @@
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py prepare WORK
     OMP_NUM_THREADS=1 ENVIRONMENT/bin/python -P benchmarks/whole_models.py run NAME WORK   # in its own environment
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py measure WORK
+    OMP_NUM_THREADS=1 python benchmarks/whole_models.py rates WORK
 
 (-P, because `benchmarks/kernels.py` would hide a package of that name which transformers imports.)
 
@@ -17,6 +18,9 @@ after the other, evaluates all on the same 48 held-out windows of 256 tokens, an
 - bits: of a weight of the blocks, scales and zero points counted as the method needs them (16 bits for a scale, the
   bits of a code for a zero point), for entropy-coded layers the bytes of the file;
 - perplexity, and delta_nats with the 95 % interval of the paired difference from the model before.
+
+`rates` measures how fast one thread of the machine multiplies matrices of a block of this model, which bounds all that
+send text through it, and writes data/results/whole_models_rates.csv.
 
 Run the packages in turn, several times; the medians of the rounds are what the table shows. An environment for each,
 with Python 3.11 and torch 2.13.0 (`pip install torch==2.13.0 transformers accelerate safetensors psutil PACKAGE`):
@@ -34,6 +38,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -241,7 +246,7 @@ def load_model(work: Path) -> nn.Module:
     return AutoModelForCausalLM.from_pretrained(work / "model", dtype=torch.float32).eval()
 
 
-# ---- the three steps ----
+# ---- the steps ----
 
 
 def prepare(work: Path) -> None:
@@ -348,10 +353,28 @@ def with_values(model: nn.Module, work: Path, name: str, bits: float) -> nn.Modu
     return copy
 
 
+def rates(work: Path) -> None:
+    """The best rate of a product of 2,048 tokens with a matrix of a block: GFLOP/s by type and shape, one thread."""
+    from nanoq.files import data_dir, write_csv
+
+    torch.set_num_threads(1)
+    rows = []
+    for dtype, (inputs, outputs) in product((torch.float32, torch.bfloat16), ((576, 576), (576, 1536), (1536, 576))):
+        x, weight, best = torch.randn(2048, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype), 0.0
+        for _ in range(200):
+            started = time.perf_counter()
+            nn.functional.linear(x, weight)
+            best = max(best, 2 * x.numel() * outputs / (time.perf_counter() - started) / 1e9)
+        rows.append({"type": str(dtype).removeprefix("torch."), "inputs": inputs, "outputs": outputs,
+                     "gigaflops": round(best)})
+        print(rows[-1], flush=True)
+    write_csv(data_dir() / "results" / "whole_models_rates.csv", rows)
+
+
 def main() -> None:
-    """One of the three steps."""
+    """One of the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("prepare", "run", "measure"))
+    parser.add_argument("step", choices=("prepare", "run", "measure", "rates"))
     parser.add_argument("words", nargs="+", metavar="[NAME] WORK")
     parser.add_argument("--bits", type=float, help="run this width only")
     arguments = parser.parse_args()
@@ -360,7 +383,7 @@ def main() -> None:
     if arguments.step == "run":
         run(name[0], Path(work), arguments.bits)
     else:
-        {"prepare": prepare, "measure": measure}[arguments.step](Path(work))
+        {"prepare": prepare, "measure": measure, "rates": rates}[arguments.step](Path(work))
 
 
 if __name__ == "__main__":

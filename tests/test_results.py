@@ -829,6 +829,18 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert shorter / ours["delta_nats"] == pytest.approx(0.71, abs=0.01)
 
 
+def test_what_bounds_the_time_to_quantise_a_model_is_worked_out():
+    rate = {row["type"]: float(row["gigaflops"]) for row in read_results("whole_models_rates")
+            if (row["inputs"], row["outputs"]) == ("576", "1536")}
+    weights = 30 * (576 * (2 * 576 + 2 * 192) + 3 * 576 * 1536)
+    flops = 2 * 2 * weights * 128 * 512
+    assert round(weights / 1e6) == 106 and round(flops / 1e12) == 28 and rate["float32"] == 163
+    seconds = {name: flops / (1e9 * each) for name, each in rate.items()}
+    assert round(seconds["float32"]) == 171 and round(seconds["bfloat16"]) == 21
+    ours = next(float(row["cpu_seconds"]) for row in whole_models() if row["name"] == "nanoq gptq")
+    assert seconds["float32"] / ours == pytest.approx(0.5, abs=0.03)
+
+
 def test_what_is_said_of_k_quants_is_their_formula():
     sizes = {kind.name: 8 * size / block for kind, (block, size) in GGML_QUANT_SIZES.items()}
     assert [sizes[name] for name in ("Q4_K", "Q3_K", "Q2_K")] == [4.5, 3.4375, 2.625]
