@@ -817,11 +817,12 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert [row for row in others if row["delta_nats"] < coded["delta_nats"]] == [auto]
     assert ours["cpu_seconds"] / theirs["cpu_seconds"] == pytest.approx(0.75, abs=0.03)
     assert ours["cpu_seconds"] / rows["brevitas", 4.25]["cpu_seconds"] == pytest.approx(0.25, abs=0.02)
-    assert fast["cpu_seconds"] / rows["gptqmodel", 4.25]["cpu_seconds"] == pytest.approx(0.6, abs=0.02)
-    read = [row for (name, _), row in rows.items() if name not in ("hqq", "optimum-quanto")]
-    assert min(read, key=lambda row: row["cpu_seconds"]) == fast
-    assert fast["cpu_seconds"] / ours["cpu_seconds"] == pytest.approx(0.5, abs=0.05)  # in the README
-    assert max(ours["added_gb"], fast["added_gb"]) < theirs["added_gb"]
+    read = [row for (name, _), row in rows.items() if "nanoq" not in name and name not in ("hqq", "optimum-quanto")]
+    following = min(read, key=lambda row: row["cpu_seconds"])
+    assert following == rows["gptqmodel", 4.25] and fast["cpu_seconds"] < following["cpu_seconds"] / 2
+    assert fast["cpu_seconds"] / ours["cpu_seconds"] == pytest.approx(0.4, abs=0.05)  # in the README
+    assert ours["added_gb"] == pytest.approx(rows["gptqmodel", 4.25]["added_gb"], rel=0.05)
+    assert fast["added_gb"] == pytest.approx(theirs["added_gb"], rel=0.05)
     assert hqq["ci_low"] < ours["delta_nats"] < hqq["ci_high"] and hqq["cpu_seconds"] < ours["cpu_seconds"] / 10
     assert rows["hqq", 3.5]["delta_nats"] > 2
     (shorter,) = (float(row["delta_nats"]) for row in read_results("smollm2") if [row[name] for name in (

@@ -334,7 +334,7 @@ class Recipe:
             in the mean. Methods that round whole blocks always do so.
         embeddings: bits of the embedding tables and of the head outside the blocks: 16, which is float16, 8 or 4.
         precision: "fp32", or "bf16": products of matrices in bfloat16 while calibration text goes through the blocks,
-            which is faster where the processor multiplies it. What is learned from the text stays in float32.
+            which is faster where the processor multiplies it. What is learned from the text is summed in float32.
     """
 
     default: Step

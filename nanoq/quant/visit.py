@@ -4,7 +4,7 @@ Whoever goes along changes layers, or whole blocks, and puts them in place; `qua
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,8 +89,7 @@ class Stage:
 
     def _run(self, block: nn.Module, calls: Iterable[Call]) -> Iterator[object]:
         for call in calls:
-            lower = self.precision == "bf16"
-            with torch.autocast(call.hidden.device.type, torch.bfloat16) if lower else nullcontext():
+            with _in_bfloat16(call.hidden.device) if self.precision == "bf16" else nullcontext():
                 output = call(block)
             yield output
 
@@ -106,6 +105,18 @@ class Stage:
             for _ in zip(first, self.outputs(), strict=False):
                 pass
         return {name: own for name, own in stats.items() if own.tokens}
+
+
+@contextmanager
+def _in_bfloat16(device: torch.device) -> Iterator[None]:
+    """Multiply matrices in bfloat16, those of statistics in float32, too, which are summed in float32 all the same."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Porter:

