@@ -220,7 +220,7 @@ def test_what_the_readme_says_of_refitted_levels_follows_from_the_file():
     assert own["mquant"] / 2 > refit["mquant"] > refit["tquant"]
     for operator in TERNARY_OPERATORS:
         own, refit = refitted("brecq", operator)
-        assert all(refit[seed] > own[seed] for seed in own if operator != "naive")
+        assert all(refit[seed] > own[seed] for seed in own if operator in ("mquant", "lloyd"))
         assert statistics.mean(refit.values()) > statistics.mean(own.values())
     for which in (0, 1):
         naive, tquant, mquant, lloyd = (refitted("brecq", operator)[which] for operator in TERNARY_OPERATORS)
