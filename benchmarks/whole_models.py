@@ -190,7 +190,7 @@ def run_brevitas(work: Path, tokens: Tensor, bits: int) -> tuple:
 
 
 def inputs_of_blocks(model: nn.Module, tokens: Tensor, batch: int = 8) -> list[tuple[Tensor, dict]]:
-    """What the first block of a model of transformers is called with for each batch: hidden states, and the rest."""
+    """What the first block is called with for each batch (hidden states, the rest); every layer takes its scales."""
     calls = []
     hook = model.model.layers[0].register_forward_pre_hook(
         lambda _, args, others: calls.append((args[0], others)), with_kwargs=True)

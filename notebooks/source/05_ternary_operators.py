@@ -910,7 +910,7 @@ assert refitted["TQuant"] < read["TQuant"] - 0.3
 #
 # `benchmarks/ternary.py refit` has made the other GPT, `tinystories-2.7m`, ternary. Once the codes are chosen,
 # `refit=True` gives each row its best level: without data that of exercise 2, with data the level with the least
-# squared error of the layer's *outputs*. Added nats, with the operator's own level → refitted:
+# squared error of the layer's *outputs*. Added nats with the first of three calibration texts, own level → refitted:
 #
 # <!-- claim: FILE data/results/tinystories/ternary_refit.csv -->
 #
