@@ -820,7 +820,8 @@ def test_what_is_said_of_other_packages_follows_from_the_file():
     assert ours["cpu_seconds"] / rows["brevitas", 4.25]["cpu_seconds"] == pytest.approx(0.25, abs=0.02)
     read = [row for (name, _), row in rows.items() if "nanoq" not in name and name not in ("hqq", "optimum-quanto")]
     following = min(read, key=lambda row: row["cpu_seconds"])
-    assert following == rows["gptqmodel", 4.25] and fast["cpu_seconds"] < following["cpu_seconds"] / 2
+    assert following == rows["gptqmodel", 4.25]
+    assert following["cpu_seconds"] / fast["cpu_seconds"] == pytest.approx(1.8, abs=0.05)
     assert fast["cpu_seconds"] / ours["cpu_seconds"] == pytest.approx(0.4, abs=0.05)  # in the README
     assert ours["added_gb"] == pytest.approx(rows["gptqmodel", 4.25]["added_gb"], rel=0.05)
     assert fast["added_gb"] == pytest.approx(theirs["added_gb"], rel=0.05)
