@@ -75,7 +75,7 @@ def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Chec
         return PACKAGED[name_or_path]()
     transformers, folder = _transformers(), _folder(name_or_path)
     place = str(folder or name_or_path)
-    with _quiet(transformers), _one_sentence(name_or_path, folder):
+    with quiet(transformers), _one_sentence(name_or_path, folder):
         config = _config(transformers, place, folder)
         if folder and (files := weight_files(folder)):
             _check_layers(config, sum(len(shapes_of(file)) for file in files))
@@ -87,7 +87,7 @@ def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Chec
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
     if method:
         return _imported(name_or_path, folder or fetched(name_or_path), cls, config, method)
-    with _quiet(transformers), _one_sentence(name_or_path, folder):
+    with quiet(transformers), _one_sentence(name_or_path, folder):
         model, report = _fetch(cls, place, dtype=torch.float32, output_loading_info=True)
         silent = folder is None and model.main_input_name in FLOATS  # of pictures or sound, on the hub
         tokenizer = None if silent else _tokenizer(transformers, place, folder)
@@ -125,7 +125,7 @@ def _imported(name: str | Path, folder: Path, cls: type[nn.Module], config, meth
         _check_numbers(model)
         round_others(model, set())
         prove(model)
-    with _quiet(transformers), _one_sentence(name, folder):
+    with quiet(transformers), _one_sentence(name, folder):
         tokenizer = _tokenizer(transformers, str(folder), folder)
     return Checkpoint(model, tokenizer, {"source": str(name)})
 
@@ -202,7 +202,7 @@ def _load_smollm2() -> Checkpoint:
             raise FileNotFoundError(f"SmolLM2 is a GGUF file, which is read with the package {package}: pip install "
                                     "gguf accelerate")
     bar = redirect_stderr(StringIO())  # which nothing else silences
-    with _quiet(transformers), _one_sentence("smollm2", file.parent), bar:
+    with quiet(transformers), _one_sentence("smollm2", file.parent), bar:
         model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     del model.config.quantization_config  # of the file, whose values are floats now
@@ -255,7 +255,7 @@ def _empty(card: dict, tensors: int) -> HFModel:
 
 def _without_values(transformers, cls: type[nn.Module], config) -> nn.Module:
     """A model whose parameters are all to be read: random ones would take minutes for a large model."""
-    with _quiet(transformers), import_module("transformers.initialization").no_init_weights():
+    with quiet(transformers), import_module("transformers.initialization").no_init_weights():
         model = cls(config)
     model.tie_weights()  # which belongs to what was left out
     return model
@@ -290,7 +290,7 @@ def _check_layers(config, tensors: int) -> None:
 
 
 def _beside(folder: Path, checkpoint: Checkpoint) -> None:
-    with _quiet(_transformers()):
+    with quiet(_transformers()):
         checkpoint.model.model.config.save_pretrained(folder)
         _complete_config(folder, type(checkpoint.model.model).__name__)
         if checkpoint.tokenizer is not None:
@@ -316,7 +316,7 @@ def _complete_config(folder: Path, architecture: str) -> None:
 
 def _own_tokenizer(card: dict, folder: Path):
     transformers = _transformers()
-    with _quiet(transformers), _one_sentence(folder, folder):
+    with quiet(transformers), _one_sentence(folder, folder):
         return _tokenizer(transformers, str(folder), folder)
 
 
@@ -484,7 +484,7 @@ def _memory_needed(folder: Path) -> str:
 
 
 @contextmanager
-def _quiet(transformers) -> Iterator[None]:
+def quiet(transformers) -> Iterator[None]:
     """Without the reports and bars of transformers: what matters in them is an error here."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -124,7 +124,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         ValueError: if it is quantised, or its files are not those that its configuration asks for.
     """
     transformers, folder = hf._transformers(), hf.fetched(source)
-    with hf._quiet(transformers), hf._one_sentence(source, folder):
+    with hf.quiet(transformers), hf._one_sentence(source, folder):
         config = hf._config(transformers, str(folder), folder)
     if hf.is_quantized(folder) or getattr(config, "quantization_config", None):
         raise ValueError(f"'{source}' is quantised already: start from the model that it was made from")
@@ -133,12 +133,12 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         files = _files(folder)
         hf._check_layers(config, len(files))
         config.dtype = torch.float32  # in which each block is read, as all of it is in memory
-        with hf._quiet(transformers):
+        with hf.quiet(transformers):
             plain = _without_weights(cls, config).eval()
             split_experts(plain)
         model = HFModel(deepcopy(plain)).eval()
         weights = _Weights(folder, files, plain, model, torch.device(device))
-    with hf._quiet(transformers), hf._one_sentence(source, folder):
+    with hf.quiet(transformers), hf._one_sentence(source, folder):
         tokenizer = hf._tokenizer(transformers, str(folder), folder)
     return Checkpoint(model, tokenizer, {"source": str(source)} | hf.card_of(source)), weights
 

@@ -1,8 +1,8 @@
 """Around the models of transformers in notebook 15: empty ones to count, copies on new codes, a task of moods."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from copy import deepcopy
 from importlib.util import find_spec
 from io import StringIO
@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 from nanoq.hf import HFModel, gptq_losses
+from nanoq.hf.checkpoint import quiet
 from nanoq.lm import paired_difference, perplexity
 from nanoq.lm.corpus import STORY_END
 from nanoq.lm.tales.words import read_lexicons
@@ -95,24 +96,10 @@ def read_by_transformers(folder: Path | str) -> nn.Module | None:
     if find_spec("compressed_tensors") is None:
         print("transformers reads it after: pip install compressed-tensors")
         return None
-    with _without_bars():
+    with quiet(transformers), redirect_stderr(StringIO()), torch.no_grad():  # others' bars, which no setting turns off
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         model(torch.zeros(1, 1, dtype=torch.long))  # the first call decodes the weights
     return model
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Neither the progress bars of transformers nor those of other packages, which no setting turns off."""
-    logging = transformers.utils.logging
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stderr(StringIO()), torch.no_grad():
-            yield
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def small_llama() -> HFModel:
@@ -132,7 +119,7 @@ def away_from(model: HFModel, file: Path, tokens: Tensor) -> dict[str, float]:
 
     transformers, and llama.cpp where llama-cpp-python is installed; tokens (1, T).
     """
-    with _without_bars():
+    with quiet(transformers), redirect_stderr(StringIO()):
         reader = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     logits, ours = {"transformers": reader(tokens).logits}, model(tokens)
     if find_spec("llama_cpp"):
