@@ -32,7 +32,7 @@ def share_statistics(stats: dict[str, LayerStats]) -> None:
         if crossed and own.cross is None:
             own.cross = torch.zeros_like(own.gram)
         for mean in (own.gram, own.cross) if crossed else (own.gram,):
-            dist.all_reduce(mean.mul_(own.tokens / total))
-        own.tokens = total
+            dist.all_reduce(mean.mul_(own.tokens / max(total, 1)))
+        own.tokens, own.state = total, object()
         own.factored.clear()
         stats[name] = own

@@ -3,11 +3,12 @@
 Whoever goes along changes layers, or whole blocks, and puts them in place; `quantize_model` does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import repeat
 from typing import Protocol
 
@@ -87,24 +88,70 @@ class Stage:
         """What the block, as it is now, gives for each batch."""
         return self._run(self.block, self.calls)
 
-    def _run(self, block: nn.Module, calls: Iterable[Call]) -> Iterator[object]:
+    def _run(self, block: nn.Module, calls: Iterable[Call], run: Callable[[nn.Module, Call], object] | None = None
+             ) -> Iterator[object]:
         for call in calls:
             with _in_bfloat16(call.hidden.device) if self.precision == "bf16" else nullcontext():
-                output = call(block)
+                output = run(block, call) if run else call(block)
             yield output
 
-    def statistics(self, layers: dict[str, nn.Module], match_original: bool = False) -> dict[str, LayerStats]:
+    def statistics(self, layers: dict[str, nn.Module], match_original: bool = False, first: bool = False
+                   ) -> dict[str, LayerStats]:
         """What the inputs of some layers, by their names in the block, look like now: in the order in which they run.
 
         With `match_original` the statistics also say what each input would be in the unquantised model. Layers that
-        are given no token have none.
+        are given no token have none. With `first` there are those of the layer that runs first, and of those after it
+        that read the same input.
         """
         originals = {name: self.unquantized.get_submodule(name) for name in layers} if match_original else {}
-        with observe(layers if self.calls else {}, originals, self.share) as stats:
-            first = self._run(self.unquantized, self.originals) if match_original else repeat(None)
-            for _ in zip(first, self.outputs(), strict=False):
-                pass
-        return {name: own for name, own in stats.items() if own.tokens}
+        with (observe(layers if self.calls else {}, originals, self.share) as stats,
+              _Reading(layers) as ours, _Reading(originals) as theirs):
+            others = self._run(self.unquantized, self.originals, theirs) if match_original else repeat(None)
+            for _ in zip(others, self._run(self.block, self.calls, ours), strict=False):
+                if first and not self.share:  # another process may have another first layer, and wants ours of all
+                    ours.wanted = theirs.wanted = ours.wanted & set(_first(stats))
+        return {name: own for name, own in stats.items() if own.tokens and (not first or name in _first(stats))}
+
+
+class _Enough(Exception):
+    """All that is wanted of a batch has been read: the way out of the block."""
+
+
+class _Reading:
+    """Runs a block for its layers to read their inputs, and no further where the run before has shown how far that is.
+
+    Attributes:
+        wanted: names of the layers that are to read.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module]):
+        self.wanted, self.times, self.once = set(layers), Counter(), False
+        self.hooks = [layer.register_forward_pre_hook(partial(self._read, name)) for name, layer in layers.items()]
+
+    def __enter__(self) -> "_Reading":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def __call__(self, block: nn.Module, call: Call) -> None:
+        """Run the block: to its end unless each layer that is wanted read exactly once when that was done last."""
+        self.times.clear()
+        with suppress(_Enough):
+            call(block)
+            self.once = all(self.times[name] == 1 for name in self.wanted)
+
+    def _read(self, name: str, *_) -> None:
+        self.times[name] += 1
+        if self.once and self.wanted <= self.times.keys():
+            raise _Enough
+
+
+def _first(stats: dict[str, LayerStats]) -> list[str]:
+    """The first layer that was given tokens, and those that have read the same."""
+    given = {name: own.state for name, own in stats.items() if own.tokens}
+    return [name for name, state in given.items() if state is next(iter(given.values()))]
 
 
 @contextmanager
@@ -145,7 +192,9 @@ class Porter:
                outputs: Iterator[object], original: bool) -> Sequence[Call]:
         """What the block after number `index` is called with for each batch, when its calls give these outputs."""
         _, follow = _ways(model)
-        return [follow(call, output) for call, output in zip(calls, outputs, strict=True)]
+        for number, output in enumerate(outputs):
+            calls[number] = follow(calls[number], output)  # in place: two lists of hidden states may take a GB
+        return calls
 
 
 def stages(model: Visitable, batches: list[Tensor], original: bool = False, porter: Porter | None = None,
@@ -213,9 +262,8 @@ def each_layer(stage: Stage, names: list[str], true_sequential: bool, match_orig
     """`visit` within one block; the names are those in it."""
     waiting = {name: stage.block.get_submodule(name) for name in names}
     while waiting:
-        stats = stage.statistics(waiting, match_original)
-        first = next(iter(stats.values()), None) if true_sequential else None
-        now = {name: stats.get(name) for name in waiting if first is None or stats.get(name) is first}
-        del stats, first  # the others' are gathered anew: until then they would only take memory
+        now = stage.statistics(waiting, match_original, first=true_sequential)
+        if not (true_sequential and now):
+            now = {name: now.get(name) for name in waiting}
         for name in list(now):
             yield stage.prefix + name, waiting.pop(name), now.pop(name)

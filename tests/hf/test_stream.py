@@ -360,6 +360,7 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
     inputs, others = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = LayerStats.of(torch.cat([inputs[:10], others]))
     mine, theirs = {"a": LayerStats.of(inputs[:10])}, {"a": LayerStats.of(others), "b": LayerStats.of(others)}
+    nobodys = {"idle": LayerStats(4)}
 
     def gather(shares, mine):
         shares[:] = [mine, {name: (own.tokens, 4, False) for name, own in theirs.items()}]
@@ -371,9 +372,14 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
         (own := next(added)).gram * (own.tokens / (40 if own is theirs["a"] else 30))))
     processes.share_statistics(mine)
     assert list(mine) == ["a", "b"]
-    assert (mine["a"].tokens, mine["b"].tokens) == (40, 30)
+    assert (mine["a"].tokens, mine["b"].tokens) == (40, 30) and mine["a"].state is not mine["b"].state
     assert torch.allclose(mine["a"].gram, whole.gram)
     assert torch.allclose(mine["b"].gram, theirs["b"].gram.float(), atol=1e-6)
+    monkeypatch.setattr(processes.dist, "all_gather_object", lambda shares, mine: shares.__setitem__(
+        slice(None), [mine, mine]))
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda mean: mean.mul_(2))
+    processes.share_statistics(nobodys)  # a layer that is called without a token
+    assert nobodys["idle"].tokens == 0 and not nobodys["idle"].gram.any()
 
 
 @pytest.mark.parametrize("family", ["llama", "llama, tied", "opt", "gpt2"])
