@@ -82,7 +82,8 @@ ModelArgument = Annotated[str, typer.Argument(
     help="A shipped model's name (see `nanoq info`), a folder, or a model of the Hugging Face hub, as gpt2.")]
 ResultOption = Annotated[Path, typer.Option(help="Folder for the smaller model.")]
 ContextOption = Annotated[int | None, typer.Option(
-    min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048.")]
+    min=2, help="Tokens in a window; by default as many as the model can read, but at most 2048, and 128 for a masked "
+                "language model.")]
 CorpusOption = Annotated[str | None, typer.Option(
     help="tales, tinystories, wikitext-2 or a text file; by default the one that the checkpoint was trained on.")]
 CalibrationOption = Annotated[str | None, typer.Option(
@@ -100,7 +101,8 @@ KindOption = Annotated[str | None, typer.Option(
 WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenly spread over the test split.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option(
+    min=0, max=2**32 - 1, help="Seed of the choice of windows, of a rotation, of training and of sampling.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")]
 
 
@@ -289,8 +291,14 @@ def _untrained(config: "GPTConfig", seed: int, device: "torch.device") -> "GPT":
     return nanoq.lm.GPT(config, seed).to(device)
 
 
+# Options of `quantize` that a recipe has its own words for.
+_OF_RECIPES = ("bits", "average_bits", "rate", "spacing", "method", "grid", "group_size", "symmetric", "search",
+               "damping", "act_order", "true_sequential", "match_original", "embeddings", "precision")
+
+
 @app.command(epilog="Example: nanoq quantize tales-2.7m --bits 3 --method gptq --group-size 64 --out runs/gptq3")
 def quantize(
+    given_by: typer.Context,
     checkpoint: ModelArgument,
     out: ResultOption,
     bits: Annotated[int | None, typer.Option(help="2 to 8; by default 4, or what the grid has.")] = None,
@@ -341,29 +349,31 @@ def quantize(
     device: DeviceOption = "auto",
 ) -> None:
     """Quantise a model, and write it as packed codes."""
-    from nanoq.quant import BLOCK_METHODS
     from nanoq.quant.export import check_export, count_parameters
+    from nanoq.quant.recipe import is_blockwise
     from nanoq.verbs import recipe_for
 
     with _one_line_errors():
         given = {"grid": grid, "rate": rate, "spacing": spacing, "group_size": None if group_size == -1 else group_size,
                  "symmetric": symmetric or None, "search": search, "damping": damping, "act_order": act_order or None}
         options = {name: value for name, value in given.items() if value is not None}
-        if recipe and average_bits is not None:
-            raise ValueError("--average-bits writes a recipe of its own: not with --recipe")
+        spare = [f"--{option.replace('_', '-')}" for option in _OF_RECIPES
+                 if given_by.get_parameter_source(option).name == "COMMANDLINE"]
+        if recipe and spare:
+            raise ValueError(f"{recipe} says what to do to each layer: not with {', '.join(spare)}")
         if recipe:
-            plan, options = _read_recipe(recipe), {}
+            plan = first = _read_recipe(recipe)
+            options = {}
         else:
-            plan = method
-            recipe_for(method, bits, **options)  # what is wrong with the options is said before the model is read
+            plan, first = method, recipe_for(method, bits, **options)  # what is wrong is said before the model is read
             options |= {"true_sequential": true_sequential, "match_original": match_original,
                         "precision": precision}
             options |= {} if embeddings is None else {"embeddings": embeddings}
         _check_out(out, checkpoint, force)
         beside = _check_beside(out, checkpoint, export, force)
         together = average_bits is not None or kind is not None or export or rotate
-        if stream is None and not together and method not in BLOCK_METHODS and (
-                reason := nanoq.hf.beyond_memory(checkpoint)):
+        blockwise = any(map(is_blockwise, first.steps))
+        if stream is None and not together and not blockwise and (reason := nanoq.hf.beyond_memory(checkpoint)):
             print(f"{reason}: one block in memory at a time (--no-stream: all at once)")
             stream = True
         if stream:
@@ -392,6 +402,7 @@ def _check_beside(out: Path, source: str, format: str | None, force: bool) -> Pa
     if format is None:
         return None
     nanoq.quant.export.format_named(format)
+    out = out if out.name else out.resolve()  # "." has no name
     beside = out.with_name(f"{out.name}-{format}")
     _check_export_out(beside, source, force)
     return beside
@@ -407,7 +418,7 @@ def _stream(source: str, out: Path, plan: "Recipe | Callable[..., Recipe]", opti
     recipe = plan if isinstance(plan, nanoq.Recipe) else plan(**{"embeddings": usual_width(empty.model)} | options)
     task = nanoq.tasks.task_for(empty, corpus, context=context)
     calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
-    quantize_opened(empty, weights, out, recipe, calibration, batch)
+    quantize_opened(empty, weights, out, recipe, calibration, batch, replace=True)  # which `_check_out` allows
     _say_size(out, nanoq.store.weight_files(out), parameters)
 
 
@@ -517,15 +528,18 @@ def generate(
 def corpus(
     name: Annotated[str, typer.Argument(help="tales, tinystories, wikitext-2 or a text file.")] = "tales",
     write: Annotated[Path | None, typer.Option(help="Folder for train.txt, valid.txt and test.txt.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace such files in --write.")] = False,
 ) -> None:
     """Show a corpus: where it came from, the size of its splits, how it begins."""
     with _one_line_errors():
+        files = {} if write is None else {split: write / f"{split}.txt" for split in ("train", "valid", "test")}
         if write:
             check_folder(write)
+            if not force and (held := [file.name for file in files.values() if file.exists()]):
+                raise ValueError(f"{write} holds {', '.join(held)} already: --force replaces them")
         text = nanoq.lm.load_corpus(name)
-        if write:
-            for split in ("train", "valid", "test"):
-                write_text(write / f"{split}.txt", getattr(text, split))
+        for split, file in files.items():
+            write_text(file, getattr(text, split))
     print(f"{text.name}: {text.source}; licence {text.licence}")
     for split in ("train", "valid", "test"):
         content = getattr(text, split)

@@ -90,6 +90,8 @@ def check_file(file: Path) -> None:
     """
     if file.is_dir():
         raise ValueError(f"{file} is a folder: give a file")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is a device or a pipe, which would be replaced: give a file")
     check_folder(file.parent)
 
 

@@ -131,6 +131,8 @@ def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None
     changed = recipe or any(layout.get("base") != {"kind": "dense"} for layout in layouts.values())
     half = bool(changed) if half is None else half
 
+    if not half:  # or `stored` looks
+        check_values(model)
     parameters, state = dict(model.named_parameters()), model.state_dict()  # tied ones by their first name
     kept = [key for key in (*parameters, *dict(model.named_buffers())) if key in state]
     names = family.names(model)

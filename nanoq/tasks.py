@@ -128,6 +128,9 @@ class Task:
         """
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Have the held-out text at hand, which is no part of a model's speed."""
+
     def loss_of(self, outputs: Tensor) -> Tensor:
         """Nats per unit of each held-out window: float64 (N,)."""
         return outputs
@@ -145,12 +148,13 @@ class Task:
         return {}
 
     @property
-    def predictions(self) -> int:
+    def predictions(self) -> float:
         """Units in a window: tokens of a text, one image, one review."""
         return self.context if self.unit in ("character", "token") else 1
 
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
+        self.prepare()
         watch = None if against is None else AgainstOriginal(against)
         started = time.perf_counter()
         with nullcontext() if against is None else decoded_once(against):
@@ -177,6 +181,10 @@ class CharacterText(Task):
     def held_out(self) -> Tensor:
         """Tokens of the test split: int64 (N,)."""
         return self.checkpoint.tokenizer.encode_known(self.corpus.test, self.corpus.name)
+
+    def prepare(self) -> None:
+        """Have the tokens of the test split at hand."""
+        self.held_out  # noqa: B018
 
     def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split."""
@@ -233,13 +241,18 @@ class TokenText(Task):
     @property
     def name(self) -> str:
         """Of the corpus."""
-        return self.given("corpus", "wikitext-2")
+        return self.data.name if isinstance(self.data, Corpus) else self.given("corpus", "wikitext-2")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text."""
+        return self.data if isinstance(self.data, Corpus) else corpus_of({}, self.name)
 
     def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split."""
         from nanoq.hf.tasks import sample_text, start_windows  # not every user has transformers
 
-        tokenizer, text, length = self.checkpoint.tokenizer, corpus_of({}, self.name).train, self.calibration_context
+        tokenizer, text, length = self.checkpoint.tokenizer, self.corpus.train, self.calibration_context
         return start_windows(tokenizer, sample_text(tokenizer, text, length, count, seed))
 
     @cached_property
@@ -250,9 +263,13 @@ class TokenText(Task):
         if self.name == "wikitext-2":
             rows = wikitext(self.checkpoint.tokenizer, self.context)
         else:
-            rows = gptq_windows(encode(self.checkpoint.tokenizer, corpus_of({}, self.name).test), self.context)
+            rows = gptq_windows(encode(self.checkpoint.tokenizer, self.corpus.test), self.context)
             rows = start_windows(self.checkpoint.tokenizer, rows)
         return rows[evenly_spread(len(rows), self.windows)]
+
+    def prepare(self) -> None:
+        """Have the windows at hand."""
+        self.rows  # noqa: B018
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window, but for its first token."""
@@ -284,8 +301,7 @@ class MaskedText(TokenText):
         """Random windows of the training split, as long as the model can read."""
         from nanoq.hf.tasks import sample_text
 
-        text, length = corpus_of({}, self.name).train, self.calibration_context
-        return sample_text(self.checkpoint.tokenizer, text, length, count, seed)
+        return sample_text(self.checkpoint.tokenizer, self.corpus.train, self.calibration_context, count, seed)
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window, each measured token masked by itself: nothing is shown."""
@@ -303,9 +319,9 @@ class MaskedText(TokenText):
         return {}
 
     @property
-    def predictions(self) -> int:
+    def predictions(self) -> float:
         """Tokens of a window that are masked."""
-        return self.context // EVERY
+        return self.context / EVERY
 
 
 class Images(Task):

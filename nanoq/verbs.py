@@ -83,13 +83,17 @@ def quantize(
             heads of causal language models of transformers get 8 bits (`embeddings=16` leaves them in float16).
 
     Raises:
-        ValueError: as `nanoq.quant.quantize_model` and `nanoq.quant.rotate`.
+        ValueError: as `nanoq.quant.quantize_model` and `nanoq.quant.rotate`; or if an option beside a recipe is none of
+            this function's.
     """
     if average_bits is not None and (isinstance(method, Recipe) or bits is not None):
         raise ValueError("average_bits writes a recipe of its own: not with bits, and not with a recipe")
     check_unchanged(checkpoint.model)  # before a corpus is fetched
     recipe = method
-    if not isinstance(method, Recipe):
+    if isinstance(method, Recipe):
+        if spare := [*options, *(["bits"] if bits is not None else [])]:
+            raise ValueError(f"a recipe says what to do to each layer: {', '.join(spare)} can not be given beside it")
+    else:
         options = {"embeddings": usual_width(checkpoint.model)} | options
         recipe = recipe_for(method, bits, **options)
     calibration = data if isinstance(data, Tensor) else None
@@ -153,9 +157,21 @@ def evaluate(
         windows: how many held-out windows, images or reviews; None for all.
         context: tokens in a window.
         against: a model with the same tokeniser, for a paired comparison with a confidence interval.
+
+    Raises:
+        ValueError: if the two models have different tokenisers, or as the task does.
     """
+    ours, others = _vocabulary(checkpoint), against and _vocabulary(against)
+    if ours is not None and others is not None and ours != others:
+        raise ValueError("the two models have different tokenisers: their losses on a text do not compare")
     task = task_for(checkpoint, data, windows, context)
     return task.evaluate(checkpoint.model, None if against is None else against.model)
+
+
+def _vocabulary(checkpoint: Checkpoint) -> object:
+    """What the tokens of a checkpoint stand for; None if it has no tokeniser."""
+    tokenizer = checkpoint.tokenizer
+    return tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else getattr(tokenizer, "characters", None)
 
 
 def compare(checkpoint: Checkpoint | str | Path, data: str | Path | None = None, **options):
@@ -190,8 +206,9 @@ def continuation(checkpoint: Checkpoint, prompt: str, length: int, temperature: 
                          "causal language model")
     from nanoq.hf.tasks import encode, stream_tokens  # not every user has transformers
 
-    tokens, text = [], ""
-    for token in islice(stream_tokens(model, encode(tokenizer, prompt), temperature, top_k, seed), length):
+    read = encode(tokenizer, prompt)
+    tokens, text = read.tolist(), tokenizer.decode(read)  # with them, as decoders may drop a space at the beginning
+    for token in islice(stream_tokens(model, read, temperature, top_k, seed), length):
         if token == tokenizer.eos_token_id:
             return
         tokens.append(token)

@@ -300,6 +300,11 @@ def test_corpus_shows_the_splits_and_writes_them(text, tmp_path):
     parts = [(tmp_path / f"{split}.txt").read_text(encoding="utf-8") for split in ("train", "valid", "test")]
     assert "".join(parts) == text.read_text(encoding="utf-8")
     assert all(f"{len(part):,} characters" in shown for part in parts)
+    (tmp_path / "valid.txt").write_text("mine")
+    assert_one_line(run("corpus", text, "--write", tmp_path), "holds train.txt, valid.txt, test.txt already")
+    assert (tmp_path / "valid.txt").read_text() == "mine"
+    ok("corpus", text, "--write", tmp_path, "--force")
+    assert (tmp_path / "valid.txt").read_text(encoding="utf-8") == parts[1]
 
 
 def test_info_prints_a_card_as_json(model, quantized):
@@ -419,15 +424,20 @@ def test_an_unknown_corpus_is_one_line(command, model, tmp_path):
     ("train {text} --out {out} --warmup -1", "warmup must be a finite number"),
     ("train {text} --out {out} --width 6000000", r"[\d,]+ parameters needs [\d,]+ GB of memory, and there are"),
     ("train {file} --out {out} --context 16", r"taken is empty, or too short to be cut into texts"),
-    ("train {text} --out {out} --context 50000", "too few to train"),
+    ("train {text} --out {out} --context 50000", "of the validation text are too few for one window of 50000"),
     ("corpus {text} --write {file}", "taken"),
+    ("quantize {model} --recipe {recipe} --bits 2 --act-order --out {out}", "each layer: not with --bits, --act-order"),
+    ("quantize {model} --recipe {recipe} --average-bits 3 --out {out}", "not with --average-bits"),
+    ("generate opt-tales --top-k 0", "top_k must be at least 1"),
+    ("evaluate {model} --against opt-tales --windows 2", "different tokenisers"),
     ("corpus {binary}", "binary is not UTF-8 text"),
 ])
 def test_a_wrong_argument_is_one_line(command, message, model, text, tmp_path):
     (tmp_path / "taken").write_text("once\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     places = {"model": model, "text": text, "out": tmp_path / "out", "folder": tmp_path}
-    places |= {"file": tmp_path / "taken", "binary": tmp_path / "binary"}
+    places |= {"file": tmp_path / "taken", "binary": tmp_path / "binary", "recipe": tmp_path / "recipe.json"}
+    places["recipe"].write_text('{"default": {"bits": 4}}')
     assert_one_line(run(*command.format(**places).split()), message)
 
 

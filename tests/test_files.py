@@ -146,6 +146,8 @@ def test_whether_files_can_be_written_is_known_before(tmp_path):
             files.check_folder(wrong)
     with pytest.raises(ValueError, match="is a folder: give a file"):
         files.check_file(tmp_path)
+    with pytest.raises(ValueError, match="is a device or a pipe, which would be replaced"):
+        files.check_file(Path(os.devnull))
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 

@@ -244,3 +244,59 @@ def test_the_package_shows_its_verbs_and_imports_nothing_before_they_are_used():
                              "quant", "True"]
     with pytest.raises(AttributeError, match="no attribute 'quantise'"):
         nanoq.quantise  # noqa: B018
+
+
+@pytest.mark.parametrize(("options", "named"), [({"bits": 2}, "bits"), ({"group_siz": 64, "embeddings": 4},
+                                                                       "group_siz, embeddings")])
+def test_a_recipe_takes_no_further_options(gpt, options, named):
+    with pytest.raises(ValueError, match=f"a recipe says what to do to each layer: {named} can not be given"):
+        nanoq.quantize(gpt, Recipe("nearest", bits=4), **options)
+    with pytest.raises(ValueError, match="windws can not be given"):
+        nanoq.prune(gpt, "magnitude", 0.5, windws=3)
+
+
+def test_a_transformer_takes_a_corpus_that_was_made(opt):
+    corpus = nanoq.lm.Corpus("mine", TEXT * 60, TEXT * 5, TEXT * 20, "a test", "none")
+    task = task_for(opt, corpus, 4, 32)
+    assert task.calibration(3).shape == (3, 32) and task.rows.shape == (4, 32)
+    assert "mine: 4 held-out windows" in task.caption(4)
+
+
+def test_models_of_different_tokenisers_are_not_compared(gpt, text):
+    other = CharTokenizer("".join(reversed(gpt.tokenizer.characters)))
+    with pytest.raises(ValueError, match="different tokenisers"):
+        nanoq.evaluate(gpt, windows=4, against=Checkpoint(gpt.model, other, gpt.card))
+    assert float(nanoq.evaluate(gpt, windows=4, against=gpt).delta.mean) == 0
+
+
+def test_a_decoder_that_drops_a_space_at_the_beginning_drops_none_after_the_prompt(opt, monkeypatch):
+    """As those of SentencePiece do."""
+    class Stripping:
+        eos_token_id = None
+
+        def __call__(self, texts, **_):
+            return opt.tokenizer(texts, **_)
+
+        def decode(self, tokens):
+            return opt.tokenizer.decode(tokens, skip_special_tokens=True).removeprefix(" ")
+
+    model = Checkpoint(opt.model, Stripping(), opt.card)
+    prompt = "Once upon a time there was a"  # what comes next begins with a space
+    found, expected = (nanoq.generate(one, prompt, 5, temperature=0) for one in (model, opt))
+    assert found == expected and found.removeprefix(prompt)[0] == " "
+
+
+def test_a_training_without_a_window_to_validate_on_ends_before_its_first_step(gpt):
+    tokens, done = torch.randint(5, (400,), generator=torch.Generator().manual_seed(0)), []
+    with pytest.raises(ValueError, match="16 tokens of the validation text are too few for one window of 16"):
+        nanoq.lm.train(gpt.model, tokens, tokens[:16], nanoq.lm.TrainConfig(tokens=320, batch=2),
+                       loss_fn=lambda *_: done.append(None))
+    assert not done
+
+
+def test_a_model_with_a_number_that_is_none_is_not_saved(gpt, tmp_path):
+    with torch.no_grad():
+        gpt.model.final_norm.weight[0] = torch.nan
+    with pytest.raises(ValueError, match=r"final_norm\.weight holds NaN"):
+        nanoq.save(tmp_path / "out", gpt)
+    assert not (tmp_path / "out").exists()

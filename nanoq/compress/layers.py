@@ -131,6 +131,10 @@ class SparseQuantLayer(QuantLayer):
         zero = grid.over_columns(grid.zero_codes, kept).to(torch.uint8)
         return zero.expand(kept.shape).clone().masked_scatter_(kept, codes)
 
+    def dequantize(self) -> Tensor:
+        """The weight as float32 (out, in): 0 where there is no code, whether or not the grid has a 0."""
+        return super().dequantize() * unpack(self.mask, 1, self.layout["in_features"])
+
     def forward(self, x: Tensor) -> Tensor:
         """As the layer that it stands for, in the type of x."""
         return apply_packed(self, x)

@@ -136,17 +136,24 @@ def fetched(name_or_path: str | Path) -> Path:
     Raises:
         FileNotFoundError: if there is no such model; the message says how to get it.
     """
-    if folder := _folder(name_or_path):
+    if folder := _folder(name_or_path) or _cached(name_or_path):
         return folder
     with _one_sentence(name_or_path, None):
         from huggingface_hub import snapshot_download  # which comes with transformers
 
-        with suppress(OSError):
-            here = Path(snapshot_download(str(name_or_path), allow_patterns=_FILES, local_files_only=True))
-            if any(here.glob("*.safetensors")):  # and not its configuration alone
-                return here
         find_hub()
         return Path(snapshot_download(str(name_or_path), allow_patterns=_FILES))
+
+
+def _cached(name: str | Path) -> Path | None:
+    """The folder of a model that came from the hub before."""
+    from huggingface_hub import snapshot_download
+
+    with suppress(OSError, ValueError):
+        here = Path(snapshot_download(str(name), allow_patterns=_FILES, local_files_only=True))
+        if any(here.glob("*.safetensors")):  # and not its configuration alone
+            return here
+    return None
 
 
 def _check_numbers(model: HFModel) -> None:
@@ -405,13 +412,16 @@ def beyond_memory(name_or_path: str | Path) -> str | None:
     """Why a model that is to be quantised does not fit into free memory, as a clause; None if it does.
 
     Weights are float32 in memory, and a fifth is added for statistics and hidden states. Nothing is said of models that
-    are not here, and of those of other kinds.
+    have not come from the hub yet, and of those of other kinds.
     """
     from nanoq.machine import machine_report  # needs psutil, which the core does without
 
-    if not is_hugging_face(name_or_path) or _is_packaged(name_or_path) or _folder(name_or_path) is None:
+    if not is_hugging_face(name_or_path) or _is_packaged(name_or_path):
         return None
-    parameters = describe(name_or_path).get("parameters", 0)  # not known of what other programs quantised
+    folder = _folder(name_or_path) or _cached(name_or_path)
+    if folder is None:
+        return None
+    parameters = describe(folder).get("parameters", 0)  # not known of what other programs quantised
     needed, free = 1.2 * 4 * parameters / 1e9, machine_report().free_memory_gb
     if needed <= free:
         return None
@@ -458,9 +468,12 @@ def _one_sentence(name: str | Path, folder: Path | None) -> Iterator[None]:
     except Exception as error:
         if shortage := out_of_memory(error, folder and _memory_needed(folder)):
             raise shortage from None
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if folder:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"the model in '{folder}' cannot be read ({reason}): copy or fetch it again") from None
+        ours = not type(error).__module__.startswith("huggingface_hub")  # which has ValueErrors of its own
+        if isinstance(error, ValueError | ImportError) and ours:
+            raise ValueError(f"'{name}' cannot be read ({reason})") from None
         raise FileNotFoundError(
             f"no model '{name}' here, and the hub does not give it ({type(error).__name__}). Shipped are "
             f"{', '.join(shipped_names())}. Three ways to get another: "

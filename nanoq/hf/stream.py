@@ -90,9 +90,9 @@ def quantize_folder(
 @torch.no_grad()
 def quantize_opened(
     checkpoint: Checkpoint, weights: "_Weights", out: str | Path, recipe: Recipe, calibration: Tensor | None = None,
-    batch: int = 16, memory: int = IN_MEMORY,
+    batch: int = 16, memory: int = IN_MEMORY, replace: bool = False,
 ) -> list[LayerReport]:
-    """`quantize_folder` of what `open_folder` has given, which serves once."""
+    """`quantize_folder` of what `open_folder` has given, which serves once; `replace` removes a model in `out`."""
     out = Path(out)
     check_folder(out)
     steps = plan(checkpoint.model, recipe, calibration)
@@ -101,6 +101,11 @@ def quantize_opened(
     if out.is_dir() and out.samefile(weights.folder):
         raise ValueError(f"{out} is the folder of the model that is read: name another one")
     rank, ranks = processes()
+    if replace and rank == 0 and not (out / STATE).is_file():
+        for file in (*weight_files(out), *(out / name for name in (CARD, hf.CONFIG, INDEX))):
+            file.unlink(missing_ok=True)
+    if ranks > 1:
+        dist.barrier()  # or another would still find it
     batches = [] if calibration is None else [rows.to(weights.device) for rows in calibration.split(batch)]
     if 0 < len(batches) < ranks:
         raise ValueError(f"{len(batches)} batches are too few for {ranks} processes: take a smaller batch")
@@ -126,7 +131,8 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
     transformers, folder = hf._transformers(), hf.fetched(source)
     with hf.quiet(transformers), hf._one_sentence(source, folder):
         config = hf._config(transformers, str(folder), folder)
-    if hf.is_quantized(folder) or getattr(config, "quantization_config", None):
+    block = getattr(config, "quantization_config", None) or {}  # our own is in files without packed layers, too
+    if hf.is_quantized(folder) or block.get("quant_method", hf.QUANT_METHOD) != hf.QUANT_METHOD:
         raise ValueError(f"'{source}' is quantised already: start from the model that it was made from")
     with hf._about(source):
         cls = hf._class_of(transformers, (config.architectures or ["a model that names no class"])[0])

@@ -13,7 +13,7 @@ from nanoq.hf.model import HFModel
 from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import Watch, evenly_spread, row_losses
-from nanoq.lm.generation import next_token
+from nanoq.lm.generation import check_sampling, next_token
 from nanoq.progress import progress
 from nanoq.quant.calibrate import sample_windows
 
@@ -50,7 +50,8 @@ def sample_text(tokenizer, text: str, context: int, count: int = 128, seed: int 
     for start in starts:
         length, ids = CHARACTERS_PER_TOKEN * context // 2, []
         while len(ids) < context and start + length // 2 < len(text):  # until it is enough, from a word's beginning on
-            ids, length = token_ids(tokenizer, [text[start:start + length].partition(" ")[2] or " "])[0], 2 * length
+            part = text[start:start + length]
+            ids, length = token_ids(tokenizer, [part.partition(" ")[2] or part])[0], 2 * length
         rows.append(ids[:context])
     if short := [row for row in rows if len(row) < context]:
         raise ValueError(f"a window of {len(short[0])} tokens is too short for one of {context}: take a longer text")
@@ -137,8 +138,9 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
     Keys and values are kept where the model has a cache for them; otherwise all of the text is read each time.
 
     Raises:
-        ValueError: if the prompt does not fit the context, or as `nanoq.lm.generation.next_token`.
+        ValueError: if the prompt does not fit the context, or as `nanoq.lm.generation.stream`.
     """
+    check_sampling(temperature, top_k)
     if not 0 < len(prompt) <= model.config.context:
         raise ValueError(f"a prompt of {len(prompt)} tokens does not fit a context of {model.config.context}")
     from nanoq.hf.llama_step import LlamaStep, fits  # numba is slow to import

@@ -30,6 +30,12 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None, generator:
     return torch.multinomial(logits.softmax(0), 1, generator=generator)
 
 
+def check_sampling(temperature: float, top_k: int | None) -> None:
+    """Raise a ValueError unless a token can be drawn with these."""
+    if not temperature >= 0 or (top_k is not None and top_k < 1):
+        raise ValueError("temperature must not be negative, and top_k must be at least 1")
+
+
 def stream(
     model: GPT, prompt: Tensor, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
     make_cache: Callable[[int], KVCache] = KVCache,
@@ -64,8 +70,7 @@ def stream_batch(
         raise ValueError("the prompt is empty: give at least one character to go on from")
     if shapes := [tuple(prompt.shape) for prompt in prompts if prompt.dim() != 1]:
         raise ValueError(f"a prompt is a list of tokens, of shape (T,), not {shapes[0]}")
-    if not temperature >= 0 or (top_k is not None and top_k < 1):
-        raise ValueError("temperature must not be negative, and top_k must be at least 1")
+    check_sampling(temperature, top_k)
     context, reader = model.config.context, _reader(model, len(prompts), make_cache)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     histories = [prompt[-context:].tolist() for prompt in prompts]

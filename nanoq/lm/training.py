@@ -149,14 +149,17 @@ def train(
     `loss_fn` maps the model and windows (B, T + 1) to what is to become small, `next_token_loss` by default.
 
     Raises:
-        ValueError: if `tokens` are fewer than one step reads, a token is not in the model's vocabulary, the loss is
-            no number any more (what was saved before stays), or `resume` finds a damaged state or one of another model
-            or configuration.
+        ValueError: if `tokens` are fewer than one step reads, `valid_tokens` fill no window, a token is not in the
+            model's vocabulary, the loss is no number any more (what was saved before stays), or `resume` finds a
+            damaged state or one of another model or configuration.
         FileNotFoundError: if there is no state to resume from.
     """
     steps = config.steps(model.config.context)
     if steps < 1:
         raise ValueError(f"{config.tokens} tokens are less than one step of {config.batch} sequences")
+    if len(valid_tokens) <= model.config.context:
+        raise ValueError(f"{len(valid_tokens)} tokens of the validation text are too few for one window of "
+                         f"{model.config.context} predictions")
     if isinstance(model, GPT):  # which looks at no token while it is trained
         check_tokens(train_tokens, model.config.vocab_size)
         check_tokens(valid_tokens, model.config.vocab_size)

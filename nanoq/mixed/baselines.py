@@ -53,7 +53,7 @@ def output_mse(
 ) -> Costs:
     """The squared error of each layer's outputs on the data, trace(D G D^T), summed over the layers of a part."""
     stats = input_statistics(model, data, batch)
-    return _summed(model, bits, unit, lambda name, change: float(stats[name].error_terms(change).sum()))
+    return _summed(model, bits, unit, lambda name, change: float(stats[name].error_terms(change).sum()), stats=stats)
 
 
 def gptq_error(
@@ -166,7 +166,10 @@ def _summed(
     model: nn.Module, bits: tuple[int, ...], unit: str, cost: Callable[[str, Tensor], float],
     method: str = "nearest", stats: dict[str, LayerStats] | None = None,
 ) -> Costs:
-    """The costs of the layers, given as cost(layer's name, rounding error), summed over each part."""
+    """The costs of the layers, given as cost(layer's name, rounding error), summed over each part.
+
+    With `stats`, a layer that has none costs nothing: no token reaches it.
+    """
     parts = parts_of(model, unit)
 
     def score(part: str) -> dict[int, float]:
@@ -175,6 +178,8 @@ def _summed(
             spec = Round(method, bits=width)
             costs[width] = 0.0
             for name, layer in parts[part].items():
+                if stats is not None and name not in stats:
+                    continue
                 weight = weight_matrix(layer)
                 costs[width] += cost(name, rounded(weight, spec, stats and stats[name]) - weight)
         return costs
@@ -224,11 +229,13 @@ def output_gradients(model: nn.Module, data: Tensor, loss_fn: Loss, batch: int =
     try:
         with evaluating(model), torch.enable_grad():
             for rows in data.split(batch):
-                torch.autograd.grad(loss_fn(model, rows), [layer.weight for layer in layers.values()])
+                weights = [layer.weight for layer in layers.values()]
+                torch.autograd.grad(loss_fn(model, rows), weights, allow_unused=True)
     finally:
         for handle in hooks:
             handle.remove()
-    return {name: sums[name] / counts[name] for name in layers}
+    return {name: sums[name] / counts[name] if name in sums else torch.zeros(len(weight_matrix(layer)))
+            for name, layer in layers.items()}
 
 
 def hessian_traces(

@@ -100,8 +100,8 @@ def gradients(
     with evaluating(model), torch.enable_grad():
         for rows in data.split(batch):
             loss = loss_fn(model, rows) * len(rows) / len(data)
-            for own, new in zip(sums, torch.autograd.grad(loss, weights), strict=True):
-                own += new
+            for own, new in zip(sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                own += 0 if new is None else new  # of an expert, say, that no token of the batch reaches
     return dict(zip(layers, sums, strict=True))
 
 

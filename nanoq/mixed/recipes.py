@@ -97,6 +97,6 @@ def mixed_recipe(
     widths = tuple(range(2, 9))
     if not widths[0] <= average_bits <= widths[-1]:
         raise ValueError(f"average_bits must be in 2..8, not {average_bits!r}")
-    sizes = packed_sizes(model, widths, "linear", **spec)
+    sizes = packed_sizes(model, widths, "linear", method=method, **spec)
     costs = gptq_error(model, data, bits=widths, unit="linear", loss_fn=loss_fn, batch=batch)
     return recipe_of(integer_program(costs, sizes, budget_of(sizes, average_bits)), method, **spec)

@@ -161,19 +161,23 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
         share: is given the statistics in the end, to put them together with those of other processes.
     """
     stats: dict[str, LayerStats] = {}
-    last: dict[str, Tensor] = {}
+    theirs: dict[str, list[Tensor]] = {name: [] for name in originals or {}}
     previous = _Read("", torch.empty(0), None)
 
     def note(name: str, x: Tensor) -> None:
         nonlocal previous
-        own, read = stats.setdefault(name, LayerStats(x.shape[-1], device=x.device)), _Read(name, x, last.get(name))
+        own = stats.setdefault(name, LayerStats(x.shape[-1], device=x.device))
+        read = _Read(name, x, theirs[name].pop(0) if theirs.get(name) else None)
+        if name in theirs and (read.original is None or read.original.shape != x.shape):
+            raise ValueError(f"{name}: other tokens reach it in the unquantised model, so that its inputs cannot be "
+                             "matched to those there")
         if read.same_as(previous) and own.state is stats[previous.name].past:
             own.follow(stats[previous.name])  # which were equal to ours before it
         else:
             own.add(x, read.original)
             previous = read
 
-    hooks = [_on_input(layer, functools.partial(last.__setitem__, name)) for name, layer in (originals or {}).items()]
+    hooks = [_on_input(layer, theirs[name].append) for name, layer in (originals or {}).items()]
     hooks += [_on_input(layer, functools.partial(note, name)) for name, layer in layers.items()]
     try:
         yield stats

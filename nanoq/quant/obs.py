@@ -54,6 +54,7 @@ def obq(weight: Tensor, grid: Grid, stats: LayerStats, *, damping: float = 0.01)
         ValueError: as `gptq` does.
     """
     rows = _Rows(weight, stats, damping)
+    grid.check_fits(weight)
     for _ in range(weight.shape[1]):
         rows.settle_cheapest(grid.decode(grid.encode(rows.weight)).double())
     return grid.encode(rows.weight).long()
@@ -64,6 +65,8 @@ class _Rows:
 
     def __init__(self, weight: Tensor, stats: LayerStats, damping: float):
         check_calibration(weight, stats)
+        if not damping >= 0:
+            raise ValueError(f"damping must be a share of at least 0, not {damping!r}")
         hessian = stats.damped(damping).double()
         if not stats.gram.diagonal().any():
             hessian = torch.eye(weight.shape[1], dtype=torch.float64)  # inputs of 0 leave each weight to itself

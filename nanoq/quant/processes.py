@@ -26,9 +26,10 @@ def share_statistics(stats: dict[str, LayerStats]) -> None:
                                     for name, own in stats.items()})
     found, device = dict(stats), next((own.gram.device for own in stats.values()), "cpu")
     stats.clear()
-    for name, (_, width, crossed) in {name: facts for share in shares for name, facts in share.items()}.items():
+    for name, width in {name: width for share in shares for name, (_, width, _) in share.items()}.items():
         own = found.get(name) or LayerStats(width, device=device)
         total = sum(share[name][0] for share in shares if name in share)
+        crossed = any(share[name][2] for share in shares if name in share)
         if crossed and own.cross is None:
             own.cross = torch.zeros_like(own.gram)
         for mean in (own.gram, own.cross) if crossed else (own.gram,):

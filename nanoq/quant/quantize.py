@@ -70,6 +70,8 @@ def quantize_model(
             or does not fit its type, or a step needs calibration and there is none. After an error the model may be
             partly changed: load it again.
     """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
     steps = plan(model.eval(), recipe, calibration)
     for name in steps:
         with naming(name):
@@ -130,6 +132,10 @@ def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[s
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
+    for name, layer in model.blocks.named_modules(remove_duplicate=False):
+        if f"blocks.{name}" not in layers and any(layer is one for one in layers.values()):
+            raise ValueError(f"blocks.{name} is also a layer by another name, under which alone it would be changed: "
+                             "give each block layers of its own")
     steps = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}
     if calibration is None and (recipe.match_original or any(step.needs_calibration for step in steps.values())):
         raise ValueError("the recipe has a method that needs calibration: pass windows of training text")

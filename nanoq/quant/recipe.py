@@ -8,7 +8,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib import import_module
@@ -161,8 +161,10 @@ class Round:
         return refit_scale(weight, codes, grid, stats) if self.refit else grid
 
     def uncalibrated(self) -> "Round":
-        """The same grid, rounded to nearest."""
-        return replace(self, method="nearest", method_options=None)
+        """The same grid, or that of its kind which looks at no inputs, rounded to nearest."""
+        grid = _WITHOUT_INPUTS.get(self.grid, self.grid)
+        options = {name: value for name, value in self.grid_options.items() if name in _options(GRIDS[grid])}
+        return Round("nearest", self.bits, grid, self.refit, **options)
 
     @property
     def needs_calibration(self) -> bool:
@@ -195,6 +197,8 @@ class Chain:
     steps: tuple[Step, ...]
 
     def __post_init__(self):
+        if not self.steps:
+            raise ValueError("a list of steps is empty: bits=16 leaves a layer as it is")
         if any(is_blockwise(step) for step in self.steps):
             raise ValueError("a method that rounds all layers of a block together takes no other step with it")
 
@@ -232,6 +236,9 @@ class Chain:
 # By the `step` of what a card keeps; "round" where it names none. Other homes enter theirs when they are imported.
 STEPS: dict[str, type] = {"round": Round}
 _HOMES = ("nanoq.compress.steps", "nanoq.quant.vector")
+
+# A grid that wants to see a layer's inputs, and what stands for it where none are seen.
+_WITHOUT_INPUTS = {"affine-dynamic": "affine", "imatrix": "affine", "k-means-input": "k-means"}
 
 # What an option may be, by its annotation; a whole number is a number, too, but true and false are none.
 _KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a name", NoneType: "null"}

@@ -108,7 +108,7 @@ class Stage:
               _Reading(layers) as ours, _Reading(originals) as theirs):
             others = self._run(self.unquantized, self.originals, theirs) if match_original else repeat(None)
             for _ in zip(others, self._run(self.block, self.calls, ours), strict=False):
-                if first and not self.share:  # another process may have another first layer, and wants ours of all
+                if first and not self.share and _first(stats):  # other processes may have another first layer
                     ours.wanted = theirs.wanted = ours.wanted & set(_first(stats))
         return {name: own for name, own in stats.items() if own.tokens and (not first or name in _first(stats))}
 
@@ -218,7 +218,7 @@ def stages(model: Visitable, batches: list[Tensor], original: bool = False, port
         unquantized = deepcopy(block) if original else None
         stage = Stage(f"blocks.{index}.", block, calls, originals, unquantized, porter.share, precision)
         yield stage
-        if block is not model.blocks[-1]:
+        if index + 1 < len(model.blocks):
             with decoded_once(block, DECODED):
                 calls = porter.follow(model, batches, index, calls, stage.outputs(), False)
             if original:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -119,7 +120,8 @@ def away_from(model: HFModel, file: Path, tokens: Tensor) -> dict[str, float]:
 
     transformers, and llama.cpp where llama-cpp-python is installed; tokens (1, T).
     """
-    with quiet(transformers), redirect_stderr(StringIO()):
+    no_bar = patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
+    with quiet(transformers), no_bar:
         reader = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     logits, ours = {"transformers": reader(tokens).logits}, model(tokens)
     if find_spec("llama_cpp"):

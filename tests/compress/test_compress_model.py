@@ -3,6 +3,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
 
 from nanoq.compress import (
     AdapterLinear,
@@ -261,3 +262,11 @@ def test_what_cannot_be_compressed_says_why():
         LowRank(1.0)
     with pytest.raises(ValueError, match="needs calibration"):
         compress_model(checkpoint().model, Prune("wanda"))
+
+
+@pytest.mark.parametrize("grid", ["k-means", "nf4", "affine"])
+def test_what_is_pruned_is_0_on_a_grid_without_a_0_too(grid):
+    layer = nn.Linear(16, 8)
+    made = Recipe(Prune("magnitude", 0.5), Round("nearest", 4, grid)).default(layer, None)
+    assert float((made.dequantize() == 0).float().mean()) >= 0.5
+    assert torch.equal(made.dequantize() == 0, made.dequantize() * layer.weight == 0)

@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -318,3 +319,19 @@ def test_minilm_comes_from_its_package_or_says_how_to_get_it():
         return
     loaded = nanoq.load("minilm")
     assert loaded.model.kind == "encoder" and loaded.model.parameter_count() == 22_565_376
+
+
+def test_a_model_in_the_cache_of_the_hub_is_looked_at_for_its_size(folder, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: str(folder))
+    monkeypatch.setattr("nanoq.machine.machine_report", lambda: SimpleNamespace(free_memory_gb=1e-6))
+    assert "GB in memory" in nanoq.hf.beyond_memory("owner/name")
+
+
+def test_what_is_wrong_with_a_model_of_the_hub_is_said(monkeypatch):
+    def fails(*_, **__):
+        raise ImportError("\nit needs the package `fish`")
+
+    monkeypatch.setattr("nanoq.hf.checkpoint._fetch", fails)
+    with pytest.raises(ValueError, match="'owner/name' cannot be read \\(it needs the package `fish`\\)"):
+        nanoq.load("owner/name")

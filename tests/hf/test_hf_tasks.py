@@ -24,6 +24,7 @@ from nanoq.hf import (
     probe_accuracy,
     reviews,
     start_windows,
+    tasks,
     text_tokens,
     wikitext,
 )
@@ -392,3 +393,10 @@ def test_a_long_text_is_encoded_without_a_warning(tokenizer, caplog):
     assert tokens.dtype == torch.long and len(tokens) == 201
     assert not caplog.records
     assert F.one_hot(tokens[1:3], 14).argmax(1).tolist() == [4, 12]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", ""])
+def test_calibration_text_needs_no_spaces(between, monkeypatch):
+    monkeypatch.setattr(tasks, "token_ids", lambda _, texts: [list(map(ord, text[::7])) for text in texts])
+    rows = tasks.sample_text(None, ("abcdef" + (between or "g")) * 14_000, 128, 50)
+    assert rows.shape == (50, 128)

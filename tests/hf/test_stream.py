@@ -379,6 +379,11 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
         slice(None), [mine, mine]))
     monkeypatch.setattr(processes.dist, "all_reduce", lambda mean: mean.mul_(2))
     processes.share_statistics(nobodys)  # a layer that is called without a token
+    crossed = {"a": LayerStats(4)}  # here without a token, in another process with some and what matches them
+    monkeypatch.setattr(processes.dist, "all_gather_object", lambda shares, mine: shares.__setitem__(
+        slice(None), [{"a": (3, 4, True)}, mine]))
+    processes.share_statistics(crossed)
+    assert crossed["a"].cross is not None and crossed["a"].tokens == 3
     assert nobodys["idle"].tokens == 0 and not nobodys["idle"].gram.any()
 
 
@@ -391,3 +396,18 @@ def test_a_streamed_folder_is_loaded_as_any_other(family, sources, tmp_path):
     apart = ("weights_sha256", "source")
     assert {k: v for k, v in streamed.card.items() if k not in apart} == {
         k: v for k, v in whole.card.items() if k not in apart}
+
+
+def test_a_model_in_the_place_of_the_result_goes_where_that_is_asked_for(sources, tmp_path):
+    quantize_folder(sources("llama"), tmp_path, ORDERED, TOKENS, 2)
+    expected = held(tmp_path)
+    save(tmp_path, nanoq.load(sources("opt")))
+    stream.quantize_opened(*open_folder(sources("llama")), tmp_path, ORDERED, TOKENS, 2, replace=True)
+    found = held(tmp_path)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_a_model_that_was_saved_unquantised_is_streamed(sources, tmp_path):
+    save(tmp_path / "copy", nanoq.load(sources("llama")))
+    quantize_folder(tmp_path / "copy", tmp_path / "out", NEAREST)
+    assert nanoq.load(tmp_path / "out").card["layers"]

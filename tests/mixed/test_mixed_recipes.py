@@ -87,3 +87,9 @@ def test_a_mixed_recipe_predicts_less_loss_than_one_width_at_the_same_bytes():
     assert all(spec.refit for spec in recipe.rules.values()) and recipe.default.bits == 16
     with pytest.raises(ValueError, match="average_bits must be in 2..8, not 1.5"):
         mixed_recipe(model, data, 1.5)
+
+
+def test_options_of_the_method_are_those_of_the_recipe():
+    model, data = small(), torch.randint(11, (4, 9), generator=torch.Generator().manual_seed(0))
+    recipe = mixed_recipe(model, data, 4, method_options={"act_order": True})
+    assert all(step.method_options == {"act_order": True} for step in recipe.rules.values())

@@ -653,3 +653,30 @@ def test_where_no_layer_changes_no_text_goes_through_the_blocks(checkpoint, wind
     model = deepcopy(checkpoint.model)
     model.blocks[0].register_forward_hook(lambda *_: pytest.fail("a block ran"))
     assert quantize_model(model, Recipe(bits=16), windows) == []
+
+
+@pytest.mark.parametrize("grid", ["imatrix", "k-means-input", "affine-dynamic"])
+def test_without_inputs_a_grid_gives_way_to_that_of_its_kind_which_looks_at_none(grid):
+    options = {"group_size": 4, "damping": 0.1} if grid == "affine-dynamic" else {"group_size": 4}
+    step = Round("gptq", 3, grid, **options).uncalibrated()
+    assert step.method == "nearest" and step.grid == grid.removesuffix("-input").replace("-dynamic", "").replace(
+        "imatrix", "affine")
+    assert step(nn.Linear(8, 3), None).layout["group_size"] == 4
+
+
+def test_a_layer_by_two_names_is_refused(checkpoint, tokens):
+    checkpoint.model.blocks[1].mlp.up = checkpoint.model.blocks[0].mlp.up
+    with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.up is also a layer by another name"):
+        quantize_model(checkpoint.model, Recipe(bits=4), tokens)
+
+
+def test_a_batch_of_nothing_is_an_error_before_anything_is_changed(checkpoint, tokens):
+    before = deepcopy(checkpoint.model.state_dict())
+    with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
+        quantize_model(checkpoint.model, Recipe(bits=4), tokens, batch=0)
+    assert all(torch.equal(before[name], value) for name, value in checkpoint.model.state_dict().items())
+
+
+def test_a_list_of_steps_has_one():
+    with pytest.raises(ValueError, match="a list of steps is empty"):
+        Recipe(bits=4, rules={"blocks.0.*": []})

@@ -118,3 +118,46 @@ def test_what_enters_the_next_block_takes_the_place_of_what_entered_the_one_befo
         lists.append(stage.calls)
     assert lists[0] is lists[1]
     assert all(torch.equal(call.hidden, model.blocks[0](x)) for call, x in zip(lists[0], BATCHES, strict=True))
+
+
+@torch.no_grad()
+def test_layers_that_the_first_batch_does_not_reach_are_seen_in_all_others():
+    block = Routed()
+    first = next(i for i, x in enumerate(BATCHES) if x.sum() > 0)
+    order = [BATCHES[first], *BATCHES[:first], *BATCHES[first + 1:]]
+    stage = Stage("blocks.0.", block, [Call((x,)) for x in order], [], None)
+    stats = stage.statistics({"values": block.values}, first=True)
+    assert is_of(stats["values"], [x for x in order if not x.sum() > 0])
+
+
+@torch.no_grad()
+def test_a_layer_that_runs_twice_is_matched_with_its_own_inputs_in_the_original():
+    block = Block(times=2)
+    stats = stage_of(block).statistics(layers_of(block), match_original=True)
+    (read, others) = ([block.inner(x) for x in batches] for batches in (BATCHES, CROSS))
+    assert is_of(stats["out"], [*read, *map(block.out, read)], [*others, *map(block.out, others)])
+
+
+@torch.no_grad()
+def test_a_layer_that_other_tokens_reach_in_the_original_is_an_error():
+    block = Routed()
+    stage = Stage("blocks.0.", block, [Call((x,)) for x in BATCHES], [Call((-x,)) for x in BATCHES], deepcopy(block))
+    with pytest.raises(ValueError, match="keys: other tokens reach it|values: other tokens reach it"):
+        stage.statistics(layers_of(block), match_original=True)
+
+
+@torch.no_grad()
+def test_a_block_that_runs_again_passes_on_what_it_gives_each_time():
+    class Model(nn.Module):
+        embed = staticmethod(lambda rows: rows)
+
+        def __init__(self):
+            super().__init__()
+            block = Block()
+            self.blocks = nn.ModuleList([block, Block(), block])
+
+    model = Model()
+    entered = [stage.calls[0].hidden for stage in stages(model, BATCHES[:1])]
+    expected = [BATCHES[0], model.blocks[0](BATCHES[0])]
+    assert torch.equal(entered[0], expected[0]) and torch.equal(entered[1], expected[1])
+    assert torch.equal(entered[2], model.blocks[1](expected[1]))
