@@ -71,7 +71,7 @@ def made(board: Leaderboard, options: dict) -> Checkpoint:
         recipe = Recipe(options.pop("method", "nearest"), **options)
     if scaled:
         awq(copy.model, board.calibration, recipe.default)
-    copy.reports = quantize_model(copy.model, recipe, board.calibration)
+    copy.reports = quantize_model(copy.model, recipe, board.calibration, bound=True)
     if recoded:
         entropy_code(copy.model)
         copy.reports = [replace(report, bits_above_bound=report.bits_above_bound - report.bits + weight_bits(

@@ -32,7 +32,7 @@ class LayerReport:
         output_error: mean squared error of its outputs over their mean square, on the calibration text; None without.
         bits: per weight that a file takes for it, with scales.
         bits_above_bound: how many of them a Gaussian model of the layer could do without at the same error
-            (`nanoq.quant.bound`); None without calibration, and where that is not worked out.
+            (`nanoq.quant.bound`); None without calibration, and where that is not asked for or not worked out.
         warnings: what the method had to work around.
     """
 
@@ -46,7 +46,7 @@ class LayerReport:
 
 @torch.no_grad()
 def quantize_model(
-    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16
+    model: nn.Module, recipe: Recipe, calibration: Tensor | None = None, batch: int = 16, bound: bool = False,
 ) -> list[LayerReport]:
     """Carry out a recipe in place, block by block, each calibrated on the outputs of the changed ones before it.
 
@@ -64,6 +64,7 @@ def quantize_model(
         calibration: what `embed` takes: tokens (windows, T) or pictures (N, channels, height, width). A method such as
             GPTQ needs it; with it every layer's error is reported.
         batch: windows or pictures that go through a block at once.
+        bound: whether the reports have `bits_above_bound`, which wants the eigenvalues of each Gram matrix.
 
     Raises:
         ValueError: if the model is quantised already, the recipe names a layer that is not there, a weight holds NaN
@@ -88,7 +89,7 @@ def quantize_model(
     reports = []
     original = recipe.match_original or bool(blockwise)
     for index, stage in enumerate(stages(model, batches, original, precision=recipe.precision)):
-        reports += quantize_block(stage, steps, recipe, fisher and fisher[index])
+        reports += quantize_block(stage, steps, recipe, fisher and fisher[index], bound)
     model.recipe = recipe.to_json()
     return reports
 
@@ -100,8 +101,8 @@ def _let_blocks_run_alone(model: nn.Module, rows: Tensor) -> None:
     model.embed(rows)
 
 
-def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher: list[Tensor] | None = None
-                   ) -> list[LayerReport]:
+def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher: list[Tensor] | None = None,
+                   bound: bool = False) -> list[LayerReport]:
     """Carry out the steps, by their names in the model, of one block in place; `quantize_model` does it for each."""
     mine = {name.removeprefix(stage.prefix): step for name, step in steps.items() if name.startswith(stage.prefix)}
     alone, reports = [name for name, step in mine.items() if not is_blockwise(step)], []
@@ -110,11 +111,11 @@ def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher:
         if stage.calls and stats is None and step.needs_calibration:
             step = step.uncalibrated()
             warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=3)
-        changed, report = quantize_layer(name, layer, step, stats)
+        changed, report = quantize_layer(name, layer, step, stats, bound)
         stage.block.set_submodule(name.removeprefix(stage.prefix), changed)
         reports.append(report)
         del layer, stats  # which are large, while the next one's are gathered
-    return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher)
+    return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher, bound)
 
 
 def check_unchanged(model: nn.Module) -> None:
@@ -160,7 +161,7 @@ def other_names(model: nn.Module) -> dict[str, list[str]]:
     return {name: names.get(layer, []) for name, layer in linear_layers(model).items()}
 
 
-def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None) -> list[LayerReport]:
+def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None, bound: bool) -> list[LayerReport]:
     """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
     block, prefix = stage.block, stage.prefix
     waiting, reports = dict(specs), []
@@ -184,7 +185,7 @@ def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None
             with naming(prefix + name):
                 grid = spec.refitted(weights[name], codes[name], grids[name], stats.get(name))
                 layer = packed_layer(layers[name], codes[name], grid)
-                reports.append(_report(prefix + name, spec, layer, weights[name], stats.get(name), []))
+                reports.append(_report(prefix + name, spec, layer, weights[name], stats.get(name), [], bound))
             block.set_submodule(name, layer)
     return reports
 
@@ -198,7 +199,7 @@ def round_others(model: nn.Module, layers: set[str]) -> None:
 
 
 def quantize_layer(
-    name: str, layer: nn.Module, step: Step, stats: LayerStats | None = None
+    name: str, layer: nn.Module, step: Step, stats: LayerStats | None = None, bound: bool = False
 ) -> tuple[nn.Module, LayerReport]:
     """Change one layer by a step; warnings of the method go into the report and are shown with the layer's name.
 
@@ -221,16 +222,16 @@ def quantize_layer(
     messages = list(dict.fromkeys(str(warning.message) for warning in caught))  # grid and method may say the same
     for message in messages:
         warnings.warn(f"{name}: {message}", stacklevel=2)
-    return changed, _report(name, step, changed, weight, stats, messages)
+    return changed, _report(name, step, changed, weight, stats, messages, bound)
 
 
-def _report(name: str, step: Step, layer: nn.Module, weight: Tensor, stats: LayerStats | None, messages: list[str]
-            ) -> LayerReport:
+def _report(name: str, step: Step, layer: nn.Module, weight: Tensor, stats: LayerStats | None, messages: list[str],
+            bound: bool) -> LayerReport:
     """What became of a weight (out, in)."""
     error = above = None
     if stats:
         error = stats.output_error(weight, dense_weight(layer))
-        above = bits_above_bound(layer, weight, stats, error)
+        above = bits_above_bound(layer, weight, stats, error) if bound else None
     return LayerReport(name, step, error, weight_bits(layer), above, messages)
 
 

@@ -120,7 +120,7 @@ class Board:
     def measure(self, method: str, width: float, rounding: str = "gptq", **options) -> Row:
         """Quantise a copy by a `Recipe` with these options, and add it."""
         copy = deepcopy(self.leaderboard.reference)
-        copy.reports = quantize_model(copy.model, Recipe(rounding, **options), self.calibration)
+        copy.reports = quantize_model(copy.model, Recipe(rounding, **options), self.calibration, bound=True)
         self.above[method] = [report.bits_above_bound for report in copy.reports]
         self.models[method] = copy
         return self.leaderboard.add_saved(method, width, copy)

@@ -96,9 +96,11 @@ def test_what_says_nothing_is_left_out_and_nonsense_is_an_error():
 
 def test_reports_have_it():
     model = GPT(CONFIG, seed=0)
-    reports = quantize_model(model, Recipe("gptq", bits=4), torch.arange(11).repeat(8)[:80].view(10, 8))
+    rows = torch.arange(11).repeat(8)[:80].view(10, 8)
+    reports = quantize_model(model, Recipe("gptq", bits=4), rows, bound=True)
     assert all(report.bits > 4 and report.bits_above_bound > 0 for report in reports)
-    reports = quantize_model(GPT(CONFIG, seed=0), Recipe(bits=4))
+    reports = quantize_model(GPT(CONFIG, seed=0), Recipe(bits=4), bound=True)  # without text there is none
+    reports += quantize_model(GPT(CONFIG, seed=0), Recipe(bits=4), rows)
     assert all(report.bits > 4 and report.bits_above_bound is None for report in reports)
 
 
