@@ -147,9 +147,9 @@ def fetched(name_or_path: str | Path) -> Path:
 
 def _cached(name: str | Path) -> Path | None:
     """The folder of a model that came from the hub before."""
-    from huggingface_hub import snapshot_download
+    with suppress(ImportError, OSError, ValueError):  # without transformers there is no hub
+        from huggingface_hub import snapshot_download
 
-    with suppress(OSError, ValueError):
         here = Path(snapshot_download(str(name), allow_patterns=_FILES, local_files_only=True))
         if any(here.glob("*.safetensors")):  # and not its configuration alone
             return here

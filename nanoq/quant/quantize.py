@@ -133,8 +133,9 @@ def plan(model: nn.Module, recipe: Recipe, calibration: Tensor | None) -> dict[s
     layers = linear_layers(model)
     if not layers:
         raise ValueError("the model has no linear layer in its blocks")
+    known = set(map(id, layers.values()))
     for name, layer in model.blocks.named_modules(remove_duplicate=False):
-        if f"blocks.{name}" not in layers and any(layer is one for one in layers.values()):
+        if id(layer) in known and f"blocks.{name}" not in layers:
             raise ValueError(f"blocks.{name} is also a layer by another name, under which alone it would be changed: "
                              "give each block layers of its own")
     steps = {name: step for name, step in recipe.resolve(layers, other_names(model)).items() if not is_idle(step)}

@@ -110,7 +110,7 @@ class Stage:
             for _ in zip(others, self._run(self.block, self.calls, ours), strict=False):
                 if first and not self.share and _first(stats):  # other processes may have another first layer
                     ours.wanted = theirs.wanted = ours.wanted & set(_first(stats))
-        return {name: own for name, own in stats.items() if own.tokens and (not first or name in _first(stats))}
+        return {name: stats[name] for name in (_first(stats) if first else stats) if stats[name].tokens}
 
 
 class _Enough(Exception):
