@@ -4,7 +4,7 @@
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py prepare WORK
     OMP_NUM_THREADS=1 ENVIRONMENT/bin/python -P benchmarks/whole_models.py run NAME WORK   # in its own environment
     NANOQ_DATA=../shared/data python benchmarks/whole_models.py measure WORK
-    OMP_NUM_THREADS=1 python benchmarks/whole_models.py rates WORK
+    OMP_NUM_THREADS=1 python benchmarks/whole_models.py rates
 
 (-P, because `benchmarks/kernels.py` would hide a package of that name which transformers imports.)
 
@@ -15,6 +15,7 @@ after the other, evaluates all on the same 48 held-out windows of 256 tokens, an
 
 - seconds: from the loaded model to the quantised one, wall clock; cpu_seconds: processor time of the same span;
 - added_gb: the peak of resident memory, less what there was when the model was loaded;
+- two_threads: seconds with OMP_NUM_THREADS=2; all others are of runs with one;
 - bits: of a weight of the blocks, scales and zero points counted as the method needs them (16 bits for a scale, the
   bits of a code for a zero point), for entropy-coded layers the bytes of the file;
 - perplexity, and delta_nats with the 95 % interval of the paired difference from the model before.
@@ -322,20 +323,21 @@ def measure(work: Path) -> None:
     known = {(row["name"], row["bits"], row["cpu_seconds"]): row for row in read_csv(path)}
     for name, (_, _, widths, extra) in PEERS.items():
         for bits in widths:
-            mine = [fact for fact in facts if fact["name"] == name and fact["bits"] == bits]
+            mine, two = ([fact for fact in facts if fact["name"] == name and fact["bits"] == bits
+                          and fact["threads"] == threads] for threads in (1, 2))
             if not mine:
                 continue
             costs = {key: statistics.median(fact[key] for fact in mine) for key in COSTS}
+            costs["two_threads"] = statistics.median(fact["seconds"] for fact in two) if two else None
             if row := known.get((name, str(bits + extra(bits) / GROUP), str(costs["cpu_seconds"]))):
-                rows.append(row)
+                rows.append(row | {"two_threads": costs["two_threads"]})
                 continue
             losses = hf.gptq_losses(with_values(model, work, name, bits), held_out)
             difference = paired_difference(losses, reference)
             rows.append({
                 "name": name, "version": mine[0]["version"], "bits": bits + extra(bits) / GROUP,
-                "threads": mine[0]["threads"], "rounds": len(mine),
-                **costs, "perplexity": perplexity(losses), "delta_nats": difference.mean, "ci_low": difference.low,
-                "ci_high": difference.high,
+                "rounds": len(mine), **costs, "perplexity": perplexity(losses), "delta_nats": difference.mean,
+                "ci_low": difference.low, "ci_high": difference.high,
             })
             print(rows[-1], flush=True)
     write_csv(path, rows)
@@ -353,7 +355,7 @@ def with_values(model: nn.Module, work: Path, name: str, bits: float) -> nn.Modu
     return copy
 
 
-def rates(work: Path) -> None:
+def rates() -> None:
     """The best rate of a product of 2,048 tokens with a matrix of a block: GFLOP/s by type and shape, one thread."""
     from nanoq.files import data_dir, write_csv
 
@@ -375,15 +377,15 @@ def main() -> None:
     """One of the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("prepare", "run", "measure", "rates"))
-    parser.add_argument("words", nargs="+", metavar="[NAME] WORK")
+    parser.add_argument("words", nargs="*", metavar="[NAME] WORK")
     parser.add_argument("--bits", type=float, help="run this width only")
     arguments = parser.parse_args()
-    *name, work = arguments.words
-    Path(work).mkdir(parents=True, exist_ok=True)
-    if arguments.step == "run":
-        run(name[0], Path(work), arguments.bits)
+    if arguments.step == "rates":
+        rates()
+    elif arguments.step == "run":
+        run(arguments.words[0], Path(arguments.words[1]), arguments.bits)
     else:
-        {"prepare": prepare, "measure": measure, "rates": rates}[arguments.step](Path(work))
+        {"prepare": prepare, "measure": measure}[arguments.step](Path(arguments.words[0]))
 
 
 if __name__ == "__main__":
