@@ -59,7 +59,8 @@ def activation_quantization(
     """Round the input of every linear layer of the model's blocks, quantised or not, while the block of code runs.
 
     Together with 8-bit weights this is W8A8. The product itself stays in floating point and gives what integers would:
-    sum(x w) = scale_x scale_w sum(code_x code_w). Attention's own products, q k^T and that with v, are not rounded.
+    sum(x w) = scale_x scale_w sum(code_x code_w). Attention's own products, q k^T and that with v, are not rounded, nor
+    are the inputs of pruned layers and of those with codebooks of vectors.
 
     Args:
         model: has `blocks`.
