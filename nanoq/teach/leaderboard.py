@@ -117,7 +117,7 @@ class Leaderboard:
         """Quantise a copy of the model, save it (to `folder`), and measure what the file gives when it is loaded."""
         copy = deepcopy(self.reference)
         text = self.calibration if self.bound or recipe.needs_calibration else None
-        copy.reports = quantize_model(copy.model, recipe, text, bound=self.bound)
+        copy.reports = quantize_model(copy.model, recipe, text, bound=True)
         return self.add_saved(method, bits, copy, folder)
 
     def add_saved(self, method: str, bits: float, checkpoint: Checkpoint, folder: Path | str | None = None) -> Row:
