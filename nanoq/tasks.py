@@ -128,9 +128,6 @@ class Task:
         """
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Have the held-out text at hand, which is no part of a model's speed."""
-
     def loss_of(self, outputs: Tensor) -> Tensor:
         """Nats per unit of each held-out window: float64 (N,)."""
         return outputs
@@ -154,7 +151,6 @@ class Task:
 
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
-        self.prepare()
         watch = None if against is None else AgainstOriginal(against)
         started = time.perf_counter()
         with nullcontext() if against is None else decoded_once(against):
@@ -181,10 +177,6 @@ class CharacterText(Task):
     def held_out(self) -> Tensor:
         """Tokens of the test split: int64 (N,)."""
         return self.checkpoint.tokenizer.encode_known(self.corpus.test, self.corpus.name)
-
-    def prepare(self) -> None:
-        """Have the tokens of the test split at hand."""
-        self.held_out  # noqa: B018
 
     def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split."""
@@ -266,10 +258,6 @@ class TokenText(Task):
             rows = gptq_windows(encode(self.checkpoint.tokenizer, self.corpus.test), self.context)
             rows = start_windows(self.checkpoint.tokenizer, rows)
         return rows[evenly_spread(len(rows), self.windows)]
-
-    def prepare(self) -> None:
-        """Have the windows at hand."""
-        self.rows  # noqa: B018
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The loss of each window, but for its first token."""

@@ -133,7 +133,7 @@ def paired_difference(
     """
     if losses.shape != reference.shape or losses.dim() != 1 or len(losses) < 2:
         shapes = f"{tuple(losses.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"need two equal lists of at least 2 window losses, not {shapes}: take a longer text")
+        raise ValueError(f"need two equal lists of window losses, at least 2, not {shapes}: take a longer text")
     difference = (losses - reference).double()
     generator = torch.Generator().manual_seed(seed)
     # In parts, because all draws at once would take resamples * windows numbers.

@@ -157,12 +157,12 @@ def train(
     steps = config.steps(model.config.context)
     if steps < 1:
         raise ValueError(f"{config.tokens} tokens are less than one step of {config.batch} sequences")
-    if len(valid_tokens) <= model.config.context:
-        raise ValueError(f"{len(valid_tokens)} tokens of the validation text are too few for one window of "
-                         f"{model.config.context} predictions")
     if isinstance(model, GPT):  # which looks at no token while it is trained
         check_tokens(train_tokens, model.config.vocab_size)
         check_tokens(valid_tokens, model.config.vocab_size)
+    if len(valid_tokens) <= model.config.context:
+        raise ValueError(f"{len(valid_tokens)} tokens of the validation text are too few for one window of "
+                         f"{model.config.context} predictions")
     run = _Run(model, config, train_tokens, Path(out) if out else None)
     history = run.load() if resume else []
     loss_fn = loss_fn or next_token_loss
