@@ -171,7 +171,7 @@ class CharacterText(Task):
     def __post_init__(self):
         super().__post_init__()
         self.unit = "character"
-        self.corpus = self.data if isinstance(self.data, Corpus) else corpus_of(self.checkpoint.card, self.data)
+        self.corpus = corpus_of(self.checkpoint.card, self.data)
 
     @cached_property
     def held_out(self) -> Tensor:
@@ -238,7 +238,7 @@ class TokenText(Task):
     @cached_property
     def corpus(self) -> Corpus:
         """The text."""
-        return self.data if isinstance(self.data, Corpus) else corpus_of({}, self.name)
+        return corpus_of({"corpus": "wikitext-2"} | self.checkpoint.card, self.data)
 
     def _calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training split."""
@@ -365,8 +365,8 @@ class ReviewProbe(Task):
         """Random windows of a corpus: `data`, if it is one, or WikiText-2."""
         from nanoq.hf.tasks import sample_text
 
-        text = corpus_of({}, self.given("corpus", "wikitext-2")).train
-        return sample_text(self.checkpoint.tokenizer, text, self.context, count, seed)
+        corpus = corpus_of({"corpus": "wikitext-2"} | self.checkpoint.card, self.data)
+        return sample_text(self.checkpoint.tokenizer, corpus.train, self.context, count, seed)
 
     @cached_property
     def reviews(self):

@@ -58,14 +58,16 @@ def load_corpus(name_or_path: str | Path = "tales") -> Corpus:
     return corpus
 
 
-def corpus_of(card: dict, name_or_path: str | Path | None = None) -> Corpus:
-    """Load the named corpus, or else the one that a checkpoint's card says it was trained on.
+def corpus_of(card: dict, name_or_path: str | Path | Corpus | None = None) -> Corpus:
+    """The corpus given, loaded if it is named, or else the one that a checkpoint's card says it was trained on.
 
     Raises:
         ValueError: if neither names one.
         FileNotFoundError: as `load_corpus`.
     """
     name_or_path = card.get("corpus") if name_or_path is None else name_or_path
+    if isinstance(name_or_path, Corpus):
+        return name_or_path
     if not isinstance(name_or_path, (str, Path)):
         raise ValueError("the checkpoint's card names no corpus: give one with --corpus, or as an argument")
     return load_corpus(name_or_path)
