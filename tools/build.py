@@ -90,8 +90,9 @@ REGION = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION(?P<stub>.*)\n(?P<body>(?:.*\n)*?) *### END SOLUTION$", re.MULTILINE
 )
 IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=[\"'][^\"'])[^>]*>")
-# What differs on the next machine or in the next run, and so would fail nbval.
+# What differs on the next machine or in the next run, and so would fail nbval; and on the next day.
 UNSTABLE = re.compile(r"(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\Users)\S*| at 0x[0-9a-fA-F]{6,}")
+DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 
 BOOTSTRAP = f"""\
 # Where nanoq is installed this does nothing. On Colab it installs nanoq with torch and numpy pinned to the
@@ -403,6 +404,8 @@ def output_problems(notebook: NotebookNode, path: Path) -> Iterator[str]:
                 yield f"{path}: cell {number} writes to stderr: {output.text.strip()[:200]!r}"
             elif unstable := UNSTABLE.search(_text(output)):
                 yield f"{path}: cell {number} shows what differs on the next machine: {unstable[0]!r}"
+            elif "measured" not in cell.metadata.get("tags", []) and (day := DATE.search(_text(output))):
+                yield f"{path}: cell {number} shows a date, {day[0]}, and is not tagged measured"
             for kind in output.get("data", {}):
                 if kind.startswith("image/") and not output.metadata.get(kind, {}).get("alt"):
                     yield f"{path}: cell {number} has a figure without alt text; use show(fig, alt=...)"

@@ -1148,7 +1148,7 @@ def score(values):
     both = [my_errors(each - weight, unseen).mean() for each in (values, plain)]
     return float(both[0] / both[1])
 
-# %%
+# %% tags=["measured"]
 from nanoq.teach import challenge
 
 mine = plain  # your rounding here

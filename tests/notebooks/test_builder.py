@@ -288,6 +288,10 @@ def has_a_path(notebook):
     notebook.cells[2].outputs.append(nbformat.v4.new_output("display_data", {"text/plain": "/home/ada/x.py"}))
 
 
+def has_a_date(notebook):
+    notebook.cells[2].outputs.append(nbformat.v4.new_output("stream", name="stdout", text="1. gold  2026-11-30\n"))
+
+
 def figure_without_words(notebook):
     del notebook.cells[6].outputs[0].metadata["image/png"]
 
@@ -318,6 +322,7 @@ DAMAGED_OUTPUTS = [
     (warned, "cell 3 writes to stderr: 'Warning: old'"),
     (has_an_address, "cell 3 shows what differs on the next machine: ' at 0x7f3a5c2d1e90'"),
     (has_a_path, "cell 3 shows what differs on the next machine: '/home/ada/x.py'"),
+    (has_a_date, "cell 3 shows a date, 2026-11-30, and is not tagged measured"),
     (figure_without_words, "cell 7 has a figure without alt text"),
 ]
 
