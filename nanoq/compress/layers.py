@@ -186,8 +186,8 @@ class LowRankLinear(nn.Module):
         return (self.up.weight @ self.down.weight).detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return self.up(self.down(x))
+        """(..., in) -> (..., out), in the type of x, whatever that of the factors is."""
+        return self.up(self.down(x.to(self.down.weight.dtype))).to(x.dtype)
 
 
 class AdapterLinear(nn.Module):

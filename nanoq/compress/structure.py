@@ -59,8 +59,9 @@ def remove_inputs(layer: nn.Linear, keep: Tensor, stats: LayerStats | None = Non
     """
     weight = layer.weight[:, keep]
     if stats is not None and stats.gram.diagonal().any():
-        hessian = stats.damped(damping).to(layer.weight)
-        weight = torch.linalg.solve(hessian[keep][:, keep], (layer.weight @ hessian[:, keep]).T).T
+        hessian = stats.damped(damping)
+        outputs = layer.weight.to(hessian.dtype) @ hessian[:, keep]
+        weight = torch.linalg.solve(hessian[keep][:, keep], outputs.T).T.to(layer.weight.dtype)
     return _linear(weight, layer.bias)
 
 

@@ -155,7 +155,7 @@ class BlockData:
 
 
 class BlockError:
-    """The error of a block's output, for other weights of some of its layers.
+    """The error of a block's output, for other weights of some of its layers, in the type that the block computes in.
 
     Attributes:
         inputs: of the block (N, ...).
@@ -169,8 +169,9 @@ class BlockError:
 
     def __call__(self, values: dict[str, Tensor], rows: Tensor) -> Tensor:
         """The mean squared error of some rows, with weight matrices (out, in) by the layers' names."""
-        own = {f"{name}.weight": value.view_as(self.rest[f"{name}.weight"]) for name, value in values.items()}
-        change = functional_call(self.block, self.rest | own, self.inputs[rows]) - self.targets[rows]
+        named = {f"{name}.weight": value for name, value in values.items()}
+        own = {name: value.view_as(self.rest[name]).to(self.rest[name].dtype) for name, value in named.items()}
+        change = functional_call(self.block, self.rest | own, self.inputs[rows]).float() - self.targets[rows]
         return (change.square().flatten(1) * self.importance[rows].flatten(1)).mean()
 
 

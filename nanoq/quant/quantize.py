@@ -261,11 +261,11 @@ def output_fisher(model: nn.Module, batches: list[Tensor], seed: int = 0) -> lis
             hidden = [model.embed(rows).detach().requires_grad_()]
             for block in model.blocks:
                 hidden.append(block(hidden[-1]))
-            logits = model.head(hidden[-1]).flatten(0, -2)
+            logits = model.head(hidden[-1]).flatten(0, -2).float()
             labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
             loss = F.cross_entropy(logits, labels, reduction="sum")
             gradients = torch.autograd.grad(loss, hidden[1:])
         for own, gradient in zip(fisher, gradients, strict=True):
-            own.append(gradient.square())
+            own.append(gradient.float().square())
     means = [sum(float(part.sum()) for part in own) / sum(part.numel() for part in own) for own in fisher]
     return [[part / mean for part in own] for own, mean in zip(fisher, means, strict=True)]

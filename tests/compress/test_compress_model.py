@@ -88,6 +88,17 @@ def test_a_compressed_model_comes_back_bit_for_bit_and_is_smaller(name, tmp_path
     assert (again / "model.safetensors").read_bytes() == (path / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_of_any_type_is_compressed_to_about_the_same(name, dtype):
+    plain, other = checkpoint().model, checkpoint().model.to(dtype)
+    for model in (plain, other):
+        CHANGES[name][0](model)
+    assert other(TOKENS).dtype == dtype
+    change, unit = (other(TOKENS) - plain(TOKENS)).detach().float(), plain(TOKENS).detach().std()
+    assert change.abs().median() < 0.1 * unit
+
+
 def test_the_file_of_a_sparse_model_has_a_bit_a_weight_and_two_bytes_for_each_that_stayed(tmp_path):
     model = compress_model(checkpoint().model, Prune("magnitude", 0.75))
     for name, layer in linear_layers(checkpoint().model).items():

@@ -53,6 +53,7 @@ RECIPES = {
     "gptq imatrix": Recipe("gptq", bits=2, grid="imatrix", group_size=20),
     "adaround": Recipe("adaround", bits=3, steps=5),
     "brecq": Recipe("brecq", bits=3, steps=3, refit=True),
+    "brecq fisher": Recipe("brecq", bits=3, steps=3, fisher=True),
     "autoround": Recipe("autoround", bits=3, group_size=20, steps=3),
     "block-ap": Recipe("block-ap", bits=3, group_size=20, steps=3),
     "block-ap symmetric": Recipe("block-ap", bits=2, symmetric=True, steps=3),
@@ -111,6 +112,19 @@ def test_casting_a_model_leaves_the_quantised_weights_alone(checkpoint, tokens, 
     cast(checkpoint.model)
     assert torch.equal(layer.dequantize(), weight)
     assert checkpoint.model(tokens).dtype == checkpoint.model.token_embedding.weight.dtype
+
+
+def total(reports):
+    return sum(report.output_error for report in reports)
+
+
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_model_of_any_type_is_quantised_by_each_method_about_as_well(checkpoint, tokens, recipe, cast):
+    other = cast(deepcopy(checkpoint.model))
+    reports, wanted = quantize_model(other, recipe, tokens), quantize_model(checkpoint.model, recipe, tokens)
+    assert total(reports) < 1.1 * total(wanted) + 1e-5
+    assert other(tokens).dtype == other.token_embedding.weight.dtype
 
 
 def test_a_bias_is_kept_in_float16(checkpoint, tokens, tmp_path):
