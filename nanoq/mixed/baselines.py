@@ -19,6 +19,7 @@ from nanoq.mixed.parts import (
     Loss,
     check_data,
     check_draws,
+    differentiating,
     evaluating,
     for_each_part,
     gradients,
@@ -53,22 +54,23 @@ def output_mse(
 ) -> Costs:
     """The squared error of each layer's outputs on the data, trace(D G D^T), summed over the layers of a part."""
     stats = input_statistics(model, data, batch)
-    return _summed(model, bits, unit, lambda name, change: float(stats[name].error_terms(change).sum()), stats=stats)
+    return _summed(model, bits, unit, lambda name, change: float(stats[name].error_terms(change).sum()), stats)
 
 
 def gptq_error(
     model: nn.Module, data: Tensor, *, bits: tuple[int, ...] = BITS, unit: str = "block",
-    loss_fn: Loss = next_token_loss, batch: int = 16,
+    loss_fn: Loss = next_token_loss, batch: int = 16, **grid,
 ) -> Costs:
     """Half the squared error of each output after GPTQ, weighed by the mean squared gradient of the loss at it.
 
-    The weights, the diagonal of the output's Fisher information, are what makes layers comparable.
+    The weights, the diagonal of the output's Fisher information, are what makes layers comparable. `grid` has fields
+    of `Round`, as `group_size=64`; without, rows are rounded.
     """
     stats, fisher = input_statistics(model, data, batch), output_gradients(model, data, loss_fn, batch)
 
     def cost(name: str, change: Tensor) -> float:
         return float(0.5 * (fisher[name] * stats[name].error_terms(change).sum(1)).sum())
-    return _summed(model, bits, unit, cost, method="gptq", stats=stats)
+    return _summed(model, bits, unit, cost, stats, method="gptq", **grid)
 
 
 def first_order(
@@ -129,7 +131,8 @@ def leave_one_in(
             for width in bits:
                 spec = Round(method, bits=width)
                 for name, layer in parts[part].items():
-                    weight = rounded(originals[name].float().flatten(1), spec, stats.get(name))
+                    own = spec if method == "nearest" or name in stats else spec.uncalibrated()
+                    weight = rounded(originals[name].float().flatten(1), own, stats.get(name))
                     layer.weight.copy_(weight.view_as(layer.weight))
                 costs[width] = measure() - base
         return costs
@@ -164,9 +167,9 @@ def rounded(weight: Tensor, spec: Round, stats: LayerStats | None = None) -> Ten
 
 def _summed(
     model: nn.Module, bits: tuple[int, ...], unit: str, cost: Callable[[str, Tensor], float],
-    method: str = "nearest", stats: dict[str, LayerStats] | None = None,
+    stats: dict[str, LayerStats] | None = None, **how,
 ) -> Costs:
-    """The costs of the layers, given as cost(layer's name, rounding error), summed over each part.
+    """The costs of the layers, given as cost(layer's name, rounding error), summed over each part; `how` is a `Round`.
 
     With `stats`, a layer that has none costs nothing: no token reaches it.
     """
@@ -175,7 +178,7 @@ def _summed(
     def score(part: str) -> dict[int, float]:
         costs = {}
         for width in bits:
-            spec = Round(method, bits=width)
+            spec = Round(bits=width, **how)
             costs[width] = 0.0
             for name, layer in parts[part].items():
                 if stats is not None and name not in stats:
@@ -214,6 +217,7 @@ def output_gradients(model: nn.Module, data: Tensor, loss_fn: Loss, batch: int =
         else:
             each = gradient.flatten(0, -2)
             losses = len(each)
+        each = each.to(torch.promote_types(each.dtype, torch.float32))
         squares = (each * losses).square()  # the loss is the mean over the batch's tokens
         sums[name] = sums.get(name, 0) + squares.sum(0)
         counts[name] = counts.get(name, 0) + losses
@@ -227,9 +231,8 @@ def output_gradients(model: nn.Module, data: Tensor, loss_fn: Loss, batch: int =
     layers = linear_layers(model)
     hooks = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
     try:
-        with evaluating(model), torch.enable_grad():
+        with differentiating(model, layers) as weights:
             for rows in data.split(batch):
-                weights = [layer.weight for layer in layers.values()]
                 torch.autograd.grad(loss_fn(model, rows), weights, allow_unused=True)
     finally:
         for handle in hooks:
@@ -248,16 +251,16 @@ def hessian_traces(
     check_data(data)
     check_draws(draws)
     layers = linear_layers(model)
-    weights = [layer.weight for layer in layers.values()]
     generator, traces = torch.Generator().manual_seed(seed), dict.fromkeys(layers, 0.0)
     # only plain attention can be differentiated twice
-    with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with differentiating(model, layers) as weights, sdpa_kernel(SDPBackend.MATH):
         for _ in range(draws):
             signs = [(torch.randint(2, weight.shape, generator=generator) * 2.0 - 1).to(weight) for weight in weights]
             for rows in data.split(batch):
-                slopes = torch.autograd.grad(loss_fn(model, rows) * len(rows) / len(data), weights, create_graph=True)
+                loss = loss_fn(model, rows) * len(rows) / len(data)
+                slopes = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
                 along = sum((slope * sign).sum() for slope, sign in zip(slopes, signs, strict=True))
-                curved = torch.autograd.grad(along, weights)
+                curved = torch.autograd.grad(along, weights, materialize_grads=True)
                 for name, product, sign in zip(layers, curved, signs, strict=True):
                     traces[name] += float((product * sign).sum()) / draws
     return traces

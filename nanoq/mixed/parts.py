@@ -75,6 +75,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def differentiating(model: nn.Module, layers: dict[str, nn.Module]) -> Iterator[list[Tensor]]:
+    """Yield the layers' weights in evaluation mode, with gradients, also for those that are frozen before and after."""
+    weights = [layer.weight for layer in layers.values()]
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        with evaluating(model), torch.enable_grad():
+            yield weights
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
 @torch.no_grad()
 def mean_loss(model: nn.Module, data: Tensor, loss_fn: Loss = next_token_loss, batch: int = 16) -> float:
     """The mean loss over the rows of `data` (N, ...), in evaluation mode; float64, summed in a fixed order.
@@ -93,16 +108,18 @@ def mean_loss(model: nn.Module, data: Tensor, loss_fn: Loss = next_token_loss, b
 def gradients(
     model: nn.Module, data: Tensor, layers: dict[str, nn.Module], loss_fn: Loss = next_token_loss, batch: int = 16
 ) -> dict[str, Tensor]:
-    """The gradient of the mean loss by each layer's weight; what is in `.grad` stays."""
+    """The gradient of the mean loss by each layer's weight; what is in `.grad` stays.
+
+    Of an expert that no token reaches it is 0.
+    """
     check_data(data)
-    weights = [layer.weight for layer in layers.values()]
-    sums = [torch.zeros_like(weight) for weight in weights]
-    with evaluating(model), torch.enable_grad():
+    sums = dict.fromkeys(layers, 0.0)
+    with differentiating(model, layers) as weights:
         for rows in data.split(batch):
             loss = loss_fn(model, rows) * len(rows) / len(data)
-            for own, new in zip(sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
-                own += 0 if new is None else new  # of an expert, say, that no token of the batch reaches
-    return dict(zip(layers, sums, strict=True))
+            for name, new in zip(layers, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
+                sums[name] = sums[name] + new.to(torch.promote_types(new.dtype, torch.float32))
+    return sums
 
 
 def check_data(data: Tensor) -> None:

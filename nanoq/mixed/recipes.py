@@ -79,8 +79,8 @@ def mixed_recipe(
 ) -> Recipe:
     """The recipe with the least predicted loss at the bytes of one width: each linear layer gets 2 to 8 bits.
 
-    What is predicted is the GPTQ error with the output's Fisher information, the score that ranked layers best in
-    notebook 13, and the integer program finds the widths.
+    What is predicted is the GPTQ error on the recipe's grid with the output's Fisher information, the score that ranked
+    layers best in notebook 13, and the integer program finds the widths.
 
     Args:
         model: as for `gptq_error`.
@@ -98,5 +98,7 @@ def mixed_recipe(
     if not widths[0] <= average_bits <= widths[-1]:
         raise ValueError(f"average_bits must be in 2..8, not {average_bits!r}")
     sizes = packed_sizes(model, widths, "linear", method=method, **spec)
-    costs = gptq_error(model, data, bits=widths, unit="linear", loss_fn=loss_fn, batch=batch)
+    step = Round(method, bits=widths[0], **spec)
+    costs = gptq_error(model, data, bits=widths, unit="linear", loss_fn=loss_fn, batch=batch,
+                       grid=step.grid, grid_options=step.grid_options)
     return recipe_of(integer_program(costs, sizes, budget_of(sizes, average_bits)), method, **spec)

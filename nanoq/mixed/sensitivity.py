@@ -29,6 +29,7 @@ from nanoq.mixed.parts import (
 )
 from nanoq.mixed.representations import Features, similarity
 from nanoq.quant.grid import affine_grid
+from nanoq.store import some
 
 LEVELS = tuple(level / 10 for level in range(1, 10))
 
@@ -91,6 +92,10 @@ def _outputs(model: nn.Module, data: Tensor, names: list[str], delta: bool, batc
     finally:
         for handle in hooks:
             handle.remove()
+    counts = {name: sum(map(len, outputs)) for name, outputs in seen.items()}
+    if unlike := [name for name, count in counts.items() if count != data[:, :-1].numel()]:
+        raise ValueError(f"not all tokens reach {some(unlike)}, so that there is nothing to compare the outputs with: "
+                         "take blocks as units")
     return {name: torch.cat(outputs) for name, outputs in seen.items()}
 
 

@@ -87,7 +87,8 @@ def descend(
     for step in range(steps):
         rows = torch.randint(count, (batch,), generator=generator)
         with torch.enable_grad():
-            gradients = torch.autograd.grad(error({name: own() for name, own in layers.items()}, rows), trained)
+            loss = error({name: own() for name, own in layers.items()}, rows)
+            gradients = torch.autograd.grad(loss, trained, materialize_grads=True)  # the rows may reach no expert
         with torch.no_grad():
             move(step, gradients)
         if (step + 1) % max(steps // CHECKS, 1) == 0 or step + 1 == steps:

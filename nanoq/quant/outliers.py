@@ -90,6 +90,9 @@ def check_windows(calibration: Tensor) -> None:
 
 def _layers_after_norms(model: GPT) -> dict[str, tuple[nn.LayerNorm, nn.Linear]]:
     """Each norm of the blocks with the one linear layer that reads it, by that layer's name in the model."""
+    if not isinstance(model, GPT):
+        kind = type(getattr(model, "model", model)).__name__
+        raise ValueError(f"scales are moved in a GPT of nanoq, not in a {kind}")
     pairs = {}
     for i, block in enumerate(model.blocks):
         pairs[f"blocks.{i}.attention.qkv"] = block.attention_norm, block.attention.qkv

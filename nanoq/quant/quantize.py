@@ -107,15 +107,27 @@ def quantize_block(stage: Stage, steps: dict[str, Step], recipe: Recipe, fisher:
     mine = {name.removeprefix(stage.prefix): step for name, step in steps.items() if name.startswith(stage.prefix)}
     alone, reports = [name for name, step in mine.items() if not is_blockwise(step)], []
     for name, layer, stats in each_layer(stage, alone, recipe.true_sequential, recipe.match_original):
-        step = steps[name]
-        if stage.calls and stats is None and step.needs_calibration:
-            step = step.uncalibrated()
-            warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=3)
+        step = _without_text(name, steps[name]) if stage.calls and stats is None else steps[name]
         changed, report = quantize_layer(name, layer, step, stats, bound)
         stage.block.set_submodule(name.removeprefix(stage.prefix), changed)
         reports.append(report)
         del layer, stats  # which are large, while the next one's are gathered
-    return reports + _together(stage, {name: step for name, step in mine.items() if name not in alone}, fisher, bound)
+    groups: dict[str, dict[str, Round]] = {}
+    for name, step in mine.items():
+        if is_blockwise(step):
+            groups.setdefault(f"{step.method} {sorted(step.method_options.items())}", {})[name] = step
+    for group in groups.values():
+        reports += _together(stage, group, fisher, bound)
+    return reports
+
+
+def _without_text(name: str, step: Step) -> Step:
+    """What is done to a layer that no text of the calibration reaches, with a warning if that is something else."""
+    if not step.needs_calibration:
+        return step
+    step = step.uncalibrated()
+    warnings.warn(f"{name}: no text of the calibration reaches it: {step.label}", stacklevel=4)
+    return step
 
 
 def check_unchanged(model: nn.Module) -> None:
@@ -162,32 +174,31 @@ def other_names(model: nn.Module) -> dict[str, list[str]]:
     return {name: names.get(layer, []) for name, layer in linear_layers(model).items()}
 
 
-def _together(stage: Stage, specs: dict[str, Round], fisher: list[Tensor] | None, bound: bool) -> list[LayerReport]:
-    """Quantise the layers of a block whose method takes them all at once, those with the same options together."""
+def _together(stage: Stage, steps: dict[str, Round], fisher: list[Tensor] | None, bound: bool) -> list[LayerReport]:
+    """Quantise layers, by their names in the block, by a method that takes them all at once, with the same options."""
     block, prefix = stage.block, stage.prefix
-    waiting, reports = dict(specs), []
-    while waiting:
-        first = next(iter(waiting.values()))
-        chosen = {name: spec for name, spec in waiting.items()
-                  if (spec.method, spec.method_options) == (first.method, first.method_options)}
-        layers = {name: block.get_submodule(name) for name in chosen}
-        stats = stage.statistics(layers)
-        targets = [given[0] if isinstance(given, tuple) else given for given in stage.targets]
-        data = BlockData([call.hidden for call in stage.calls], targets, fisher)
-        weights, grids = {name: weight_matrix(layer) for name, layer in layers.items()}, {}
-        for name, spec in chosen.items():
+    layers = {name: block.get_submodule(name) for name in steps}
+    weights = {name: weight_matrix(layer) for name, layer in layers.items()}
+    stats, grids, reports = stage.statistics(layers), {}, []
+    for name, own in stats.items():
+        with naming(prefix + name):
+            check_calibration(weights[name], own)
+            grids[name] = steps[name].make_grid(weights[name], own)
+    targets = [given[0] if isinstance(given, tuple) else given for given in stage.targets]
+    data, first = BlockData([call.hidden for call in stage.calls], targets, fisher), next(iter(steps.values()))
+    codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options) if grids else {}
+    codes, grids = codes if isinstance(codes, tuple) else (codes, grids)
+    for name, step in steps.items():
+        if name in grids:
             with naming(prefix + name):
-                check_calibration(weights[name], stats.get(name))
-                grids[name] = spec.make_grid(weights[name], stats.get(name))
-        codes = BLOCK_METHODS[first.method](block, grids, data, **first.method_options)
-        codes, grids = codes if isinstance(codes, tuple) else (codes, grids)
-        for name, spec in chosen.items():
-            del waiting[name]
-            with naming(prefix + name):
-                grid = spec.refitted(weights[name], codes[name], grids[name], stats.get(name))
+                grid = step.refitted(weights[name], codes[name], grids[name], stats[name])
                 layer = packed_layer(layers[name], codes[name], grid)
-                reports.append(_report(prefix + name, spec, layer, weights[name], stats.get(name), [], bound))
-            block.set_submodule(name, layer)
+                report = _report(prefix + name, step, layer, weights[name], stats[name], [], bound)
+        else:
+            step = _without_text(prefix + name, step)
+            layer, report = quantize_layer(prefix + name, layers[name], step, None, bound)
+        block.set_submodule(name, layer)
+        reports.append(report)
     return reports
 
 

@@ -8,7 +8,9 @@ the linear layers that read it. LayerNorm subtracts the mean over channels as we
 taken out of everything that writes to the stream instead, once and for all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -87,18 +89,32 @@ def rotate(model: nn.Module, seed: int = 0, online: bool = False) -> None:
     _check_sizes(stream, online)
     if ours:
         stream.reads.append((model.final_norm, [_own_head_of_gpt(model)]))
-        _turn(stream, seed, online, centred=True)
+        with _in_float32(model):
+            _turn(stream, seed, online, centred=True)
         model.config = replace(model.config, norm="rms", tied=False)
         for name, module in list(model.named_modules()):
             if isinstance(module, nn.LayerNorm):
                 model.set_submodule(name, make_norm(model.config))
         return
-    before = model(model.sample())
     stream.reads.append((model.model.base_model.norm, [_own_head_of_llama(model.model)]))
-    _turn(stream, seed, online, centred=False)
-    if not torch.allclose(model(model.sample()), before, rtol=0, atol=0.01 * float(before.abs().max())):
+    with _in_float32(model):
+        before = model(model.sample())
+        _turn(stream, seed, online, centred=False)
+        same = torch.allclose(model(model.sample()), before, rtol=0, atol=0.01 * float(before.abs().max()))
+    if not same:
         raise ValueError(f"a rotated {type(model.model).__name__} computes something else, so its blocks do more than "
                          "their layers show: it cannot be rotated; load it again")
+
+
+@contextmanager
+def _in_float32(model: nn.Module) -> Iterator[None]:
+    """Have parameters of 16 bits in float32 meanwhile: in bfloat16 two ways to the same logits cannot be compared."""
+    narrow = [(parameter, parameter.dtype) for parameter in model.parameters() if parameter.dtype.itemsize == 2]
+    for parameter, _ in narrow:
+        parameter.data = parameter.data.float()
+    yield
+    for parameter, dtype in narrow:
+        parameter.data = parameter.data.to(dtype)
 
 
 def _check_sizes(stream: Stream, online: bool) -> None:
@@ -244,6 +260,7 @@ def _is_rms(norm: nn.Module | None) -> bool:
     """Whether a norm multiplies x / rms(x) by its weights: Gemma's by 1 more, LayerNorm subtracts the mean."""
     if norm is None or {name for name, _ in norm.named_parameters()} != {"weight"}:
         return False
+    norm = deepcopy(norm).float()
     x = torch.linspace(-1, 3, norm.weight.numel()).to(norm.weight)
     expected = norm.weight * x / x.square().mean().sqrt()
     return torch.allclose(norm(x), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))

@@ -9,7 +9,8 @@ from tiny import MIXTURES, make
 import nanoq
 from nanoq.hf import HFModel
 from nanoq.hf.model import left_out, outputs, prove
-from nanoq.quant import QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
+from nanoq.mixed import cmpq, first_order, gptq_error, hawq, leave_one_in, output_mse
+from nanoq.quant import BLOCK_METHODS, QuantLinear, Recipe, Round, affine_grid, linear_layers, nearest, quantize_model
 from nanoq.quant.visit import stages
 from nanoq.store import Checkpoint, load, save
 
@@ -61,16 +62,45 @@ def test_an_expert_is_calibrated_on_the_tokens_that_the_router_sends_to_it(token
             torch.testing.assert_close(found.gram, mine.T @ mine / len(mine), rtol=1e-4, atol=1e-5)
 
 
-def test_an_expert_that_no_token_reaches_is_rounded_to_nearest_with_a_warning(tokens):
+def with_two_idle_experts():
+    """A mixture whose first block sends every token to experts 0 and 1."""
     model = HFModel(make("mixtral"))
-    experts = model.blocks[0].mlp.experts
     router = model.blocks[0].mlp.gate  # gives logits, weights and numbers of the experts of each token
     router.register_forward_hook(lambda _, args, found: (*found[:2], torch.tensor([0, 1]).expand_as(found[2])))
+    return model
+
+
+@pytest.mark.parametrize("step", [Round("gptq", bits=4), *(Round(method, bits=4, steps=2) for method in BLOCK_METHODS)],
+                         ids=lambda step: step.method)
+def test_an_expert_that_no_token_reaches_is_rounded_to_nearest_with_a_warning(step, tokens):
+    model = with_two_idle_experts()
+    experts = model.blocks[0].mlp.experts
     weight = experts.expert(3).down_proj.weight.detach().clone()
     with pytest.warns(UserWarning, match=r"blocks\.0\.mlp\.experts\.3\.down_proj: no text of the calibration"):
-        quantize_model(model, Recipe(Round("gptq", bits=4)), tokens)
+        quantize_model(model, Recipe(step), tokens)
     grid = affine_grid(weight, 4)
     assert torch.equal(experts.expert(3).down_proj.weight, grid.decode(nearest(weight, grid)))
+    assert all(isinstance(layer, QuantLinear) for layer in linear_layers(model).values())
+
+
+@pytest.mark.parametrize("score", [output_mse, gptq_error, first_order, hawq], ids=lambda score: score.__name__)
+def test_an_expert_that_no_token_reaches_is_not_sensitive(score, tokens):
+    costs = score(with_two_idle_experts(), tokens, bits=(3,), unit="linear")
+    for part, cost in costs.items():
+        idle = part.startswith(("blocks.0.mlp.experts.2", "blocks.0.mlp.experts.3"))
+        assert (cost[3] == 0) == idle, part
+
+
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+def test_an_expert_that_no_token_reaches_may_be_quantised_alone(method, tokens):
+    costs = leave_one_in(with_two_idle_experts(), tokens, bits=(3,), unit="linear", method=method)
+    assert costs["blocks.0.mlp.experts.3.down_proj"][3] == 0 != costs["blocks.0.mlp.experts.1.down_proj"][3]
+
+
+def test_outputs_of_other_tokens_are_not_compared(tokens):
+    with pytest.raises(ValueError, match=r"not all tokens reach blocks\.0\.mlp\.experts\.2\.down_proj.*take blocks"):
+        cmpq(with_two_idle_experts(), tokens, unit="linear")
+    assert len(cmpq(with_two_idle_experts(), tokens)) == 2
 
 
 def test_files_with_fused_experts_are_read_without_a_warning_of_what_is_left_out(tokens, tmp_path):

@@ -8,6 +8,7 @@ from nanoq.mixed import (
     average_bits,
     budget_of,
     gptq_error,
+    integer_program,
     mixed_recipe,
     packed_sizes,
     parts_of,
@@ -87,6 +88,21 @@ def test_a_mixed_recipe_predicts_less_loss_than_one_width_at_the_same_bytes():
     assert all(spec.refit for spec in recipe.rules.values()) and recipe.default.bits == 16
     with pytest.raises(ValueError, match="average_bits must be in 2..8, not 1.5"):
         mixed_recipe(model, data, 1.5)
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
+def test_errors_are_predicted_on_the_grid_of_the_recipe():
+    model, data = small(), torch.randint(11, (12, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():  # a row has to reach for the first column of these, and a group of 2 does not
+        model.blocks[1].mlp.up.weight[:, 0] *= 100
+    groups = {"group_size": 2}
+    widths = tuple(range(2, 9))
+    sizes = packed_sizes(model, widths, "linear", **groups)
+    costs = gptq_error(model, data, bits=widths, unit="linear", **groups)
+    best = integer_program(costs, sizes, budget_of(sizes, 4))
+    found = mixed_recipe(model, data, 4, **groups).resolve(list(linear_layers(model)))
+    assert {name: step.bits for name, step in found.items()} == best
+    assert best != integer_program(gptq_error(model, data, bits=widths, unit="linear"), sizes, budget_of(sizes, 4))
 
 
 def test_options_of_the_method_are_those_of_the_recipe():

@@ -222,6 +222,13 @@ def test_models_of_other_types_work_too(name, dtype):
         assert scores == pytest.approx(flat(METHODS[name](trained(), DATA)), rel=0.02, abs=1e-5)
 
 
+@any_method
+def test_frozen_weights_are_scored_alike_and_stay_frozen(name):
+    model, wanted = trained().requires_grad_(False), METHODS[name](trained(), DATA)
+    assert METHODS[name](model, DATA) == wanted
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("name", RUNS_THE_MODEL)
 def test_no_data_is_an_error(name):
     with pytest.raises(ValueError, match="data must be rows"):

@@ -4,6 +4,7 @@ import torch
 from nanoq.lm.model import GPT, GPTConfig
 from nanoq.quant import LayerStats, Recipe, Round, affine_grid, awq, linear_layers, nearest, quantize_model
 from nanoq.quant.awq_scaling import best_power, clipped
+from nanoq.vision import ResNet, ResNetConfig
 
 STEP = Round(bits=3, group_size=16)
 
@@ -101,6 +102,8 @@ def test_what_cannot_be_scaled_is_an_error():
         awq(model_of(), tokens_of(), Round(bits=16))
     with pytest.raises(ValueError, match="calibration must be tokens"):
         awq(model_of(), tokens_of()[0], STEP)
+    with pytest.raises(ValueError, match="in a GPT of nanoq, not in a ResNet"):
+        awq(ResNet(ResNetConfig()), tokens_of(), STEP)
     model = model_of()
     quantize_model(model, Recipe(bits=4))
     with pytest.raises(ValueError, match="quantised already"):
