@@ -588,9 +588,10 @@ class Half(nn.Module):
         return self.used(x)
 
 
-def test_a_layer_of_a_block_that_saw_no_calibration_is_named():
+def test_a_layer_of_a_block_that_saw_no_calibration_is_named_and_rounded_to_nearest():
     model = nn.Module()
     model.blocks, model.embed = nn.ModuleList([Half()]), lambda x: x
     recipe = Recipe("brecq", bits=2, grid="ternary", steps=2)
-    with pytest.raises(ValueError, match=r"blocks\.0\.idle: the layer saw no calibration input"):
-        quantize_model(model, recipe, torch.randn(6, 4))
+    with pytest.warns(UserWarning, match=r"blocks\.0\.idle: no text of the calibration reaches it: nearest"):
+        reports = quantize_model(model, recipe, torch.randn(6, 4))
+    assert {report.layer: report.step.method for report in reports}["blocks.0.idle"] == "nearest"
