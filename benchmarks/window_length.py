@@ -250,7 +250,7 @@ def measure_settings(work: Path, out: Path) -> None:
             held_out = [hf.wikitext(original.tokenizer, length, "test") for length in (256, 2048)]
             held_out = [part[evenly_spread(len(part), n)] for part, n in zip(held_out, (WINDOWS, 8), strict=True)]
         else:
-            held_out = [nanoq.tasks.task_for(original).rows]
+            held_out = [nanoq.tasks.task_for(original).held_out]
         base = [hf.gptq_losses(original.model, part) for part in held_out]
         for length, windows, seed in ((*size, seed) for *size, seeds in settings for seed in seeds):
             file = work / f"{name}_{length}_{windows}_{seed}.pt"

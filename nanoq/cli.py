@@ -102,7 +102,8 @@ WindowsOption = Annotated[int, typer.Option(min=2, help="Held-out windows, evenl
 FullOption = Annotated[bool, typer.Option("--full", help="Take every window of the test split.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SeedOption = Annotated[int, typer.Option(
-    min=0, max=2**32 - 1, help="Seed of the choice of windows, of a rotation, of training and of sampling.")]
+    min=0, max=2**32 - 1,
+    help="Seed of the choice of windows, of a rotation, of methods that draw, of training and of sampling.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")]
 
 
@@ -412,12 +413,14 @@ def _stream(source: str, out: Path, plan: "Recipe | Callable[..., Recipe]", opti
             windows: int | None, context: int | None, batch: int, seed: int, device: "torch.device") -> None:
     from nanoq.hf.stream import open_folder, quantize_opened  # not every user has transformers
     from nanoq.quant.embeddings import usual_width
+    from nanoq.verbs import calibration_entry
 
     empty, weights = open_folder(source, device)
     parameters = empty.model.parameter_count()
     recipe = plan if isinstance(plan, nanoq.Recipe) else plan(**{"embeddings": usual_width(empty.model)} | options)
     task = nanoq.tasks.task_for(empty, corpus, context=context)
     calibration = task.calibration(windows, seed) if recipe.needs_calibration else None
+    empty.card |= calibration_entry(corpus, calibration, seed)
     quantize_opened(empty, weights, out, recipe, calibration, batch, replace=True)  # which `_check_out` allows
     _say_size(out, nanoq.store.weight_files(out), parameters)
 

@@ -146,12 +146,13 @@ class Task:
 
     @property
     def predictions(self) -> float:
-        """Units in a window: tokens of a text, one image, one review."""
+        """Units in a window: tokens of a text, one image."""
         return self.context if self.unit in ("character", "token") else 1
 
     def evaluate(self, model: nn.Module, against: nn.Module | None = None) -> Evaluation:
         """Measure a model, and what it loses against another one on the same windows."""
         watch = None if against is None else AgainstOriginal(against)
+        _ = self.held_out  # is read before the clock starts
         started = time.perf_counter()
         with nullcontext() if against is None else decoded_once(against):
             outputs = self.outputs(model, watch)
@@ -248,7 +249,7 @@ class TokenText(Task):
         return start_windows(tokenizer, sample_text(tokenizer, text, length, count, seed))
 
     @cached_property
-    def rows(self) -> Tensor:
+    def held_out(self) -> Tensor:
         """The held-out windows (W, context)."""
         from nanoq.hf.tasks import encode, gptq_windows, start_windows, wikitext
 
@@ -263,7 +264,7 @@ class TokenText(Task):
         """The loss of each window, but for its first token."""
         from nanoq.hf.tasks import gptq_losses
 
-        return gptq_losses(model, self.rows, watch=watch)
+        return gptq_losses(model, self.held_out, watch=watch)
 
     def caption(self, count: int) -> str:
         """As "wikitext-2: 128 held-out windows of 2048 tokens"."""
@@ -271,9 +272,9 @@ class TokenText(Task):
 
     def more(self, outputs: Tensor) -> dict[str, str]:
         """Bits per byte of the text, which models with other tokenisers can be compared by."""
-        text = self.checkpoint.tokenizer.batch_decode(self.rows[:, 1:])
+        text = self.checkpoint.tokenizer.batch_decode(self.held_out[:, 1:])
         size = sum(len(part.encode()) for part in text)
-        nats = float(outputs.sum()) * (self.rows.shape[1] - 1)
+        nats = float(outputs.sum()) * (self.held_out.shape[1] - 1)
         return {"bits per byte": f"{nats / math.log(2) / size:.4f}"}
 
 
@@ -296,7 +297,7 @@ class MaskedText(TokenText):
         from nanoq.hf.tasks import enclose_windows, masked_losses
 
         tokenizer = self.checkpoint.tokenizer
-        return masked_losses(model, tokenizer, enclose_windows(tokenizer, self.rows), EVERY)
+        return masked_losses(model, tokenizer, enclose_windows(tokenizer, self.held_out), EVERY)
 
     def caption(self, count: int) -> str:
         """As "wikitext-2: 128 held-out windows of 128 tokens, every 8th masked by itself (pseudo-perplexity)"."""
@@ -369,8 +370,8 @@ class ReviewProbe(Task):
         return sample_text(self.checkpoint.tokenizer, corpus.train, self.context, count, seed)
 
     @cached_property
-    def reviews(self):
-        """With their labels."""
+    def held_out(self):
+        """Reviews with their labels, those of the probe, too."""
         from nanoq.hf.tasks import reviews
 
         return reviews(self.given("corpus", "imdb"), test=self.windows)
@@ -379,23 +380,28 @@ class ReviewProbe(Task):
         from nanoq.hf.tasks import features, linear_probe
 
         train, test = (features(model, self.checkpoint.tokenizer, texts, max_length=self.context)
-                       for texts in (self.reviews.train, self.reviews.test))
-        return linear_probe(train, self.reviews.train_labels), test
+                       for texts in (self.held_out.train, self.held_out.test))
+        return linear_probe(train, self.held_out.train_labels), test
 
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The cross-entropy of each review under the probe, which is the model's no more: nothing is shown."""
         probe, test = self._probe(model)
         chances = torch.from_numpy(probe.predict_log_proba(test.cpu().numpy()))
-        return -chances.gather(1, torch.tensor(self.reviews.test_labels)[:, None])[:, 0].double()
+        return -chances.gather(1, torch.tensor(self.held_out.test_labels)[:, None])[:, 0].double()
 
     def caption(self, count: int) -> str:
         """As "imdb: 1,000 held-out reviews, by a linear probe on 2,000 others"."""
-        return (f"{self.reviews.name}: {count:,} held-out reviews, by a linear probe on "
-                f"{len(self.reviews.train):,} others")
+        return (f"{self.held_out.name}: {count:,} held-out reviews, by a linear probe on "
+                f"{len(self.held_out.train):,} others")
 
     def more(self, outputs: Tensor) -> dict[str, str]:
         """How many are told right: those that are given more than half of the probability."""
         return {"accuracy": _share(float((outputs < math.log(2)).double().mean()), len(outputs))}
+
+    @property
+    def predictions(self) -> float:
+        """A review, and its share of those that are read for the probe."""
+        return 1 + len(self.held_out.train) / len(self.held_out.test)
 
 
 def _share(share: float, count: int) -> str:

@@ -25,7 +25,7 @@ from nanoq.quant.embeddings import usual_width
 from nanoq.quant.export import export_model
 from nanoq.quant.qlinear import entropy_code
 from nanoq.quant.quantize import check_unchanged, quantize_model
-from nanoq.quant.recipe import OF_ALL, Recipe, Round, own_bits
+from nanoq.quant.recipe import OF_ALL, Recipe, Round, has_seed, own_bits
 from nanoq.quant.rotation import rotate as rotate_model
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
@@ -74,7 +74,7 @@ def quantize(
         context: tokens in a window: by default as many as the model can read, at most 2,048, and 128 for causal
             language models of transformers.
         batch: windows that go through a block at once.
-        seed: of the choice of windows, and of a rotation.
+        seed: of the choice of windows, of a rotation, and of a method that has one.
         in_place: whether to change the checkpoint itself, which takes half the memory.
         rotate: whether the model is first turned by a random Hadamard matrix (`nanoq.quant.rotate`), which leaves what
             it computes alone: a GPT, or a model of Llama's kind.
@@ -94,7 +94,7 @@ def quantize(
         if spare := [*options, *(["bits"] if bits is not None else [])]:
             raise ValueError(f"a recipe says what to do to each layer: {', '.join(spare)} can not be given beside it")
     else:
-        options = {"embeddings": usual_width(checkpoint.model)} | options
+        options = {"embeddings": usual_width(checkpoint.model)} | options | ({"seed": seed} if has_seed(method) else {})
         recipe = recipe_for(method, bits, **options)
     calibration = data if isinstance(data, Tensor) else None
     if calibration is None and (recipe.needs_calibration or average_bits is not None):
@@ -112,12 +112,17 @@ def quantize(
         mixed = mixed_recipe(new.model, calibration[:16], average_bits, method, **options)
         recipe = Recipe(mixed.default, rules=mixed.rules, **whole)
     reports = quantize_model(new.model, recipe, calibration, batch)
-    card = new.card | {"recipe": recipe.to_json()}
-    if calibration is not None:
-        named = None if isinstance(data, Tensor | Corpus) else data and str(data)
-        card["calibration"] = {"data": named, "windows": len(calibration), "of": list(calibration.shape[1:]),
-                               "seed": seed}
+    card = new.card | {"recipe": recipe.to_json()} | calibration_entry(data, calibration, seed)
     return Checkpoint(new.model, new.tokenizer, card, reports)
+
+
+def calibration_entry(data: str | Path | Corpus | Tensor | None, calibration: Tensor | None, seed: int) -> dict:
+    """What a card says of the text or images that a model was calibrated on; nothing if it was not."""
+    if calibration is None:
+        return {}
+    named = None if isinstance(data, Tensor | Corpus) else data and str(data)
+    return {"calibration": {"data": named, "windows": len(calibration), "of": list(calibration.shape[1:]),
+                            "seed": seed}}
 
 
 def recipe_for(method: str, bits: int | None, **options) -> Recipe:

@@ -11,10 +11,10 @@ import torch
 import nanoq
 from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
 from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import QuantConv2d, QuantLinear, Recipe, Round, Vector
+from nanoq.quant import BLOCK_METHODS, QuantConv2d, QuantLinear, Recipe, Round, Vector
 from nanoq.quant.export import count_parameters
 from nanoq.store import WEIGHTS, Checkpoint
-from nanoq.tasks import ReviewProbe, task_for
+from nanoq.tasks import CharacterText, ReviewProbe, task_for
 
 TEXT = "".join(f"The {color} {animal} sat on a {color} mat. " for color in ("red", "blue", "black", "green")
                for animal in ("cat", "dog", "hen", "fox", "cow", "pig"))
@@ -190,7 +190,7 @@ def test_of_a_long_text_only_what_is_used_is_encoded(opt, text):
 def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(monkeypatch):
     labels = [0, 1] * 4
     task = ReviewProbe(Checkpoint(torch.nn.Identity(), None, {}), windows=8, context=8)
-    task.reviews = SimpleNamespace(name="some", train=["a"] * 4, train_labels=[0, 1] * 2, test=["a"] * 8,
+    task.held_out = SimpleNamespace(name="some", train=["a"] * 4, train_labels=[0, 1] * 2, test=["a"] * 8,
                                    test_labels=labels)
     chances = {right: torch.tensor([[0.9, 0.1] if (label == 0) == (n < right) else [0.1, 0.9]
                                     for n, label in enumerate(labels)]).double() for right in (6, 3)}
@@ -201,6 +201,35 @@ def test_the_accuracy_beside_a_comparison_is_that_of_the_model_that_is_measured(
         model.right = right
     for right, against in ((6, 3), (3, 6), (6, None)):
         assert task.evaluate(models[right], models.get(against)).more["accuracy"].startswith(f"{right / 8:.4f}, ")
+
+
+def test_the_clock_of_an_evaluation_starts_when_the_text_has_been_read(gpt, monkeypatch):
+    clock, read, computed = [0.0], CharacterText.held_out.func, CharacterText.outputs
+
+    def takes(seconds, result):
+        clock[0] += seconds
+        return result
+    task = task_for(gpt, windows=3)
+    monkeypatch.setattr("nanoq.tasks.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(CharacterText.held_out, "func", lambda self: takes(100, read(self)))
+    monkeypatch.setattr(CharacterText, "outputs", lambda self, *others: takes(2, computed(self, *others)))
+    assert task.evaluate(gpt.model).speed == 3 * 16 / 2
+
+
+def test_reviews_are_counted_with_those_of_the_probe():
+    task = ReviewProbe(Checkpoint(torch.nn.Identity(), None, {}), windows=8, context=8)
+    task.held_out = SimpleNamespace(train=["a"] * 12, test=["a"] * 8)
+    assert 8 * task.predictions == 12 + 8
+
+
+@pytest.mark.parametrize("method", BLOCK_METHODS)
+def test_the_seed_is_that_of_a_method_that_draws(gpt, method):
+    data = torch.randint(4, (12, 16), generator=torch.Generator().manual_seed(0))
+    made = [nanoq.quantize(gpt, method, bits=2, steps=3, data=data, seed=seed) for seed in (1, 1, 2)]
+    codes = [torch.cat([layer.codes.flatten() for layer in one.model.modules() if isinstance(layer, QuantLinear)])
+             for one in made]
+    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
+    assert made[2].card["recipe"]["default"]["method_options"]["seed"] == 2
 
 
 @pytest.mark.parametrize("recipe", [
@@ -258,7 +287,7 @@ def test_a_recipe_takes_no_further_options(gpt, options, named):
 def test_a_transformer_takes_a_corpus_that_was_made(opt):
     corpus = nanoq.lm.Corpus("mine", TEXT * 60, TEXT * 5, TEXT * 20, "a test", "none")
     task = task_for(opt, corpus, 4, 32)
-    assert task.calibration(3).shape == (3, 32) and task.rows.shape == (4, 32)
+    assert task.calibration(3).shape == (3, 32) and task.held_out.shape == (4, 32)
     assert "mine: 4 held-out windows" in task.caption(4)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nanoq.quant.grid import covering_range, evenly_spaced
-from nanoq.quant.qlinear import QuantLinear
+from nanoq.quant.qlinear import PackedLayer
+from nanoq.store import GEOMETRY
 
 
 def fake_quantize_activations(x: Tensor, bits: int, granularity: str = "token", symmetric: bool = True) -> Tensor:
@@ -56,11 +57,10 @@ def check_rounding(bits: int, granularity: str, known: tuple[str, ...]) -> None:
 def activation_quantization(
     model: nn.Module, bits: int, granularity: str = "token", symmetric: bool = True
 ) -> Iterator[None]:
-    """Round the input of every linear layer of the model's blocks, quantised or not, while the block of code runs.
+    """Round the input of every linear layer of the model's blocks, packed or not, while the block of code runs.
 
     Together with 8-bit weights this is W8A8. The product itself stays in floating point and gives what integers would:
-    sum(x w) = scale_x scale_w sum(code_x code_w). Attention's own products, q k^T and that with v, are not rounded, nor
-    are the inputs of pruned layers and of those with codebooks of vectors.
+    sum(x w) = scale_x scale_w sum(code_x code_w). Attention's own products, q k^T and that with v, are not rounded.
 
     Args:
         model: has `blocks`.
@@ -75,7 +75,8 @@ def activation_quantization(
     hooks = [
         layer.register_forward_pre_hook(
             lambda _, args: fake_quantize_activations(args[0], bits, granularity, symmetric))
-        for layer in model.blocks.modules() if isinstance(layer, (nn.Linear, QuantLinear))
+        for layer in model.blocks.modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, PackedLayer) and not layer.layout.keys() & set(GEOMETRY))
     ]
     try:
         yield

@@ -309,6 +309,12 @@ def own_bits(grid: str) -> int | None:
     return own.get(grid) or (BLOCKS[grid].bits if grid in BLOCKS else None)
 
 
+def has_seed(method: str) -> bool:
+    """Whether a method draws at random, and has an option that says what."""
+    methods = METHODS | BLOCK_METHODS
+    return method in methods and "seed" in _options(methods[method])
+
+
 def is_idle(step: Step) -> bool:
     """Whether a step leaves a layer as it is, in float16."""
     return isinstance(step, Round) and step.bits == 16

@@ -115,6 +115,7 @@ def test_a_streamed_model_is_what_is_made_in_memory(foreign, tmp_path):
     streamed, whole = (load(tmp_path / name) for name in ("streamed", "whole"))
     state = streamed.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.model.state_dict().items())
+    assert streamed.card["calibration"] == whole.card["calibration"]
     shown = ok("evaluate", tmp_path / "streamed", "--context", 16, "--windows", 20, "--against", tmp_path / "whole")
     assert "added loss          +0.00000" in shown
     refused = run("quantize", foreign, "--stream", "--average-bits", 3, "--out", tmp_path / "no")

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 import nanoq
+from nanoq.compress import Prune, compress_model
 from nanoq.lm import stream, tales, window_losses
 from nanoq.lm.model import GPT, GPTConfig, KVCache
-from nanoq.quant import QuantLinear, Recipe, linear_layers, quantize_model, sample_windows
+from nanoq.quant import Recipe, Round, Vector, linear_layers, quantize_model, sample_windows
 from nanoq.quant.activations import activation_quantization, fake_quantize_activations
 from nanoq.quant.kv_cache import QuantizedKVCache, StepwiseModel
 from nanoq.quant.outliers import plant_outliers, smoothquant
+from nanoq.quant.qlinear import PackedLayer
 
 LINEAR = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
 EVERY_LINEAR = [f"blocks.{i}.{name}" for i in (0, 1) for name in LINEAR]
@@ -126,12 +128,13 @@ def test_rounding_gives_what_a_product_of_integers_gives():
 # the linear layers of a model
 
 
-@pytest.mark.parametrize("quantise", [False, True])
-def test_every_linear_layer_sees_rounded_inputs_and_nothing_else_does(model, tokens, quantise):
-    if quantise:
-        quantize_model(model, Recipe(bits=8))
+@pytest.mark.parametrize("step", [None, Round(bits=8), Prune("magnitude"), [Prune("magnitude"), Round(bits=4)],
+                                  Vector()], ids=["floats", "codes", "sparse", "sparse codes", "vectors"])
+def test_every_linear_layer_sees_rounded_inputs_and_nothing_else_does(model, tokens, step):
+    if step:
+        compress_model(model, step, tokens)
     seen = {}
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantLinear, nn.LayerNorm))}
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, PackedLayer, nn.LayerNorm))}
     with activation_quantization(model, 3):
         for name, layer in layers.items():
             layer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
