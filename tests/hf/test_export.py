@@ -170,6 +170,15 @@ def test_quantize_checks_the_recipe_before_the_work_and_writes_the_export_beside
     assert run(*command, *fitting, "--force").exit_code == 0
 
 
+def test_the_export_of_a_model_in_this_folder_is_beside_it(plain, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = run("quantize", plain, "--method", "nearest", "--symmetric", "--group-size", 32, "--export", "gptq",
+                 "--out", ".")
+    assert result.exit_code == 0, result.stderr
+    assert nanoq.load(tmp_path / "here").card["layers"] and (tmp_path / "here-gptq" / FORMATS["gptq"].file).is_file()
+
+
 @pytest.mark.parametrize(("options", "message"), [
     (("--bits", 4, "--group-size", 24, "--export", "gptq"), "14 quantised layers do not fit gptq: .*groups of 24"),
     (("--bits", 4, "--export", "compressed-tensors"), "do not fit compressed-tensors: .*has zero points"),

@@ -91,6 +91,13 @@ def test_an_expert_that_no_token_reaches_is_not_sensitive(score, tokens):
         assert (cost[3] == 0) == idle, part
 
 
+def test_mixed_precision_gives_an_expert_that_no_token_reaches_the_least(tokens):
+    made = nanoq.quantize(Checkpoint(with_two_idle_experts(), None, {}), average_bits=4, data=tokens)
+    steps = {report.layer: report.step for report in made.reports}
+    assert {steps[f"blocks.0.mlp.experts.{number}.down_proj"].bits for number in (2, 3)} == {2}
+    assert max(step.bits for step in steps.values()) > 4
+
+
 @pytest.mark.parametrize("method", ["nearest", "gptq"])
 def test_an_expert_that_no_token_reaches_may_be_quantised_alone(method, tokens):
     costs = leave_one_in(with_two_idle_experts(), tokens, bits=(3,), unit="linear", method=method)

@@ -15,11 +15,12 @@ def problem(out=5, width=16, rho=0.9):
     return torch.randn(out, width, generator=generator, dtype=torch.float64), LayerStats.of(x)
 
 
-def test_pruned_rows_have_their_zeros_and_the_rest_is_the_least_squares_solution():
+@pytest.mark.parametrize("damping", [0.01, 0.5])
+def test_pruned_rows_have_their_zeros_and_the_rest_is_the_least_squares_solution(damping):
     weight, stats = problem()
-    pruned = obs_prune(weight, stats, 0.5)
+    pruned = obs_prune(weight, stats, 0.5, damping=damping)
     assert ((pruned == 0).sum(1) == 8).all()
-    hessian = damped(stats.gram)
+    hessian = damped(stats.gram, damping)
     for row, new in zip(weight, pruned, strict=True):
         kept = new != 0
         best = torch.linalg.solve(hessian[kept][:, kept], (hessian @ row)[kept])
@@ -76,6 +77,13 @@ def test_obq_without_couplings_is_nearest():
     stats.gram = torch.eye(16, dtype=torch.float64)
     grid = affine_grid(weight, 4)
     assert torch.equal(obq(weight, grid, stats), nearest(weight, grid))
+
+
+def test_so_much_damping_that_no_coupling_counts_is_nearest():
+    weight, stats = problem()
+    grid = affine_grid(weight, 3)
+    assert torch.equal(obq(weight, grid, stats, damping=1e9), nearest(weight, grid))
+    assert not torch.equal(obq(weight, grid, stats), nearest(weight, grid))
 
 
 def test_a_share_out_of_range_is_an_error():
