@@ -132,7 +132,7 @@ def test_a_comparison_runs_each_model_once_for_each_window(family, predictions, 
     task = nanoq.tasks.TokenText if family == "opt" else nanoq.tasks.CharacterText
     task = task.__new__(task)
     task.checkpoint, task.windows, task.context, task.unit, task.corpus = original, None, 15, "token", None
-    task.outputs = lambda model, watch=None: row_losses(model, TOKENS, batch=4, watch=watch)
+    task.held_out, task.outputs = TOKENS, lambda model, watch=None: row_losses(model, TOKENS, batch=4, watch=watch)
     task.caption, task.more = lambda count: "some", lambda outputs: {}
     seen = []
     for name, model in (("original", original.model), ("small", small.model)):
