@@ -1,7 +1,8 @@
 """Calibration: what the inputs of each layer look like on a little real text."""
 
 import functools
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nanoq.quant.grid import check_weight
 from nanoq.quant.layers import matrix_inputs
+from nanoq.store import some
 
 BAND, NARROW = 256, 1024  # rows of a Gram matrix worked out at once, and the widest that is worked out whole
 
@@ -155,40 +157,81 @@ def observe(layers: dict[str, nn.Module], originals: dict[str, nn.Module] | None
     The names come in the order in which the layers ran. Layers that turn out to have read the same, as queries, keys
     and values do, share one object in the end, and with it the factor that `gptq` makes of it.
 
+    An expert that other tokens reach in the unquantised model has no inputs there that match its own: its `cross` is
+    None, with a warning.
+
     Args:
         layers: by name, linear layers and convolutions.
         originals: the same layers of the unquantised model, which is run on each batch before the other.
         share: is given the statistics in the end, to put them together with those of other processes.
     """
     stats: dict[str, LayerStats] = {}
-    theirs: dict[str, list[Tensor]] = {name: [] for name in originals or {}}
-    previous = _Read("", torch.empty(0), None)
+    pairs, previous = _Pairs(originals or {}), _Read("", torch.empty(0), None)
 
     def note(name: str, x: Tensor) -> None:
         nonlocal previous
         own = stats.setdefault(name, LayerStats(x.shape[-1], device=x.device))
-        read = _Read(name, x, theirs[name].pop(0) if theirs.get(name) else None)
-        if name in theirs and (read.original is None or read.original.shape != x.shape):
-            raise ValueError(f"{name}: other tokens reach it in the unquantised model, so that its inputs cannot be "
-                             "matched to those there")
+        read = _Read(name, x, pairs.match(name, x))
         if read.same_as(previous) and own.state is stats[previous.name].past:
             own.follow(stats[previous.name])  # which were equal to ours before it
         else:
             own.add(x, read.original)
             previous = read
 
-    hooks = [_on_input(layer, theirs[name].append) for name, layer in (originals or {}).items()]
+    hooks = [_on_input(layer, functools.partial(pairs.put, name)) for name, layer in (originals or {}).items()]
     hooks += [_on_input(layer, functools.partial(note, name)) for name, layer in layers.items()]
     try:
         yield stats
     finally:
         for hook in hooks:
             hook.remove()
+        for name in pairs.without(stats):
+            stats[name].cross = None
         if share:
             share(stats)
         for i, name in enumerate(stats):
             twins = (other for other in list(stats.values())[:i] if _same(other, stats[name]))
             stats[name] = next(twins, stats[name])
+
+
+class _Pairs:
+    """What layers read of each batch in the unquantised model, until those that it is for read theirs."""
+
+    def __init__(self, names: Iterable[str]):
+        self.waiting: dict[str, list[Tensor]] = {name: [] for name in names}
+        self.unmatched, self.taken = set(), False
+
+    def put(self, name: str, x: Tensor) -> None:
+        """Keep what a layer reads in the unquantised model."""
+        if self.taken:  # another batch begins
+            self._end_batch()
+        self.waiting[name].append(x)
+
+    def match(self, name: str, x: Tensor) -> Tensor | None:
+        """What x is in the unquantised model; None if nobody asks, or other tokens reach the layer there."""
+        self.taken = True
+        if name not in self.waiting:
+            return None
+        original = self.waiting[name].pop(0) if self.waiting[name] else None
+        if original is None or original.shape != x.shape:
+            self.unmatched.add(name)
+        return None if name in self.unmatched else original
+
+    def without(self, stats: dict[str, LayerStats]) -> set[str]:
+        """Those of the statistics that nothing matches, with a warning."""
+        self._end_batch()
+        found = stats.keys() & self.unmatched
+        if found:
+            warnings.warn(f"{some(found)}: other tokens reach them in the unquantised model, so they are fitted to "
+                          "their own inputs", stacklevel=2)
+        return found
+
+    def _end_batch(self) -> None:
+        self.taken = False
+        for name, left in self.waiting.items():
+            if left:
+                self.unmatched.add(name)
+                left.clear()
 
 
 class _Read:

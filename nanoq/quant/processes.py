@@ -19,7 +19,8 @@ def processes() -> tuple[int, int]:
 def share_statistics(stats: dict[str, LayerStats]) -> None:
     """Make the statistics that each process has gathered on its batches those of all batches, in every process.
 
-    They are means over tokens, so each counts by its tokens. A layer that only others' tokens reach is added.
+    They are means over tokens, so each counts by its tokens. A layer that only others' tokens reach is added, and one
+    whose inputs do not match those of the unquantised model in one process does in none.
     """
     shares = [None] * dist.get_world_size()
     dist.all_gather_object(shares, {name: (own.tokens, len(own.gram), own.cross is not None)
@@ -29,9 +30,10 @@ def share_statistics(stats: dict[str, LayerStats]) -> None:
     for name, width in {name: width for share in shares for name, (_, width, _) in share.items()}.items():
         own = found.get(name) or LayerStats(width, device=device)
         total = sum(share[name][0] for share in shares if name in share)
-        crossed = any(share[name][2] for share in shares if name in share)
-        if crossed and own.cross is None:
-            own.cross = torch.zeros_like(own.gram)
+        crossed = [share[name][2] for share in shares if name in share and share[name][0]]
+        crossed = bool(crossed) and all(crossed)
+        if not crossed or own.cross is None:
+            own.cross = torch.zeros_like(own.gram) if crossed else None
         for mean in (own.gram, own.cross) if crossed else (own.gram,):
             dist.all_reduce(mean.mul_(own.tokens / max(total, 1)))
         own.tokens, own.state = total, object()

@@ -83,6 +83,13 @@ def test_an_expert_that_no_token_reaches_is_rounded_to_nearest_with_a_warning(st
     assert all(isinstance(layer, QuantLinear) for layer in linear_layers(model).values())
 
 
+def test_experts_that_other_tokens_reach_once_the_model_is_quantised_are_fitted_to_their_own(tokens):
+    model = HFModel(make("mixtral", num_local_experts=16))
+    with pytest.warns(UserWarning, match=r"mlp\.experts\..*: other tokens reach them in the unquantised model"):
+        reports = quantize_model(model, Recipe("gptq", bits=2, match_original=True), tokens)
+    assert len(reports) == len(linear_layers(HFModel(make("mixtral", num_local_experts=16))))
+
+
 @pytest.mark.parametrize("score", [output_mse, gptq_error, first_order, hawq], ids=lambda score: score.__name__)
 def test_an_expert_that_no_token_reaches_is_not_sensitive(score, tokens):
     costs = score(with_two_idle_experts(), tokens, bits=(3,), unit="linear")

@@ -384,6 +384,11 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
         slice(None), [{"a": (3, 4, True)}, mine]))
     processes.share_statistics(crossed)
     assert crossed["a"].cross is not None and crossed["a"].tokens == 3
+    crossed["a"].cross = torch.ones(4, 4)  # here matched, in another process not
+    monkeypatch.setattr(processes.dist, "all_gather_object", lambda shares, mine: shares.__setitem__(
+        slice(None), [{"a": (3, 4, False)}, mine]))
+    processes.share_statistics(crossed)
+    assert crossed["a"].cross is None and crossed["a"].tokens == 6
     assert nobodys["idle"].tokens == 0 and not nobodys["idle"].gram.any()
 
 
