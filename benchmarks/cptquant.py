@@ -45,8 +45,7 @@ from nanoq.lm.evaluate import evenly_spread, paired_difference
 from nanoq.lm.training import TrainConfig, next_token_loss, train
 from nanoq.mixed import cluster_bits, cmpq, compression_ratio, packed_sizes, parts_of, pmpq, recipe_of, tdmpq, total
 from nanoq.quant import choose_backend, linear_layers, quantize_model
-from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import WEIGHTS, Checkpoint, save
+from nanoq.store import WEIGHTS, Checkpoint, layouts_of, save
 from nanoq.tasks import EVERY, SHORT
 from nanoq.timing import measure
 
@@ -217,7 +216,7 @@ def speed(model: nn.Module) -> float:
     A layer in float16 computes in float32 here, and takes the time of that.
     """
     kept = linear_layers(model)
-    times = [report.seconds for report in (choose_backend(model, seconds=0.02) if packed_layouts(model) else [])]
+    times = [report.seconds for report in (choose_backend(model, seconds=0.02) if layouts_of(model) else [])]
     for layer in kept.values():
         x = torch.randn(1, layer.in_features, generator=torch.Generator().manual_seed(0))
         times.append(measure({"fp32": partial(layer, x)}, seconds=0.02))

@@ -111,6 +111,9 @@ def _register_all() -> None:
 def save(folder: Path | str, checkpoint: Checkpoint, *, half: bool | None = None, **facts) -> Path:
     """Write a model of any family, with layers of any kind; `load` gives one with the same logits, bit for bit.
 
+    That holds for float32 and for whatever `quantize_model` left. What is trained or taken out afterwards (adapters,
+    heads, neurons) is rounded to float16 here, and what is in another type is loaded in float32.
+
     Args:
         folder: is made if it is not there.
         checkpoint: its card is kept, but for what was measured of the unquantised model.
@@ -175,17 +178,21 @@ def _family_of(model: nn.Module) -> tuple[str, Family]:
 
 def _layouts(model: nn.Module, family: Family, entries: dict) -> dict[str, dict]:
     """The layout of every layer that is not the family's own, by name."""
-    own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
-    for name in (within := [name for name in own if any(name.startswith(f"{other}.") for other in own)]):
-        if "base" not in own[name.rpartition(".")[0]]:
-            raise ValueError(f"{name} is a packed layer within a thin one, which a file has no room for")
-    own = {name: layout for name, layout in own.items() if name not in within}  # the outer layout has the inner one
     with torch.device("meta"):
         whole = dict(family.empty(entries, len(model.state_dict())).named_modules())
     dense = {name: {"kind": "dense"} for name, layer in model.named_modules()
              if isinstance(layer, nn.Linear) and isinstance(whole.get(name), nn.Linear)
              and layer.weight.shape != whole[name].weight.shape}
-    return own | dense
+    return layouts_of(model) | dense
+
+
+def layouts_of(model: nn.Module) -> dict[str, dict]:
+    """The layout of every layer that has one, by name, but for those within others, whose layouts have them."""
+    own = {name: layer.layout for name, layer in model.named_modules() if hasattr(layer, "layout")}
+    for name in (within := [name for name in own if any(name.startswith(f"{other}.") for other in own)]):
+        if "base" not in own[name.rpartition(".")[0]]:
+            raise ValueError(f"{name} is a packed layer within a thin one, which a file has no room for")
+    return {name: layout for name, layout in own.items() if name not in within}
 
 
 def renamed(name: str, beginnings: dict[str, str]) -> str:

@@ -211,10 +211,13 @@ def continuation(checkpoint: Checkpoint, prompt: str, length: int, temperature: 
                          "causal language model")
     from nanoq.hf.tasks import encode, stream_tokens  # not every user has transformers
 
+    generation = getattr(model.model, "generation_config", None)
+    ends = getattr(generation, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
     read = encode(tokenizer, prompt)
     tokens, text = read.tolist(), tokenizer.decode(read)  # with them, as decoders may drop a space at the beginning
     for token in islice(stream_tokens(model, read, temperature, top_k, seed), length):
-        if token == tokenizer.eos_token_id:
+        if token in ends:
             return
         tokens.append(token)
         whole = tokenizer.decode(tokens)  # several tokens may make one character

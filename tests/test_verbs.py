@@ -216,6 +216,13 @@ def test_the_clock_of_an_evaluation_starts_when_the_text_has_been_read(gpt, monk
     assert task.evaluate(gpt.model).speed == 3 * 16 / 2
 
 
+def test_a_model_stops_at_each_of_its_ends(opt):
+    opt.model.model.generation_config.eos_token_id = list(range(opt.model.model.config.vocab_size))
+    assert nanoq.generate(opt, "The red", 20) == "The red"
+    opt.model.model.generation_config.eos_token_id = None
+    assert len(nanoq.generate(opt, "The red", 20)) > len("The red")
+
+
 def test_reviews_are_counted_with_those_of_the_probe():
     task = ReviewProbe(Checkpoint(torch.nn.Identity(), None, {}), windows=8, context=8)
     task.held_out = SimpleNamespace(train=["a"] * 12, test=["a"] * 8)

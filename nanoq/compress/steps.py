@@ -20,7 +20,7 @@ from nanoq.quant.calibrate import LayerStats
 from nanoq.quant.layers import weight_matrix
 from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.quantize import quantize_model
-from nanoq.quant.recipe import STEPS, Recipe, Round, Step
+from nanoq.quant.recipe import STEPS, Recipe, Round, Step, is_idle
 from nanoq.quant.visit import visit
 from nanoq.store import geometry, naming, stored
 
@@ -61,7 +61,7 @@ class Prune:
 
     def joined(self, step: object) -> "_PruneAndRound | None":
         """This and a `Round` in one walk, if it is SparseGPT and GPTQ."""
-        gptq = isinstance(step, Round) and step.method == "gptq" and not step.refit and not (
+        gptq = isinstance(step, Round) and step.method == "gptq" and not is_idle(step) and not step.refit and not (
             step.method_options.keys() - {"damping"})
         return _PruneAndRound(self, step) if gptq and self.method == "sparsegpt" else None
 

@@ -20,6 +20,7 @@ from nanoq.hf.inputs import FLOATS
 from nanoq.hf.model import HFModel, kind_of, left_out, outputs, prove
 from nanoq.hub import find_hub, local_file
 from nanoq.memory import in_one_sentence, out_of_memory
+from nanoq.quant.foreign import GENERATION, write_generation
 from nanoq.quant.imports import CODES, IMPORTS, quant_method
 from nanoq.quant.layers import linear_layers
 from nanoq.quant.quantize import round_others
@@ -46,7 +47,7 @@ QUANT_METHOD = "nanoq"
 # As the name of a file it is in the error of whoever reads the folder without nanoq, which would make up the blocks.
 UNREADABLE = "import nanoq.hf.quantizer before from_pretrained.safetensors"
 # Which transformers parses, whatever their size; a tokeniser of a large vocabulary has a right to its own.
-JSON_FILES = (CONFIG, "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+JSON_FILES = (CONFIG, GENERATION, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -85,6 +86,8 @@ def from_transformers(name_or_path: str | Path, kind: str | None = None) -> Chec
         if method and kind:
             raise ValueError("it is quantised: a kind is chosen when the original is loaded")
         cls = getattr(transformers, KINDS[kind]) if kind else _class_of(transformers, name)
+        if kind and type(config) not in cls._model_mapping:
+            raise ValueError(f"transformers has no {kind} of its type, {config.model_type}")
     if method:
         return _imported(name_or_path, folder or fetched(name_or_path), cls, config, method)
     with quiet(transformers), _one_sentence(name_or_path, folder):
@@ -121,6 +124,7 @@ def _imported(name: str | Path, folder: Path, cls: type[nn.Module], config, meth
     with _about(name):
         vars(config).pop("quantization_config", None)  # of the file, not of what is read from it
         model = HFModel(_without_values(transformers, cls, config).eval())
+        read_generation(model.model, folder)
         IMPORTS[method](folder, model)
         _check_numbers(model)
         round_others(model, set())
@@ -237,7 +241,9 @@ def _is_packaged(name_or_path: str | Path) -> bool:
 
 def _describe(checkpoint: Checkpoint) -> dict:
     model = checkpoint.model
-    return {"config": _own_config(model.model), "names": "transformers", "blocks": model.block_names}
+    generation = getattr(model.model, "generation_config", None)
+    return {"config": _own_config(model.model), "names": "transformers", "blocks": model.block_names} | (
+        {"generation": json.loads(generation.to_json_string())} if generation is not None else {})
 
 
 def _own_config(model: nn.Module) -> dict:
@@ -257,6 +263,8 @@ def _empty(card: dict, tensors: int) -> HFModel:
     config = cls.config_class.from_dict(_with_floats(card["config"]))
     _check_layers(config, tensors)
     model = _without_values(transformers, cls, config)
+    if "generation" in card:
+        model.generation_config = transformers.GenerationConfig.from_dict(card["generation"])
     return HFModel(model, card.get("blocks") or find_blocks(model))
 
 
@@ -300,8 +308,15 @@ def _beside(folder: Path, checkpoint: Checkpoint) -> None:
     with quiet(_transformers()):
         checkpoint.model.model.config.save_pretrained(folder)
         _complete_config(folder, type(checkpoint.model.model).__name__)
+        write_generation(folder, checkpoint.model.model)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save_pretrained(folder)
+
+
+def read_generation(model: nn.Module, folder: Path) -> None:
+    """Let a model generate as a file in its folder says."""
+    if hasattr(model, "generation_config") and (folder / GENERATION).is_file():
+        model.generation_config = _transformers().GenerationConfig.from_pretrained(folder)
 
 
 def _complete_config(folder: Path, architecture: str) -> None:

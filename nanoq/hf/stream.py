@@ -35,7 +35,7 @@ from nanoq.hf.experts import split_experts
 from nanoq.hf.model import HFModel, _make_linear, prove
 from nanoq.quant.embeddings import packed_head, packed_table, packed_tables, tables_of, untied_head
 from nanoq.quant.processes import processes, share_statistics
-from nanoq.quant.qlinear import QuantLayer, packed_layouts
+from nanoq.quant.qlinear import QuantLayer
 from nanoq.quant.quantize import LayerReport, plan, quantize_block, round_others
 from nanoq.quant.recipe import Recipe, Step, is_blockwise
 from nanoq.quant.visit import Call, Porter, stages
@@ -46,6 +46,7 @@ from nanoq.store import (
     Checkpoint,
     card_for,
     layer_from_layout,
+    layouts_of,
     naming,
     save_tensors,
     shapes_of,
@@ -57,6 +58,8 @@ from nanoq.store import (
 )
 
 STATE, BETWEEN = "streaming.json", "streaming"
+OLDER = ((".mlp.", ".block_sparse_moe."), (".gate_proj.", ".w1."), (".down_proj.", ".w2."), (".up_proj.", ".w3."),
+         ("lm_head.", "embed_out."))
 IN_MEMORY = 2**30  # bytes of what the blocks give each other
 
 
@@ -128,6 +131,8 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         FileNotFoundError: if there is no such model.
         ValueError: if it is quantised, or its files are not those that its configuration asks for.
     """
+    if not hf.is_hugging_face(source):
+        raise ValueError(f"'{source}' is no model of transformers, which alone are quantised one block at a time")
     transformers, folder = hf._transformers(), hf.fetched(source)
     with hf.quiet(transformers), hf._one_sentence(source, folder):
         config = hf._config(transformers, str(folder), folder)
@@ -141,6 +146,7 @@ def open_folder(source: str | Path, device: torch.device | str = "cpu") -> tuple
         config.dtype = torch.float32  # in which each block is read, as all of it is in memory
         with hf.quiet(transformers):
             plain = _without_weights(cls, config).eval()
+            hf.read_generation(plain, folder)
             split_experts(plain)
         model = HFModel(deepcopy(plain)).eval()
         weights = _Weights(folder, files, plain, model, torch.device(device))
@@ -330,7 +336,7 @@ class _Weights:
 
 
 def _places(plain: nn.Module, files: dict[str, tuple[Path, Tensor]]) -> dict[str, str]:
-    """Under which name the files have each tensor of a model: its own, or without or with that of the model's base.
+    """Under which name the files have each tensor of a model: its own, without or with its base's, or an older one.
 
     Raises:
         ValueError: if a parameter is missing, has another shape, or is tied to one that differs in the files.
@@ -343,7 +349,8 @@ def _places(plain: nn.Module, files: dict[str, tuple[Path, Tensor]]) -> dict[str
         if name not in state:
             continue
         tied = names.get(id(tensor), [name])
-        found = {place: None for own in tied for place in (own, base + own, own.removeprefix(base)) if place in files}
+        found = {place: None for own in tied for place in (own, base + own, own.removeprefix(base), _older(own))
+                 if place in files}
         if not found and id(tensor) in names:
             missing.append(name)
         for place in found:
@@ -357,6 +364,13 @@ def _places(plain: nn.Module, files: dict[str, tuple[Path, Tensor]]) -> dict[str
     if missing:
         raise ValueError(f"the files have no {some(missing)}: quantise the model in memory")
     return places
+
+
+def _older(name: str) -> str:
+    """What the files of Mixtral and GPT-NeoX call a tensor."""
+    for now, before in OLDER:
+        name = name.replace(now, before)
+    return name
 
 
 def _all_equal(files: dict[str, tuple[Path, Tensor]], names: Iterable[str]) -> bool:
@@ -472,7 +486,7 @@ class _Shards(Porter):
             names, state = dict(block.named_parameters()), block.state_dict()
             tensors = {prefix + name: stored(prefix + name, state[name]) if name in names else state[name]
                        for name in (*names, *dict(block.named_buffers())) if name in state}
-            self.state["layers"] |= {prefix + name: layout for name, layout in packed_layouts(block).items()}
+            self.state["layers"] |= {prefix + name: layout for name, layout in layouts_of(block).items()}
             self.state["done"] = index + 1
             self._write(index + 2, tensors)
         self.weights.empty(index)

@@ -22,9 +22,16 @@ from nanoq.quant.compressed_tensors_format import (
     loads_decoded,
 )
 from nanoq.quant.embeddings import HEAD, TABLE, packed_tables
-from nanoq.quant.foreign import Source, quantised_layers, source_of
+from nanoq.quant.foreign import Source, layers_apart, quantised_layers, source_of
 from nanoq.quant.gguf_format import BLOCK, block_type
-from nanoq.quant.gguf_model import block_tables, export_gguf, gguf_model_problem, has_scaled_positions
+from nanoq.quant.gguf_model import (
+    block_tables,
+    export_gguf,
+    gguf_model_problem,
+    has_scaled_positions,
+    unread_by_transformers,
+)
+from nanoq.quant.gguf_tokenizer import vocabulary_of
 from nanoq.quant.gptq_format import export_gptq, gptq_problem
 from nanoq.quant.gptq_method import TOKENS_PER_INPUT
 from nanoq.quant.grid import Grid
@@ -82,8 +89,8 @@ FORMATS = {
         lambda folder, checkpoint: export_gguf(folder / GGUF_FILE, checkpoint), GGUF_FILE, gguf_model_problem,
         _gguf_problem,
         f"With llama.cpp: `llama-cli -m FOLDER/{GGUF_FILE}`. With `pip install transformers gguf accelerate`:\n\n"
-        "```python\nfrom transformers import CLASS\n\n"
-        f'model = CLASS.from_pretrained("FOLDER", gguf_file="{GGUF_FILE}")\n```\n'),
+        "```python\nfrom transformers import AutoModelForCausalLM\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("FOLDER", gguf_file="{GGUF_FILE}")\n```\n'),
 }
 
 
@@ -116,8 +123,10 @@ def check_export(plan: Recipe | dict[str, dict] | None, model: Checkpoint | nn.M
         ValueError: if it will not, in one sentence that names the layers and the remedy. GGUF does take layers that are
             named here, but in 16 bits.
     """
-    kind = format_named(format)
-    _check_model(source_of(model).model, format)
+    kind, source = format_named(format), source_of(model)
+    _check_model(source.model, format)
+    if format == "gguf" and source.tokenizer is not None:
+        vocabulary_of(source.tokenizer, source.model.get_input_embeddings().num_embeddings)
     reasons: dict[str, list[str]] = {}
     layers = 0
     for name, layer in _layers(plan, model.model if isinstance(model, Checkpoint) else model):
@@ -145,6 +154,9 @@ def format_named(name: str) -> Format:
 def _check_model(model: nn.Module, format: str) -> None:
     if problem := FORMATS[format].model_problem(model):
         raise ValueError(f"the model cannot be exported as {format}: it {problem}")
+    if odd := layers_apart(model):
+        raise ValueError(f"the model cannot be exported as {format}: the {type(model).__name__} of transformers keeps "
+                         f"in one parameter what lies in several layers here: {some(odd)}")
 
 
 def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator[tuple[str, QuantLinear]]:
@@ -202,6 +214,9 @@ def export_notes(model: Checkpoint | nn.Module, format: str) -> list[str]:
                  f"their grid: {some(unfit)}."] if unfit else []
         notes += ["transformers does not read from a GGUF file that positions are scaled (rope_freqs); llama.cpp "
                   "does."] * has_scaled_positions(inner)
+        if unread := unread_by_transformers(inner):
+            notes.append(f"transformers does not read {' and '.join(unread)} from a GGUF file: give `from_pretrained` "
+                         "the base model's configuration (`config=`).")
         return notes
     tables = packed_tables(inner)
     notes = [f"In float16, because the format has no place for their codes: {some(tables)}."] if tables else []

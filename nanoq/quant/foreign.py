@@ -16,6 +16,8 @@ from nanoq.quant.embeddings import QuantEmbedding, QuantHead, packed_tables
 from nanoq.quant.qlinear import QuantLinear
 from nanoq.store import INDEX, WEIGHTS, Checkpoint, as_float16, check_json, read_index, some
 
+GENERATION = "generation_config.json"
+
 # ---- writing ----
 
 
@@ -133,6 +135,15 @@ def sketch_of(model: nn.Module) -> nn.Module:
         return type(model)(deepcopy(model.config))
 
 
+def layers_apart(model: nn.Module) -> list[str]:
+    """The linear layers that the model's class in transformers does not have, such as each expert of a mixture."""
+    if not hasattr(getattr(model, "config", None), "to_json_string"):
+        return []
+    known = dict(sketch_of(model).named_modules())
+    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | QuantLinear)
+            and name not in known]
+
+
 def transposed_names(model: nn.Module) -> set[str]:
     """The weights that are (in, out) in a class of transformers, and (out, in) in a model that `HFModel` was made of.
 
@@ -154,11 +165,15 @@ def write_beside(folder: Path, source: Source, block: dict | None) -> None:
     kept = {key: value for key, value in source.config.items() if key not in ("dtype", "torch_dtype")}
     config = kept | {"torch_dtype": "float16"} | ({"quantization_config": block} if block else {})
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    generation = getattr(source.model, "generation_config", None)
-    if generation is not None:
-        write_text(folder / "generation_config.json", generation.to_json_string())
+    write_generation(folder, source.model)
     if source.tokenizer is not None:
         source.tokenizer.save_pretrained(folder)
+
+
+def write_generation(folder: Path, model: nn.Module) -> None:
+    """Write how a model generates, its end tokens among it, beside its weights."""
+    if getattr(model, "generation_config", None) is not None:
+        write_text(folder / GENERATION, model.generation_config.to_json_string())
 
 
 # ---- reading ----

@@ -151,6 +151,18 @@ def block_tables(model: nn.Module) -> dict[str, QuantLinear]:
     return {name: table for name, table in packed_tables(model).items() if name.rpartition(".")[2] != IN_FLOAT32}
 
 
+def unread_by_transformers(model: nn.Module) -> list[str]:
+    """What of a configuration transformers sets to its usual value when it reads GGUF (found by trying version 5)."""
+    config = model.config
+    found = {
+        "that layers have biases": getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False),
+        "the width of heads": config.model_type == "qwen3" and config.head_dim != 128,
+        "the length of the context": config.model_type == "gpt2" and config.n_positions != 1024,
+        "the width of MLPs": config.model_type == "gpt2" and config.n_inner not in (None, 4 * config.n_embd),
+    }
+    return [what for what, is_so in found.items() if is_so]
+
+
 def has_scaled_positions(model: nn.Module) -> bool:
     """Whether the frequencies of the rotary positions are not those that their base gives."""
     return (getattr(model.config, "rope_parameters", None) or {}).get("rope_type") in SCALED

@@ -22,7 +22,7 @@ from nanoq.quant.activations import fake_quantize_activations
 from nanoq.quant.grid import HALF, Grid, check_weight, storable
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.qlinear import packed_layer
-from nanoq.quant.quantize import round_others
+from nanoq.quant.quantize import other_names, round_others
 from nanoq.quant.recipe import Recipe, Round, is_idle
 from nanoq.store import naming
 
@@ -111,8 +111,11 @@ def prepare_qat(
     """
     if scales not in SCALES:
         raise ValueError(f"scales must be one of {', '.join(SCALES)}, not {scales!r}")
+    if recipe.embeddings != 16:
+        raise ValueError(f"embedding tables are trained as they are, and not packed: embeddings={recipe.embeddings} is "
+                         "for `quantize_model`")
     layers, quantizers = linear_layers(model), {}
-    for name, spec in recipe.resolve(list(layers)).items():
+    for name, spec in recipe.resolve(list(layers), other_names(model)).items():
         if is_idle(spec):
             continue
         if parametrize.is_parametrized(layers[name], "weight"):

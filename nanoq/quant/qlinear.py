@@ -274,11 +274,6 @@ def packed_layer(layer: nn.Module, codes: Tensor, grid: Grid) -> QuantLayer:
     return entropy_coded(packed) if grid.coded else packed
 
 
-def packed_layouts(model: nn.Module) -> dict[str, dict]:
-    """The layout of each packed layer of a model, by name: what a card keeps beside the tensors."""
-    return {name: layer.layout for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
-
-
 # ---- from a file ----
 
 

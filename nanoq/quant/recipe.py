@@ -467,8 +467,8 @@ def _from_json(data: dict | list) -> Step:
         return _as_step([_from_json(each) for each in data])
     fields = dict(data)
     name = fields.pop("step", "round")
-    for home in _HOMES if name not in STEPS else ():
+    for home in _HOMES:
         import_module(home)
-    if name not in STEPS:
-        raise ValueError(f"no step '{name:.40}': there are {', '.join(STEPS)}")
+    if not isinstance(name, str) or name not in STEPS:
+        raise ValueError(f"no step {_shown(name)}: there are {', '.join(STEPS)}")
     return STEPS[name](**fields)

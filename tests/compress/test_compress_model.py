@@ -88,6 +88,12 @@ def test_a_compressed_model_comes_back_bit_for_bit_and_is_smaller(name, tmp_path
     assert (again / "model.safetensors").read_bytes() == (path / "model.safetensors").read_bytes()
 
 
+def test_sparse_weights_that_are_not_rounded_stay_as_they_are():
+    pruned = compress_model(checkpoint().model, Prune(), TOKENS)
+    idle = compress_model(checkpoint().model, [Prune(), Round("gptq", bits=16)], TOKENS)
+    assert torch.equal(pruned(TOKENS), idle(TOKENS))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_model_of_any_type_is_compressed_to_about_the_same(name, dtype):

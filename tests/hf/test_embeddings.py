@@ -28,8 +28,7 @@ from nanoq.quant import (
 )
 from nanoq.quant.embeddings import QuantEmbedding, QuantHead, TiedHead, pack_tables, packed_tables
 from nanoq.quant.export import FORMATS, count_parameters, export_notes
-from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import CARD, WEIGHTS, Checkpoint, load, save
+from nanoq.store import CARD, WEIGHTS, Checkpoint, layouts_of, load, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 TOKENS = torch.randint(4, 97, (6, 12), generator=torch.Generator().manual_seed(0))
@@ -69,7 +68,7 @@ def test_a_model_of_every_family_comes_back_bit_for_bit(family, bits, tmp_path):
     saved = packed(family, bits)
     loaded = load(save(tmp_path, saved, half=True))
     assert torch.equal(loaded.model(TOKENS), saved.model(TOKENS))
-    assert packed_layouts(loaded.model) == packed_layouts(saved.model)
+    assert layouts_of(loaded.model) == layouts_of(saved.model)
     assert any(isinstance(layer, QuantEmbedding) for layer in packed_tables(loaded.model).values())
     float16 = of_family(family)
     quantize_model(float16.model, Recipe(bits=4))
@@ -246,7 +245,7 @@ def exported(family, bits, format, folder, **changes):
     check_export(recipe, checkpoint, format)
     quantize_model(checkpoint.model, recipe)
     check_export(None, checkpoint, format)
-    check_export(packed_layouts(checkpoint.model), checkpoint, format)
+    check_export(layouts_of(checkpoint.model), checkpoint, format)
     export_model(folder, checkpoint, format)
     return checkpoint
 

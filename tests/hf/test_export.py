@@ -18,8 +18,7 @@ from nanoq.lm import GPT, GPTConfig
 from nanoq.quant import Recipe, Round, check_export, export_model, quantize_model
 from nanoq.quant.export import FORMATS
 from nanoq.quant.gguf_format import block_type
-from nanoq.quant.qlinear import packed_layouts
-from nanoq.store import Checkpoint
+from nanoq.store import Checkpoint, layouts_of
 
 GROUP = {"granularity": "group", "group_size": 32, "symmetric": True}
 TOKENS = torch.randint(3, 97, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -45,6 +44,20 @@ def llama(**changes):
     return Checkpoint(HFModel(make("llama", vocab_size=VOCABULARY, **changes)).eval(), byte_level(), {})
 
 
+@pytest.mark.parametrize("family", ["mixtral", "qwen3 moe", "gpt-oss"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_mixture_whose_experts_lie_in_one_parameter_is_refused_before_the_work(family, format):
+    model = HFModel(make(family)).eval()
+    with pytest.raises(ValueError, match=r"keeps in one parameter what lies in several layers|nanoq writes"):
+        check_export(Recipe(bits=4, grid_options=GROUP), model, format)
+
+
+def test_a_tokeniser_that_llama_cpp_does_not_have_is_refused_before_the_work():
+    pytest.importorskip("gguf")
+    with pytest.raises(ValueError, match="cannot be written in GGUF: its model is WordLevel"):
+        check_export(RECIPES["symmetric"], Checkpoint(llama().model, make_tokenizer(), {}), "gguf")
+
+
 @pytest.mark.filterwarnings("ignore:.*calibration tokens are few")
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("format", FORMATS)
@@ -62,7 +75,7 @@ def test_what_is_said_before_is_what_happens(format, name, tmp_path):
     if name == "one layer" and foreseen:
         assert foreseen.startswith(f"1 of 14 quantised layers do not fit {format}: blocks.1.mlp.up_proj: it ")
     quantize_model(checkpoint.model, recipe, TOKENS)
-    for plan in (None, packed_layouts(checkpoint.model)):
+    for plan in (None, layouts_of(checkpoint.model)):
         if foreseen is None:
             check_export(plan, checkpoint, format)
         else:

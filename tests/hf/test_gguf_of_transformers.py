@@ -12,7 +12,7 @@ import nanoq
 from nanoq.files import data_dir
 from nanoq.hf import HFModel
 from nanoq.lm import GPT, GPTConfig
-from nanoq.quant import Recipe, Round, export_gguf, quantize_model
+from nanoq.quant import Recipe, Round, export_gguf, export_model, quantize_model
 from nanoq.quant.export import export_notes
 from nanoq.quant.gguf_model import gguf_model_problem
 from nanoq.quant.gguf_tokenizer import vocabulary_of
@@ -55,6 +55,32 @@ def test_transformers_finds_the_same_logits(family, bits, kind, tmp_path):
     assert set(types.values()) == {kind, "F16", "F32"}
     assert ("output.weight" in types) == (family not in ("llama, tied", "gpt2"))
     assert types["blk.0.attn_qkv.weight" if family == "gpt2" else "blk.0.attn_q.weight"] == kind
+
+
+@pytest.mark.parametrize(("family", "changes", "unread"), [
+    ("llama", {"attention_bias": True}, "that layers have biases"), ("llama", {"mlp_bias": True}, "biases"),
+    ("qwen3", {"attention_bias": True}, "biases"), ("qwen3", {"head_dim": 16}, "the width of heads"),
+    ("gpt2", {"n_positions": 64}, "the length of the context"), ("gpt2", {"n_inner": 96}, "the width of MLPs"),
+])
+def test_what_transformers_does_not_read_is_named_and_goes_with_the_configuration(family, changes, unread, tmp_path):
+    checkpoint = quantised(family, Recipe(bits=4, grid_options=SYMMETRIC), byte_level(), **changes)
+    with torch.no_grad():
+        for name, parameter in checkpoint.model.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(torch.randn_like(parameter).half())
+    path = export_model(tmp_path, checkpoint, "gguf")
+    assert unread in (tmp_path / "README.md").read_text()
+    config = checkpoint.model.model.config
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, config=config,
+                                                              dtype=torch.float32)
+    assert torch.equal(model.eval()(TOKENS).logits, checkpoint.model(TOKENS))
+    with pytest.raises((RuntimeError, AssertionError)):  # the day when it is read this note goes
+        assert torch.equal(loaded(path), checkpoint.model(TOKENS))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_of_what_transformers_reads_has_no_notes(family):
+    assert export_notes(quantised(family, Recipe(bits=4, grid_options=SYMMETRIC)), "gguf") == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

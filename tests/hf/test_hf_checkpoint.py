@@ -184,6 +184,9 @@ def test_a_head_that_the_files_do_not_have_is_an_error(tmp_path):
         nanoq.load(tmp_path, "masked-lm")
     with pytest.raises(ValueError, match="no kind 'classifier': there are causal-lm"):
         nanoq.load(tmp_path, "classifier")
+    make("llama").save_pretrained(tmp_path / "llama")
+    with pytest.raises(ValueError, match="cannot be taken: transformers has no masked-lm of its type, llama"):
+        nanoq.load(tmp_path / "llama", "masked-lm")
 
 
 @pytest.mark.parametrize("damage", [

@@ -327,7 +327,7 @@ def test_a_model_in_one_file_replaces_one_in_shards_and_both_are_refused(sharded
     with pytest.raises(ValueError, match=r"holds model\.safetensors beside the shards"):
         load(sharded)
     save(sharded, whole, half=True)
-    assert sorted(path.name for path in sharded.iterdir()) == [CARD, "config.json", WEIGHTS]
+    assert sorted(path.name for path in sharded.iterdir()) == [CARD, "config.json", "generation_config.json", WEIGHTS]
     assert torch.equal(load(sharded).model(TOKENS), whole.model(TOKENS))
 
 

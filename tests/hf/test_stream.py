@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from tiny import make, make_tokenizer
 
 import nanoq
 from nanoq import store
-from nanoq.compress import Prune
+from nanoq.compress import LowRank, Prune
 from nanoq.files import sha256
 from nanoq.hf import stream
 from nanoq.hf.stream import INDEX, STATE, open_folder, quantize_folder
-from nanoq.quant import LayerStats, Recipe, Round, processes, quantize_model
+from nanoq.quant import LayerStats, Recipe, Round, Vector, export_model, processes, quantize_model
 from nanoq.quant.quantize import quantize_block
 from nanoq.store import CARD, WEIGHTS, save
 
@@ -392,7 +393,7 @@ def test_statistics_of_two_processes_are_those_of_all_their_inputs(monkeypatch):
     assert nobodys["idle"].tokens == 0 and not nobodys["idle"].gram.any()
 
 
-@pytest.mark.parametrize("family", ["llama", "llama, tied", "opt", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "llama, tied", "opt", "gpt2", "gpt-neox", "mixtral", "qwen3 moe"])
 def test_a_streamed_folder_is_loaded_as_any_other(family, sources, tmp_path):
     quantize_folder(sources(family), tmp_path / "streamed", ORDERED, TOKENS, 2)
     in_memory(sources(family), tmp_path / "whole", ORDERED)
@@ -410,6 +411,37 @@ def test_a_model_in_the_place_of_the_result_goes_where_that_is_asked_for(sources
     stream.quantize_opened(*open_folder(sources("llama")), tmp_path, ORDERED, TOKENS, 2, replace=True)
     found = held(tmp_path)
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("steps", [
+    (Prune("magnitude"),), (LowRank(0.5, whitened=False),), (Vector("e8p", feedback=False),),
+    (Prune("magnitude"), Round(bits=4)),
+], ids=["sparse", "thin", "vectors", "both"])
+def test_layers_of_every_kind_are_streamed(steps, sources, tmp_path):
+    recipe = Recipe(*steps, rules={"*.o_proj": Round(bits=4)})
+    quantize_folder(sources("llama"), tmp_path / "streamed", recipe, TOKENS, 2)
+    in_memory(sources("llama"), tmp_path / "whole", recipe)
+    streamed, whole = store.load(tmp_path / "streamed"), store.load(tmp_path / "whole")
+    assert torch.equal(streamed.model(TOKENS), whole.model(TOKENS))
+    assert streamed.card["layers"] == whole.card["layers"]
+
+
+def test_how_a_model_generates_goes_with_it(sources, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(sources("llama"), source)
+    (source / "generation_config.json").write_text('{"eos_token_id": [5, 9], "do_sample": true, "top_k": 7}')
+    quantize_folder(source, tmp_path / "streamed", NEAREST)
+    save(tmp_path / "saved", nanoq.quantize(nanoq.load(source), NEAREST))
+    export_model(tmp_path / "exported", nanoq.load(tmp_path / "saved"), "gptq")
+    for name in ("streamed", "saved", "exported"):
+        found = nanoq.load(tmp_path / name).model.model.generation_config
+        assert (found.eos_token_id, found.do_sample, found.top_k) == ([5, 9], True, 7), name
+        assert json.loads((tmp_path / name / "generation_config.json").read_text())["top_k"] == 7
+
+
+def test_a_gpt_of_nanoq_is_not_streamed_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="'tales-2.7m' is no model of transformers"):
+        quantize_folder("tales-2.7m", tmp_path, NEAREST)
 
 
 def test_a_model_that_was_saved_unquantised_is_streamed(sources, tmp_path):

@@ -511,6 +511,19 @@ def test_scales_are_recomputed_or_learned(checkpoint):
         prepare_qat(checkpoint.model, uniform(SPECS["affine"]), "fixed")
 
 
+def test_rules_may_use_the_names_of_the_model_within(checkpoint):
+    outer = nn.Module()
+    outer.model, outer.blocks = checkpoint.model, checkpoint.model.blocks
+    checkpoint.model.layers = checkpoint.model.blocks
+    prepare_qat(outer, Recipe(bits=16, rules={"layers.0.*": Round(bits=4)}))
+    assert set(fake_quantizers(outer)) == {name for name in linear_layers(outer) if name.startswith("blocks.0.")}
+
+
+def test_a_recipe_that_packs_embeddings_is_an_error(checkpoint):
+    with pytest.raises(ValueError, match="embedding tables are trained as they are, and not packed: embeddings=8"):
+        prepare_qat(checkpoint.model, Recipe(bits=4, embeddings=8))
+
+
 def test_a_rule_that_names_no_layer_is_an_error(checkpoint):
     with pytest.raises(ValueError, match="names no layer"):
         prepare_qat(checkpoint.model, Recipe(Round(bits=3), rules={"blocks.7.*": Round(bits=4)}))

@@ -247,6 +247,9 @@ def test_any_steps_come_back_from_plain_data(recipe):
 
 
 def test_steps_that_a_card_cannot_keep_or_does_not_know_say_so():
+    for name in (5, ["round"], {}):
+        with pytest.raises(ValueError, match="no step .*: there are round"):
+            Recipe.from_json({"default": {"step": name}, "rules": {}})
     with pytest.raises(ValueError, match="no step 'knit': there are round, .*prune, low-rank"):
         Recipe.from_json({"default": {"step": "knit"}})
     with pytest.raises(ValueError, match="not a recipe .*true_sequential must be true or false"):
