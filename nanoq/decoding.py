@@ -23,6 +23,10 @@ class DecodingLayer(nn.Module):
         """The weight as float32 (out, in), made anew."""
         raise NotImplementedError
 
+    def __getstate__(self) -> dict:
+        """Without what lasts while `decoded_once` does: a copy has its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_keeps", "_weight")}
+
     def decoded(self) -> Tensor:
         """The same, which may have been made before: not to be changed."""
         if self._weight is not None:

@@ -28,6 +28,7 @@ from nanoq.lm.evaluate import (
 from nanoq.lm.evaluate import windows as cut
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import sample_windows
+from nanoq.running import device_of
 from nanoq.store import Checkpoint
 from nanoq.vision.data import load_images
 from nanoq.vision.model import ResNet
@@ -333,7 +334,7 @@ class Images(Task):
     @torch.inference_mode()
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The logits of each image (N, classes)."""
-        device, logits = next(model.parameters()).device, []
+        device, logits = device_of(model), []
         with decoded_once(model):
             for part in self.held_out[0].split(256):
                 logits.append(model.eval()(part.to(device)).cpu())

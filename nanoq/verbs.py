@@ -27,6 +27,7 @@ from nanoq.quant.qlinear import entropy_code
 from nanoq.quant.quantize import check_unchanged, quantize_model
 from nanoq.quant.recipe import OF_ALL, Recipe, Round, has_seed, own_bits
 from nanoq.quant.rotation import rotate as rotate_model
+from nanoq.running import device_of
 from nanoq.store import Checkpoint
 from nanoq.tasks import Evaluation, task_for
 
@@ -103,7 +104,7 @@ def quantize(
     if rotate:
         rotate_model(new.model, seed)
         new.card = new.card | {"rotation": {"seed": seed}}
-    device = next(new.model.parameters()).device
+    device = device_of(new.model)
     calibration = None if calibration is None else calibration.to(device)
     if average_bits is not None:
         if getattr(new.model, "kind", "causal-lm") != "causal-lm" or not hasattr(new.model.config, "context"):
@@ -198,8 +199,10 @@ def continuation(checkpoint: Checkpoint, prompt: str, length: int, temperature: 
     """The pieces of text that a language model adds to a prompt, one after the other.
 
     Raises:
-        ValueError: if the model writes no text, or has no tokeniser.
+        ValueError: if the model writes no text, or has no tokeniser, or the length is negative.
     """
+    if length < 0:
+        raise ValueError(f"length must be at least 0, not {length}")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     if isinstance(model, GPT):
         for token in islice(stream(model, tokenizer.encode(prompt), temperature=temperature, top_k=top_k, seed=seed),

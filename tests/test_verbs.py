@@ -10,8 +10,8 @@ import torch
 
 import nanoq
 from nanoq.compress import LowRank, Prune, SparseLinear, SparseQuantLinear
-from nanoq.lm import GPT, CharTokenizer, GPTConfig
-from nanoq.quant import BLOCK_METHODS, QuantConv2d, QuantLinear, Recipe, Round, Vector
+from nanoq.lm import GPT, CharTokenizer, GPTConfig, generate
+from nanoq.quant import BLOCK_METHODS, QuantConv2d, QuantizedKVCache, QuantLinear, Recipe, Round, Vector
 from nanoq.quant.export import count_parameters
 from nanoq.store import WEIGHTS, Checkpoint
 from nanoq.tasks import CharacterText, ReviewProbe, task_for
@@ -221,6 +221,23 @@ def test_a_model_stops_at_each_of_its_ends(opt):
     assert nanoq.generate(opt, "The red", 20) == "The red"
     opt.model.model.generation_config.eos_token_id = None
     assert len(nanoq.generate(opt, "The red", 20)) > len("The red")
+
+
+@pytest.mark.parametrize("cast", [torch.nn.Module.float, torch.nn.Module.bfloat16])
+def test_a_model_without_parameters_is_measured_and_writes(cast):
+    original = nanoq.load("tales-2.7m")
+    small = nanoq.quantize(original, "nearest", bits=8, rotate=True, embeddings=8)
+    assert not list(small.model.parameters())
+    cast(small.model)
+    assert abs(nanoq.evaluate(small, windows=4, against=original).delta.mean) < 0.05
+    for more in ({}, {"make_cache": lambda layers: QuantizedKVCache(layers, 8)}):
+        text = generate(small.model, small.tokenizer, "Once", 5, **more)
+        assert text.startswith("Once") and len(text) == 9
+
+
+def test_a_negative_length_is_named(gpt):
+    with pytest.raises(ValueError, match="length must be at least 0, not -1"):
+        nanoq.generate(gpt, "The", -1)
 
 
 def test_reviews_are_counted_with_those_of_the_probe():

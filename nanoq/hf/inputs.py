@@ -1,9 +1,9 @@
 """What models of transformers take, made of one batch: tokens, pictures, spectrograms or sound."""
 
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
+
+from nanoq.running import device_of
 
 FLOATS = {"pixel_values": "pictures (N, channels, height, width)",
           "input_features": "spectrograms (N, bins, frames) or (N, frames, bins)",
@@ -39,12 +39,6 @@ def vocabulary(model: nn.Module) -> int:
     if weight is not None:
         return len(weight)
     return getattr(model.config.get_text_config(), "vocab_size", 0x110000)  # those of Unicode, as CANINE reads them
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model is, parts of which may be without memory."""
-    places = (tensor.device for tensor in chain(model.parameters(), model.buffers()) if not tensor.is_meta)
-    return next(places, torch.device("meta"))
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def fits(model: nn.Module) -> bool:
         and not getattr(config, "sliding_window", None) and not model.training
         and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in model.parameters())
         and all(_is_plain(layer) for block in model.model.layers for layer in _layers(block).values())
-        and _is_plain(model.lm_head) and not any(map(_has_hooks, model.model.modules()))
+        and _is_plain(model.lm_head) and not any(map(_has_hooks, model.modules()))
     )
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from nanoq.hf.blocks import MODES, BlockCall, Track, find_blocks
 from nanoq.hf.experts import split_experts
-from nanoq.hf.inputs import FLOATS, device_of, inputs, sample, vocabulary
+from nanoq.hf.inputs import FLOATS, inputs, sample, vocabulary
 from nanoq.lm.model import check_tokens
 from nanoq.quant.layers import is_plain, linear_layers
+from nanoq.running import device_of
 
 KINDS = {"causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
          "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -97,7 +98,7 @@ class HFModel(nn.Module):
         self._inside: list = []  # whether the model itself is running
         self._hooks = []
         for module in {model, model.base_model}:
-            self._hooks.append(module.register_forward_pre_hook(partial(_enters, self._inside)))
+            self._hooks.append(module.register_forward_pre_hook(partial(_enters, self._inside, module is model)))
             self._hooks.append(module.register_forward_hook(partial(_leaves, self._inside), always_call=True))
         for index, block in enumerate(self.blocks):
             complete = partial(_complete, self._calls, self._inside, index)
@@ -320,14 +321,16 @@ def left_out(model: HFModel) -> dict[str, int]:
             if parameter.dim() > 1 and id(parameter) not in known}
 
 
-def _enters(inside: list, *_) -> None:
-    """Before the model itself runs."""
+def _enters(inside: list, outermost: bool, *_) -> None:
+    """Before the model itself runs; nobody says so when an interrupt (Ctrl-C) ends that."""
+    if outermost:
+        inside.clear()
     inside.append(True)
 
 
 def _leaves(inside: list, *_) -> None:
     """After it ran, or failed."""
-    inside.pop()
+    del inside[-1:]
 
 
 def _complete(calls: dict[tuple, list], inside: list, index: int, block: nn.Module, args: tuple, kwargs: dict):

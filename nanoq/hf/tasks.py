@@ -14,8 +14,10 @@ from nanoq.hub import hub_rows, local_file
 from nanoq.lm.corpus import load_corpus
 from nanoq.lm.evaluate import Watch, evenly_spread, row_losses
 from nanoq.lm.generation import check_sampling, next_token
+from nanoq.lm.model import check_tokens
 from nanoq.progress import progress
 from nanoq.quant.calibrate import sample_windows
+from nanoq.running import device_of, evaluating
 
 # Of each set of reviews its repository on the hub. Local files are NAME_train.jsonl and NAME_test.jsonl.
 REVIEWS = {"imdb": "stanfordnlp/imdb", "rotten-tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
@@ -143,6 +145,7 @@ def stream_tokens(model: HFModel, prompt: Tensor, temperature: float, top_k: int
     check_sampling(temperature, top_k)
     if not 0 < len(prompt) <= model.config.context:
         raise ValueError(f"a prompt of {len(prompt)} tokens does not fit a context of {model.config.context}")
+    check_tokens(prompt, model.vocabulary)
     from nanoq.hf.llama_step import LlamaStep, fits  # numba is slow to import
 
     generator, length = torch.Generator().manual_seed(seed), len(prompt)
@@ -263,13 +266,11 @@ def masked_losses(model: HFModel, tokenizer, windows: Tensor, every: int = 1, ba
     numbers, places = (text & ((text.flatten().cumsum(0).view_as(windows) - 1) % every == 0)).nonzero(as_tuple=True)
     if not len(numbers):
         raise ValueError("there is no text in the windows")
-    device, training, losses = model.device, model.training, []
-    model.eval()
-    with decoded_once(model):
+    device, losses = model.device, []
+    with evaluating(model), decoded_once(model):
         for part in progress(torch.arange(len(numbers)).split(batch), desc="masks", unit="batch", leave=False, delay=1):
             chosen = F.one_hot(places[part], windows.shape[1]).bool()
             losses.append(fill_losses(model, tokenizer, windows[numbers[part]].to(device), chosen.to(device)).cpu())
-    model.train(training)
     sums = torch.zeros(len(windows), dtype=torch.float64).index_add(0, numbers, torch.cat(losses).double())
     return sums * len(windows) / len(numbers)
 
@@ -410,7 +411,7 @@ def fine_tune(
         raise ValueError(f"{len(texts)} texts need as many labels, 0 or 1, and some of each")
     # In evaluation mode from here on: without dropout, which would draw from the global generator.
     probe = linear_probe(features(model, tokenizer, texts, max_length=max_length), labels)
-    device = next(model.parameters()).device
+    device = device_of(model)
     head, bias = (torch.tensor(part, dtype=torch.float32, device=device, requires_grad=True)
                   for part in (probe.coef_[0], probe.intercept_[0]))
     ids = token_ids(tokenizer, texts, min(max_length, model.config.context))
@@ -450,12 +451,12 @@ def token_ids(tokenizer, texts: Sequence[str], max_length: int | None = None) ->
 
 def _pooled(model: HFModel, tokenizer, ids: list[list[int]]) -> Tensor:
     """The mean of the last hidden states over each text: (B, width)."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     padding = tokenizer.pad_token_id or 0  # GPT-2 has none; the mask hides what stands there
     rows = [torch.tensor(row) for row in ids]
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding).to(device)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
-    hidden, weight = model.hidden(tokens, mask), mask.unsqueeze(-1)
+    hidden, weight = model.hidden(tokens, mask).float(), mask.unsqueeze(-1)
     return (hidden * weight).sum(1) / weight.sum(1)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nanoq.decoding import decoded_once
 from nanoq.lm.model import check_tokens
 from nanoq.progress import progress
+from nanoq.running import device_of, evaluating
 
 
 def windows(tokens: Tensor, context: int, limit: int | None = None) -> Tensor:
@@ -32,7 +33,13 @@ def windows(tokens: Tensor, context: int, limit: int | None = None) -> Tensor:
 
 
 def evenly_spread(count: int, limit: int | None) -> Tensor:
-    """The numbers 0..count-1, or as many as `limit` says, spread evenly over them: int64."""
+    """The numbers 0..count-1, or as many as `limit` says, spread evenly over them: int64.
+
+    Raises:
+        ValueError: if that is less than one.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"at least one window or picture is measured, not {limit}")
     if limit is None or limit >= count:
         return torch.arange(count)
     return torch.linspace(0, count - 1, limit).round().long()
@@ -71,13 +78,13 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16, watch: Watch | N
         watch: is shown the tokens (B, T) and logits of each pass, and what makes losses (B,) of logits.
 
     Raises:
-        ValueError: if a token is not in the model's vocabulary.
+        ValueError: if a token is not in the model's vocabulary, or there is none to predict.
     """
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    losses = []
-    with decoded_once(model):
+    if rows.dim() != 2 or rows.shape[1] < 2 or not len(rows) or batch < 1:
+        raise ValueError(f"rows must be tokens (W, T + 1), at least one of two tokens, in batches of at least 1, not "
+                         f"{tuple(rows.shape)} in batches of {batch}")
+    device, losses = device_of(model), []
+    with evaluating(model), decoded_once(model):
         for part in progress(rows.split(batch), desc="evaluate", unit="batch", leave=False, delay=1):
             part = part.to(device)
             logits, measure = model(part[:, :-1]), partial(_mean_losses, part[:, 1:])  # logits (B, T, V)
@@ -85,7 +92,6 @@ def row_losses(model: nn.Module, rows: Tensor, batch: int = 16, watch: Watch | N
             losses.append(measure(logits))
             if watch:
                 watch(part[:, :-1], logits, measure)
-    model.train(training)
     return torch.cat(losses)
 
 
@@ -129,8 +135,11 @@ def paired_difference(
     What makes a window hard makes it hard for both models, so the difference varies far less than either loss.
 
     Raises:
-        ValueError: if the two were not measured on the same number of windows, or on fewer than two.
+        ValueError: if the two were not measured on the same number of windows, or on fewer than two, or the confidence
+            is no share.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), not {confidence!r}")
     if losses.shape != reference.shape or losses.dim() != 1 or len(losses) < 2:
         shapes = f"{tuple(losses.shape)} and {tuple(reference.shape)}"
         raise ValueError(f"need two equal lists of window losses, at least 2, not {shapes}: take a longer text")
@@ -181,6 +190,10 @@ class AgainstOriginal:
         self.measured: list[Tensor] = []
         self.seconds = 0.0
 
+    def begin(self) -> None:
+        """Forget the batches of a run that was interrupted."""
+        self.kl, self.same = [], []
+
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, logits: Tensor, measure: Measure) -> None:
         """Compare one batch: logits (..., classes)."""
@@ -188,7 +201,7 @@ class AgainstOriginal:
         if number < len(self.known):
             p = self.known[number].to(logits.device).float()
         else:
-            given = self.original.eval()(inputs.to(next(self.original.parameters()).device))
+            given = self.original.eval()(inputs.to(device_of(self.original)))
             if number == len(self.measured):
                 self.measured.append(measure(given))
             p = given.float().log_softmax(-1).to(logits.device)
@@ -205,7 +218,7 @@ class AgainstOriginal:
         if not self.kl:
             return None
         kl, same = torch.cat(self.kl).double(), torch.cat(self.same).double()
-        self.kl, self.same = [], []
+        self.begin()
         ranked = kl.sort().values
         middle, tail = (float(ranked[round(share * (len(ranked) - 1))]) for share in (0.5, 0.999))
         return Divergence(float(kl.mean()), middle, tail, float(same.mean()))

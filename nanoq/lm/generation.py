@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from nanoq.lm.model import GPT, KVCache
 from nanoq.lm.tokenizer import CharTokenizer
+from nanoq.running import device_of
 
 COLDEST = 1e-6  # below it, logits over the temperature would be infinite, and the likeliest is drawn anyway
 
@@ -32,8 +34,10 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None, generator:
 
 def check_sampling(temperature: float, top_k: int | None) -> None:
     """Raise a ValueError unless a token can be drawn with these."""
-    if not temperature >= 0 or (top_k is not None and top_k < 1):
-        raise ValueError("temperature must not be negative, and top_k must be at least 1")
+    if not isinstance(temperature, Real) or not temperature >= 0 or not (
+            top_k is None or (isinstance(top_k, Integral) and top_k >= 1)):
+        raise ValueError("temperature must not be negative, and top_k must be a whole number of at least 1, not "
+                         f"{temperature!r} and {top_k!r}")
 
 
 def stream(
@@ -102,7 +106,7 @@ class _Reader:
 
     def __init__(self, model: GPT, texts: int, make_cache: Callable[[int], KVCache]):
         self.model, self.make_cache = model, make_cache
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
         self.caches: list[KVCache | None] = [None] * texts
 
     @property

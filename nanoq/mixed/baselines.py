@@ -20,7 +20,6 @@ from nanoq.mixed.parts import (
     check_data,
     check_draws,
     differentiating,
-    evaluating,
     for_each_part,
     gradients,
     mean_loss,
@@ -30,6 +29,7 @@ from nanoq.mixed.parts import (
 from nanoq.quant.calibrate import LayerStats, observe
 from nanoq.quant.layers import linear_layers, weight_matrix
 from nanoq.quant.recipe import Round
+from nanoq.running import evaluating
 
 BITS = (2, 3, 4, 8)
 Costs = dict[str, dict[int, float]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nanoq.lm.training import next_token_loss
 from nanoq.progress import progress
 from nanoq.quant.layers import linear_layers
+from nanoq.running import evaluating
 
 UNITS = ("block", "linear")
 Loss = Callable[[nn.Module, Tensor], Tensor]
@@ -61,18 +62,6 @@ def restoring_weights(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor
         with torch.no_grad():
             for name, layer in layers.items():
                 layer.weight.copy_(originals[name])
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while the block of code runs; at the end each module gets its own back, whatever happened."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from nanoq.mixed.parts import (
     Loss,
     check_data,
     check_draws,
-    evaluating,
     for_each_part,
     mean_loss,
     parts_of,
@@ -29,6 +28,7 @@ from nanoq.mixed.parts import (
 )
 from nanoq.mixed.representations import Features, similarity
 from nanoq.quant.grid import affine_grid
+from nanoq.running import evaluating
 from nanoq.store import some
 
 LEVELS = tuple(level / 10 for level in range(1, 10))

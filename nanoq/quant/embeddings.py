@@ -37,9 +37,10 @@ class QuantEmbedding(QuantLinear):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids (...) -> the rows of the table (..., width), in the type that the model computes in."""
-        rows = tokens.flatten()
-        codes = unpack(self.codes[rows], self.layout["bits"], self.embedding_dim)
-        grid = Grid(self.layout["bits"], self.layout["levels"], self.scale[rows].float(), self.layout["group_size"])
+        rows = tokens.flatten().long()  # and none is counted from the end, as an index would be
+        codes = unpack(self.codes.index_select(0, rows), self.layout["bits"], self.embedding_dim)
+        scale = self.scale.index_select(0, rows).float()
+        grid = Grid(self.layout["bits"], self.layout["levels"], scale, self.layout["group_size"])
         return (grid.decode(codes) * self.layout["factor"]).to(self.dtype).view(*tokens.shape, self.embedding_dim)
 
     @property

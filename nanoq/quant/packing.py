@@ -94,7 +94,8 @@ def unpack_trits(packed: Tensor, count: int) -> Tensor:
     if packed.numel() and packed.max() >= 3**TRITS:
         raise ValueError(f"a byte of {TRITS} codes of three values is less than {3**TRITS}, not {int(packed.max())}")
     digits = torch.arange(3**TRITS)[:, None] // 3 ** torch.arange(TRITS) % 3  # (243, 5): what each byte stands for
-    return digits.to(packed).index_select(0, packed.flatten().int()).view(*packed.shape[:-1], -1)[..., :count]
+    return digits.to(packed).index_select(0, packed.flatten().int()).view(
+        *packed.shape[:-1], packed.shape[-1] * TRITS)[..., :count]
 
 
 def _word(bits: int) -> tuple[int, int]:

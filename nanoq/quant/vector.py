@@ -71,12 +71,16 @@ class VectorLinear(PackedLayer):
     def weight(self) -> Tensor:
         """The weight (out, in) in float32."""
         if self._decoded is None:
-            out, inputs = self.weight_shape
-            values = unpacked_values(self.codes.cpu(), self.layout) * self.scale.float().cpu()
-            rows = RandomHadamard.unpacked(self.out_signs.cpu(), out).inverse(values.T).T
-            weight = RandomHadamard.unpacked(self.in_signs.cpu(), inputs).inverse(rows)
-            self._decoded = weight.contiguous().to(self.codes.device)
+            with torch.inference_mode(False), torch.no_grad():  # or no gradient could go through the layer later
+                self._decoded = self._made()
         return self._decoded
+
+    def _made(self) -> Tensor:
+        out, inputs = self.weight_shape
+        values = unpacked_values(self.codes.cpu(), self.layout) * self.scale.float().cpu()
+        rows = RandomHadamard.unpacked(self.out_signs.cpu(), out).inverse(values.T).T
+        weight = RandomHadamard.unpacked(self.in_signs.cpu(), inputs).inverse(rows)
+        return weight.contiguous().to(self.codes.device)
 
     def dequantize(self) -> Tensor:
         """The same."""

@@ -17,6 +17,7 @@ from nanoq.lm.generation import stream
 from nanoq.lm.model import GPT
 from nanoq.lm.tokenizer import CharTokenizer
 from nanoq.quant import Recipe
+from nanoq.running import device_of
 from nanoq.store import WEIGHTS, find_checkpoint, load
 from nanoq.teach.leaderboard import NAMES
 from nanoq.teach.markup import LEGEND, MARK, ROW, TEXT, cells_html, quoted, shaded, table, visible
@@ -193,7 +194,7 @@ def predictions(model: GPT, tokens: Tensor) -> Tensor:
     parts, start, done = [], 0, 0
     while done < len(tokens):
         window = tokens[start : start + context]
-        logits = model(window[None].to(next(model.parameters()).device))[0, done - start :]
+        logits = model(window[None].to(device_of(model)))[0, done - start :]
         parts.append(logits.float().cpu().log_softmax(-1) / math.log(2))
         done = start + len(window)
         start += context - context // 2

@@ -130,6 +130,7 @@ class Leaderboard:
 
     def add_model(self, method: str, bits: float, model: nn.Module, size: int, above: float | None = None) -> Row:
         """Measure a model whose file has `size` bytes, and layers so many bits `above` the bound in the mean."""
+        self.watch.begin()
         losses = self.task.losses(model, self.watch)
         divergence = self.watch.divergence()
         self.losses.append(losses)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from nanoq.decoding import decoded_once
 from nanoq.progress import progress
+from nanoq.running import device_of, evaluating
 
 
 @torch.no_grad()
@@ -22,13 +23,10 @@ def correct(model: nn.Module, pictures: Tensor, labels: Tensor, batch: int = 500
     """
     if not len(pictures) or labels.shape != (len(pictures),):
         raise ValueError(f"need a label for each picture: {len(pictures)} pictures, labels {tuple(labels.shape)}")
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
+    device = device_of(model)
     parts = progress(pictures.split(batch), desc="evaluate", unit="batch", leave=False, delay=1)
-    with decoded_once(model):
+    with evaluating(model), decoded_once(model):
         answers = torch.cat([model(part.to(device)).argmax(1).cpu() for part in parts])
-    model.train(training)
     return answers == labels.cpu()
 
 

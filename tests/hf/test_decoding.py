@@ -1,6 +1,7 @@
 """Packed layers decode their weights once for an evaluation, which changes no bit of its result."""
 
 from collections import Counter
+from copy import deepcopy
 
 import pytest
 import torch
@@ -111,6 +112,23 @@ def test_weights_are_let_go_when_the_model_fails_and_by_whoever_kept_them_first(
         row_losses(model, TOKENS)
         assert len(kept(model)) == 8
     assert kept(model) == []
+
+
+def test_a_copy_keeps_no_weight_for_longer():
+    model = packed().model
+    with decoded_once(model):
+        model(TOKENS)
+        copy = deepcopy(model)
+        assert kept(model) and not kept(copy)
+    assert torch.equal(copy(TOKENS), model(TOKENS))
+
+
+def test_vectors_that_were_measured_can_be_trained_through():
+    model = packed(change="e8p").model
+    row_losses(model, TOKENS)
+    hidden = model.token_embedding(TOKENS[:, :4]).detach().requires_grad_()
+    model.blocks[0](hidden).sum().backward()
+    assert hidden.grad.isfinite().all()
 
 
 def test_new_codes_take_the_place_of_kept_weights():

@@ -14,6 +14,7 @@ from torch import nn
 import nanoq
 from nanoq.files import data_dir
 from nanoq.hf import HFModel, encode
+from nanoq.hf.tasks import stream_tokens
 from nanoq.lm import GPT, CharTokenizer, GPTConfig, load_corpus, paired_difference, window_losses
 from nanoq.quant import (
     Recipe,
@@ -84,6 +85,18 @@ def test_a_lookup_decodes_the_rows_that_it_is_asked_for_and_no_others(bits, monk
     rows = torch.tensor([[5, 90], [5, 0]])
     assert torch.equal(table(rows), table.dequantize()[rows]) and seen == [4]
     assert table(torch.empty(2, 0, dtype=torch.long)).shape == (2, 0, 32)
+
+
+def test_an_id_that_a_table_does_not_have_is_an_error():
+    model = packed("llama", 8).model
+    table = model.model.get_input_embeddings()
+    for token in (-1, table.num_embeddings):
+        with pytest.raises((IndexError, RuntimeError)):
+            table(torch.tensor([token]))
+        with pytest.raises(ValueError, match="is not in the model.s vocabulary"):
+            next(stream_tokens(model, torch.tensor([token]), 0.0, None, 0))
+    ids = torch.tensor([3, 5])
+    assert torch.equal(table(ids.to(torch.uint8)), table(ids))
 
 
 def test_the_head_multiplies_by_the_codes_of_the_table_and_a_file_has_them_once(tmp_path):

@@ -213,6 +213,22 @@ def test_a_copy_works_without_its_original(family, tokens):
     assert torch.equal(through(copy, tokens), expected)
 
 
+def test_an_interrupt_leaves_a_model_as_it_was():
+    model = HFModel(make("llama")).eval()
+    rows = model.sample()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+    hook = model.blocks[0].register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        model(rows)
+    hook.remove()
+    hidden = model.embed(rows)
+    for block in model.blocks:
+        hidden = block(hidden)
+    torch.testing.assert_close(model.head(hidden), model(rows))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_model_of_another_type_computes_in_it(dtype, tokens):
     model = HFModel(make("llama"))

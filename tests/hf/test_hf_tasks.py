@@ -326,6 +326,8 @@ def test_features_are_the_mean_over_the_tokens_of_each_text(family, tokenizer):
             hidden = model.model.base_model(torch.tensor([tokenizer(text).input_ids]))[0]
         torch.testing.assert_close(row, hidden[0].mean(0), atol=1e-5, rtol=1e-5)
     assert torch.equal(features(model, tokenizer, texts, max_length=2), features(model, tokenizer, texts, max_length=2))
+    narrow = features(HFModel(make(family).bfloat16()), tokenizer, texts)
+    assert narrow.dtype == torch.float32 and float((narrow - found).abs().max()) < 0.1 * float(found.abs().max())
     short = features(model, tokenizer, [GOOD], max_length=3)
     torch.testing.assert_close(short, features(model, tokenizer, ["the film"]), atol=1e-5, rtol=1e-5)
 

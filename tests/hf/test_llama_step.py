@@ -133,7 +133,7 @@ def test_a_llama_that_computes_something_else_does_not_fit():
     assert not fits(model_of().model.bfloat16())
     assert not fits(model_of().model.train())
     assert not fits(model_of(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}).model)
-    for place in ("model.layers.1.mlp.up_proj", "model.layers.1", "model"):
+    for place in ("model.layers.1.mlp.up_proj", "model.layers.1", "model", "lm_head", ""):
         hooked = model_of().model
         hooked.get_submodule(place).register_forward_hook(lambda *_: None)
         assert not fits(hooked)

@@ -74,6 +74,44 @@ def test_evaluation_leaves_the_models_mode_as_it_was(model, training):
     assert model.training is training and model.drop.training is training
 
 
+@pytest.mark.parametrize("tokens", [torch.arange(30) % 11, torch.full((30,), 99)], ids=["whole", "stopped"])
+def test_each_module_gets_its_own_mode_back_whatever_happened(model, tokens):
+    model.train().blocks[0].eval()
+    before = [module.training for module in model.modules()]
+    try:
+        window_losses(model, tokens)
+    except ValueError:
+        assert tokens.max() == 99
+    assert [module.training for module in model.modules()] == before and len(set(before)) == 2
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda model: window_losses(model, torch.arange(30) % 11, limit=0), "at least one window or picture is"),
+    (lambda model: window_losses(model, torch.arange(30) % 11, batch=0), "in batches of at least 1, not .* of 0"),
+    (lambda model: row_losses(model, torch.ones(3, 1).long()), "at least one of two tokens"),
+    (lambda _: paired_difference(torch.rand(5), torch.rand(5), confidence=95), r"confidence must lie in \(0, 1\)"),
+])
+def test_numbers_out_of_range_are_named(model, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(model)
+
+
+def test_a_comparison_forgets_a_run_that_was_interrupted(model):
+    rows, watch = torch.arange(48).view(6, 8) % 11, AgainstOriginal(model)
+    other = GPT(model.config, seed=9)
+    row_losses(other, rows, 2, watch)
+    wanted = watch.divergence()
+
+    def stopped(*arguments):
+        watch(*arguments)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        row_losses(GPT(model.config, seed=8), rows, 2, stopped)
+    watch.begin()
+    row_losses(other, rows, 2, watch)
+    assert watch.divergence() == wanted
+
+
 def test_evaluation_is_without_dropout(model):
     model.train()
     assert torch.equal(window_losses(model, TOKENS), window_losses(model, TOKENS))

@@ -176,6 +176,7 @@ def test_w8a8_is_the_product_of_the_rounded_activations(shape, options):
         weight = layer.dequantize().double()
         expected = rounded @ weight.T + layer.bias
         assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+        assert layer(x).is_contiguous()
 
 
 def test_activations_are_rounded_token_by_token():

@@ -84,6 +84,12 @@ def test_unpacking_gives_back_the_trits_that_were_packed(rows, count, seed):
     assert unpacked.dtype == torch.uint8 and torch.equal(unpacked.long(), codes)
 
 
+@pytest.mark.parametrize(("rows", "count"), [(0, 3), (2, 0), (0, 0)])
+def test_there_may_be_no_codes_of_three_values(rows, count):
+    codes = torch.zeros(rows, count, dtype=torch.uint8)
+    assert torch.equal(unpack_trits(pack_trits(codes), count), codes)
+
+
 def test_every_byte_of_five_trits_is_another_one_and_all_of_them_come_back():
     digits = torch.cartesian_prod(*[torch.arange(3)] * 5)  # (243, 5)
     packed = pack_trits(digits)[:, 0]

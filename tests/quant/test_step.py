@@ -91,6 +91,14 @@ def test_a_step_gives_the_models_logits_at_every_length(name, texts):
         torch.testing.assert_close(logits, expected[range(texts), at], rtol=1e-4, atol=1e-4)
 
 
+def test_a_head_that_rounds_its_inputs_is_no_step():
+    model = gpt(tied=False, vocab_size=64)
+    quantize_model(model, Recipe(bits=8, embeddings=8))
+    assert fits(model)
+    use_backend(model.unembedding, "w8a8")
+    assert not fits(model)
+
+
 @torch.inference_mode()
 def test_a_text_that_begins_with_nothing_read_or_begins_anew():
     model = gpt()

@@ -214,7 +214,7 @@ class IntegerKernel:
         q, x_scale = quantize_per_token(x.detach().reshape(-1, self.codes.shape[1]).float())
         sums = integer_product()(self.codes, q)  # (out, tokens)
         sums = sums - self.zero * q.sum(1, dtype=torch.int32)
-        return ((sums * self.scale).T * x_scale).to(x.dtype).view(*x.shape[:-1], len(self.codes))
+        return ((sums * self.scale).T * x_scale).to(x.dtype).contiguous().view(*x.shape[:-1], len(self.codes))
 
 
 def why_not(layer: QuantLinear, backend: str) -> str | None:

@@ -81,6 +81,9 @@ def fits(model: nn.Module) -> bool:
         and all((type(block), type(block.attention), type(block.mlp)) == (Block, Attention, MLP)
                 for block in model.blocks)
         and all(is_known(layer) for block in model.blocks for layer in _layers(block))
+        and (model.config.tied or is_known(model.unembedding))
+        and all(getattr(table, "dtype", torch.float32) == torch.float32  # packed ones say in what they are decoded
+                for table in (model.token_embedding, model.position_embedding))
         and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in model.parameters())
         and not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     )
