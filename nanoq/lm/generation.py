@@ -36,7 +36,7 @@ def check_sampling(temperature: float, top_k: int | None) -> None:
     """Raise a ValueError unless a token can be drawn with these."""
     if not isinstance(temperature, Real) or not temperature >= 0 or not (
             top_k is None or (isinstance(top_k, Integral) and top_k >= 1)):
-        raise ValueError("temperature must not be negative, and top_k must be a whole number of at least 1, not "
+        raise ValueError("temperature must not be negative, and top_k must be at least 1 and whole, not "
                          f"{temperature!r} and {top_k!r}")
 
 

@@ -116,7 +116,7 @@ def test_a_prompt_of_two_dimensions_is_an_error(model):
 @pytest.mark.parametrize("options", [{"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": None},
                                      {"top_k": 0}, {"top_k": 2.5}])
 def test_a_way_to_sample_that_is_none_is_an_error(model, options):
-    with pytest.raises(ValueError, match="temperature must not be negative, and top_k must be a whole number"):
+    with pytest.raises(ValueError, match="temperature must not be negative, and top_k must be at least 1"):
         take(model, 1, **options)
 
 
