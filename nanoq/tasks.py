@@ -28,7 +28,7 @@ from nanoq.lm.evaluate import (
 from nanoq.lm.evaluate import windows as cut
 from nanoq.lm.model import GPT
 from nanoq.quant.calibrate import sample_windows
-from nanoq.running import device_of
+from nanoq.running import device_of, evaluating
 from nanoq.store import Checkpoint
 from nanoq.vision.data import load_images
 from nanoq.vision.model import ResNet
@@ -335,9 +335,9 @@ class Images(Task):
     def outputs(self, model: nn.Module, watch: Watch | None = None) -> Tensor:
         """The logits of each image (N, classes)."""
         device, logits = device_of(model), []
-        with decoded_once(model):
+        with evaluating(model), decoded_once(model):
             for part in self.held_out[0].split(256):
-                logits.append(model.eval()(part.to(device)).cpu())
+                logits.append(model(part.to(device)).cpu())
                 if watch:
                     watch(part, logits[-1], Tensor.cpu)
         return torch.cat(logits)

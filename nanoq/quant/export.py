@@ -125,6 +125,9 @@ def check_export(plan: Recipe | dict[str, dict] | None, model: Checkpoint | nn.M
     """
     kind, source = format_named(format), source_of(model)
     _check_model(source.model, format)
+    if odd := layers_apart(source.model):
+        raise ValueError(f"the model cannot be exported as {format}: the {type(source.model).__name__} of transformers "
+                         f"keeps in one parameter what lies in several layers here: {some(odd)}")
     if format == "gguf" and source.tokenizer is not None:
         vocabulary_of(source.tokenizer, source.model.get_input_embeddings().num_embeddings)
     reasons: dict[str, list[str]] = {}
@@ -154,9 +157,6 @@ def format_named(name: str) -> Format:
 def _check_model(model: nn.Module, format: str) -> None:
     if problem := FORMATS[format].model_problem(model):
         raise ValueError(f"the model cannot be exported as {format}: it {problem}")
-    if odd := layers_apart(model):
-        raise ValueError(f"the model cannot be exported as {format}: the {type(model).__name__} of transformers keeps "
-                         f"in one parameter what lies in several layers here: {some(odd)}")
 
 
 def _layers(plan: Recipe | dict[str, dict] | None, model: nn.Module) -> Iterator[tuple[str, QuantLinear]]:
